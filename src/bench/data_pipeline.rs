@@ -1,4 +1,4 @@
-//! Benchmark of the data pipeline: images per second of a stage's loader, and the time of each part of loading.
+//! Benchmark of the data pipeline: images per second, and the time of each part of loading.
 
 use crate::data::{LoadPart, LoadTimes};
 use crate::infer::StopFlag;
@@ -8,7 +8,7 @@ use crate::train::{self, TrainError};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Warm-up time before the measurement starts. In this time, the threads start and the system caches the files.
+/// Time before the measurement, in which threads start and file caches fill.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 /// Results of the data benchmark.
@@ -24,11 +24,11 @@ pub struct DataBench {
     pub images_per_s_per_worker: f64,
     pub images: usize,
     pub ms_per_image: LoadSplit,
-    /// Resident memory of this process in bytes, at the start and at the end of the measurement. `None` except on Linux.
+    /// Resident memory of this process at start and end, in bytes. `None` except on Linux.
     pub memory_bytes: [Option<u64>; 2],
 }
 
-/// Time that a loader thread spends on each part of loading one image, in milliseconds.
+/// Milliseconds that a thread spends on each part of loading one image.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct LoadSplit {
     pub read: f64,
@@ -37,10 +37,10 @@ pub struct LoadSplit {
     pub augment: f64,
 }
 
-/// Measures how fast the data pipeline loads the training batches of `stage`, for `seconds`.
+/// Measures the speed of loading the training batches of `stage`, for `seconds`.
 ///
-/// After the last batch of an epoch, the next epoch starts. Unreadable files are listed in `bad_files.csv` in the folder
-/// `scratch`. Fails if the user stops the benchmark before the first measured batch.
+/// After the last batch of an epoch, the next epoch starts. The loader lists unreadable files in `bad_files.csv` in the
+/// folder `scratch`. Fails if the user stops the benchmark before the first measured batch.
 pub fn bench_data(
     point: &ResolvedPoint,
     stage: StageKind,

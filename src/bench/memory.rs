@@ -3,8 +3,7 @@
 use crate::train::{ChosenDevice, DeviceBackend};
 use std::fs;
 
-/// Returns the peak memory in bytes. This is the memory of the first GPU or, on the CPU, of this process. `None` if it is
-/// unknown.
+/// Returns the peak memory in bytes: of the first GPU or, on the CPU, of this process.
 pub(super) fn peak(device: &ChosenDevice) -> Option<u64> {
     if device.backend == DeviceBackend::Cpu {
         return status("VmHWM:");
@@ -15,12 +14,12 @@ pub(super) fn peak(device: &ChosenDevice) -> Option<u64> {
     Some(dynamic.max(reserved))
 }
 
-/// Returns the current resident memory of this process, in bytes. `None` except on Linux.
+/// Returns the resident memory of this process in bytes. `None` except on Linux.
 pub(super) fn of_process() -> Option<u64> {
     status("VmRSS:")
 }
 
-/// Reads the entry `name` of `/proc/self/status` (Linux) and converts it from kB to bytes.
+/// Returns an entry of `/proc/self/status` in bytes.
 fn status(name: &str) -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;

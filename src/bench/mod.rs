@@ -1,4 +1,4 @@
-//! `mae bench`: images per second of the training loop, time per part of a step, and the share of the device's peak.
+//! `mae bench`: images per second of training, time per part of a step, and FLOPs utilization.
 
 mod data_pipeline;
 mod memory;
@@ -20,11 +20,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Number of updates before the measurement starts. In these updates, kernels are compiled and tuned, and caches fill.
+/// Number of updates before the measurement, in which kernels compile and caches fill.
 const WARM_UP: usize = 3;
-/// Fraction of a GPU benchmark's time for measuring whole steps. The remaining time is for measuring the parts of a step.
+/// Fraction of a GPU benchmark's time that measures whole steps.
 const WHOLE: f64 = 0.8;
-/// Interval at which the benchmark checks whether its time is over.
 const POLL: Duration = Duration::from_millis(5);
 
 /// Results of the training benchmark.
@@ -40,23 +39,24 @@ pub struct TrainBench {
     pub autotune: bool,
     pub effective_batch_size: usize,
     pub images_per_s: f64,
-    /// Time of one update, in milliseconds: the median on the CPU, the mean on a GPU.
+    /// Time of one update in milliseconds: the median on the CPU, the mean on a GPU.
     ///
-    /// A GPU works asynchronously, so the end time of a single update is not known.
+    /// A GPU works asynchronously, so the time of a single update is not known.
     pub ms_per_step: f64,
     /// Number of measured updates.
     pub steps: usize,
-    /// Number of updates that were not measured: the warm-up, and the first update of each epoch.
+    /// Number of updates that were not measured: the warm-up, and each epoch's first update.
     pub uncounted_steps: usize,
-    /// Time of each part of a step. On a GPU, these times come from a second measurement, which waits for the device
-    /// after each part.
+    /// Time of each part of a step.
+    ///
+    /// On a GPU, these times come from a second measurement, which waits after each part.
     pub ms: StepMs,
     /// Speed of the network in TFLOP/s, summed over all devices.
     ///
-    /// The backward pass counts as twice the FLOPs of the forward pass. Recomputation by gradient checkpointing does not
-    /// count.
+    /// The backward pass counts as twice the FLOPs of the forward pass. The recomputation of gradient checkpointing
+    /// does not count.
     pub tflops: f64,
-    /// Speed of large matrix products in the same precision, in TFLOP/s, summed over all devices.
+    /// Speed of large matrix products in TFLOP/s, summed over all devices.
     pub peak_tflops: Option<f64>,
     /// Model FLOPs utilization: `tflops` divided by `peak_tflops`.
     pub mfu: Option<f64>,
@@ -71,7 +71,7 @@ pub struct TrainBench {
 
 /// Time of each part of a step, in milliseconds.
 ///
-/// On the CPU, `forward` and `backward` are summed over all threads and divided by the number of threads.
+/// On the CPU, `forward` and `backward` are averages over the threads.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct StepMs {
     pub data: f64,
@@ -81,15 +81,14 @@ pub struct StepMs {
     pub communication: f64,
 }
 
-/// Trains `stage` of a recipe for `seconds` in the folder `scratch`, and measures its steps.
+/// Trains a stage for `seconds` in the folder `scratch`, and measures its steps.
 ///
-/// This is the training loop of `mae run`, with data loading and augmentation. Fine-tuning and linear probing start
-/// from random weights. On a GPU, the time starts after the warm-up. The benchmark makes at least two updates. It may
-/// take up to two updates longer than `seconds`.
+/// Fine-tuning and linear probing start from random weights. On a GPU, the time starts after the warm-up. The benchmark
+/// makes at least two updates, so it may take longer than `seconds`.
 ///
 /// On several hosts, all of them must call this. Returns `None` on hosts other than host 0.
 ///
-/// Fails if an epoch has only one update, or if the benchmark stops before the first measured step.
+/// Fails if an epoch has only one update. Also fails if the benchmark stops before the first measured step.
 pub fn bench_train(
     point: &ResolvedPoint,
     stage: StageKind,
@@ -182,9 +181,7 @@ fn prepare(
     })
 }
 
-/// Measures whole steps, and then the parts of a step with `timer`. Returns both measurements.
-///
-/// On the CPU, one measurement gives both. `measure` gets a folder name, the number of seconds to train, and a timer.
+/// Measures whole steps first. Then measures the parts of a step with `timer`.
 fn whole_and_parts(
     device: &ChosenDevice,
     seconds: f64,
@@ -200,7 +197,6 @@ fn whole_and_parts(
     Ok((whole, measure("parts", seconds * (1.0 - WHOLE), timer.clone())?))
 }
 
-/// Fails if an epoch has fewer than two updates. A step is measured from the end of one update to the end of the next.
 fn refuse_short_epoch(updates: usize, images: usize) -> Result<(), TrainError> {
     if updates >= 2 {
         return Ok(());
@@ -215,9 +211,7 @@ fn refuse_short_epoch(updates: usize, images: usize) -> Result<(), TrainError> {
     })
 }
 
-/// Returns the time of a step in milliseconds: the median on the CPU, the mean on a GPU.
-///
-/// A GPU reports several steps at once, so the times of single steps are not meaningful.
+/// Returns the step time in milliseconds: the median (CPU) or the mean (GPU).
 fn ms_per_step(seconds: &[f64], device: &ChosenDevice) -> f64 {
     1e3 * match device.backend {
         DeviceBackend::Cpu => median(seconds),
@@ -225,7 +219,9 @@ fn ms_per_step(seconds: &[f64], device: &ChosenDevice) -> f64 {
     }
 }
 
-/// Returns the settings and the data of a stage. Fails if the recipe has no such stage, or if its data cannot be opened.
+/// Returns the plan and the data of a stage.
+///
+/// Fails if the recipe lacks the stage or if the data cannot be opened.
 fn measured(plan: &Plan, stage: StageKind) -> Result<(TrainingPlan, DataSet), TrainError> {
     let training = plan.training(stage).cloned().ok_or_else(|| TrainError::Setting {
         problem: format!("cannot measure `--stage {stage}`: the recipe has no [{stage}]"),
@@ -239,19 +235,19 @@ fn measured(plan: &Plan, stage: StageKind) -> Result<(TrainingPlan, DataSet), Tr
 struct MeasuredSteps {
     /// Time of each measured step, in seconds.
     seconds: Vec<f64>,
-    /// Number of updates, including those that were not measured.
+    /// Number of updates, including updates that were not measured.
     updates: usize,
 }
 
-/// The epoch and the end time of each update. Time between two epochs (evaluation, saving) does not count.
+/// The epoch and the end time of each update.
 struct Clock {
-    /// When the benchmark's time starts. If `None`, it starts at the end of the warm-up.
+    /// Start of the measurement; `None` until the warm-up ends.
     start: Option<Instant>,
     ends: Vec<(usize, Instant)>,
 }
 
 impl Clock {
-    /// Returns the times of the steps after the warm-up, in seconds. If no step would remain, the warm-up is shortened.
+    /// Returns the times of the steps after the warm-up, in seconds.
     fn steps_s(&self) -> Vec<f64> {
         let pairs = self.ends.windows(2).filter(|pair| pair[0].0 == pair[1].0);
         let all: Vec<_> = pairs.map(|pair| (pair[1].1 - pair[0].1).as_secs_f64()).collect();
@@ -260,17 +256,13 @@ impl Clock {
     }
 
     /// Returns whether `seconds` have passed and at least one update has ended.
-    ///
-    /// The training then still completes the update in progress, so at least one step can be measured.
     fn is_over(&self, seconds: f64) -> bool {
         let start = self.start.or_else(|| self.ends.get(WARM_UP - 1).map(|(_, end)| *end));
         !self.ends.is_empty() && start.is_some_and(|start| start.elapsed().as_secs_f64() >= seconds)
     }
 }
 
-/// Trains `job` for `seconds`, but for at least two updates, and returns the times of its steps.
-///
-/// If the user stops the benchmark, a running evaluation stops, too.
+/// Trains `job` for `seconds`, but for at least two updates.
 fn steps(
     bench: &BenchDevices,
     work: &RunContext,
@@ -338,7 +330,7 @@ fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Changes a plan so that each stage trains until the benchmark stops it, and keeps no checkpoints.
+/// Changes the plan so that each stage trains until the benchmark stops it.
 fn repeat_epochs(plan: &mut Plan) {
     const MANY: usize = 1_000_000;
     if let Some(pretrain) = &mut plan.pretrain {

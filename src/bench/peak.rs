@@ -1,4 +1,4 @@
-//! The peak performance of a device: large matrix products with the kernel that training uses.
+//! The peak speed of a device: large matrix products with training's kernel.
 
 use crate::ops;
 use crate::run::BenchDevices;
@@ -7,12 +7,12 @@ use crate::train::{ChosenDevice, DeviceBackend, TrainError};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use std::time::{Duration, Instant};
 
-/// How long the matrix product is repeated. The fastest measurement counts.
+/// Time in which the matrix product is repeated. The fastest repetition counts.
 const TIME: Duration = Duration::from_millis(500);
-/// Number of matrix products in one measurement. They keep the GPU's queue filled.
+/// Number of matrix products in one measurement. One product would not fill the GPU.
 const AT_ONCE: usize = 4;
 
-/// Measures the speed of large matrix products, summed over all threads and devices, in TFLOP/s.
+/// Measures large matrix products in TFLOP/s, summed over all devices.
 pub(super) fn tflops(
     device: &ChosenDevice,
     precision: Precision,

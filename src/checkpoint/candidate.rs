@@ -12,21 +12,23 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Candidate {
     pub prefix: String,
     pub dialect: Dialect,
-    /// The tensors under their official names.
+    /// The tensors with their official names.
     pub file: TensorFile,
-    /// Official name, Paddle's internal name and shape of each weight, in the order of the checkpoint file.
+    /// Official name, Paddle's name and shape of each weight, in the order of the file.
     pub order: Vec<Weight>,
-    /// Whether the file stores linear weights as `[in, out]`, as Paddle does. If so, they were transposed.
+    /// Whether the file stored linear weights as `[in, out]`, as Paddle does.
+    ///
+    /// If so, the weights in `file` are already transposed.
     pub transposed: bool,
-    /// The description of the network, or the reason why this program does not support it.
+    /// The network, or the reason why this program does not support the network.
     pub facts: Result<Facts, String>,
-    /// Notes for the user about tensors that were left out or added, one sentence each.
+    /// Notes for the user about tensors that were left out or added.
     pub notes: Vec<String>,
 }
 
-/// Converts a network to the official tensor names, and checks whether this program supports it.
+/// Converts a network to the official tensor names.
 ///
-/// If not, `facts` of the result contains the reason.
+/// The field `facts` of the result says whether this program supports the network.
 pub(super) fn evaluate(
     network: Network,
     attributes: &BTreeMap<String, Attribute>,
@@ -101,9 +103,7 @@ impl Candidate {
         Ok(facts)
     }
 
-    /// Fails if a tensor shape shows a known problem, such as a gated MLP or a missing class token.
-    ///
-    /// The error explains the problem. Without this check, the error would only report a wrong size.
+    /// Fails if tensor shapes show an unsupported network, such as one with a gated MLP.
     fn check_shapes(&self) -> Result<(), String> {
         let shape = |name: &str| self.file.tensors.get(name).map(|tensor| &tensor.shape[..]);
         let empty = self.file.tensors.iter().find(|(_, tensor)| tensor.shape == [0]);
@@ -135,10 +135,9 @@ impl Candidate {
     }
 }
 
-/// Returns the number of attention heads if the network is one of two published networks; `None` for all other
-/// networks.
+/// Returns the number of attention heads of two networks that do not have the usual number.
 ///
-/// These two have a usual width, but not the usual number of heads for this width.
+/// Returns `None` for all other networks.
 fn unusual_heads(dialect: Dialect, prefix: &str, facts: &Facts) -> Option<usize> {
     let is_moco = ["base_encoder", "momentum_encoder"].iter().any(|name| prefix.contains(name));
     match (dialect, facts.embed_dim, facts.depth, facts.mlp_dim) {
@@ -154,9 +153,9 @@ fn first(name: &str) -> &str {
     name.split('.').next().unwrap_or_default()
 }
 
-/// Returns the names of modules, such as `head` or `decoder`, that contain a tensor with an unknown name.
+/// Returns the names of modules with unknown tensors, such as `decoder`.
 ///
-/// The caller leaves out all tensors of these modules.
+/// The caller leaves out these modules.
 fn foreign_modules<'a>(dialect: Dialect, names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     let modules: &[&str] = match dialect {
         Dialect::Official => &["head", "masked_embed"],
@@ -170,8 +169,7 @@ fn foreign_modules<'a>(dialect: Dialect, names: impl Iterator<Item = &'a str>) -
         .collect()
 }
 
-/// The renamed tensors of a network. `parts` holds separate query, key and value tensors until they are joined to
-/// `qkv`.
+/// The renamed tensors of a network. `parts` holds separate query, key and value tensors.
 #[derive(Default)]
 struct Names {
     tensors: BTreeMap<String, HostTensor>,
@@ -205,9 +203,7 @@ impl Names {
         }
     }
 
-    /// Joins query, key and value to `qkv` tensors, and returns all tensors.
-    ///
-    /// If the network has no `qkv` biases, or no key biases, adds biases of zeros and a note.
+    /// Joins query, key and value to `qkv`. Missing biases become zeros, with a note.
     fn finish(mut self, notes: &mut Vec<String>) -> Result<BTreeMap<String, HostTensor>, String> {
         let without_keys = |(name, parts): (&String, &[Option<HostTensor>; 3])| {
             is_bias(name) && matches!(parts, [Some(_), None, Some(_)])
@@ -249,7 +245,7 @@ fn zeros_like(tensor: &HostTensor) -> HostTensor {
     HostTensor { shape: tensor.shape.clone(), values: vec![0.0; tensor.values.len()] }
 }
 
-/// Concatenates query, key and value along dimension 0. Fails if one is missing or if their shapes differ.
+/// Concatenates query, key and value. Fails if one is missing or has a different shape.
 fn joined(name: &str, parts: [Option<HostTensor>; 3]) -> Result<HostTensor, String> {
     let [Some(query), Some(key), Some(value)] = parts else {
         return Err(format!("{name}: query, key or value is missing"));
@@ -262,9 +258,9 @@ fn joined(name: &str, parts: [Option<HostTensor>; 3]) -> Result<HostTensor, Stri
     Ok(HostTensor { shape, values: [query.values, key.values, value.values].concat() })
 }
 
-/// Transposes all linear weights if they are stored as `[in, out]`, as in Paddle. Returns whether they were.
+/// Transposes linear weights that the file stores as `[in, out]`.
 ///
-/// The shape of the first `qkv` weight shows the order: `out` is three times `in`.
+/// Returns whether the file does.
 fn transpose(tensors: &mut BTreeMap<String, HostTensor>) -> bool {
     let qkv = tensors.get("blocks.0.attn.qkv.weight").map(|tensor| &tensor.shape[..]);
     let transposed = matches!(qkv, Some([a, b]) if *b == a.saturating_mul(3));
@@ -274,7 +270,7 @@ fn transpose(tensors: &mut BTreeMap<String, HostTensor>) -> bool {
     transposed
 }
 
-/// Fills in missing settings from the attributes of a pickled module. If there are none, uses the library's defaults.
+/// Adds missing settings: attributes of a pickled module, otherwise the library's defaults.
 fn with_dialect(
     settings: Settings,
     dialect: Dialect,
@@ -317,8 +313,7 @@ fn with_dialect(
     }
 }
 
-/// Returns an error text if an MLP of a pickled module uses an unsupported activation. Only the exact GELU is
-/// supported.
+/// Returns an error text if an MLP does not use exact GELU.
 fn wrong_activation(prefix: &str, attributes: &BTreeMap<String, Attribute>) -> Option<String> {
     let mut own = attributes.range(prefix.to_owned()..).take_while(|(n, _)| n.starts_with(prefix));
     own.find_map(|(name, value)| match (name.rsplit('.').next()?, value) {
@@ -332,13 +327,12 @@ fn wrong_activation(prefix: &str, attributes: &BTreeMap<String, Attribute>) -> O
     })
 }
 
-/// The problem of a head that has no counterpart in this program.
 pub(super) const MEAN_AFTER_NORM: &str = "its head reads the mean of the patches after the last norm \
      (global_pool = \"avg\" without fc_norm), but mae supports only a norm after the mean (fc_norm)";
 
-/// Fails if the head reads the mean of the patches after the last norm.
+/// Fails if the head averages the patches after the last norm.
 ///
-/// This program only supports the opposite order: it takes the mean first, then applies `fc_norm`.
+/// This program does not support such heads.
 fn check_pooling(facts: &Facts) -> Result<(), String> {
     match (facts.head, facts.settings.average_pool) {
         (Head::Linear { global_pool: false, .. }, Some(true)) => Err(MEAN_AFTER_NORM.to_owned()),

@@ -6,18 +6,16 @@ use super::networks;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Words that identify the prefix of averaged weights, such as an exponential moving average (EMA).
+/// Words in the prefix of averaged weights, such as an exponential moving average (EMA).
 const AVERAGED: [&str; 8] =
     ["ema", "swa", "averaged", "average", "avg", "momentum", "shadow", "target"];
 /// Maximum number of names in a message.
 const LISTED: usize = 5;
 
-/// Chooses one of the networks in a checkpoint file. Returns this network, and notes for the user about the networks
-/// that were skipped.
+/// Chooses the network to use. Also returns notes about skipped networks.
 ///
-/// If `prefix` is `None`, skips unsupported networks. Also skips averaged (EMA) weights, unless the file has no other
-/// weights. Fails if no
-/// network remains, or if several different networks remain.
+/// Without `prefix`, skips unsupported networks, and averaged weights if there are other weights. Fails if several
+/// networks remain.
 pub(super) fn choose(
     mut candidates: Vec<Candidate>,
     prefix: Option<&str>,
@@ -138,7 +136,7 @@ fn unsupported(path: &Path, candidate: &Candidate) -> CheckpointError {
     }
 }
 
-/// Returns the hint of the error message for a checkpoint file that cannot be used.
+/// Returns the hint for a file that this program cannot use.
 fn way_out(path: &Path, problem: &str) -> &'static str {
     if is_one_of_several(path) {
         "name the folder of the checkpoint, or its index ending with .index.json: this file is one part of it"
@@ -149,7 +147,7 @@ fn way_out(path: &Path, problem: &str) -> &'static str {
     }
 }
 
-/// Returns whether the file is one part of a checkpoint, with a name like `model-00001-of-00003.safetensors`.
+/// Returns whether the file name is like `model-00001-of-00003.safetensors`.
 fn is_one_of_several(path: &Path) -> bool {
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     name.rsplit_once("-of-").is_some_and(|(before, after)| {
@@ -158,10 +156,9 @@ fn is_one_of_several(path: &Path) -> bool {
     })
 }
 
-/// Returns the error for a file that does not contain a Vision Transformer.
+/// Returns the error for a file without a Vision Transformer.
 ///
-/// The error lists the first tensor names, and names the library whose tensor names fit best. If there are no tensors,
-/// it lists the first keys.
+/// The error names the library with the most similar tensor names.
 pub(super) fn no_network(path: &Path, names: &[String], first_keys: &[String]) -> CheckpointError {
     let unsupported = |problem: String, hint: &str| CheckpointError::Unsupported {
         path: path.to_owned(),

@@ -8,7 +8,7 @@ use super::pickle::Value;
 use super::{HostTensor, OptimizerState, pickled};
 use std::collections::BTreeMap;
 
-/// A tensor with its full name. `internal` is Paddle's internal name for the tensor.
+/// A tensor with the full name and Paddle's internal name.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub name: String,
@@ -16,27 +16,26 @@ pub(super) struct Entry {
     pub tensor: HostTensor,
 }
 
-/// The tensors and settings of one or more checkpoint files. The tensors are in the order of the files.
+/// The tensors and settings of one or more checkpoint files.
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub entries: Vec<Entry>,
-    /// Name and description (such as `int64 tensor [3]`) of each tensor that is not a float tensor.
+    /// Name and description of tensors that are not floats, such as `int64 tensor [3]`.
     pub others: Vec<(String, String)>,
     /// Attributes of pickled modules, by path, such as `blocks.0.attn.num_heads`.
     pub attributes: BTreeMap<String, Attribute>,
-    /// The settings that the file stores besides its tensors.
+    /// The settings that the file stores besides tensors.
     pub settings: Settings,
-    /// The `state_dict()` of the optimizer as the file stores it.
+    /// The optimizer's `state_dict()`.
     pub optimizer: Option<Vec<(Value, Value)>>,
-    /// The state of an unfinished job of this program: optimizer state, and position in the training as JSON.
+    /// Optimizer state and training position (as JSON) of an unfinished job.
     pub state: Option<(OptimizerState, String)>,
     /// The first keys of a pickled dict, for an error message.
     pub first_keys: Vec<String>,
-    /// Total length in bytes of all full names that include a path, so far.
+    /// Length of all names so far, in bytes.
     names: usize,
 }
 
-/// An attribute of a pickled module.
 #[derive(Debug, PartialEq)]
 pub(super) enum Attribute {
     Count(usize),
@@ -44,18 +43,18 @@ pub(super) enum Attribute {
     Word(String),
 }
 
-/// Maximum length of the path to a container, in bytes. Containers with longer paths are skipped.
+/// Maximum length of the path to a container, in bytes.
 const LONGEST_PATH: usize = 256;
-/// Maximum total length of all names, in bytes. So a small file cannot fill the memory with repeated paths.
+/// Maximum length of all names together, in bytes. Limits the memory.
 const NAMES: usize = 16 << 20;
-/// Attributes of modules that change the outputs of a network.
+/// Attributes of modules that change a network's outputs.
 const ATTRIBUTES: [&str; 4] = ["num_heads", "num_attention_heads", "eps", "global_pool"];
-/// Parts of tensor names under which optimizers store their values.
+/// Parts of tensor names that show optimizer values.
 const OPTIMIZER: [&str; 6] =
     ["opt", "exp_avg", "exp_avg_sq", "momentum_buffer", "grads", "gradients"];
 
 impl Content {
-    /// Collects the tensors and settings from an unpickled checkpoint file.
+    /// Collects the tensors and settings of an unpickled file.
     pub(super) fn of_pickle(tree: Value) -> Result<Self, String> {
         let mut content = Self::default();
         let tree = match tree {
@@ -77,7 +76,7 @@ impl Content {
         Ok(content)
     }
 
-    /// Adds the tensors and attributes of another file of the same checkpoint.
+    /// Adds the content of another file of the same checkpoint.
     pub(super) fn append(&mut self, mut other: Self) {
         self.entries.append(&mut other.entries);
         self.others.append(&mut other.others);
@@ -106,7 +105,7 @@ impl Content {
         Ok(())
     }
 
-    /// Adds the value of `key`: a tensor, or a container of tensors. Skips optimizer states.
+    /// Adds a tensor, or all tensors of a container. Skips optimizer states.
     fn item(&mut self, key: String, value: Value, path: &mut String) -> Result<(), String> {
         if is_of_optimizer(&key) {
             return Ok(());
@@ -153,9 +152,9 @@ impl Content {
         Ok(format!("{path}{key}"))
     }
 
-    /// Adds the tensors and attributes of a pickled module. The tensors get the same names as in its `state_dict()`.
+    /// Adds the tensors and attributes of a pickled module.
     ///
-    /// If the object is not a module, adds the tensors in its state.
+    /// The tensors have the same names as in `state_dict()`.
     fn object(&mut self, class: &str, state: Value, path: &mut String) -> Result<(), String> {
         let Value::Dict(state) = state else { return self.walk(state, path) };
         let is_module =
@@ -186,7 +185,7 @@ impl Content {
     }
 }
 
-/// Returns whether a part of the dotted name `key` shows that the value belongs to an optimizer.
+/// Returns whether the dotted name `key` belongs to an optimizer.
 pub(super) fn is_of_optimizer(key: &str) -> bool {
     key.split('.').any(|part| part.starts_with("optim") || OPTIMIZER.contains(&part))
 }
@@ -200,7 +199,7 @@ fn attribute(value: Value) -> Option<Attribute> {
     }
 }
 
-/// Returns the name of an activation class of PyTorch; `None` for GELU and for classes that MLPs do not use.
+/// Returns the name of an unsupported activation class; otherwise `None`.
 fn activation(class: &str) -> Option<&str> {
     let name = class.strip_prefix("torch.nn.modules.activation.")?;
     (!["GELU", "MultiheadAttention", "Softmax"].contains(&name)).then_some(name)

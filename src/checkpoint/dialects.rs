@@ -5,29 +5,27 @@ use super::huggingface;
 /// The library whose tensor names a network uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
-    /// The names of the official MAE code, timm, `DeiT`, DINO and `MoCo` v3.
+    /// The official MAE code, timm, `DeiT`, DINO and `MoCo` v3.
     Official,
     HuggingFace,
-    /// The names of mmpretrain and its predecessors, mmcls and mmselfsup.
+    /// mmpretrain, mmcls and mmselfsup.
     MmPretrain,
     Torchvision,
 }
 
-/// The result of converting a tensor name to the official name.
+/// The official counterpart of a tensor name.
 #[derive(Debug, PartialEq)]
 pub(super) enum Named {
     As(String),
-    /// A query, key or value tensor: the official name of the `qkv` tensor, and the index of this part (0, 1 or 2).
+    /// A query (0), key (1) or value (2) tensor, with the official name of `qkv`.
     Part(String, usize),
     /// A tensor that the network does not need.
     LeftOut,
-    /// A tensor that no plain Vision Transformer has.
+    /// A tensor that a Vision Transformer does not have.
     Unknown,
 }
 
-/// Name parts that wrappers insert anywhere in a tensor name.
-///
-/// The wrappers are DDP, `DeepSpeed`, `torch.compile`, FSDP and activation checkpointing.
+/// Parts of tensor names that wrappers such as DDP, FSDP and `torch.compile` insert.
 const WRAPPERS: [&str; 6] = [
     "module",
     "_orig_mod",
@@ -45,7 +43,9 @@ impl Dialect {
     pub(super) const ALL: [Self; 4] =
         [Self::Official, Self::HuggingFace, Self::MmPretrain, Self::Torchvision];
 
-    /// Returns the name of the patch projection weight, split at the dots. Each network has exactly one such tensor.
+    /// Returns the name of the patch projection weight, split at dots.
+    ///
+    /// Each network has exactly one such tensor.
     pub(super) fn anchor(self) -> &'static [&'static str] {
         match self {
             Self::Official => &["patch_embed", "proj", "weight"],
@@ -55,7 +55,7 @@ impl Dialect {
         }
     }
 
-    /// Returns the possible names of the submodule that holds the encoder, in a model with a separate head or decoder.
+    /// Returns possible names of the encoder module beside a head or decoder module.
     pub(super) fn encoder_modules(self) -> &'static [&'static str] {
         match self {
             Self::HuggingFace => &huggingface::BASES,
@@ -64,7 +64,7 @@ impl Dialect {
         }
     }
 
-    /// Returns the possible names of the head's or decoder's submodule in a model with a separate encoder.
+    /// Returns possible names of the head or decoder module beside an encoder module.
     pub(super) fn siblings(self) -> &'static [&'static str] {
         match self {
             Self::HuggingFace => {
@@ -75,7 +75,7 @@ impl Dialect {
         }
     }
 
-    /// Returns the name of the library, for a message.
+    /// Returns the library's name for messages.
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Official => "the official code and timm",
@@ -85,7 +85,9 @@ impl Dialect {
         }
     }
 
-    /// Converts a tensor name without prefix and wrappers to the official name.
+    /// Converts a tensor name to the official name.
+    ///
+    /// `name` has no prefix and no wrapper names.
     pub(super) fn rename(self, name: &str) -> Named {
         match self {
             Self::Official => official(name),
@@ -95,7 +97,7 @@ impl Dialect {
         }
     }
 
-    /// Returns whether a tensor of this name belongs to a plain Vision Transformer.
+    /// Returns whether a Vision Transformer has a tensor of this name.
     pub(super) fn knows(self, name: &str) -> bool {
         match self.rename(name) {
             Named::As(official) => is_official(&official),
@@ -151,10 +153,9 @@ fn official(name: &str) -> Named {
     if is_official(&named) { Named::As(named) } else { Named::Unknown }
 }
 
-/// Converts the name of a tensor inside of a block to the official name.
+/// Converts the name of a tensor in a block.
 ///
-/// `list` is the official name of the list of blocks. `rest` starts with the block index. `inner` maps the library's
-/// names of layers to the official names.
+/// `list` is the official name of the blocks. `rest` starts with the block index. `inner` maps layer names.
 fn in_block(list: &str, rest: &str, inner: &[(&str, &str)]) -> Named {
     let Some((index, rest)) = rest.split_once('.') else { return Named::Unknown };
     let found = inner.iter().find_map(|(theirs, ours)| {
@@ -164,9 +165,7 @@ fn in_block(list: &str, rest: &str, inner: &[(&str, &str)]) -> Named {
     found.unwrap_or(Named::Unknown)
 }
 
-/// Converts the name of a tensor outside of the blocks to the official name.
-///
-/// `outer` maps the library's names to the official names.
+/// Converts the name of a tensor outside of the blocks. `outer` maps names to official names.
 fn outside(name: &str, outer: &[(&str, &str)]) -> Named {
     let found = outer.iter().find_map(|(theirs, ours)| {
         let ending = name.strip_prefix(theirs).filter(|e| e.is_empty() || e.starts_with('.'))?;

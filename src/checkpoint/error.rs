@@ -14,12 +14,12 @@ pub enum CheckpointError {
     Damaged { path: PathBuf, problem: String },
     #[error("cannot read {}: {source}\nhint: make the file readable, then run the same command again", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    /// The file is complete, but this program does not support its network, or cannot decide between several networks.
+    /// The program does not support the network, or the file has several networks.
     #[error("cannot use {}: {problem}\nhint: {hint}", path.display())]
     Unsupported { path: PathBuf, problem: String, hint: String },
     #[error("{} does not fit the model: {problem}\nhint: {hint}", path.display())]
     DoesNotFit { path: PathBuf, problem: String, hint: String },
-    /// The output format cannot represent the network in the checkpoint.
+    /// The output format does not support this network.
     #[error("cannot write {}: {problem}\nhint: {hint}", path.display())]
     NoSuchForm { path: PathBuf, problem: String, hint: String },
     /// The command needs a setting that the checkpoint file does not contain.
@@ -35,7 +35,7 @@ pub enum CheckpointError {
         path.display()
     )]
     NoDecoder { path: PathBuf, what: &'static str },
-    /// The settings of the checkpoint, `--recipe` and `--set` are invalid or contradict each other.
+    /// The settings are invalid or contradict one another.
     #[error(transparent)]
     Settings(#[from] RecipeErrors),
     #[error("cannot write {}: {source}{}", path.display(), durable::hint(source))]
@@ -43,15 +43,12 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// Returns whether the error is in the user's input (exit code 2). The only other error is a failed write (exit
-    /// code 1).
+    /// Returns whether the error is in the user's input (exit code 2), not a failed write.
     pub fn is_input(&self) -> bool {
         !matches!(self, Self::Write { .. })
     }
 
-    /// Converts an I/O error from reading the file at `path`.
-    ///
-    /// `InvalidData` (a wrong checksum) becomes [`Self::Damaged`]. All other errors become [`Self::Unreadable`].
+    /// Converts an error from reading `path`. A wrong checksum becomes [`Self::Damaged`].
     pub(super) fn unread(path: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::InvalidData => Self::damaged(path, source.to_string()),
@@ -74,7 +71,7 @@ impl CheckpointError {
     }
 }
 
-/// Joins the first `most` texts for a message, and says how many more there are: `a, b and 3 more`.
+/// Joins the first `most` texts for a message: `a, b and 3 more`.
 pub(super) fn listed(texts: &[String], most: usize) -> String {
     let shown = texts[..texts.len().min(most)].join(", ");
     match texts.len().saturating_sub(most) {

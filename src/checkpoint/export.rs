@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The settings that a converted checkpoint needs besides its tensors.
+/// The settings that a converted checkpoint needs beside the tensors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExportSettings {
     pub num_heads: usize,
@@ -22,13 +22,13 @@ pub struct ExportSettings {
     pub norm_pix_loss: bool,
     pub mean: Vec<f32>,
     pub std: Vec<f32>,
-    /// Readable class names in the order of the labels; empty if they are unknown.
+    /// Readable class names in label order; empty if unknown.
     pub class_names: Vec<String>,
 }
 
-/// Writes one safetensors file with timm's tensor names: the encoder, and its linear head if there is one.
+/// Writes a safetensors file with timm's tensor names, without a decoder.
 ///
-/// Returns the number of decoder tensors, which are left out. Fails for a linear probe, because timm has no such head.
+/// Returns the number of decoder tensors that were left out. Fails for linear probes, because timm has no such head.
 pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize, CheckpointError> {
     if let Head::Probe { .. } = facts.head {
         return Err(no_form(
@@ -48,9 +48,9 @@ pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize,
     Ok(left_out)
 }
 
-/// Writes a Hugging Face folder, for `from_pretrained` of `ViTMAEForPreTraining` or `ViTForImageClassification`.
+/// Writes a Hugging Face folder for `ViTMAEForPreTraining` or `ViTForImageClassification`.
 ///
-/// Fails for networks that these classes cannot represent: average pooling, linear probes, and encoders without a head.
+/// Fails for average pooling, linear probes and encoders without head, which these classes do not support.
 pub fn write_huggingface(
     file: &TensorFile,
     facts: &Facts,
@@ -101,7 +101,6 @@ fn no_form(out: &Path, problem: &str) -> CheckpointError {
     }
 }
 
-/// Returns the settings that both Hugging Face classes need.
 fn shared_config(facts: &Facts, settings: &ExportSettings) -> Value {
     json!({
         "attention_probs_dropout_prob": 0.0,
@@ -156,15 +155,12 @@ fn classifier_config(facts: &Facts, settings: &ExportSettings, classes: usize) -
     config
 }
 
-/// Converts float32 to float64 through the shortest decimal number: 0.485 stays 0.485, not 0.48500001430511475.
+/// Converts float32 to float64 through the shortest decimal: 0.485 stays 0.485.
 fn shortest(values: &[f32]) -> Vec<f64> {
     values.iter().filter_map(|value| value.to_string().parse().ok()).collect()
 }
 
-/// Returns the preprocessor settings for the transform of evaluation: resize the short side, then crop the centre.
-///
-/// The settings name `BitImageProcessor`, because `ViTImageProcessor` would change the aspect ratio of images that are
-/// not square.
+/// Returns the preprocessor settings that equal the evaluation transform.
 fn preprocessor(settings: &ExportSettings) -> Value {
     let side = settings.input_size;
     json!({

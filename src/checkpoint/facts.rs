@@ -3,10 +3,10 @@
 use super::{HostTensor, TensorFile, inventory};
 use std::collections::BTreeMap;
 
-/// The network in a checkpoint. A field is `None` if the file does not contain this information.
+/// The network in a checkpoint. A field is `None` if its value is unknown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
-    /// Height and width of the images in pixels; `None` if the position embeddings are not a square grid.
+    /// Height and width of the images in pixels; `None` for non-square images.
     pub input_size: Option<usize>,
     pub patch_size: usize,
     pub in_chans: usize,
@@ -14,7 +14,7 @@ pub struct Facts {
     pub depth: usize,
     /// Hidden width of the MLP in each encoder block.
     pub mlp_dim: usize,
-    /// Number of attention heads. Tensor shapes do not show it, so it comes from settings such as `config.json`.
+    /// Number of attention heads. Only settings contain this number, not tensor shapes.
     pub num_heads: Option<usize>,
     pub decoder: Option<DecoderFacts>,
     pub head: Head,
@@ -45,7 +45,7 @@ pub enum Head {
     },
 }
 
-/// The settings that a checkpoint contains besides its tensors.
+/// The settings that a checkpoint stores besides tensors.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
     pub num_heads: Option<usize>,
@@ -56,16 +56,18 @@ pub struct Settings {
     pub norm_eps: Option<f64>,
     pub mean: Option<Vec<f64>>,
     pub std: Option<Vec<f64>>,
-    /// Readable class names in the order of the labels; empty if they are unknown.
+    /// Readable class names in label order; empty if unknown.
     pub class_names: Vec<String>,
-    /// Whether the head reads the mean of the patches (`true`) or the class token (`false`).
+    /// Whether the head reads the mean of the patches instead of the class token.
     pub average_pool: Option<bool>,
-    /// Number of epochs of training so far.
+    /// Number of epochs trained so far.
     pub epoch: Option<usize>,
 }
 
 impl Facts {
-    /// Determines the network from tensors with the official names. The error text does not include the path.
+    /// Determines the network from tensors with official names.
+    ///
+    /// The error text does not include the path.
     pub(super) fn of(file: &TensorFile, settings: Settings) -> Result<Self, String> {
         let tensors = &file.tensors;
         let projection = "patch_embed.proj.weight";
@@ -96,8 +98,7 @@ impl Facts {
         Ok(facts)
     }
 
-    /// Returns the stage that produces checkpoints with these parts; `encoder` if there is neither a decoder nor a
-    /// head.
+    /// Returns the training stage of the network; `encoder` without decoder and head.
     pub fn stage(&self) -> &'static str {
         match (&self.decoder, self.head) {
             (Some(_), _) => "pretrain",
@@ -115,7 +116,7 @@ impl Facts {
         }
     }
 
-    /// Returns a short description: type of network, width, number of blocks, patch size.
+    /// Returns a short description: network type, width, number of blocks, patch size.
     pub fn summary(&self) -> String {
         let what = match (&self.decoder, self.head) {
             (Some(_), _) => "a masked autoencoder".to_owned(),
@@ -131,7 +132,7 @@ impl Facts {
         self.mlp_dim as f64 / self.embed_dim as f64
     }
 
-    /// Returns the recipe keys that describe the network, with their values.
+    /// Returns the recipe keys and values that describe the network.
     pub fn keys(&self) -> Vec<(&'static str, String)> {
         let mut keys = vec![
             ("model.patch_size", self.patch_size.to_string()),
@@ -163,15 +164,13 @@ fn shape<const N: usize>(
         .map_err(|_| format!("{name} has the shape {:?}, expected {N} dimensions", tensor.shape))
 }
 
-/// Returns the number of blocks whose tensor names start with `prefix`: the highest block index plus 1.
+/// Returns the number of blocks whose tensor names start with `prefix`.
 fn blocks(tensors: &BTreeMap<String, HostTensor>, prefix: &str) -> usize {
     let index = |name: &String| name.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();
     tensors.keys().filter_map(index).max().map_or(0, |last| last.saturating_add(1))
 }
 
-/// Returns the number of patches per side, `n`.
-///
-/// Returns `None` if the shape of the position embeddings is not `[1, 1 + n², D]`.
+/// Returns the number of patches per side; `None` if the patches are not a square.
 fn grid(pos_embed: Option<&HostTensor>) -> Option<usize> {
     match pos_embed?.shape[..] {
         [1, tokens, _] if tokens > 1 => Some((tokens - 1).isqrt()).filter(|g| g * g == tokens - 1),
@@ -207,13 +206,15 @@ fn head(tensors: &BTreeMap<String, HostTensor>) -> Result<Head, String> {
     })
 }
 
-/// Returns the number of attention heads of the ViT-Ti, S, B, L or H with this width; `None` for other widths.
+/// Returns the number of attention heads of the usual ViT with this width.
+///
+/// Returns `None` for other widths.
 pub fn usual_heads(embed_dim: usize) -> Option<usize> {
     let usual = [(192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16)];
     usual.iter().find(|(width, _)| *width == embed_dim).map(|(_, heads)| *heads)
 }
 
-/// Returns the number of attention heads of the official decoder; `None` if `embed_dim` is not 512.
+/// Returns the number of attention heads of the official decoder; `None` for other widths than 512.
 pub(super) fn usual_decoder_heads(embed_dim: usize) -> Option<usize> {
     (embed_dim == 512).then_some(16)
 }

@@ -7,10 +7,11 @@ use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use std::path::Path;
 
-/// Maximum number of tensor names in a message.
 const LISTED: usize = 4;
 
-/// Loads the tensors of `file` into `module`. Both must have exactly the same names and shapes.
+/// Loads the tensors of `file` into `module`.
+///
+/// Fails if a name or shape in `file` differs from `module`.
 pub fn load_module<M: Module>(
     module: M,
     file: &TensorFile,
@@ -33,10 +34,9 @@ pub fn load_module<M: Module>(
     load_named(module, file, path, |_| true, |_, tensor, _| tensor.values.clone())
 }
 
-/// Loads the encoder of a pre-trained network or of a classifier into `vit`.
+/// Loads only the encoder of `file` into `vit`, without `fc_norm`.
 ///
-/// Does not change the head and `fc_norm` of `vit`. Ignores a decoder in the file. If the number of patches is
-/// different, resizes the position embeddings with bicubic interpolation, as in the official code.
+/// Resizes the position embeddings if `vit` has a different number of patches, as in the official code.
 pub fn load_encoder(
     vit: model::Vit,
     file: &TensorFile,
@@ -52,7 +52,7 @@ pub fn load_encoder(
     })
 }
 
-/// Loads the encoder of a linear probe into `vit`, including `fc_norm`. Does not change the head of `vit`.
+/// Loads the encoder of a linear probe into `vit`, including `fc_norm`.
 pub fn load_frozen(
     vit: model::Vit,
     file: &TensorFile,
@@ -62,8 +62,7 @@ pub fn load_frozen(
     load_named(vit, file, path, frozen, |_, tensor, _| tensor.values.clone())
 }
 
-/// Returns whether `shape` is the shape of position embeddings: `[1, 1 + n², width]` for a class token and n × n
-/// patches.
+/// Returns whether `shape` fits position embeddings: `[1, 1 + n², width]` for n × n patches.
 fn is_grid(shape: &[usize], width: usize) -> bool {
     matches!(*shape, [1, tokens, d] if d == width && tokens > 1
         && (tokens - 1).isqrt().pow(2) == tokens - 1)
@@ -71,7 +70,7 @@ fn is_grid(shape: &[usize], width: usize) -> bool {
 
 /// Replaces the parameters of `module` whose names `wanted` accepts.
 ///
-/// `values` gets the parameter name, the tensor in the file and the parameter's shape. It returns the new values.
+/// `values` gets (parameter name, tensor in `file`, shape) and returns the new values.
 fn load_named<M: Module>(
     module: M,
     file: &TensorFile,
@@ -128,9 +127,9 @@ fn list(names: &[&str]) -> String {
     }
 }
 
-/// Returns the error for a checkpoint file whose tensors do not fit the model.
+/// Returns the error for tensors that do not fit the model.
 ///
-/// The hint lists the recipe settings that fit the file, if its tensors show them.
+/// The hint lists recipe settings that fit the file.
 fn does_not_fit(file: &TensorFile, path: &Path, problem: &str) -> CheckpointError {
     let hint = match Facts::of(file, Settings::default()) {
         Ok(facts) => {

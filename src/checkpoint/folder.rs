@@ -9,38 +9,37 @@ use std::path::{Path, PathBuf};
 /// Name of the weights file in a checkpoint folder.
 pub(super) const MODEL: &str = "model.safetensors";
 const META: &str = "meta.json";
-/// Name of the file with the optimizer state of a pre-training. A checkpoint is complete without this file.
+/// Name of the optimizer file in a checkpoint folder. The file is optional.
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 
-/// The content of `meta.json`: everything that `eval` and `predict` need besides the weights.
+/// The content of `meta.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
-    /// `pretrain`, `finetune` or `linprobe`; `encoder` for an encoder without decoder and head.
+    /// The stage: `pretrain`, `finetune`, `linprobe`, or `encoder` without decoder and head.
     pub stage: String,
-    /// Number of epochs of training so far.
+    /// Number of epochs trained so far.
     pub epoch: usize,
-    /// What the training started from: `scratch`, an epoch of the pre-training, or a checkpoint file; empty for a
-    /// pre-training.
+    /// The starting weights: `scratch`, an epoch, or a checkpoint file.
+    ///
+    /// Empty for a pre-training.
     pub from: String,
     pub num_classes: usize,
     pub class_names: Vec<String>,
-    /// The resolved recipe of the training run, as TOML.
+    /// The resolved recipe of the run, as TOML.
     pub recipe: String,
 }
 
-/// Returns `job/checkpoints/epoch-NNNN`, the checkpoint folder of a job after `epoch` epochs.
+/// Returns the checkpoint folder after `epoch` epochs: `job/checkpoints/epoch-NNNN`.
 pub fn epoch_folder(job: &Path, epoch: usize) -> PathBuf {
     job.join("checkpoints").join(format!("epoch-{epoch:04}"))
 }
 
-/// Returns whether a checkpoint folder exists and has both files: the weights and `meta.json`.
+/// Returns whether the checkpoint folder has the weights and `meta.json`.
 pub fn is_whole(folder: &Path) -> bool {
     [MODEL, META].iter().all(|name| folder.join(name).is_file())
 }
 
-/// Writes a checkpoint folder atomically, including the optimizer state if there is one.
-///
-/// Leaves a complete folder unchanged. If the weights or `meta.json` are missing, writes all files again.
+/// Writes a checkpoint folder atomically, unless a complete folder exists.
 pub fn publish(
     folder: &Path,
     model: &TensorFile,
@@ -64,7 +63,7 @@ pub fn publish(
     written.map_err(|source| CheckpointError::Write { path: folder.into(), source })
 }
 
-/// Reads the `meta.json` in the folder of a weights file; `None` if it does not exist.
+/// Reads `meta.json` in the folder of `weights`; `None` if the file is missing.
 pub(super) fn meta_beside(weights: &Path) -> Result<Option<Meta>, CheckpointError> {
     let path = weights.with_file_name(META);
     if !path.is_file() || weights.file_name().is_none_or(|name| name != MODEL) {
@@ -77,7 +76,7 @@ pub(super) fn meta_beside(weights: &Path) -> Result<Option<Meta>, CheckpointErro
         .map_err(|e| damaged(format!("it is not the meta.json of a checkpoint: {e}")))
 }
 
-/// Returns the latest checkpoint folder of a job; `None` if the job has no checkpoint.
+/// Returns the latest checkpoint folder of a job; `None` if there is none.
 pub(super) fn last_epoch(job: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(job.join("checkpoints")).ok()?;
     entries.flatten().map(|entry| entry.path()).filter(|path| is_whole(path)).max()

@@ -8,7 +8,9 @@ use super::facts::Settings;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Tensor names outside of the blocks: (Hugging Face, official). The prefix `vit.` of the encoder is optional.
+/// Tensor names outside of the blocks, as (Hugging Face, official).
+///
+/// Encoder names are without the prefix `vit.`.
 const OUTER: [(&str, &str); 12] = [
     ("vit.embeddings.cls_token", "cls_token"),
     ("vit.embeddings.position_embeddings", "pos_embed"),
@@ -26,7 +28,7 @@ const OUTER: [(&str, &str); 12] = [
     ("vit.embeddings.mask_token", ""),
 ];
 
-/// Tensor names inside of a block, after the prefix of the block: (Hugging Face, official).
+/// Tensor names inside of a block, as (Hugging Face, official).
 const INNER: [(&str, &str); 8] = [
     ("layernorm_before", "norm1"),
     ("layernorm_after", "norm2"),
@@ -39,9 +41,7 @@ const INNER: [(&str, &str); 8] = [
     ("mlp.fc2", "mlp.fc2"),
 ];
 
-/// Name prefixes of the blocks: (Hugging Face, official).
-///
-/// Export uses the first two, which all versions of transformers load.
+/// Name prefixes of the blocks, as (Hugging Face, official). Export uses the first two.
 const BLOCKS: [(&str, &str); 4] = [
     ("vit.encoder.layer.", "blocks."),
     ("decoder.decoder_layers.", "decoder_blocks."),
@@ -51,16 +51,16 @@ const BLOCKS: [(&str, &str); 4] = [
 
 const PARTS: [&str; 3] =
     ["attention.attention.query", "attention.attention.key", "attention.attention.value"];
-/// Names of query, key and value in the memory of transformers 5. Checkpoint files use the names in [`PARTS`].
+/// Names of query, key and value in a model of transformers 5.
+///
+/// Checkpoint files use the names in [`PARTS`].
 const PARTS_IN_MEMORY: [&str; 3] = ["attention.q_proj", "attention.k_proj", "attention.v_proj"];
 
-/// Names that Hugging Face models use for the submodule with the encoder.
+/// Possible names of the encoder module.
 pub(super) const BASES: [&str; 6] =
     ["vit", "deit", "beit", "dinov2", "dinov2_with_registers", "base_model"];
 
-/// Returns the tensor name with the prefix `vit.` if the tensor belongs to the encoder.
-///
-/// Adds a missing prefix. Replaces the prefix of a similar class, such as `deit.`.
+/// Returns the tensor name. Encoder names get the prefix `vit.`.
 fn full(name: &str) -> String {
     let bare = ["embeddings.", "encoder.layer.", "layers.", "layernorm.", "pooler."];
     match name.split_once('.') {
@@ -70,7 +70,7 @@ fn full(name: &str) -> String {
     }
 }
 
-/// Converts Hugging Face's name of a tensor to the official name.
+/// Converts a Hugging Face tensor name to the official name.
 pub(super) fn official_name(name: &str) -> Named {
     let name = full(name);
     let name = name.as_str();
@@ -99,7 +99,7 @@ pub(super) fn official_name(name: &str) -> Named {
     Named::Unknown
 }
 
-/// Renames tensors from the official names to Hugging Face's names. Works for masked autoencoders and classifiers.
+/// Renames official tensors to Hugging Face's names.
 pub(super) fn from_official(
     tensors: &BTreeMap<String, HostTensor>,
 ) -> BTreeMap<String, HostTensor> {
@@ -122,7 +122,7 @@ pub(super) fn from_official(
     theirs
 }
 
-/// Returns Hugging Face's name for an official block: `vit.encoder.layer.3` for `blocks.3`.
+/// Returns Hugging Face's name of a block: `vit.encoder.layer.3` for `blocks.3`.
 fn their_block(block: &str) -> Option<String> {
     BLOCKS
         .iter()
@@ -148,7 +148,9 @@ fn their_name(name: &str) -> String {
     name.to_owned()
 }
 
-/// Reads the settings in `config.json` and `preprocessor_config.json`. `Value::Null` stands for a missing file.
+/// Reads the settings in `config.json` and `preprocessor_config.json`.
+///
+/// `Value::Null` stands for a missing file.
 pub(super) fn settings(config: &Value, preprocessor: &Value) -> Result<Settings, String> {
     let count = |key: &str| config[key].as_u64().map(|n| n as usize);
     let act = config["hidden_act"].as_str().unwrap_or("gelu");
@@ -176,7 +178,7 @@ pub(super) fn settings(config: &Value, preprocessor: &Value) -> Result<Settings,
     })
 }
 
-/// Returns the class names in the order of the labels; empty if they are only placeholders such as `LABEL_0`.
+/// Returns the class names in label order; empty if all are placeholders like `LABEL_0`.
 fn class_names(config: &Value) -> Vec<String> {
     let Some(labels) = config["id2label"].as_object() else { return Vec::new() };
     let name = |i: usize| labels.get(&i.to_string())?.as_str().map(str::to_owned);

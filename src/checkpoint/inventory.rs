@@ -10,10 +10,9 @@ use super::{Facts, HostTensor};
 use crate::shape;
 use std::collections::BTreeMap;
 
-/// Maximum number of tensor names in a message.
 const LISTED: usize = 4;
 
-/// Fails if `tensors` are not exactly the tensors of the network that `facts` describe.
+/// Fails if `tensors` differ from the tensors that the network in `facts` must have.
 ///
 /// The error text does not include the path.
 pub(super) fn check(facts: &Facts, tensors: &BTreeMap<String, HostTensor>) -> Result<(), String> {
@@ -109,9 +108,9 @@ impl Inventory {
         self.add(&format!("{name}.bias"), &[width]);
     }
 
-    /// Adds the tensors of `depth` blocks to the expected tensors. Fails at the first block that is not in `tensors`.
+    /// Adds the tensors of `depth` blocks to the expected tensors.
     ///
-    /// This stays fast for a malicious file whose tensor names contain a huge block index.
+    /// Fails at the first missing block.
     fn blocks(
         &mut self,
         list: &str,

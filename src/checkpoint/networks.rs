@@ -9,24 +9,24 @@ use super::content::{self, Entry};
 use super::dialects::{self, Dialect};
 use std::collections::BTreeMap;
 
-/// The tensors of one network. Their names have neither prefix nor wrappers.
+/// The tensors of one network. Tensor names are without the network's prefix.
 #[derive(Debug)]
 pub(super) struct Network {
-    /// Prefix of the tensor names in the file. It is empty or ends with a dot.
+    /// Prefix of the tensor names in the file; empty, or ends with a dot.
     pub prefix: String,
     pub dialect: Dialect,
-    /// Whether the encoder is a submodule, with the head or decoder in a separate submodule.
+    /// Whether the encoder is a submodule beside the head or decoder.
     is_nested: bool,
     pub members: Vec<(String, Entry)>,
-    /// Name and description of each tensor of the network that is not a float tensor.
+    /// Tensors of the network that are not floats, as (name, description).
     pub others: Vec<(String, String)>,
 }
 
-/// The networks in a checkpoint file, and the tensors that belong to none of them.
+/// The networks in a checkpoint file, and all other tensors.
 #[derive(Debug)]
 pub(super) struct Networks {
     pub found: Vec<Network>,
-    /// Names of the tensors that belong to no network.
+    /// Names of tensors that do not belong to a network.
     pub outside: Vec<String>,
 }
 
@@ -59,9 +59,9 @@ pub(super) fn split(entries: Vec<Entry>, others: Vec<(String, String)>) -> Netwo
     Networks { found, outside }
 }
 
-/// Moves transformer blocks from `outside` into the network if its encoder submodule does not contain any.
+/// Moves blocks into a network without blocks.
 ///
-/// transformers 5 stores the blocks of some classes, such as `ViTMSNModel`, outside of the encoder submodule.
+/// transformers 5 stores the blocks of `ViTMSNModel` outside of the encoder module.
 fn take_blocks(network: &mut Network, outside: &mut Vec<Entry>) {
     let is_block = |name: &str| name.starts_with("encoder.layer.");
     let has_blocks = network.members.iter().any(|(name, _)| {
@@ -78,7 +78,7 @@ fn take_blocks(network: &mut Network, outside: &mut Vec<Entry>) {
     }
 }
 
-/// Returns the index of the network that a tensor belongs to, and the tensor name without prefix and wrappers.
+/// Returns the index of the tensor's network, and the tensor's name inside this network.
 fn place(networks: &[Network], name: &str) -> Option<(usize, String)> {
     if content::is_of_optimizer(name) {
         return None;
@@ -104,9 +104,9 @@ fn without_wrappers(name: &str) -> String {
     kept.join(".")
 }
 
-/// Detects a network by the name of its patch projection weight. Returns `None` for the name of any other tensor.
+/// Returns (prefix, library, whether the encoder is a submodule) of a network.
 ///
-/// Returns the prefix of the network, its library, and whether the encoder is a submodule.
+/// Returns `None` if `name` is not a patch projection weight.
 fn root(name: &str) -> Option<(String, Dialect, bool)> {
     if content::is_of_optimizer(name) {
         return None;
@@ -130,9 +130,9 @@ fn root(name: &str) -> Option<(String, Dialect, bool)> {
     Some((prefix, dialect, encoder.is_some()))
 }
 
-/// Returns the library and the prefix that fit the most tensor names of a file, and how many names fit.
+/// Returns the library with the most matching tensor names, for an error message.
 ///
-/// The error for a file without a patch projection uses this.
+/// The result is (library, prefix, number of matching names).
 pub(super) fn nearest(names: &[String]) -> Option<(Dialect, String, usize)> {
     let mut votes: BTreeMap<(usize, &str), usize> = BTreeMap::new();
     for name in names {

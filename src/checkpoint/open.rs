@@ -26,36 +26,35 @@ pub enum CheckpointFormat {
     Pickle,
     /// A file or folder with Hugging Face's tensor names.
     HuggingFace,
-    /// A safetensors file with the official tensor names, which timm also uses.
+    /// A safetensors file with the tensor names of the official code and timm.
     Safetensors,
-    /// A `resume.safetensors` of this program: the state of an unfinished job.
+    /// The state of an unfinished job: `resume.safetensors`.
     State,
 }
 
-/// A checkpoint that was read. Its tensors have the official names.
+/// An open checkpoint. Its tensors have the official names.
 #[derive(Debug)]
 pub struct Opened {
-    /// The path as the user wrote it.
+    /// The path as the user typed it.
     pub path: PathBuf,
     pub format: CheckpointFormat,
     pub file: TensorFile,
     pub facts: Facts,
     /// The `meta.json`; `None` if another program wrote the checkpoint.
     pub meta: Option<Meta>,
-    /// The optimizer state, or the reason why there is none. For a checkpoint folder of this program, call
-    /// [`Opened::own_optimizer`] instead.
+    /// The optimizer state, or the reason why no state is available.
+    ///
+    /// For a checkpoint folder of this program, use [`Opened::own_optimizer`].
     pub optimizer: Result<OptimizerState, String>,
-    /// The position of an unfinished job in its training, as JSON; `None` for all other checkpoints.
+    /// Training position of an unfinished job, as JSON; `None` for other checkpoints.
     pub progress: Option<String>,
-    /// Notes for the user about how the file was read, one sentence each; empty in the usual case.
+    /// Notes for the user about how the file was read, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// Opens a file or folder: checkpoints of this program, `.pth` and `.bin` of PyTorch, `.pd` and `.pdparams` of Paddle,
-/// safetensors, Hugging Face folders, and several files with an index.
+/// Opens a checkpoint in any supported format.
 ///
-/// Finds the network under any prefix of the tensor names. If the file has several networks, `prefix` chooses one.
-/// Fails if the format is unknown, the file is truncated, or there is not exactly one supported network to choose.
+/// `prefix` selects one of several networks. Fails if the file is damaged, or if several networks remain.
 pub fn open(path: &Path, prefix: Option<&str>) -> Result<Opened, CheckpointError> {
     let file = weights_file(path)?;
     let meta = folder::meta_beside(&file)?;
@@ -101,8 +100,9 @@ pub fn open(path: &Path, prefix: Option<&str>) -> Result<Opened, CheckpointError
     Ok(Opened { path, format, file: tensors, facts, meta, optimizer, progress, notes })
 }
 
-/// Reads the tensors of a file, or of all files that an index lists. Also returns whether at least one file is a
-/// pickle.
+/// Reads a checkpoint file, or all files of an index.
+///
+/// Also returns whether at least one file is a pickle.
 fn read(file: &Path) -> Result<(bool, Content), CheckpointError> {
     if !sharded::is_index(file) {
         return read_one(file);
@@ -137,9 +137,9 @@ fn read_one(file: &Path) -> Result<(bool, Content), CheckpointError> {
     Ok((false, content))
 }
 
-/// Returns the settings in `config.json` beside the file, if the network has names of Hugging Face or timm.
+/// Returns the settings in `config.json` if Hugging Face or timm wrote the file.
 ///
-/// Otherwise returns `settings`. Does not read `config.json` for a checkpoint of this program (`is_own`).
+/// Otherwise returns `settings`.
 fn stated(
     settings: Settings,
     network: &Network,
@@ -164,12 +164,11 @@ fn stated(
     }
 }
 
-/// Maximum number of names in a message.
 const LISTED: usize = 3;
 
-/// Returns notes for the user about how the file was read, one sentence each.
+/// Returns notes for the user about how the file was read.
 ///
-/// `others` are notes about networks that are not used. `outside` are the names of tensors that belong to no network.
+/// `others` are notes about skipped networks. `outside` are names of tensors without a network.
 fn notes(
     chosen: &Candidate,
     others: Vec<String>,
@@ -197,7 +196,7 @@ fn notes(
 }
 
 impl Opened {
-    /// Reads the optimizer state from a checkpoint folder of this program; `None` if the folder does not contain it.
+    /// Reads the optimizer state from a checkpoint folder of this program; `None` if missing.
     pub fn own_optimizer(&self) -> Result<Option<OptimizerState>, CheckpointError> {
         let path = weights_file(&self.path)?.with_file_name(folder::OPTIMIZER);
         let Some(meta) = self.meta.as_ref().filter(|_| path.is_file()) else { return Ok(None) };
@@ -211,9 +210,7 @@ fn settings_of(meta: &Meta) -> Settings {
     Settings { epoch: Some(meta.epoch), ..own_settings(&meta.recipe) }
 }
 
-/// Returns the settings of the network from `recipe`, the recipe of a checkpoint of this program.
-///
-/// Leaves out settings that an older version of this program wrote in a different form.
+/// Returns the settings of the network from `recipe`. Ignores keys of older versions.
 pub(super) fn own_settings(recipe: &str) -> Settings {
     let recipe: toml::Table = recipe.parse().unwrap_or_default();
     let value = |table: &str, key: &str| recipe.get(table)?.get(key);
@@ -233,7 +230,7 @@ pub(super) fn own_settings(recipe: &str) -> Settings {
     }
 }
 
-/// Returns the files of the checkpoint at `path` whose content affects a job that starts from it.
+/// Returns the files that affect a job that starts from the checkpoint at `path`.
 ///
 /// `resumes` says whether the job also takes the optimizer state.
 pub fn content_files(path: &Path, resumes: bool) -> Result<Vec<PathBuf>, CheckpointError> {
@@ -248,7 +245,7 @@ pub fn content_files(path: &Path, resumes: bool) -> Result<Vec<PathBuf>, Checkpo
     Ok([weights].into_iter().chain(has_optimizer.then_some(optimizer)).collect())
 }
 
-/// Returns the error for a missing checkpoint. The hint names the checkpoints in the same folder.
+/// Returns the error for a missing checkpoint. The hint lists checkpoints in the same folder.
 fn missing(path: &Path) -> CheckpointError {
     let entries = path.parent().and_then(|folder| folder.read_dir().ok());
     let entries = entries.into_iter().flatten().flatten().map(|entry| entry.path());
@@ -302,7 +299,7 @@ fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     Err(CheckpointError::not_one(path, problem))
 }
 
-/// Reads the first bytes of a file, which identify its format.
+/// Reads the first bytes of a file, to detect the format.
 fn first_bytes(file: &Path) -> Result<Vec<u8>, CheckpointError> {
     let mut first = Vec::new();
     let read = fs::File::open(file).and_then(|file| file.take(64).read_to_end(&mut first));
@@ -310,14 +307,12 @@ fn first_bytes(file: &Path) -> Result<Vec<u8>, CheckpointError> {
     Ok(first)
 }
 
-/// Returns whether a file starts like safetensors: the length of the header in 8 bytes, then the header, a JSON object.
-///
-/// The length may start with the same two bytes as a pickle.
+/// Returns whether a file starts like safetensors: header length, then JSON.
 fn is_safetensors(first: &[u8]) -> bool {
     matches!(first, [_, _, _, _, 0, 0, 0, 0, b'{', ..])
 }
 
-/// Fails for files that people often download instead of weights: Git LFS pointers and web pages.
+/// Fails if the file is a Git LFS pointer or a web page instead of weights.
 fn refuse_stand_in(file: &Path, first: &[u8]) -> Result<(), CheckpointError> {
     let first = first.trim_ascii_start().to_ascii_lowercase();
     let (problem, hint) = if first.starts_with(b"version https://git-lfs") {
@@ -340,7 +335,7 @@ fn refuse_stand_in(file: &Path, first: &[u8]) -> Result<(), CheckpointError> {
     })
 }
 
-/// Reads a JSON file beside `file`; returns `Null` if it does not exist.
+/// Reads a JSON file beside `file`; returns `Null` if the file does not exist.
 fn json_beside(file: &Path, name: &str) -> Result<Value, CheckpointError> {
     let path = file.with_file_name(name);
     if !path.is_file() {

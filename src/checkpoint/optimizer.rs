@@ -1,8 +1,8 @@
 //! Reads the AdamW state in checkpoints of other programs and assigns it to the official parameter names.
 //!
-//! PyTorch identifies parameters by number. It counts first the parameters without weight decay, then the others, both in
-//! the order of the model. Paddle uses its internal parameter names. Instead of the number of updates, it stores powers
-//! of the betas.
+//! PyTorch identifies parameters by number. It counts first the parameters without weight decay, then the others, both
+//! in the order of the model. Paddle uses its internal parameter names. Instead of the number of updates, it stores
+//! powers of the betas.
 //!
 //! This file and `pickled` use each other: `pickled` finds the state in the file, and this file uses its functions.
 
@@ -15,17 +15,14 @@ use std::collections::BTreeMap;
 /// AdamW's moments of all trained parameters in a pre-training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OptimizerState {
-    /// Number of updates so far.
+    /// Number of optimizer updates.
     pub updates: usize,
     /// `exp_avg` and `exp_avg_sq` of each parameter, by official parameter name.
     pub moments: BTreeMap<String, [HostTensor; 2]>,
 }
 
-/// Number of updates to assume if Paddle's power of `beta_2` was rounded to 0 in float32.
-///
-/// After so many updates, the bias correction is 1.
+/// Number of updates to assume if rounding has turned Paddle's power of `beta_2` into 0.
 const MANY: usize = 1_000_000;
-/// AdamW's first beta in the official pre-training.
 const BETA_1: f64 = PRETRAIN_BETAS[0];
 const BETA_2: f64 = PRETRAIN_BETAS[1];
 const EPSILON: f64 = 1e-8;
@@ -50,7 +47,7 @@ pub(super) fn from_dict(
     Ok(state)
 }
 
-/// Returns the trained parameters: all weights except the fixed position embeddings.
+/// Returns the trained weights, which are all except position embeddings.
 fn trained(weights: &[Weight]) -> impl Iterator<Item = &Weight> {
     weights.iter().filter(|w| !["pos_embed", "decoder_pos_embed"].contains(&w.name.as_str()))
 }
@@ -98,9 +95,7 @@ fn torch(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// Fails if a parameter group has different AdamW settings than the official pre-training.
-///
-/// The moments would then not be valid for the pre-training.
+/// Fails if AdamW's settings differ from the official pre-training.
 fn official_rule(groups: &[Value]) -> Result<(), String> {
     for group in groups {
         let Value::Dict(group) = group else { continue };
@@ -124,7 +119,7 @@ fn official_rule(groups: &[Value]) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns the parameter numbers in all parameter groups, in order.
+/// Returns the parameter numbers in all parameter groups.
 fn group_ids(groups: &[Value]) -> Result<Vec<i64>, String> {
     let mut ids = Vec::new();
     for group in groups {
@@ -145,7 +140,7 @@ fn group_ids(groups: &[Value]) -> Result<Vec<i64>, String> {
     Ok(ids)
 }
 
-/// Returns the number of updates in `value`, which is a number or a tensor with one element.
+/// Returns the number of updates in `value`, a number or a tensor with one element.
 fn step_count(value: Value) -> Option<usize> {
     match value {
         Value::Int(step) => usize::try_from(step).ok(),
@@ -208,9 +203,9 @@ fn paddle(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// Converts the power of `beta_2` that Paddle stores to a number of updates.
+/// Returns the number of updates.
 ///
-/// After `n` updates, Paddle stores `beta_2` to the power `n + 1`.
+/// `power` is `beta_2` to the power of this number plus 1, as Paddle stores it.
 fn updates_of(power: f64) -> usize {
     if power <= 0.0 {
         return MANY;

@@ -2,7 +2,7 @@
 
 use super::error::listed;
 
-/// Name of an unsupported part of a network, and a function that recognizes the part by one segment of a tensor name.
+/// The name of an unsupported network part, and a test for tensor names of this part.
 type Rule = (&'static str, fn(&str) -> bool);
 
 const RULES: [Rule; 17] = [
@@ -45,10 +45,10 @@ const RULES: [Rule; 17] = [
     }),
 ];
 
-/// Maximum number of parts in a message.
+/// Maximum number of unsupported parts in a message.
 const LISTED: usize = 3;
 
-/// Lists the unsupported parts that the tensor names show, each with its first tensor name; empty if there is none.
+/// Lists unsupported network parts, each with an example tensor name.
 pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut found: Vec<(&str, &str)> = Vec::new();
     for name in names {

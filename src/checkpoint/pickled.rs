@@ -6,7 +6,6 @@ use super::HostTensor;
 use super::facts::Settings;
 use super::pickle::Value;
 
-/// The official name of a weight, Paddle's internal name, and the shape.
 #[derive(Debug)]
 pub(super) struct Weight {
     pub name: String,
@@ -22,13 +21,13 @@ pub(super) fn key_text(key: &Value) -> String {
     }
 }
 
-/// Removes the entry `key` from a dict and returns its value.
+/// Removes an entry from a dict and returns the entry's value.
 pub(super) fn take(dict: &mut Vec<(Value, Value)>, key: &str) -> Option<Value> {
     let at = dict.iter().position(|(k, _)| matches!(k, Value::Text(text) if text == key))?;
     Some(dict.swap_remove(at).1)
 }
 
-/// Returns the tensor in `value`, and its internal name if Paddle stored it as `(internal name, array)`.
+/// Returns a tensor and Paddle's internal name, if stored.
 pub(super) fn tensor(value: Value) -> Option<(Option<String>, HostTensor)> {
     match value {
         Value::Tensor(tensor) => Some((None, tensor)),
@@ -40,7 +39,6 @@ pub(super) fn tensor(value: Value) -> Option<(Option<String>, HostTensor)> {
     }
 }
 
-/// Transposes `[a, b]` to `[b, a]`.
 pub(super) fn transpose(tensor: &mut HostTensor) {
     let [rows, columns] = tensor.shape[..] else { return };
     let old = &tensor.values;
@@ -48,7 +46,7 @@ pub(super) fn transpose(tensor: &mut HostTensor) {
     *tensor = HostTensor { shape: vec![columns, rows], values };
 }
 
-/// Returns the settings that the official code and timm store in a checkpoint.
+/// Returns the settings in a checkpoint of the official code or timm.
 ///
 /// `args` is an `argparse.Namespace`. `epoch` is the last epoch, counted from 0.
 pub(super) fn settings(args: Option<&Value>, epoch: Option<&Value>) -> Settings {

@@ -10,51 +10,52 @@ use crate::recipe::{
 };
 use std::path::Path;
 
-/// What a command needs to know about a checkpoint. Each variant includes the variants above it.
+/// What a command needs to know. Each variant includes the variants above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub enum Needs {
-    /// Needs only the tensors.
+    /// Only the tensors.
     Tensors,
-    /// Needs the number of attention heads of the encoder, to compute features or classes.
+    /// The number of attention heads of the encoder, to compute features.
     Heads,
-    /// If there is a decoder, needs its number of attention heads and `norm_pix_loss`, to convert the whole checkpoint.
+    /// The settings for converting a checkpoint, including those of a decoder.
     Everything,
-    /// Needs a decoder, to reconstruct images.
+    /// A decoder, to reconstruct images.
     Decoder,
 }
 
 /// The arguments of a command that uses a checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct PlanArgs<'a> {
-    /// The recipe in `--recipe`. It supplies `[data]`, `[runtime]`, and settings that the checkpoint does not contain.
+    /// The path of `--recipe`.
+    ///
+    /// This recipe has `[data]`, `[runtime]`, and settings that the checkpoint lacks.
     pub recipe: Option<&'a Path>,
-    /// The `--set` arguments, each in the form `key=value`.
+    /// The `--set` arguments, each `key=value`.
     pub set: &'a [String],
-    /// Names and values of the environment variables that may set recipe keys.
+    /// Names and values of environment variables.
     pub env: &'a [(String, String)],
-    /// Returns the number of GPUs of a kind. Used to resolve the recipe in `recipe`.
+    /// Returns the number of GPUs of a kind.
     pub gpus: fn(DeviceKind) -> usize,
 }
 
-/// The plan, metadata and warnings for using a checkpoint.
+/// The settings, metadata and warnings for using a checkpoint.
 #[derive(Debug)]
 pub struct CheckpointPlan {
     pub plan: Plan,
-    /// The `meta.json` of the checkpoint. If this file does not exist, the value describes the network in the
-    /// checkpoint.
+    /// The `meta.json`, or a description of the network if the file is missing.
     pub meta: Meta,
     /// Warnings for the user, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// Options to resolve the recipe of a checkpoint without a data set and without GPUs.
+/// The recipe of a checkpoint needs neither data nor GPUs.
 const OPTIONS: Options = Options { missing_data: Missing::Warn, gpus: |_| 0, hosts: 1 };
 
 impl Opened {
-    /// Resolves the recipe of the checkpoint together with `args`.
+    /// Resolves the recipe of the checkpoint with `args`.
     ///
-    /// If there is a `--recipe`, `[data]` (except `input_size`) and `[runtime]` come from it. Fails if a setting that
-    /// the command needs is unknown, or if `args` contradict the checkpoint.
+    /// `[data]` and `[runtime]` come from `--recipe`, if given. Fails if the command needs an unknown setting, or if
+    /// `args` contradict the checkpoint.
     pub fn plan(
         &self,
         needs: Needs,
@@ -88,9 +89,9 @@ impl Opened {
         Ok(CheckpointPlan { plan, meta, warnings })
     }
 
-    /// Returns a warning if the file does not say whether its head reads the class token or the mean of the patches.
+    /// Warns if the file does not say whether the head uses the class token or the mean.
     ///
-    /// Both networks have the same tensors. Fails if `--set` chooses the mean, which this program does not support.
+    /// Fails if `--set` chooses the mean, which this program does not support.
     fn unstated_pooling(&self, set: &SetArgs) -> Result<Option<String>, CheckpointError> {
         let reads_token = matches!(self.facts.head, Head::Linear { global_pool: false, .. });
         if self.meta.is_some() || !reads_token || self.facts.settings.average_pool.is_some() {
@@ -113,10 +114,9 @@ impl Opened {
         }
     }
 
-    /// Returns `supplied`, the `[data]` of `--recipe`, with the `input_size` of the checkpoint.
+    /// Returns `supplied`, the data settings of `--recipe`, with the checkpoint's `input_size`.
     ///
-    /// Keeps the checkpoint's `mean` and `std` if they are known and the number of channels is the same. But `--set`
-    /// may change them. Adds a warning if they differ from the recipe.
+    /// The checkpoint also supplies `mean` and `std`, unless `--set` changes them.
     fn data(
         &self,
         own: &DataPlan,
@@ -142,15 +142,13 @@ impl Opened {
     }
 }
 
-/// The `--set` arguments, grouped by what they change.
+/// The `--set` arguments, sorted by the settings that they change.
 struct SetArgs {
-    /// Arguments that change `[data]` and `[runtime]` of `--recipe`.
+    /// Arguments for `[data]` and `[runtime]` of `--recipe`.
     of_data: Vec<String>,
-    /// Arguments that change the recipe of the checkpoint.
+    /// Arguments for the checkpoint's recipe.
     of_model: Vec<String>,
-    /// Arguments for a part that the checkpoint does not have, such as `finetune.drop_path` for a pre-training.
-    ///
-    /// Only the keys of these arguments are checked.
+    /// Arguments for stages that the checkpoint does not have.
     unused: Vec<String>,
 }
 
@@ -183,7 +181,9 @@ fn has_key(set: &[String], key: &str) -> bool {
     set.iter().any(|set| recipe::set_key(set) == key)
 }
 
-/// Resolves the recipe in a checkpoint of this program. Fails if `set` changes the checkpoint's network.
+/// Resolves the recipe in a checkpoint of this program.
+///
+/// Fails if `set` changes the network.
 fn own_point(
     opened: &Opened,
     meta: &Meta,
@@ -203,7 +203,7 @@ fn own_point(
     Ok(resolve(&stated, set)?)
 }
 
-/// Creates and resolves a recipe that describes a checkpoint of another program.
+/// Creates and resolves a recipe for a checkpoint of another program.
 fn described_point(
     opened: &Opened,
     needs: Needs,
@@ -227,7 +227,7 @@ fn described_point(
     Ok(recipe::resolve_checkpoint(path, &layers, &stated, set, &OPTIONS)?)
 }
 
-/// Fails if the command needs a setting that neither the recipes in `known` nor the `--set` arguments in `set` contain.
+/// Fails if neither `known` nor `set` contains a setting that the command needs.
 fn require(
     opened: &Opened,
     needs: Needs,

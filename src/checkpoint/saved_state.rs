@@ -8,36 +8,33 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Name prefixes of the two AdamW moments, as in PyTorch.
+/// Name prefixes of AdamW's moments, as in PyTorch.
 const MOMENTS: [&str; 2] = ["exp_avg.", "exp_avg_sq."];
 
-/// The state of an unfinished job.
 pub(super) struct SavedState {
     pub tensors: BTreeMap<String, HostTensor>,
     pub settings: Settings,
     pub optimizer: OptimizerState,
 }
 
-/// The fields of a job's position that this module reads.
 #[derive(Deserialize)]
 struct Position {
-    /// Current epoch, from 1.
+    /// Current epoch, counted from 1.
     epoch: usize,
     optimizer_updates: usize,
 }
 
-/// The JSON note in `optimizer.safetensors`.
+/// The JSON note in the header of `optimizer.safetensors`.
 #[derive(Serialize, Deserialize)]
 struct OptimizerNote {
-    /// Number of epochs that the weights beside the file were trained for.
+    /// Number of epochs trained so far.
     epoch: usize,
     updates: usize,
 }
 
-/// Reads the state of an unfinished job from a file; `None` if the file contains something else.
+/// Reads the state of an unfinished job; `None` if the file is something else.
 ///
-/// The settings come from the `recipe.toml` of the run that contains the file. They are unknown if the file was copied
-/// to a folder outside of a run.
+/// Settings come from `recipe.toml` of the run that contains the file.
 pub(super) fn of(path: &Path, file: &TensorFile) -> Option<SavedState> {
     let position: Position = serde_json::from_str(&file.note).ok()?;
     let (mut tensors, mut moments) = (BTreeMap::new(), BTreeMap::new());
@@ -59,7 +56,7 @@ pub(super) fn of(path: &Path, file: &TensorFile) -> Option<SavedState> {
     Some(SavedState { tensors, settings, optimizer })
 }
 
-/// Returns both moments of each parameter, by parameter name. Leaves out parameters with only one moment.
+/// Returns both moments of each parameter. Leaves out incomplete pairs.
 fn paired(mut moments: BTreeMap<String, HostTensor>) -> BTreeMap<String, [HostTensor; 2]> {
     let [first, second] = MOMENTS;
     let names = moments.keys().filter_map(|name| Some(name.strip_prefix(first)?.to_owned()));
@@ -72,7 +69,7 @@ fn paired(mut moments: BTreeMap<String, HostTensor>) -> BTreeMap<String, [HostTe
 }
 
 impl OptimizerState {
-    /// Converts the state to a file. `epoch` is the number of epochs that the checkpoint was trained for.
+    /// Converts the state to a file. `epoch` is the number of epochs trained so far.
     pub(super) fn to_file(&self, epoch: usize) -> TensorFile {
         let note = OptimizerNote { epoch, updates: self.updates };
         let named = |(name, both): (&String, &[HostTensor; 2])| {
@@ -85,7 +82,7 @@ impl OptimizerState {
         }
     }
 
-    /// Reads the optimizer state from a file. Fails if the file is from a different epoch than the weights (`epoch`).
+    /// Reads the optimizer state. Fails if the state is not from `epoch`, the epoch of the weights.
     ///
     /// The error text does not include the path.
     pub(super) fn of_file(file: TensorFile, epoch: usize) -> Result<Self, String> {

@@ -6,17 +6,16 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Possible names of the index file in a checkpoint folder.
 pub(super) const INDEXES: [&str; 2] =
     ["model.safetensors.index.json", "pytorch_model.bin.index.json"];
 const ENDING: &str = ".index.json";
 
-/// Returns whether a path is the index file of a checkpoint that is split into several files.
+/// Returns whether a path is the index file of a sharded checkpoint.
 pub(super) fn is_index(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(ENDING))
 }
 
-/// Returns the files that an index lists, without duplicates. All are in the folder of the index.
+/// Returns the files that an index lists, without duplicates.
 pub(super) fn parts(index: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let damaged = |problem: String| CheckpointError::damaged(index, problem);
     let text = durable::read(index).map_err(|e| CheckpointError::unread(index, e))?;

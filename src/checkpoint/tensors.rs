@@ -8,9 +8,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// Key of the note in the header of a safetensors file.
-///
-/// The header has no other key, so files with the same content have the same bytes.
+// The header has no other key. So files with the same content have the same bytes.
 const NOTE: &str = "mae";
 
 /// A float32 tensor in host memory.
@@ -20,7 +18,6 @@ pub struct HostTensor {
     pub values: Vec<f32>,
 }
 
-/// Gives the values to the writer without a copy. Only big-endian machines copy one tensor at a time.
 impl View for &HostTensor {
     fn dtype(&self) -> Dtype {
         Dtype::F32
@@ -42,22 +39,25 @@ impl View for &HostTensor {
     }
 }
 
-/// The tensors of a file by name, and the note in its header: JSON that says what the file is.
+/// The tensors of a file, and a JSON note that says what the file is.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TensorFile {
     pub tensors: BTreeMap<String, HostTensor>,
-    /// JSON text in the header of the file; empty if the header has no note.
+    /// The JSON note in the file's header; empty if missing.
     pub note: String,
 }
 
 impl TensorFile {
-    /// Reads a file. Converts float16, bfloat16 and float64 to float32. Skips tensors of other types, such as counters.
+    /// Reads a safetensors file. Converts all float types to float32.
+    ///
+    /// Skips tensors that are not floats.
     pub fn read(path: &Path) -> Result<Self, CheckpointError> {
         Self::read_all(path).map(|(file, _)| file)
     }
 
-    /// Reads a file as [`TensorFile::read`] does. Also returns name and description (`int32 tensor [1]`) of skipped
-    /// tensors.
+    /// Reads a safetensors file.
+    ///
+    /// Also returns the tensors that are not floats, as (name, description).
     pub(super) fn read_all(path: &Path) -> Result<(Self, Vec<(String, String)>), CheckpointError> {
         let damaged = |problem: String| CheckpointError::Damaged { path: path.into(), problem };
         let bytes = durable::read(path).map_err(|e| CheckpointError::unread(path, e))?;
@@ -79,20 +79,20 @@ impl TensorFile {
         Ok((Self { tensors, note: note.unwrap_or_default() }, others))
     }
 
-    /// Returns the content of the safetensors file. The same tensors and note always result in the same bytes.
+    /// Returns the content of the safetensors file.
+    ///
+    /// The same tensors and note result in the same bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.to_bytes_as(NOTE, &self.note)
     }
 
-    /// Returns the content of the safetensors file with the header entry `key: word` instead of the note.
-    ///
-    /// If `word` is empty, the header has no such entry.
+    /// Returns the file with the header entry `key: word` instead of the note.
     pub(super) fn to_bytes_as(&self, key: &str, word: &str) -> Vec<u8> {
         let note = (!word.is_empty()).then(|| HashMap::from([(key.to_owned(), word.to_owned())]));
         safetensors::serialize(&self.tensors, note).expect("names and shapes are plain")
     }
 
-    /// Writes the tensors and the note to `path`, atomically. Replaces an existing file.
+    /// Writes the tensors and the note to `path` atomically.
     pub fn write(&self, path: &Path) -> Result<(), CheckpointError> {
         durable::write(path, &self.to_bytes())
             .map_err(|source| CheckpointError::Write { path: path.into(), source })

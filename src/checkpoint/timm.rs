@@ -3,14 +3,13 @@
 use super::facts::Settings;
 use serde_json::Value;
 
-/// Returns whether a `config.json` is from timm.
 pub(super) fn recognises(config: &Value) -> bool {
     config["architecture"].is_string()
 }
 
 /// Returns the settings in timm's `config.json` that affect predictions.
 ///
-/// `fc_norm` says whether the file has a norm after the pooling.
+/// `fc_norm` says whether the file has a norm after pooling.
 pub(super) fn settings(config: &Value, fc_norm: bool) -> Result<Settings, String> {
     let args = &config["model_args"];
     let floats = |key: &str| -> Option<Vec<f64>> {

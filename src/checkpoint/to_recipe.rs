@@ -10,7 +10,9 @@ use crate::recipe::{
     Data, Finetune, Format, FromEntry, Linprobe, Model, OneOrMany, Plan, Pretrain, Recipe,
 };
 
-/// Returns the settings that follow from the weights or `config.json`. The user cannot change these settings.
+/// Returns the settings that the weights or `config.json` determine.
+///
+/// `--set` cannot change these settings.
 pub(super) fn stated(facts: &Facts) -> Recipe {
     let decoder = facts.decoder.as_ref();
     let mut recipe = Recipe {
@@ -51,8 +53,7 @@ pub(super) fn stated(facts: &Facts) -> Recipe {
     recipe
 }
 
-/// Returns settings that the checkpoint contains, but that `--set` may change: normalization, `norm_eps` and
-/// `mask_ratio`.
+/// Returns the settings of the checkpoint that `--set` may change, such as `mean`.
 pub(super) fn preferred(facts: &Facts) -> Recipe {
     let settings = &facts.settings;
     let per_channel =
@@ -68,10 +69,7 @@ pub(super) fn preferred(facts: &Facts) -> Recipe {
     recipe
 }
 
-/// Returns settings from `--recipe` that the checkpoint may lack.
-///
-/// For a checkpoint with a decoder, these are `norm_pix_loss` and `mask_ratio`. If the recipe has the same width as the
-/// checkpoint, it also supplies the number of attention heads.
+/// Returns the settings from `--recipe` that a checkpoint may lack, such as `num_heads`.
 pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     let mut recipe = Recipe::default();
     let model = &plan.model;
@@ -90,9 +88,7 @@ pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     recipe
 }
 
-/// Returns assumed settings, for use if nothing else sets them.
-///
-/// These are the usual `num_heads`, no data set, and stages that start from scratch without RandAugment.
+/// Returns default settings for everything that a checkpoint may lack.
 pub(super) fn assumed(facts: &Facts) -> Recipe {
     let mut recipe = Recipe { name: Some("imported".to_owned()), ..Recipe::default() };
     recipe.data.format = Some(Format::Synthetic);

@@ -9,12 +9,13 @@ use std::path::Path;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// The folder inside of the zip archive. PyTorch accepts any name.
 const FOLDER: &str = "archive";
-/// Alignment of tensors in the file, in bytes. It is the same as in PyTorch, and `mmap=True` needs it.
+/// Alignment of tensors in bytes, as in PyTorch. `mmap=True` needs this.
 const ALIGNMENT: u16 = 64;
 
-/// Writes the tensors to `out` as a PyTorch file, atomically. The same tensors always result in the same bytes.
+/// Writes the tensors to `out` in the format of `torch.save`, atomically.
+///
+/// The same tensors result in the same bytes.
 pub fn write_torch(file: &TensorFile, out: &Path) -> Result<(), CheckpointError> {
     bytes(file)
         .map_err(io::Error::from)
@@ -43,7 +44,7 @@ fn bytes(file: &TensorFile) -> zip::result::ZipResult<Vec<u8>> {
     Ok(zip.finish()?.into_inner())
 }
 
-/// Returns the pickle of `{"model": {name: tensor}}`. The storage of each tensor is named after the tensor's index.
+/// Returns the pickle of `{"model": {name: tensor}}`.
 fn pickle(file: &TensorFile) -> Vec<u8> {
     let mut pickle = Pickle(vec![PROTO, 2]);
     pickle.dict(|pickle| {
@@ -74,11 +75,11 @@ const LONG: u8 = 0x8a;
 const FALSE: u8 = 0x89;
 const STOP: u8 = b'.';
 
-/// The opcodes of a pickle. Each method appends opcodes that push one value onto the stack.
+/// The opcodes of a pickle. Each method appends one value.
 struct Pickle(Vec<u8>);
 
 impl Pickle {
-    /// Appends a dict. `items` appends its keys and values alternately.
+    /// Appends a dict. `items` appends the keys and values alternately.
     fn dict(&mut self, items: impl FnOnce(&mut Self)) {
         self.0.extend([EMPTY_DICT, MARK]);
         items(self);
@@ -111,7 +112,7 @@ impl Pickle {
         self.0.extend(format!("{module}\n{name}\n").bytes());
     }
 
-    /// Appends a contiguous tensor. The archive entry `data/<index>` has its values.
+    /// Appends a contiguous tensor with the values in `data/<index>`.
     fn tensor(&mut self, index: usize, tensor: &HostTensor) {
         self.global("torch._utils", "_rebuild_tensor_v2");
         self.tuple(|pickle| {

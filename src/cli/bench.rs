@@ -153,7 +153,7 @@ fn data_text(measured: &DataBench) -> String {
     text
 }
 
-/// Parses the duration of a benchmark in seconds: more than 0, at most one day.
+/// Parses a duration in seconds: more than 0, at most one day.
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(seconds),

@@ -69,7 +69,6 @@ fn describe(check: &RunCheck, text: &mut String) {
     }
 }
 
-/// Returns the hints for the problems that were found, one for each kind of problem.
 fn hints(checks: &[RunCheck]) -> String {
     let has = |kind| checks.iter().flat_map(|check| &check.problems).any(|p| p.kind == kind);
     [

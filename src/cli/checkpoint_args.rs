@@ -1,4 +1,4 @@
-//! Opens the checkpoint of a command, and resolves the plan to use it with.
+//! Opens the checkpoint of a command, and resolves the recipe.
 
 use super::recipe_args::environment;
 use super::{CliError, output};
@@ -7,17 +7,17 @@ use crate::recipe::Plan;
 use crate::{data, train};
 use std::path::Path;
 
-/// An opened checkpoint with its metadata, and the resolved recipe for the command that uses the checkpoint.
+/// An opened checkpoint with its metadata, and the resolved recipe for the command.
 pub(super) struct Ready {
     pub(super) opened: Opened,
     pub(super) meta: Meta,
     pub(super) plan: Plan,
 }
 
-/// Opens a checkpoint, resolves the recipe for the command, and prints all warnings.
+/// Opens a checkpoint, resolves the recipe, and prints all warnings.
 ///
 /// The file at `recipe` provides `[data]`, `[runtime]`, and settings that the checkpoint does not store. If the
-/// checkpoint has several networks, `prefix` chooses the network whose tensor names start with it.
+/// checkpoint has several networks, `prefix` selects one by its tensor names.
 pub(super) fn ready(
     path: &Path,
     recipe: Option<&Path>,

@@ -81,7 +81,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&summary(&ready, out))?)
 }
 
-/// Fails if the output path exists, even as a broken link, or if its extension does not fit the format.
+/// Fails if the output path exists or its extension does not fit the format.
 fn refuse_name(out: &Path, to: To) -> Result<(), CliError> {
     if out.symlink_metadata().is_ok() {
         return Err(CliError::Usage(format!(
@@ -109,7 +109,7 @@ fn ending(out: &Path) -> Option<String> {
     out.extension().map(|ending| ending.to_string_lossy().to_lowercase())
 }
 
-/// Returns one sentence for each unusual setting that a file with only tensors cannot store.
+/// Returns a sentence for each unusual setting that the output file cannot store.
 fn unsaid(ready: &Ready) -> Vec<String> {
     let Ready { opened, plan, .. } = ready;
     let mut unsaid = Vec::new();

@@ -78,7 +78,7 @@ impl SourceArgs {
     }
 }
 
-/// Returns the text of a recipe for the data in a folder.
+/// Returns the TOML text of a recipe for the data in a folder.
 fn recipe_of(folder: &Path) -> String {
     // `Value` quotes the path. `${` is escaped, because a recipe would read it as a variable.
     let path = toml::Value::String(folder.to_string_lossy().replace("${", "$${"));
@@ -105,7 +105,7 @@ fn format_of(folder: &Path) -> &'static str {
     }
 }
 
-/// Shows the progress while a command reads all images. Ctrl-C stops the command.
+/// Shows the progress of reading all images. Ctrl-C stops the command.
 struct CheckPass {
     bar: ProgressBar,
     stop: StopFlag,

@@ -22,7 +22,7 @@ pub(super) enum CliError {
     Refused(#[from] Problems),
     #[error("{0}")]
     Usage(String),
-    /// The command failed for some sweep points, verification cases or files. The text has one line for each failure.
+    /// Some runs, verification cases or files failed, one per line of the text.
     #[error("{0}")]
     Failed(String),
     #[error("interrupted: the state is saved; run the same command again to resume")]

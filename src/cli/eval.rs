@@ -82,11 +82,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
 }
 
-/// Fails if a class has a different index in the checkpoint than in the data, because folders were renamed, added or
-/// reordered.
+/// Fails if a class has different indices in the checkpoint and in the data.
 ///
-/// `named` is true if the checkpoint stores the class names of its training data. If so, a renamed class only causes
-/// a warning.
+/// With `named`, the checkpoint stores class names, and a renamed class only causes a warning.
 fn check_classes(
     checkpoint: &Path,
     known: &[String],
@@ -95,7 +93,8 @@ fn check_classes(
 ) -> Result<(), CliError> {
     let mut differ = known.iter().zip(found).enumerate().filter(|(_, (a, b))| a != b);
     let moved = differ.clone().find_map(|(class, (name, _))| {
-        // ImageNet has two classes named crane. So the class has not moved if the checkpoint has this name at both indices.
+        // ImageNet has two classes named crane. So the class has not moved if the checkpoint has this name at both
+        // indices.
         let other = found.iter().position(|other| other == name)?;
         (known.get(other) != Some(name)).then_some((class, name, other))
     });

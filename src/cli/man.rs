@@ -34,7 +34,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&format!("{pages} in {folder}"))?)
 }
 
-/// Writes the pages of a command and of all commands below it. Returns their number.
+/// Writes the manual pages of a command and its subcommands. Returns their number.
 fn write_pages(command: &clap::Command, folder: &Path) -> Result<usize, CliError> {
     let man = Man::new(command.clone());
     let path = folder.join(man.get_filename());

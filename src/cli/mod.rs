@@ -1,7 +1,7 @@
-//! The command line: one file per command. Parses arguments, prints results, and turns errors into text and exit codes.
+//! The command line: parses arguments, prints results, and maps errors to exit codes.
 //!
-//! Results go to stdout, logs and progress to stderr. Exit codes: 0 done, 1 the work failed, 2 wrong usage, recipe or input,
-//! 130 interrupted.
+//! There is one file per command. Results go to stdout, logs and progress to stderr. Exit codes: 0 done, 1 the work
+//! failed, 2 wrong usage, recipe or input, 130 interrupted.
 
 mod bench;
 mod check;
@@ -75,7 +75,7 @@ enum Command {
     Man(man::Args),
 }
 
-/// Returns the version, the commit and the devices that this build supports, as needed in a bug report.
+/// Returns the version, the commit and the supported devices of this build.
 fn version() -> String {
     let devices: Vec<&str> = DeviceBackend::built().map(DeviceBackend::word).collect();
     let commit = match env!("BUILT_FROM_COMMIT") {
@@ -85,13 +85,13 @@ fn version() -> String {
     format!("{} ({commit}devices: {})", env!("CARGO_PKG_VERSION"), devices.join(", "))
 }
 
-/// Returns the definition of all commands, for completions, manual pages and the reference in docs/cli.md.
+/// Returns the definition of all commands, for completions, manual pages and docs/cli.md.
 #[must_use]
 pub fn command() -> clap::Command {
     Args::command()
 }
 
-/// Moves the long description of every command below its options, so that `--help` starts like `-h`.
+/// Moves each command's long description below its options, so that `--help` starts like `-h`.
 fn compact(command: clap::Command) -> clap::Command {
     let about = command.get_long_about().map(ToString::to_string).unwrap_or_default();
     let details = about.split_once("\n\n").map(|(_, details)| details.to_owned());

@@ -14,9 +14,9 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Writes a result to stdout. If the reader closes the pipe early (`| head`), this is not an error.
+/// Writes a result to stdout, with escaped control characters.
 ///
-/// Control characters except line breaks and tabs are escaped, because they come from names of files and classes.
+/// If the reader closes the pipe early (`| head`), this is not an error.
 pub(super) fn result(text: &str) -> io::Result<()> {
     line(&printable(text))
 }
@@ -38,7 +38,7 @@ fn line(text: &str) -> io::Result<()> {
     }
 }
 
-/// Prints one warning that lists all runs without checksums, because damage in their files goes unnoticed.
+/// Prints one warning that lists all runs without checksums.
 pub(super) fn warn_without_checksums<P: AsRef<Path>>(runs: &[P]) {
     let runs: Vec<_> =
         runs.iter().flat_map(|run| results::without_checksums(run.as_ref())).collect();
@@ -63,7 +63,9 @@ pub(super) fn error(text: &str) {
     stderr(&format!("error: {text}"));
 }
 
-/// Starts the log on stderr. `MAE_LOG` sets its level; the default is `info` for this program and `warn` for its libraries.
+/// Starts the log on stderr. `MAE_LOG` sets the log level.
+///
+/// The default level is `info` for this program and `warn` for its libraries.
 pub(super) fn start_log() {
     start_log_at("warn,mae=info");
 }
@@ -80,7 +82,8 @@ fn start_log_at(default: &str) {
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
-        // By default, the log reports a failed line with `eprintln!`. If stderr is closed, that panics and stops the run.
+        // By default, the log reports a failed line with `eprintln!`. If stderr is closed, that panics and stops the
+        // run.
         .log_internal_errors(false)
         .with_filter(filter);
     // Tests may start the log twice. The second start fails and changes nothing.
@@ -90,7 +93,7 @@ fn start_log_at(default: &str) {
         .try_init();
 }
 
-/// A log layer that stops the run if a device driver logs an error. Some drivers only log errors and do not return them.
+/// A log layer that stops the run if a device driver logs an error.
 struct Faults;
 
 impl<S: Subscriber> Layer<S> for Faults {
@@ -105,8 +108,7 @@ impl<S: Subscriber> Layer<S> for Faults {
     }
 }
 
-/// Returns whether a log record reports a failed computation. Failed measurements of autotuning are harmless and do not
-/// count.
+/// Returns whether a log record reports a failed computation.
 fn is_fault(level: Level, target: &str) -> bool {
     let of = |names: &[&str]| names.iter().any(|name| target.starts_with(name));
     let measures = ["::tune", "profiler"].iter().any(|part| target.contains(part));

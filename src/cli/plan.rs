@@ -96,7 +96,7 @@ fn scale(
     Ok(output::result(&scale::text(&point.plan, &rows, price))?)
 }
 
-/// Prints a warning for each problem that would make `mae run` fail, and for unknown image counts.
+/// Prints a warning for each problem that would make `mae run` fail.
 fn warn(resolved: &Resolved, checked: &Preflight) {
     let problems = checked.points.iter().flat_map(|point| &point.problems);
     let mut texts: Vec<String> = Vec::new();
@@ -116,7 +116,7 @@ fn warn(resolved: &Resolved, checked: &Preflight) {
     }
 }
 
-/// Returns a warning if the data could not be opened: it states which numbers of images and classes the plan assumes.
+/// Returns a warning about assumed image and class numbers, if opening the data failed.
 fn unknown_counts(plan: &Plan, checked: &CheckedPoint) -> Option<String> {
     if !checked.has_data_problem() {
         return None;
@@ -132,9 +132,7 @@ fn unknown_counts(plan: &Plan, checked: &CheckedPoint) -> Option<String> {
     Some(format!("the data could not be opened: {steps}{classes}"))
 }
 
-/// Fails if the plan could not show any numbers.
-///
-/// This is the case if a job would make no update, or if `measure` is true and the data is missing.
+/// Fails if the plan has no numbers to show.
 fn refuse_without_numbers(checked: &Preflight, measure: bool) -> Result<(), CliError> {
     let is_fatal = |problem: &Problem| match &**problem {
         TrainError::NeverUpdates(_) => true,
@@ -148,7 +146,7 @@ fn refuse_without_numbers(checked: &Preflight, measure: bool) -> Result<(), CliE
     }
 }
 
-/// The training speed at each point of a sweep. Points with the same data and runtime settings share an entry.
+/// The training speed of each run in a sweep.
 #[derive(Default)]
 struct Prices<'a>(Vec<(&'a Plan, Price)>);
 

@@ -1,4 +1,4 @@
-//! Progress on stderr: a bar on a terminal, or one log line per epoch if stderr is a file or a pipe.
+//! Progress on stderr: a bar on a terminal, otherwise one log line per epoch.
 
 use crate::recipe::Resolved;
 use crate::results::EpochRow;
@@ -9,25 +9,26 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Shows the progress of a run as a bar or as log lines. Any thread may report events.
+/// Shows the progress of a run as a bar or as log lines.
+///
+/// Any thread may report events.
 pub(super) struct ProgressBar {
     bar: Option<indicatif::ProgressBar>,
     state: Mutex<BarState>,
 }
 
-/// Progress of the whole recipe. Work is measured in training FLOPs, because a step costs more in some stages than in others.
+/// Progress of the whole recipe, measured in training FLOPs.
 struct BarState {
-    /// Jobs that are not finished, in running order.
+    /// Unfinished jobs, in running order.
     ahead: Vec<JobWork>,
-    /// Jobs that are being trained; several devices may each train one.
+    /// Jobs in training, at most one per device.
     active: Vec<ActiveJob>,
     /// Training FLOPs that this process has done.
     done: f64,
-    /// When the first job of this process started.
+    /// Start time of this process's first job.
     since: Option<Instant>,
 }
 
-/// A job in training.
 struct ActiveJob {
     dir: String,
     work: f64,
@@ -161,7 +162,6 @@ impl BarState {
         }
     }
 
-    /// Removes a finished job. If several sweep points have a job of this name, this removes only the first.
     fn leave(&mut self, job: &str) {
         self.active.retain(|active| active.dir != job);
         if let Some(at) = self.ahead.iter().position(|ahead| ahead.dir == job) {
@@ -169,8 +169,9 @@ impl BarState {
         }
     }
 
-    /// Updates the bar with the steps of all jobs that are being trained. `now` describes the latest update, and is shown
-    /// only if there is a single job.
+    /// Updates the bar with the steps of all jobs in training.
+    ///
+    /// `now` describes the latest update. The bar shows this text if only one job is in training.
     fn show(&self, bar: &indicatif::ProgressBar, now: &str) {
         let sum =
             |part: fn(&ActiveJob) -> usize| self.active.iter().map(part).sum::<usize>() as u64;
@@ -211,10 +212,10 @@ impl BarState {
     }
 }
 
-/// Speed and time left, as text; empty while they are unknown.
+/// Speed and remaining time as text; empty while unknown.
 #[derive(Default)]
 struct Remaining {
-    /// Training images per second, over all jobs. The time includes evaluation and saving.
+    /// Training images per second over all jobs, including evaluation and saving.
     images_per_s: String,
     /// Remaining time of the jobs in training, and of the whole recipe.
     left: String,

@@ -35,7 +35,7 @@ impl From<StageArg> for StageKind {
     }
 }
 
-/// Resolves a recipe, with the environment variables of this process, and prints the warnings.
+/// Resolves a recipe with environment variables, and prints the warnings.
 pub(super) fn resolve(
     path: &Path,
     set: &[String],
@@ -65,14 +65,16 @@ pub(super) fn resolve(
     Ok(resolved)
 }
 
-/// Resolves the recipe in `text`, without environment variables. Errors name `path` as its file.
+/// Resolves the recipe in `text`, without environment variables.
+///
+/// Errors name the file `path`.
 pub(super) fn resolve_text(path: &Path, text: &str, set: &[String]) -> Result<Resolved, CliError> {
     let (missing_data, gpus) = (Missing::Refuse, train::count_gpus);
     let options = Options { missing_data, gpus, hosts: 1 };
     Ok(recipe::resolve_text(path, text, &[], set, &options)?)
 }
 
-/// Returns the environment variables of this process, except the one that sets the log level.
+/// Returns the environment variables of this process, except `MAE_LOG`.
 pub(super) fn environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

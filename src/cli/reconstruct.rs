@@ -51,7 +51,6 @@ pub(super) struct Args {
     output: PathBuf,
 }
 
-/// Maximum number of rows in a figure.
 const MAX_ROWS: usize = 100;
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -76,7 +75,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&format!("{}: {}", out.display(), count(rows, "row")))?)
 }
 
-/// Reconstructs each image with a checkpoint, and adds the result as a row of pictures to the group of that image.
+/// Reconstructs each image, and adds the pictures to the figure as a row.
 ///
 /// Returns whether the checkpoint was trained with `norm_pix_loss`.
 fn add_rows(
@@ -110,7 +109,7 @@ fn add_rows(
     Ok(autoencoder.norm_pix_loss())
 }
 
-/// Returns the label of a checkpoint in the figure: its run or file name and, if known, its epoch.
+/// Returns a checkpoint's label in the figure: run or file name, and epoch.
 fn name(ready: &Ready) -> Vec<String> {
     let own = ready.opened.meta.is_some() && ready.meta.from.is_empty();
     let name = if own { ready.plan.name.clone() } else { last_part(Path::new(&ready.meta.from)) };
@@ -122,7 +121,7 @@ fn last_part(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Fails if the figure cannot be written to `path`. The check comes before the computation, so that no work is lost.
+/// Fails before the computation if `path` is not writable.
 fn refuse_output(path: &Path, images: &[PathBuf]) -> Result<(), CliError> {
     let refuse = |problem: &str, hint: &str| {
         Err(CliError::Usage(format!("cannot write {}: {problem}\nhint: {hint}", path.display())))

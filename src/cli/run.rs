@@ -34,8 +34,7 @@ pub(super) struct Args {
     /// Start over: move the files of an earlier run of this name to DIR/.trash
     #[arg(long)]
     fresh: bool,
-    /// Take over a run that a process of another host has locked. Only if that process has ended: two processes would damage
-    /// the run
+    /// Take over a run that a process of another host has locked; only if that process has ended
     #[arg(long)]
     break_lock: bool,
 }
@@ -100,10 +99,9 @@ fn run_on(args: &Args, hosts: &Hosts) -> Result<(), CliError> {
     Err(CliError::Failed(list))
 }
 
-/// Saves each job's state after its last complete update, and exits the program.
+/// Saves each job's last complete update, and exits the program.
 ///
-/// Does not wait for the updates in progress. If a state cannot be saved, prints a warning and returns. The run then
-/// stops after the updates in progress.
+/// If a save fails, prints a warning and returns. The run then stops after the updates in progress.
 fn save_last_updates(stop: &StopFlag, progress: &ProgressBar) {
     // A job may be about to start or to end, or be saving its state itself.
     const AGAIN: Duration = Duration::from_millis(200);
@@ -126,9 +124,7 @@ fn save_last_updates(stop: &StopFlag, progress: &ProgressBar) {
     }
 }
 
-/// Makes the run wait for free space when the disk is full.
-///
-/// The run prints a warning at the start and at the end of the wait.
+/// Makes the run wait for free space when the disk is full, with a warning.
 fn wait_on_full_disks(runs: &Path, stop: &StopFlag, progress: &Arc<ProgressBar>) {
     let (asked, shown) = (stop.clone(), Arc::clone(progress));
     durable::wait_on_full_disks(DiskPause {
@@ -138,7 +134,7 @@ fn wait_on_full_disks(runs: &Path, stop: &StopFlag, progress: &Arc<ProgressBar>)
     });
 }
 
-/// Writes the report of every run, and the report of the sweep. If a report cannot be written, the run still succeeds.
+/// Writes the reports of all runs and of the sweep. Failures are only warnings.
 fn write_reports(runs: &Path, resolved: &Resolved) {
     let points = resolved.points.iter().map(|point| point.plan.name.as_str());
     let sweep = (!resolved.swept.is_empty()).then_some(resolved.name.as_str());

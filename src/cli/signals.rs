@@ -1,17 +1,14 @@
-//! Signals that ask a command to stop: Ctrl-C, SIGTERM, a closed terminal (SIGHUP), and Slurm's warning (SIGUSR1).
+//! Signals that stop a command: Ctrl-C, SIGTERM, SIGHUP (closed terminal), SIGUSR1 (Slurm's warning).
 
 use crate::infer::StopFlag;
 use std::time::{Duration, Instant};
 
-/// Time after the first signal in which a second signal is ignored, unless both are Ctrl-C.
-///
-/// `timeout`, `kill` and a closed terminal often send two signals.
+/// Time after the first signal in which a second signal is ignored.
 const TOGETHER: Duration = Duration::from_secs(1);
 
-/// Time after the first signal in which the work can stop normally, such as after the update in progress of a run.
+/// Time after the first signal in which the work can stop normally.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The signals received so far.
 #[derive(Debug, Default)]
 struct Received {
     first: Option<(Instant, bool)>,
@@ -21,13 +18,13 @@ struct Received {
 #[derive(Debug, PartialEq, Eq)]
 enum Request {
     Stop,
-    /// The signal repeats the first request, so it is ignored.
+    /// Ignores the signal, because the signal repeats an earlier request.
     Nothing,
     EndAtOnce,
 }
 
 impl Received {
-    /// Returns what the program does after a signal. `is_ctrl_c` is true if the user pressed Ctrl-C at a terminal.
+    /// Returns the reaction to a signal. `is_ctrl_c` is true for Ctrl-C.
     fn take(&mut self, now: Instant, is_ctrl_c: bool) -> Request {
         let Some((first, was_ctrl_c)) = self.first else {
             self.first = Some((now, is_ctrl_c));
@@ -41,17 +38,17 @@ impl Received {
     }
 }
 
-/// Requests a stop at the first signal, and exits immediately at the second signal.
+/// Requests a stop at the first signal, and exits at the second signal.
 ///
-/// A second signal within [`TOGETHER`] exits only if both are Ctrl-C at a terminal. `doing` describes how the work stops, for
-/// the log line of the first signal.
+/// The program ignores a second signal within one second, unless both are Ctrl-C. `doing` describes the stop for the
+/// log.
 pub(super) fn stop_on_signals(stop: &StopFlag, doing: &'static str) {
     stop_on_signals_or_late(stop, doing, || {});
 }
 
-/// Stops like [`stop_on_signals`], and calls `late` if the work has not stopped in time.
+/// Stops like [`stop_on_signals`], and calls `late` after [`PATIENCE`].
 ///
-/// The work has the time [`PATIENCE`] after the first signal.
+/// `late` is called only if the work has not stopped by then.
 pub(super) fn stop_on_signals_or_late(
     stop: &StopFlag,
     doing: &'static str,
@@ -104,9 +101,7 @@ fn listen(mut handle: impl FnMut(&str, bool) + Send + 'static) -> std::io::Resul
     Ok(())
 }
 
-/// Returns whether this process ignores `signal` because its parent process started it that way.
-///
-/// Always returns false except on Linux.
+/// Returns whether the parent process made this process ignore `signal`.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

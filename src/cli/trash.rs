@@ -41,7 +41,7 @@ pub(super) fn run(args: &Trash) -> Result<(), CliError> {
     }
 }
 
-/// Returns the runs in the trash. Fails if the folder of all runs does not exist.
+/// Returns the runs in the trash. Fails if the folder of all runs is missing.
 fn trashed(place: &TrashFolder) -> Result<Vec<results::Trashed>, CliError> {
     if !place.runs.is_dir() {
         return Err(CliError::Usage(format!(

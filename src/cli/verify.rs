@@ -115,9 +115,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 }
 
 impl Outcome {
-    /// Fails if a comparison failed or a case cannot be used.
-    ///
-    /// If both happen, the error has the exit code of a failed comparison.
+    /// Fails if a comparison failed or a case is unusable.
     fn verdict(self) -> Result<(), CliError> {
         let failed: Vec<_> = self.reports.iter().filter(|report| !report.passed()).collect();
         let mut errors = String::new();
@@ -215,7 +213,6 @@ impl Outcome {
     }
 }
 
-/// Formats the results of one case as a text table.
 fn table(report: &CaseReport) -> String {
     let width = report.rows.iter().map(|row| row.tensor.len()).max().unwrap_or(0).max(6);
     let mut text = format!("{} ({})\n", report.path.display(), report.kind);

@@ -8,39 +8,38 @@ use crate::shape::soft_targets;
 pub struct Batch {
     pub images: Images,
     pub targets: Targets,
-    /// For each image, the sample number, which is part of the image's random key.
+    /// The sample number of each image, which determines the random augmentation.
     ///
-    /// The sample number is the index of the image in the split. With repeated augmentation, its upper bits hold the
-    /// repeat number.
+    /// The lower bits are the image index, the upper bits the repeat number of repeated augmentation.
     pub samples: Vec<u64>,
 }
 
-/// Pixel values of a batch, `[N, C, H, W]`.
+/// Images of a batch, `[N, C, H, W]`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Images {
-    /// 8-bit pixel values, which the device normalizes. They need a quarter of the memory of floats.
+    /// 8-bit pixel values. The device normalizes them.
     Levels(Vec<u8>, Arc<Normalization>),
     /// Normalized floats.
     Values(Vec<f32>),
 }
 
-/// Mean and standard deviation of each channel, for pixel values in 0..1.
+/// Mean and standard deviation of each channel, for pixel values from 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Normalization {
     pub mean: Vec<f32>,
     pub std: Vec<f32>,
 }
 
-/// The classes that the model should predict for the images of a batch.
+/// Target classes of the images of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Targets {
-    /// One class per image, `[N]`.
+    /// Class index of each image, `[N]`.
     Hard(Vec<u32>),
-    /// Class probabilities, `[N, classes]`. Each row adds up to 1.
+    /// Class probabilities, `[N, classes]`. Each row sums to 1.
     Soft(Vec<f32>),
 }
 
-/// Consecutive images of a batch with their targets. Borrows both from the batch.
+/// Consecutive images of a batch with their targets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shard<'a> {
     pub images: ImagesSlice<'a>,
@@ -72,7 +71,9 @@ impl Batch {
         self.samples.is_empty()
     }
 
-    /// Borrows the images with the indices `range`, and their targets. Panics if `range` is outside the batch.
+    /// Borrows the images with the indices `range`, and the targets of these images.
+    ///
+    /// Panics if the batch has fewer images.
     pub fn shard(&self, range: Range<usize>) -> Shard<'_> {
         let n = self.len().max(1);
         let part = |total: usize| range.start * (total / n)..range.end * (total / n);
@@ -93,7 +94,7 @@ impl Batch {
 
     /// Appends the images and targets of `other`.
     ///
-    /// Panics unless both batches have hard targets and the same variant of [`Images`].
+    /// Panics if targets are soft, or if `other` has a different kind of pixel values.
     pub(super) fn append(&mut self, other: &Self) {
         match (&mut self.images, &other.images) {
             (Images::Levels(all, _), Images::Levels(more, _)) => all.extend_from_slice(more),
@@ -109,7 +110,7 @@ impl Batch {
 }
 
 impl Images {
-    /// Returns the number of pixel values of all images together.
+    /// Returns the number of pixel values in all images together.
     pub fn len(&self) -> usize {
         match self {
             Self::Levels(levels, _) => levels.len(),
@@ -125,7 +126,7 @@ impl Images {
 impl TargetsSlice<'_> {
     /// Returns the class probabilities of each image, `[N, classes]`.
     ///
-    /// Applies label smoothing to hard targets. Returns soft targets unchanged.
+    /// Applies label smoothing to hard targets only.
     pub fn soft(&self, classes: usize, smoothing: f64) -> Vec<f32> {
         match self {
             Self::Soft(rows) => rows.to_vec(),

@@ -14,31 +14,31 @@ use super::formats::found::{Found, Integrity, Labels, hex};
 use super::formats::split::Split;
 use super::formats::{cifar, digits, image_folder, synthetic, web_dataset};
 
-/// A data set: its splits, class names and fingerprint.
+/// A data set: splits, class names and fingerprint.
 #[derive(Clone)]
 pub struct DataSet {
     pub train: Arc<dyn Split>,
-    /// The validation split; `None` if the data has no validation split. Only [`Labels::Unneeded`] allows this.
+    /// The validation split; `None` if the data set has none.
     pub val: Option<Arc<dyn Split>>,
-    /// Readable class names, indexed by label; empty if the images have no classes.
+    /// Readable class names, indexed by label; empty for images without classes.
     pub class_names: Vec<String>,
     pub facts: DataFacts,
-    /// SHA-256 of the data, in hexadecimal.
+    /// SHA-256 that identifies the data, in hexadecimal.
     ///
-    /// Depending on the format, the hash covers file names and sizes, or the bytes of the files.
+    /// Depending on the format, covers the file contents, or file names and sizes.
     pub fingerprint: String,
-    /// Description of how `mae data pack` re-encoded the images; `None` if the images were not re-encoded.
+    /// Describes how `mae data pack` re-encoded the images; `None` for original images.
     pub note: Option<String>,
-    /// The samples and checksums that are missing from the tar shards.
+    /// Missing samples and missing checksums of tar shards.
     pub integrity: Integrity,
 }
 
-/// Maximum number of problems that the warning about missing samples lists. `mae data check` lists all problems.
+/// Maximum number of missing samples that the warning lists.
 const SHOWN: usize = 5;
 
-/// Opens the data set `plan`. Fails if the number of classes or images differs from the recipe.
+/// Opens the data set of `plan` without decoding images.
 ///
-/// Does not decode images. Logs a warning if samples of tar shards may be missing.
+/// Fails if the number of classes or images differs from the recipe. Logs a warning if tar shards seem incomplete.
 pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
     let data = data_set(plan, find(plan, labels)?)?;
     let lost = &data.integrity.lost;
@@ -54,9 +54,9 @@ pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
     Ok(data)
 }
 
-/// Opens a data set like [`open`], but skips damaged and missing parts. Fails if no images remain.
+/// Opens a data set without its damaged parts. Also returns the errors of these parts.
 ///
-/// Also returns the errors of the skipped parts.
+/// Fails if no images remain.
 pub(super) fn open_past_damage(
     plan: &DataPlan,
     labels: Labels,
@@ -77,7 +77,7 @@ pub(super) fn open_past_damage(
     }
 }
 
-/// Finds the files of the data set `plan`. Fails if these files do not have the layout of `plan.format`.
+/// Finds the files of the data set. Fails if the folder layout does not match the format.
 pub(super) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
     match plan.format {
         Format::Digits => Ok(digits::find(plan)),
@@ -109,9 +109,9 @@ fn data_set(plan: &DataPlan, found: Found) -> Result<DataSet, DataError> {
     })
 }
 
-/// Reads the image file at `path` and prepares it as in evaluation. Returns normalized values, `[C, H, W]`.
+/// Reads the image file at `path` as evaluation does. Returns `[C, H, W]`.
 ///
-/// If `plan` is the digits data set, converts the image to grey and resizes it like the digits.
+/// For the digits data set, converts the image to grey without antialiasing.
 pub fn transform_picture(path: &Path, plan: &DataPlan) -> Result<Vec<f32>, DataError> {
     let transform = EvalTransform::new(plan);
     if plan.format == Format::Digits {
@@ -121,7 +121,7 @@ pub fn transform_picture(path: &Path, plan: &DataPlan) -> Result<Vec<f32>, DataE
     Ok(transform.apply(&decode_file(path, Colour::of_channels(plan.in_chans)?)?))
 }
 
-/// Returns the numbers of classes and images in the data. Fails if they differ from the numbers in the recipe.
+/// Counts classes and images. Fails if the counts differ from the recipe.
 fn check_promises(plan: &DataPlan, found: &Found) -> Result<DataFacts, DataError> {
     let promised = plan.promised;
     // Data without classes, as for pre-training, does not contradict the recipe's number of classes.

@@ -6,24 +6,24 @@ use std::ops::Range;
 
 use rand::Rng;
 
-/// Draws a uniform random number in `[0, 1)`, a multiple of 2⁻⁵³.
+/// Draws a uniform number from 0 to below 1, a multiple of 2⁻⁵³.
 pub(super) fn unit(rng: &mut impl Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 * (-53f64).exp2()
 }
 
-/// Draws a uniform random number in `range`. Returns the start of the range if the range is empty.
+/// Draws a uniform number in `range`. Returns `range.start` for an empty range.
 pub(super) fn uniform(rng: &mut impl Rng, range: Range<f64>) -> f64 {
     range.start + (range.end - range.start) * unit(rng)
 }
 
-/// Draws a uniform random integer in `0..n`. Returns 0 if `n` is 0.
+/// Draws a uniform integer from 0 to below `n`. Returns 0 if `n` is 0.
 ///
 /// The probability of each integer differs from 1/n by less than 2⁻⁶⁴.
 pub(super) fn below(rng: &mut impl Rng, n: usize) -> usize {
     ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
 }
 
-/// Returns the numbers `0..n` in random order.
+/// Returns the integers from 0 to `n - 1` in random order.
 pub(super) fn permutation(rng: &mut impl Rng, n: usize) -> Vec<u64> {
     let mut order: Vec<u64> = (0..n as u64).collect();
     for last in (1..n).rev() {

@@ -4,32 +4,32 @@ use std::{fmt, io};
 use crate::durable;
 use crate::text::one_line;
 
-/// An error in the data or in its settings. The comment of each variant says what the user can do.
+/// An error about the data set or the data settings.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// A recipe key has an unsupported value, or contradicts the data. The user can change the recipe.
+    /// A recipe key has an unsupported value or contradicts the data.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
-    /// The data set does not have the layout of its format, or is damaged. The user can repair its folder.
+    /// The data set is damaged or does not have the expected layout.
     #[error("cannot use {}: {problem}\nhint: {hint}", shown(.path))]
     Layout { path: PathBuf, problem: String, hint: String },
-    /// An image file is damaged or unsupported. The user can download the file again or delete it.
+    /// An image file is damaged or unsupported.
     #[error("cannot read {}: {problem}\nhint: download the file again or delete it", shown(.path))]
     BadImage { path: PathBuf, problem: String },
-    /// Reading a file or folder failed. The user can check permissions, mounts and cables.
+    /// Reading a file or folder failed.
     #[error("cannot read {}: {source}", shown(.path))]
     Unreadable { path: PathBuf, source: io::Error },
-    /// Writing a file or folder failed. The user can free space or change permissions.
+    /// Writing a file or folder failed.
     #[error("cannot write {}: {source}{}", shown(.path), durable::hint(source))]
     Unwritable { path: PathBuf, source: io::Error },
-    /// A loader thread panicked. The user can report this bug.
+    /// A loader thread panicked. This is a bug in the program.
     #[error(
         "a data loader thread panicked: {message}\nhint: this is a bug in mae; please report it"
     )]
     Panicked { message: String },
 }
 
-/// Returns a path on one line for a message, because file names of a data set may contain line breaks.
+/// Returns a path on one line. File names may contain line breaks.
 pub(super) fn shown(path: &Path) -> String {
     one_line(&path.display().to_string()).into_owned()
 }
@@ -55,7 +55,7 @@ impl DataError {
         Self::Unwritable { path: path.to_owned(), source }
     }
 
-    /// Returns the path of the file if the error is about a damaged or unreadable file. Otherwise returns `None`.
+    /// Returns the path of the file if the error is about one damaged or unreadable file.
     pub(super) fn bad_file(&self) -> Option<&Path> {
         match self {
             Self::BadImage { path, .. } | Self::Unreadable { path, .. } => Some(path),
@@ -63,7 +63,7 @@ impl DataError {
         }
     }
 
-    /// Returns the text of the error without the path and the hint.
+    /// Returns the error text without path and hint.
     pub(super) fn problem(&self) -> String {
         match self {
             Self::Setting { problem, .. }

@@ -6,11 +6,13 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether this thread is inside [`catch`]. If so, the panic hook prints nothing.
+    /// Whether this thread runs [`catch`]. If so, panics print nothing.
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs code of a library that may panic on a damaged file. Returns the payload of the panic, and prints nothing.
+/// Runs library code that may panic on a damaged file.
+///
+/// Returns the panic as an error, without printing a message.
 pub(super) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

@@ -11,11 +11,11 @@ pub enum LoadPart {
     Read,
     Decode,
     Resize,
-    /// Colour changes, flip, erasing, and normalization if it runs on the host.
+    /// Colours, flip, erasing, and normalization on the host.
     Augment,
 }
 
-/// The time spent in each part of loading, summed over all threads. Clones share the same sums.
+/// Time of each loading step, summed over all threads. Clones share the sums.
 #[derive(Debug, Clone, Default)]
 pub struct LoadTimes(Arc<[AtomicU64; 4]>);
 
@@ -28,7 +28,7 @@ impl LoadTimes {
         result
     }
 
-    /// Returns the time that all threads have spent in `part` so far.
+    /// Returns the time of one loading step so far, summed over all threads.
     pub fn of(&self, part: LoadPart) -> Duration {
         Duration::from_nanos(self.0[part as usize].load(Ordering::Relaxed))
     }

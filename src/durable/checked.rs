@@ -7,18 +7,18 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The result of comparing a file with its manifest entry.
+/// The result of comparing a file with the manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The file's checksum is equal to the checksum in the manifest.
+    /// The file has the checksum in the manifest.
     Verified,
-    /// The file was not checked, because no manifest contains its checksum.
+    /// No manifest has a checksum of the file.
     Unchecked,
 }
 
-/// Reads a file, and verifies its checksum if a manifest contains one.
+/// Reads a file, and verifies the checksum if the manifest has one.
 ///
-/// If a growing file ends with an incomplete row, the row is left out. Fails with `InvalidData` if the checksum differs.
+/// Leaves out an incomplete last row of a growing file. A wrong checksum is an `InvalidData` error.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = fs::read(path)?;
     if let Some(listed) = listed(path)? {
@@ -28,12 +28,12 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a text file, and verifies its checksum as [`read()`] does.
+/// Reads a text file, and verifies the checksum as [`read()`] does.
 pub fn read_text(path: &Path) -> io::Result<String> {
     String::from_utf8(read(path)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
-/// Compares a file with its checksum as [`read()`] does, but does not load the whole file into memory.
+/// Verifies the checksum of a file like [`read()`], but with little memory.
 pub fn verify(path: &Path) -> io::Result<Verdict> {
     let Some(listed) = listed(path)? else { return Ok(Verdict::Unchecked) };
     if listed.grows {
@@ -51,9 +51,7 @@ fn listed(path: &Path) -> io::Result<Option<Listed>> {
     Ok(found.flatten().filter(|listed| !listed.contents.is_empty()))
 }
 
-/// Returns the length of the part that the checksum covers; `None` if the checksum of this part differs.
-///
-/// In a growing file, this part ends with the last complete row.
+/// Returns the number of bytes with a valid checksum; `None` if the checksum is wrong.
 fn valid_length(bytes: &[u8], listed: &Listed) -> Option<usize> {
     if !listed.grows {
         return listed.contents.contains(&Content::of(bytes)).then_some(bytes.len());
@@ -73,8 +71,9 @@ fn damaged(listed: &Listed, found: usize) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
-/// A file that grows by appended rows, such as `epochs.csv`. A row is complete once the row and the new checksum are on the
-/// disk.
+/// A file to which rows are appended, such as `epochs.csv`.
+///
+/// The manifest gets a new checksum after each append.
 #[derive(Debug)]
 pub struct GrowingFile {
     path: PathBuf,
@@ -90,9 +89,7 @@ impl GrowingFile {
         Self::open(path, head)
     }
 
-    /// Opens the file and removes all bytes after `keep`.
-    ///
-    /// `keep` is the start of the file: the bytes that [`read()`] returned, or fewer of them.
+    /// Opens the file, and truncates the content to `keep`, the start of the file.
     pub fn open(path: &Path, keep: &[u8]) -> io::Result<Self> {
         let file = File::options().append(true).open(path)?;
         let mut hasher = blake3::Hasher::new();
@@ -106,7 +103,7 @@ impl GrowingFile {
         Ok(growing)
     }
 
-    /// Appends rows and flushes them to the disk. If this fails, the file keeps its old content.
+    /// Appends rows and flushes the file. If this fails, the file keeps the old content.
     pub fn append(&mut self, rows: &[u8]) -> io::Result<()> {
         with_manifest(&self.path, |manifest, _| manifest.confirm_lock())?;
         super::append_synced(&mut self.file, &self.path, rows)?;

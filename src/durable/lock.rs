@@ -1,9 +1,10 @@
 //! Locks on folders: at most one process works in a run.
 //!
-//! A process locks the file `.lock` in the folder and, if the system supports it, the folder itself. So a second process
-//! is refused even if somebody removed the lock file. Network file systems often support only locks on files. There, the
-//! process with the lock checks before each write that the lock file was not replaced. On file systems whose locks hold only on
-//! one host, the name of the [`Holder`] in the lock file keeps processes of other hosts away.
+//! A process locks the file `.lock` in the folder and, if the system supports it, the folder itself. So a second
+//! process is refused even if somebody removed the lock file. Network file systems often support only locks on files.
+//! There, the process with the lock checks before each write that the lock file was not replaced.
+//! On file systems whose locks hold only on one host, the name of the [`Holder`] in the lock file keeps processes of
+//! other hosts away.
 
 use super::{Holder, LOCK, patiently};
 use std::fs::{self, File, TryLockError};
@@ -13,12 +14,9 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Number of attempts to take a lock.
 const TRIES: usize = 10;
-/// Time between two attempts to take a lock.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The locks that this process holds.
 static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
 
 #[derive(Debug)]
@@ -35,11 +33,11 @@ struct Held {
 pub enum NotTaken {
     /// Another process works in the folder. `None` if the lock file does not name it.
     Busy(Option<Holder>),
-    /// A process of another host took the lock and did not release it. This host cannot know if that process still runs.
+    /// A process of another host took the lock. This host cannot know if that process still runs.
     OnOtherHost(Holder),
 }
 
-/// An exclusive lock on a folder. Dropping it releases the lock. If the process dies, the system releases the lock.
+/// An exclusive lock on a folder, released on drop.
 #[derive(Debug)]
 pub struct Lock {
     folder: PathBuf,
@@ -47,8 +45,9 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Locks `folder`. Returns `None` if another process holds the lock, and the error `Unsupported` if the file system has
-    /// no locks.
+    /// Locks `folder`. Returns `None` if another process holds the lock.
+    ///
+    /// Fails with `Unsupported` if the file system does not support locks.
     pub fn take(folder: &Path) -> io::Result<Option<Self>> {
         // Try again: a child process of another thread inherits a copy of a released lock, until it executes its program.
         for _ in 1..TRIES {
@@ -62,8 +61,8 @@ impl Lock {
 
     /// Locks `folder`, and writes the name of this process into the lock file.
     ///
-    /// If the lock file names a process of another host, fails, unless `break_lock` is true. That process then fails at its next
-    /// write. A lock of this host whose process has ended is taken.
+    /// If the lock file names a process of another host, fails, unless `break_lock` is true. That process then fails at
+    /// its next write. A lock of this host whose process has ended is taken.
     pub fn take_named(folder: &Path, break_lock: bool) -> io::Result<Result<Self, NotTaken>> {
         let path = folder.join(LOCK);
         let holder = Holder::read(&path);
@@ -139,7 +138,9 @@ pub struct SharedLock {
 }
 
 impl SharedLock {
-    /// Takes a shared lock on `folder`. If no other process holds this lock, first calls `if_alone`.
+    /// Takes a shared lock on `folder`.
+    ///
+    /// Calls `if_alone` first if no other process holds a shared lock.
     pub fn join(folder: &Path, if_alone: impl FnOnce() -> io::Result<()>) -> io::Result<Self> {
         let file = open(folder)?;
         if try_lock(&file)? {
@@ -159,9 +160,9 @@ pub fn is_held(folder: &Path) -> bool {
     })
 }
 
-/// Fails if the lock file was replaced since this process locked `folder`. Another process may work there now.
+/// Fails if the lock file was replaced, because another process may use the folder.
 ///
-/// If the lock file was only removed, this creates it again.
+/// Creates a missing lock file again.
 pub(super) fn confirm(folder: &Path) -> io::Result<()> {
     let folder = std::path::absolute(folder)?;
     let mut held = held();
@@ -195,7 +196,7 @@ fn open(folder: &Path) -> io::Result<File> {
     File::options().write(true).create(true).truncate(false).open(folder.join(LOCK))
 }
 
-/// Locks a file. Returns false if another process holds the lock.
+/// Tries to lock a file. Returns false if another process holds the lock.
 fn try_lock(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),
@@ -218,7 +219,7 @@ fn is_same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
-/// Always returns true, because this system does not allow replacing an open file.
+/// Returns true, because this system does not allow replacing an open file.
 #[cfg(not(unix))]
 fn is_same(_: &fs::Metadata, _: &fs::Metadata) -> bool {
     true

@@ -13,26 +13,23 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// The manifest's file name.
+/// The file name of a manifest.
 pub const MANIFEST: &str = "mae-manifest.jsonl";
 
-/// Maximum number of checksums per file: of the content on the disk and of the content that is being written, and more,
-/// because a killed process may have listed content that it did not write.
+/// Maximum number of checksums per file. A killed process may leave several possible contents.
 const KEPT: usize = 4;
-/// The manifest is rewritten if it has this many outdated lines, so that it stays small in a run of many epochs.
+/// Number of outdated lines after which the manifest is written again.
 const OUTDATED: usize = 1000;
 
-/// The manifest's information about one file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Listed {
-    /// Each content that the file may have, newest last: the file may be about to change. Empty if the manifest has no
-    /// checksum of the file.
+    /// All contents that the file may have, newest last. Empty without checksum.
     pub contents: Vec<Content>,
-    /// Whether rows are appended to the file. If so, only the newest content is valid, and later bytes are ignored.
+    /// Whether rows are appended to the file. If so, bytes after the last complete row are ignored.
     pub grows: bool,
 }
 
-/// The manifest of one folder, which lists the files that this program wrote there.
+/// The list of files that this program wrote to a folder, with checksums.
 #[derive(Debug, Clone)]
 pub struct Manifest {
     root: PathBuf,
@@ -40,20 +37,21 @@ pub struct Manifest {
     files: BTreeMap<String, Listed>,
     folders: Vec<String>,
     moving_to: Option<String>,
-    /// Number of lines after the header of the manifest.
+    /// Number of lines after the header.
     lines: usize,
-    /// Length of the manifest file when it was read. If the length has changed since then, another process has written to it.
+    /// Length of the manifest file in bytes, to detect writes of other processes.
     bytes: u64,
 }
 
 impl Manifest {
-    /// Writes an empty manifest into the folder `root`. Fails if the folder already has one.
+    /// Writes an empty manifest into the folder `root`. Fails if a manifest exists.
     pub fn create(root: &Path, name: &str) -> io::Result<Self> {
         Self::create_with(root, name, [])
     }
 
-    /// Writes a manifest that lists `files` into the folder `root`, in a single write. Files without a content have no
-    /// checksum.
+    /// Writes a manifest that lists `files` into the folder `root`.
+    ///
+    /// Files without a content have no checksum.
     pub fn create_with(
         root: &Path,
         name: &str,
@@ -80,9 +78,9 @@ impl Manifest {
         Self { root: root.to_owned(), name, files, folders, moving_to: None, lines: 0, bytes: 0 }
     }
 
-    /// Reads the manifest in the folder `root`; `None` if the file is missing, or if another program wrote it.
+    /// Reads the manifest in `root`; `None` if missing or of another program.
     ///
-    /// Fails if a line is damaged. If a crash cut off the last line, this line is ignored: its file had not been written yet.
+    /// Fails if a line is damaged. Ignores an incomplete last line.
     pub fn read(root: &Path) -> io::Result<Option<Self>> {
         let bytes = match fs::read(root.join(MANIFEST)) {
             Ok(bytes) => bytes,
@@ -141,7 +139,6 @@ impl Manifest {
         }
     }
 
-    /// Returns the length of the manifest on the disk, in bytes.
     pub(super) fn length(&self) -> u64 {
         self.bytes
     }
@@ -151,7 +148,7 @@ impl Manifest {
         &self.name
     }
 
-    /// Returns whether this program wrote `path`: a file, or a folder with at least one listed file.
+    /// Returns whether this program wrote the file or folder `path`.
     pub fn lists(&self, path: &str) -> bool {
         let below = format!("{path}/");
         let next = self.files.range(below.clone()..).next();
@@ -160,7 +157,7 @@ impl Manifest {
             || next.is_some_and(|(next, _)| next.starts_with(&below))
     }
 
-    /// Returns the relative paths of the listed files, sorted. Some files may no longer exist.
+    /// Returns the relative paths of all listed files, sorted. Some may no longer exist.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
     }
@@ -169,43 +166,42 @@ impl Manifest {
         self.files.get(path)
     }
 
-    /// Returns the name of the trash folder if an interrupted `--fresh` was moving the files there.
+    /// Returns the name of the trash folder if `--fresh` was interrupted.
     pub fn moving_to(&self) -> Option<&str> {
         self.moving_to.as_deref()
     }
 
-    /// Adds an entry for each file that is about to be written, with its new content.
+    /// Adds files before they are written. `files` are (path, new content).
     pub fn list(&mut self, files: impl IntoIterator<Item = (String, Content)>) -> io::Result<()> {
         let entries = files.into_iter().map(|(path, content)| Entry::of(path, content, false));
         self.append(entries.collect())
     }
 
-    /// Adds an entry for a folder that is about to be created.
+    /// Adds a folder that is about to be created.
     pub(super) fn list_folder(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Folder { path: path.to_owned() }])
     }
 
-    /// Adds an entry for a growing file. `content` is the length and the hash of the file's complete rows.
+    /// Adds the new content of a growing file.
     pub(super) fn grew(&mut self, path: &str, content: Content) -> io::Result<()> {
         self.append(vec![Entry::of(path.to_owned(), content, true)])
     }
 
-    /// Adds an entry for a file without a checksum.
+    /// Adds a file that has no checksum.
     pub fn list_unchecked(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Unchecked { path: path.to_owned() }])
     }
 
-    /// Adds an entry that says that a file was removed.
     pub(super) fn removed(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Removed { path: path.to_owned() }])
     }
 
-    /// Adds an entry that says that the listed files are about to be moved into the trash folder `name`.
+    /// Records the name of the trash folder before `--fresh` moves the listed files there.
     pub fn begin_move(&mut self, name: &str) -> io::Result<()> {
         self.append(vec![Entry::MovingTo { folder: name.to_owned() }])
     }
 
-    /// Fails if this process has lost the lock of the manifest's folder, because another process may write there now.
+    /// Fails if this process has lost the lock of the folder.
     pub(super) fn confirm_lock(&self) -> io::Result<()> {
         lock::confirm(&self.root)
     }
@@ -229,12 +225,12 @@ impl Manifest {
         if self.lines > self.needed() + OUTDATED { self.rewrite() } else { Ok(()) }
     }
 
-    /// Returns the maximum number of lines of a manifest without outdated entries.
+    /// Returns the maximum number of lines that a manifest needs.
     fn needed(&self) -> usize {
         self.files.len() * KEPT + self.folders.len() + 1
     }
 
-    /// Rewrites the manifest without outdated entries, if it has become much longer than necessary.
+    /// Removes outdated lines if there are many.
     pub fn compact(&mut self) -> io::Result<()> {
         if self.lines > self.needed() + 64 { self.rewrite() } else { Ok(()) }
     }
@@ -281,7 +277,7 @@ fn ends_with_newline(file: &mut File) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
-/// Returns whether a relative path stays inside its folder. A manipulated manifest may contain paths that do not.
+/// Returns whether a relative path stays inside the folder.
 fn is_below(path: &str) -> bool {
     let mut parts = Path::new(path).components();
     !path.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))

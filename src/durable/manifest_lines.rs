@@ -6,10 +6,9 @@ use std::io;
 use std::path::Path;
 
 const FORMAT: u32 = 1;
-/// Start of the checksum at the end of an entry's line. The checksum is the CRC-32 of the entry without it.
+/// Start of the CRC-32 at the end of a line.
 const CRC: &str = ",\"crc\":\"";
 
-/// The first line of the manifest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Header {
     pub(super) mae_manifest: u32,
@@ -21,13 +20,11 @@ impl Header {
         Self { mae_manifest: FORMAT, name: name.to_owned() }
     }
 
-    /// Returns the header as one line of JSON.
     pub(super) fn line(&self) -> String {
         serde_json::to_string(self).expect("text and numbers always fit JSON") + "\n"
     }
 
-    /// Parses the first line of a manifest. Returns `None` if another program wrote the line, and fails if the line is
-    /// damaged.
+    /// Parses the header. Returns `None` for a file of another program.
     pub(super) fn parse(line: &str) -> Result<Option<Self>, String> {
         const START: &str = "{\"mae_manifest\":";
         match serde_json::from_str::<Self>(line) {
@@ -42,7 +39,7 @@ impl Header {
     }
 }
 
-/// The content of a file: its length and its BLAKE3 hash in hexadecimal.
+/// Length and BLAKE3 hash (hexadecimal) of a file's content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     pub bytes: u64,
@@ -50,12 +47,12 @@ pub struct Content {
 }
 
 impl Content {
-    /// Hashes bytes.
+    /// Hashes `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self { bytes: bytes.len() as u64, blake3: blake3::hash(bytes).to_hex().to_string() }
     }
 
-    /// Hashes a file.
+    /// Hashes the file at `path`.
     pub fn of_file(path: &Path) -> io::Result<Self> {
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(File::open(path)?)?;
@@ -64,23 +61,23 @@ impl Content {
     }
 }
 
-/// A line of the manifest after the header. Paths are relative to the manifest's folder and use `/`.
+/// A line of the manifest after the header.
+///
+/// Paths are relative to the manifest's folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Entry {
-    /// A file with this content is about to be written.
+    /// A file is about to get this content.
     Wrote { path: String, bytes: u64, blake3: String },
-    /// The complete rows of a growing file: its first `bytes` bytes, which have the hash `blake3`.
-    ///
-    /// If the file is longer than `bytes`, it ends with an incomplete row.
+    /// A growing file. Its first `bytes` bytes have the hash `blake3`.
     Grew { path: String, bytes: u64, blake3: String },
-    /// A growing file without a checksum, because no command reads it back.
+    /// A growing file without a checksum.
     Unchecked { path: String },
-    /// A file was removed.
+    /// The program removed the file.
     Removed { path: String },
-    /// A folder and all its files are about to be created.
+    /// A folder with files is about to be created.
     Folder { path: String },
-    /// The files in the manifest are being moved into the trash folder of this name.
+    /// `--fresh` is moving all files into this trash folder.
     MovingTo { folder: String },
 }
 
@@ -89,7 +86,7 @@ impl Entry {
         if grows { Self::Grew { path, bytes, blake3 } } else { Self::Wrote { path, bytes, blake3 } }
     }
 
-    /// Returns the entry as one line of JSON with a checksum.
+    /// Returns the entry as one line of JSON with a CRC-32.
     pub(super) fn line(&self) -> String {
         let mut text = serde_json::to_string(self).expect("text and numbers always fit JSON");
         let crc = crc32fast::hash(text.as_bytes());
@@ -97,7 +94,7 @@ impl Entry {
         format!("{text}{CRC}{crc:08x}\"}}\n")
     }
 
-    /// Parses a line. A line without a checksum is from an older version.
+    /// Parses a line. Lines of older versions have no CRC-32.
     pub(super) fn parse(line: &str) -> serde_json::Result<Self> {
         let line = line.trim_end();
         let checked = line.strip_suffix("\"}").and_then(|line| line.rsplit_once(CRC));

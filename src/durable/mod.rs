@@ -1,7 +1,7 @@
 //! Atomic writes, locks, and the manifest of a run folder.
 //!
-//! A file or a checkpoint folder is written under a temporary name (`.tmp-…`) in the same folder, flushed to the disk and
-//! then renamed. So it is complete or missing, even if the process or the machine stops at any time.
+//! A file or a checkpoint folder is written under a temporary name (`.tmp-…`) in the same folder, flushed to the disk
+//! and then renamed. So it is complete or missing, even if the process or the machine stops at any time.
 //!
 //! In a folder with a [`Manifest`], a path is added to the manifest before it is written. Unlisted files are never
 //! replaced.
@@ -32,13 +32,11 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Name of the lock file in a folder.
 const LOCK: &str = ".lock";
 
-/// Writes an output file of a command atomically, to a path that the user chose.
+/// Writes an output file atomically to a path that the user chose.
 ///
-/// This does not use a manifest. It fails if the folder does not exist, because the path may have a typo. If the path is a
-/// link, the target of the link is replaced. Pipes and devices such as `/dev/stdout` are written directly.
+/// Does not use a manifest. Fails if the folder does not exist. Writes directly to pipes and devices.
 pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => File::options().write(true).open(path)?.write_all(bytes),
@@ -52,10 +50,9 @@ pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Replaces the file at `path` with `bytes`, atomically. Creates its folder if it is missing.
+/// Replaces a file atomically. Creates a missing folder.
 ///
-/// Below a folder with a [`Manifest`], first adds an entry for the file. Fails if the file exists but the manifest does not
-/// list it.
+/// Adds the file to the [`Manifest`] first, if there is one. Fails if an existing file is not in the manifest.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         if is_temporary(relative) {
@@ -68,7 +65,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_unlisted(path, bytes)
 }
 
-/// Replaces a file as [`write()`] does, but without a checksum. Use this for growing files that no command reads.
+/// Replaces a file as [`write()`] does, but without a checksum.
 pub fn write_unchecked(path: &Path, bytes: &[u8]) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;
@@ -77,7 +74,7 @@ pub fn write_unchecked(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_unlisted(path, bytes)
 }
 
-/// Fails if the file at `path` exists but the manifest does not list it.
+/// Fails if an existing file is not in the manifest.
 fn refuse_foreign(manifest: &Manifest, path: &Path, relative: &str) -> io::Result<()> {
     if manifest.lists(relative) || path.symlink_metadata().is_err() {
         return Ok(());
@@ -112,12 +109,12 @@ fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Appends bytes to a file that is open for appending, all of them or none. Does not flush them to the disk.
+/// Appends all bytes or none, without flushing the file to the disk.
 pub fn append(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
     append_and(file, path, bytes, |_| Ok(()))
 }
 
-/// Appends bytes as [`append`] does, and flushes them to the disk.
+/// Appends all bytes or none, and flushes the file to the disk.
 fn append_synced(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
     append_and(file, path, bytes, File::sync_data)
 }
@@ -139,12 +136,12 @@ fn append_and(
     })
 }
 
-/// Creates a folder and its parents, if they are missing.
+/// Creates a folder and all missing parent folders.
 pub fn create_folders(path: &Path) -> io::Result<()> {
     patiently(path, 0, || fs::create_dir_all(path))
 }
 
-/// Returns a hint for an I/O error, to append to its message. Empty if there is none.
+/// Returns a hint for an I/O error; empty if there is none.
 pub fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -157,11 +154,10 @@ pub fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Creates the folder `path` with its content, atomically. `fill` writes the files into a temporary folder, which is then
-/// renamed.
+/// Creates a folder atomically.
 ///
-/// If the folder exists, it is not changed, because checkpoints never change. Below a folder with a [`Manifest`], first adds
-/// entries for the files. Fails if the folder exists but the manifest does not list it.
+/// `fill` writes the files into a temporary folder. An existing folder stays unchanged. Fails if an existing folder is
+/// not in the [`Manifest`].
 pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;
@@ -186,7 +182,9 @@ pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -
     sync_folder(parent)
 }
 
-/// Adds manifest entries for the files in the temporary folder `filled`. The entries use the final folder `path`.
+/// Adds the files in the temporary folder `filled` to the manifest.
+///
+/// The entries use the final path of the folder, `path`.
 fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         let mut names = Vec::new();
@@ -200,7 +198,9 @@ fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Appends the relative paths of all files below `folder` to `files`, each starting with `prefix`.
+/// Adds the relative paths of all files below `folder` to `files`.
+///
+/// Each path gets the prefix `prefix`.
 fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -214,9 +214,9 @@ fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Resu
     Ok(())
 }
 
-/// Creates the folder `to` with the files of `from`, atomically. Uses hard links if possible, otherwise copies.
+/// Copies a finished folder atomically, with hard links if possible.
 ///
-/// Use this only for finished folders. A hard-linked file that is changed in place changes in both folders.
+/// Changing a hard-linked file in place changes both folders.
 pub fn share_folder(from: &Path, to: &Path) -> io::Result<()> {
     publish_folder(to, |unfinished| share_files(from, unfinished))
 }
@@ -243,8 +243,9 @@ fn share_files(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(to)
 }
 
-/// Renames a file of this program. Replaces an existing `to` only if this program wrote it. Does nothing if `from` is
-/// missing.
+/// Renames a file of this program. Does nothing if `from` is missing.
+///
+/// Fails if `to` is a file of another program.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     if !from.exists() {
         return Ok(());
@@ -263,7 +264,9 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(folder_of(to))
 }
 
-/// Removes a file if it exists. Below a folder with a [`Manifest`], fails if the manifest does not list the file.
+/// Removes a file. Does nothing if the file is missing.
+///
+/// Fails if a [`Manifest`] exists but does not list the file.
 pub fn remove(path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| refuse_foreign(manifest, path, relative))?;
     match fs::remove_file(path) {
@@ -278,7 +281,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns whether a file of this name is a lock file or a temporary file of this program.
+/// Returns whether `name` is a lock file or a temporary file of this program.
 pub fn is_own(name: &OsStr) -> bool {
     name == LOCK || temporary_of(name).is_some()
 }

@@ -1,6 +1,7 @@
 //! Waits while a disk is full, instead of ending a run that has worked for days.
 //!
-//! Only a process that called [`wait_on_full_disks`] waits, and only for the files of its runs. All other writes fail at once.
+//! Only a process that called [`wait_on_full_disks`] waits, and only for the files of its runs. All other writes fail
+//! at once.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,19 +9,21 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Maximum time that a run waits for free disk space before it stops.
+/// Maximum time that a run waits for free disk space.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// Waiting time after the first failed write. Each later waiting time is twice as long, up to [`LONGEST`].
+/// Waiting time after the first failed write.
+///
+/// The waiting time doubles after each failed write, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
-/// Time between two checks of whether the user wants to stop the run.
+/// Time between two checks of whether the user stops the run.
 const CHECK: Duration = Duration::from_millis(50);
 
-/// Settings and callbacks for waiting while a disk is full.
+/// Settings for waiting while a disk is full.
 pub struct DiskPause {
-    /// The folder that contains all runs. Writes to other folders do not wait and fail at once.
+    /// The folder with all runs. Only writes below this folder wait.
     pub below: PathBuf,
-    /// Returns whether the user wants to stop. If so, the write stops waiting and fails.
+    /// Returns whether the user wants to stop the run.
     pub stop: Box<dyn Fn() -> bool + Send + Sync>,
     /// Shows a message to the user.
     pub tell: Box<dyn Fn(&str) + Send + Sync>,
@@ -28,17 +31,17 @@ pub struct DiskPause {
 
 static FULL_DISK: OnceLock<FullDisk> = OnceLock::new();
 
-/// Makes writes below the folder `pause.below` wait while the disk is full. Only the first call in a process has an
-/// effect.
+/// Makes writes below `pause.below` wait while the disk is full.
+///
+/// Only the first call in a process has an effect.
 pub fn wait_on_full_disks(pause: DiskPause) {
     let below = std::path::absolute(&pause.below).unwrap_or_else(|_| pause.below.clone());
     FULL_DISK.get_or_init(|| FullDisk::new(DiskPause { below, ..pause }));
 }
 
-/// Calls `write` and repeats the call while the disk is full, for at most the time [`PATIENCE`].
+/// Repeats `write` while the disk is full, for at most 10 minutes.
 ///
-/// Calls `write` only once if this process did not call [`wait_on_full_disks`], or if `path` is not below the folder of
-/// all runs. `write` writes `bytes` bytes to `path`, all of them or none.
+/// `write` writes `bytes` bytes to `path`, or nothing.
 pub(super) fn patiently<T>(
     path: &Path,
     bytes: usize,
@@ -50,18 +53,17 @@ pub(super) fn patiently<T>(
     }
 }
 
-/// The state of waiting for disk space, which all threads of this process share.
+/// State of the wait for disk space, shared by all threads.
 struct FullDisk {
     pause: DiskPause,
     shortage: Mutex<Shortage>,
 }
 
-/// The current shortage of disk space.
 #[derive(Default)]
 struct Shortage {
-    /// Time that the run has waited since the shortage began.
+    /// How long the run has waited for disk space.
     waited: Duration,
-    /// Size of the largest write that failed, in bytes. The shortage is over when a write of this size succeeds.
+    /// Size of the largest failed write, in bytes.
     bytes: usize,
     is_told: bool,
 }
@@ -102,10 +104,9 @@ impl FullDisk {
         }
     }
 
-    /// Waits for the time `wait`, or less if the run has then waited for the time [`PATIENCE`] in total.
+    /// Waits for the time `wait`. Returns whether to write again.
     ///
-    /// Returns whether to try again. Returns false if the time [`PATIENCE`] is already over, or if the user stops the
-    /// run.
+    /// Returns false if the user stops the run, or after [`PATIENCE`] in total.
     fn wait(
         &self,
         path: &Path,
@@ -141,7 +142,9 @@ impl FullDisk {
         true
     }
 
-    /// Ends the shortage after a successful write of `bytes` bytes, unless a larger write failed before.
+    /// Ends the wait after a successful write of `bytes` bytes.
+    ///
+    /// If a larger write has failed, the wait continues.
     fn end(&self, bytes: usize) {
         let mut shortage = self.shortage();
         if bytes >= shortage.bytes && std::mem::take(&mut *shortage).is_told {
@@ -154,7 +157,6 @@ impl FullDisk {
     }
 }
 
-/// Returns whether the error means that the disk or the disk quota is full.
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -175,7 +177,7 @@ fn waiting_text(path: &Path, bytes: usize, error: &io::Error, left: Duration) ->
     )
 }
 
-/// Returns the free space on the disk of `path`, in bytes; `None` if the system does not report it.
+/// Returns the free space on the disk of `path`, in bytes.
 #[cfg(unix)]
 fn free_space(path: &Path) -> Option<u64> {
     let folder = path.ancestors().skip(1).find(|folder| folder.is_dir())?;
@@ -206,7 +208,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    /// Returns a handler for a full disk, the messages that it has sent, and the switch that stops the wait.
+    /// Returns a [`FullDisk`], the messages to the user so far, and a switch that stops the wait.
     fn disk() -> (FullDisk, Arc<Mutex<Vec<String>>>, Arc<AtomicBool>) {
         let (told, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (telling, stopped) = (Arc::clone(&told), Arc::clone(&stop));

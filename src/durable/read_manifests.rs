@@ -6,12 +6,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// The manifests that this process has read, by their folder.
+/// The manifests that this process has read, by folder.
 static READ: Mutex<Option<HashMap<PathBuf, Manifest>>> = Mutex::new(None);
 
-/// Calls `with` with the manifest that applies to `path`, and with the path relative to the manifest's folder.
+/// Calls `with` with the manifest of the nearest parent folder of `path`.
 ///
-/// This is the manifest in the nearest parent folder. Returns `None` if no parent folder has a manifest.
+/// The second argument of `with` is `path` relative to this folder. Returns `None` without a manifest.
 pub(super) fn with_manifest<T>(
     path: &Path,
     with: impl FnOnce(&mut Manifest, &str) -> io::Result<T>,
@@ -34,7 +34,7 @@ pub(super) fn with_manifest<T>(
     Ok(None)
 }
 
-/// Removes the manifest of the folder `root` from [`READ`], because the manifest is about to be replaced.
+/// Removes the manifest of `root` from the cache, before the file is replaced.
 pub(super) fn forget(root: &Path) -> io::Result<()> {
     let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
     read.get_or_insert_default().remove(&std::path::absolute(root)?);

@@ -7,10 +7,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Prefix of the names of incomplete files and folders.
+/// Name prefix of incomplete files and folders.
 const TEMPORARY: &str = ".tmp-";
 
-/// Returns a temporary path that no other process and no other write of this process uses.
+/// Returns a unique temporary path in the same folder as `path`.
 pub(super) fn temporary(path: &Path) -> PathBuf {
     static WRITES: AtomicUsize = AtomicUsize::new(0);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -18,12 +18,12 @@ pub(super) fn temporary(path: &Path) -> PathBuf {
     folder_of(path).join(format!("{TEMPORARY}{name}-{process}-{write}"))
 }
 
-/// Returns whether a path is a temporary file or folder, or is inside a temporary folder.
+/// Returns whether a path is temporary or inside a temporary folder.
 pub(super) fn is_temporary(relative: &str) -> bool {
     relative.split('/').any(|part| part.starts_with(TEMPORARY))
 }
 
-/// Returns the final name of a temporary file; `None` if the name is not that of a temporary file.
+/// Returns the final name of a temporary file; `None` if the file is not temporary.
 pub(super) fn temporary_of(name: &OsStr) -> Option<&str> {
     let name = name.to_str()?.strip_prefix(TEMPORARY)?;
     let mut parts = name.rsplitn(3, '-');
@@ -32,10 +32,9 @@ pub(super) fn temporary_of(name: &OsStr) -> Option<&str> {
     numbers.iter().all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())).then_some(target)
 }
 
-/// Removes the temporary files and folders of killed processes below `folder`.
+/// Removes the temporary files that killed processes left in `folder`.
 ///
-/// Removes a temporary file only if `is_ours` returns true. `is_ours` receives the file's final path, relative to
-/// `folder`.
+/// Keeps a file if `is_ours` returns false for the file's final path, relative to `folder`.
 pub fn remove_temporaries(folder: &Path, is_ours: &dyn Fn(&str) -> bool) -> io::Result<()> {
     remove_temporaries_below(folder, "", is_ours)
 }

@@ -11,15 +11,13 @@ pub(super) use noto_sans_mono_bitmap::FontWeight as Weight;
 const SIZE: RasterHeight = RasterHeight::Size16;
 /// Height of a line of text, in pixels.
 pub(super) const LINE: usize = SIZE.val() + 2;
-/// The grey value of text, nearly black.
+/// Grey value of text.
 const INK: u8 = 34;
 
-/// Returns the width of a line of text, in pixels.
 pub(super) fn text_width(line: &str) -> usize {
     line.chars().count() * get_raster_width(FontWeight::Regular, SIZE)
 }
 
-/// An RGB image to draw on.
 pub(super) struct Canvas {
     width: usize,
     height: usize,
@@ -32,7 +30,7 @@ impl Canvas {
         Self { width, height, rgb: vec![255; width * height * 3] }
     }
 
-    /// Draws a picture, enlarged by the factor `scale`. Its top left corner is at `left`, `top`, in pixels.
+    /// Draws a picture at (`left`, `top`), in pixels. Enlarges the picture by the factor `scale`.
     pub(super) fn tile(&mut self, left: usize, top: usize, tile: &Tile, scale: usize) {
         for (y, row) in tile.rgb.chunks_exact(tile.side * 3).enumerate() {
             let line: Vec<u8> = row.chunks_exact(3).flat_map(|rgb| rgb.repeat(scale)).collect();
@@ -43,7 +41,7 @@ impl Canvas {
         }
     }
 
-    /// Draws a line of text. Its top left corner is at `left`, `top`, in pixels.
+    /// Draws a line of text at (`left`, `top`), in pixels.
     pub(super) fn text(&mut self, left: usize, top: usize, line: &str, weight: Weight) {
         for (i, letter) in line.chars().enumerate() {
             let raster = get_raster(letter, weight, SIZE).or(get_raster('?', weight, SIZE));
@@ -58,7 +56,6 @@ impl Canvas {
         }
     }
 
-    /// Encodes the image as PNG.
     pub(super) fn png(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let (compression, filter) = (CompressionType::Default, FilterType::Adaptive);
@@ -69,7 +66,7 @@ impl Canvas {
     }
 }
 
-/// Blends the grey value `over` onto `under` with an opacity of `strength` / 255.
+/// Blends the grey value `over` onto `under`. `strength` is the opacity: 255 hides `under`.
 fn blend(under: u8, over: u8, strength: u8) -> u8 {
     let strength = u32::from(strength);
     let sum = u32::from(under) * (255 - strength) + u32::from(over) * strength;

@@ -1,7 +1,8 @@
 //! Figures: rows of pictures with labels, column headings and a footer, as one PNG file.
 //!
-//! Small pictures are enlarged by a whole factor, so their pixels stay squares. Text uses a bitmap font that is part of the
-//! program (Noto Sans Mono), so the file is identical on every machine. A character that the font lacks becomes `?`.
+//! Small pictures are enlarged by a whole factor, so their pixels stay squares. Text uses a bitmap font that is part of
+//! the program (Noto Sans Mono), so the file is identical on every machine. A character that the font lacks becomes
+//! `?`.
 
 mod canvas;
 
@@ -14,11 +15,11 @@ use std::path::Path;
 const MARGIN: usize = 16;
 /// Space between pictures, and between text and pictures, in pixels.
 const GAP: usize = 8;
-/// Space between two groups of rows, in pixels.
+/// Space between groups of rows, in pixels.
 const GROUP_GAP: usize = 24;
-/// Minimum side of a picture in the figure, in pixels. Smaller pictures are enlarged.
+/// Minimum side of a picture, in pixels. Smaller pictures are enlarged.
 const SMALLEST: usize = 112;
-/// Maximum length of a label, in characters. `..` replaces the middle of a longer label.
+/// Maximum number of characters in a label.
 const LABEL_CHARS: usize = 32;
 
 /// A square picture.
@@ -34,23 +35,23 @@ pub struct Tile {
 pub struct FigureRow {
     /// Lines of the label. The first line is bold.
     pub label: Vec<String>,
-    /// One picture for each column of the figure.
+    /// One picture per column.
     pub tiles: Vec<Tile>,
 }
 
-/// A figure: rows of pictures with labels, column headings and a footer.
+/// Rows of pictures with labels, column headings and a footer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Figure {
-    /// Heading of each column. A heading may have several lines.
+    /// Heading of each column, with one or more lines.
     pub heads: Vec<&'static str>,
-    /// Groups of rows. There is more space between groups than between rows.
+    /// Groups of rows, with extra space between groups.
     pub groups: Vec<Vec<FigureRow>>,
     /// Lines of text below the rows.
     pub footer: Vec<&'static str>,
 }
 
 impl Figure {
-    /// Writes the figure to `path` as a PNG file, atomically.
+    /// Writes the figure as a PNG file, atomically.
     pub fn save(&self, path: &Path) -> io::Result<()> {
         durable::write_output(path, &self.png()?)
     }
@@ -87,13 +88,13 @@ impl Figure {
     }
 }
 
-/// The layout of a figure, in pixels.
+/// Positions of the parts of a figure, in pixels.
 struct Layout {
     width: usize,
     height: usize,
-    /// Left edge and width of each column, in pixels.
+    /// Left edge and width of each column.
     columns: Vec<(usize, usize)>,
-    /// Top edge of the first row of pictures, in pixels.
+    /// Top edge of the first row of pictures.
     below_heads: usize,
 }
 
@@ -146,15 +147,11 @@ fn height(row: &FigureRow) -> usize {
 }
 
 /// Returns the side of a picture in the figure, in pixels.
-///
-/// Multiplies the original side by the smallest whole factor that makes it at least [`SMALLEST`].
 fn shown(tile: &Tile) -> usize {
     tile.side * SMALLEST.div_ceil(tile.side)
 }
 
-/// Shortens a label that has more than [`LABEL_CHARS`] characters: replaces its middle by `..`.
-///
-/// Keeps both ends, because file names often differ there.
+/// Replaces the middle of a long label by `..`.
 fn shortened(line: &str) -> String {
     let chars: Vec<char> = line.chars().collect();
     if chars.len() <= LABEL_CHARS {

@@ -14,7 +14,7 @@ use crate::shape::EncoderDims;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::PathBuf;
 
-/// A classifier loaded from a `finetune` or `linprobe` checkpoint.
+/// A classifier from a `finetune` or `linprobe` checkpoint.
 pub struct Classifier {
     network: Network,
     encoder: EncoderDims,
@@ -28,8 +28,9 @@ enum Network {
 }
 
 impl Classifier {
-    /// Loads the classifier of a checkpoint. `plan` provides settings that tensor shapes do not show, such as the number of
-    /// heads.
+    /// Loads the classifier of a checkpoint.
+    ///
+    /// `plan` provides settings that tensor shapes do not show, such as the number of heads.
     pub fn load(opened: &Opened, plan: &Plan, device: &Device) -> Result<Self, InferError> {
         let encoder = plan.encoder_dims();
         let (file, path) = (&opened.file, &opened.path);
@@ -64,7 +65,7 @@ impl Classifier {
         Ok(Self { network, encoder, device: device.clone(), path: path.clone() })
     }
 
-    /// Sums the loss and counts the correct predictions on one share of the validation split.
+    /// Sums the loss and counts the correct predictions on one share of the validation images.
     pub fn count(
         &self,
         plan: &Plan,
@@ -86,7 +87,7 @@ impl Classifier {
         }
     }
 
-    /// Returns `measured` unchanged. Fails if its loss is NaN or infinite.
+    /// Returns `measured` unchanged. Fails if the loss is NaN or infinite.
     pub fn check(&self, measured: Evaluated) -> Result<Evaluated, InferError> {
         match measured {
             Evaluated::Metrics(metrics) if !metrics.loss.is_finite() => Err(self.not_finite()),
@@ -105,7 +106,9 @@ impl Classifier {
         }
     }
 
-    /// Returns the probability of each class for an image `[C, H, W]` from `data::transform_picture`.
+    /// Returns the probability of each class for an image `[C, H, W]`.
+    ///
+    /// The image comes from `data::transform_picture`.
     pub fn probabilities(&self, picture: Vec<f32>) -> Result<Vec<f64>, InferError> {
         let EncoderDims { in_chans, input_size, .. } = self.encoder;
         let picture = TensorData::new(picture, [1, in_chans, input_size, input_size]);

@@ -12,7 +12,7 @@ pub enum InferError {
     Data(#[from] DataError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The recipe or the checkpoint has a setting that cannot be used.
+    /// The recipe or the checkpoint has an invalid setting.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
     #[error(transparent)]
@@ -35,7 +35,7 @@ pub enum DeviceError {
 }
 
 impl DeviceError {
-    /// Runs `work` and returns its result. A panic becomes a [`DeviceError`].
+    /// Runs `work`, and turns a panic into a [`DeviceError`].
     pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Self> {
         catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Self::from_panic(&*panic))
     }
@@ -48,7 +48,7 @@ impl DeviceError {
         Self::from_driver(text.unwrap_or_else(|| "a worker thread panicked".to_owned()))
     }
 
-    /// Converts a message of a device or its driver into an error.
+    /// Converts a driver message into an error.
     pub fn from_driver(text: String) -> Self {
         let low = text.to_lowercase().replace('-', " ");
         if ["out of memory", "outofmemory", "out of device memory", "t allocate"]

@@ -20,7 +20,7 @@ pub struct Evaluation {
     pub stop: StopFlag,
 }
 
-/// Loads every image of a validation split once, so that an unreadable image stops the run before the training starts.
+/// Loads every validation image once, to find unreadable images before the training.
 ///
 /// Returns early if the user stops the run.
 pub fn look_through(plan: &Plan, val: Arc<dyn Split>, stop: &StopFlag) -> Result<(), InferError> {
@@ -54,7 +54,7 @@ pub struct Metrics {
     pub images: usize,
 }
 
-/// Sums over images: the loss, the numbers of correct predictions, and the number of images.
+/// The sums of loss, correct predictions and images.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Counts {
     loss: f64,
@@ -64,8 +64,9 @@ struct Counts {
 }
 
 impl Evaluation {
-    /// Prepares an evaluation of the validation split with batches of `batch_size` images. Fails if `data` has no validation
-    /// split.
+    /// Prepares an evaluation with batches of `batch_size` images.
+    ///
+    /// Fails if `data` has no validation split.
     pub fn new(
         plan: &Plan,
         data: &DataSet,
@@ -91,7 +92,7 @@ impl Evaluation {
         })
     }
 
-    /// Sums the loss and counts the correct predictions of `model` on one share of the validation images.
+    /// Sums the loss and counts the correct predictions on a share of the validation images.
     ///
     /// `forward` returns the model's logits `[N, C]`. Returns early if the user stops the run.
     pub fn count<M, F>(
@@ -136,7 +137,7 @@ impl Evaluation {
     }
 }
 
-/// The sums of an evaluation over one share of the images.
+/// The sums of an evaluation over one share of the validation images.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ShareCounts {
     counts: Counts,
@@ -158,9 +159,9 @@ impl ShareCounts {
 }
 
 impl Evaluated {
-    /// Adds up the sums of all shares and returns the metrics.
+    /// Returns the metrics over all shares.
     ///
-    /// Returns [`Self::Stopped`] if the user stopped the evaluation of at least one share.
+    /// Returns [`Self::Stopped`] if the user stopped the evaluation of any share.
     pub fn from_shares(shares: Vec<ShareCounts>) -> Self {
         let (mut all, mut stopped) = (Counts::default(), false);
         for share in shares {
@@ -190,14 +191,14 @@ impl Counts {
     }
 }
 
-/// Returns the metrics of logits `[N, C]` and their labels. `C` is `classes`, and each label is less than `C`.
+/// Returns the metrics of logits `[N, C]`, where `C` is `classes`.
+///
+/// Each label must be less than `classes`.
 pub fn score(logits: &[f32], labels: &[u32], classes: usize) -> Metrics {
     count(logits, labels, classes).metrics()
 }
 
 /// Sums the loss and counts the correct predictions of logits `[N, C]`.
-///
-/// A class with the same logit as the correct class ranks after the correct class.
 fn count(logits: &[f32], labels: &[u32], classes: usize) -> Counts {
     let mut counts = Counts { images: labels.len(), ..Counts::default() };
     for (row, &label) in logits.chunks_exact(classes).zip(labels) {

@@ -4,7 +4,9 @@ use crate::data::{ImagesSlice, Normalization, Shard};
 use crate::shape::EncoderDims;
 use burn::tensor::{DType, Device, FloatDType, Int, IntDType, Tensor, TensorData};
 
-/// Copies the images of a shard to the device and normalizes them. Returns `[N, C, H, W]`.
+/// Copies a shard's images to the device and normalizes them.
+///
+/// The result is `[N, C, H, W]`.
 pub fn images(shard: &Shard<'_>, encoder: &EncoderDims, device: &Device) -> Tensor<4> {
     let side = encoder.input_size;
     let shape = [shard.samples.len(), encoder.in_chans, side, side];
@@ -16,8 +18,6 @@ pub fn images(shard: &Shard<'_>, encoder: &EncoderDims, device: &Device) -> Tens
     }
 }
 
-/// Normalizes 8-bit pixels on the device. If the device does not support 8-bit integers, the host converts the pixels to
-/// floats first.
 fn normalized(
     levels: &[u8],
     scale: &Normalization,

@@ -1,8 +1,7 @@
 //! Inference: evaluation, prediction and reconstruction with a trained network.
 //!
-//! Training uses this module to evaluate its models. This module does not use training code. It also contains helpers
-//! for inference and training: worker threads for shards, copying images to the device, reading results back, the stop
-//! flag.
+//! Training uses this module to evaluate its models. This module does not use training code. Training and inference
+//! also share helpers from here: worker threads, copies between host and device, and the stop flag.
 
 mod classifier;
 mod error;

@@ -1,4 +1,4 @@
-//! Pictures of reconstructions by a masked autoencoder, as in Fig. 2 to 4 of the paper.
+//! Figures of reconstructions, as in Fig. 2 to 4 of the paper.
 
 use super::error::InferError;
 use super::host::host;
@@ -11,7 +11,7 @@ use crate::recipe::{DataPlan, Plan};
 use crate::shape::{self, EncoderDims};
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Grey level that the figure shows for removed patches, as in the paper.
+/// Grey level of removed patches in the figure, from 0 to 255.
 const HIDDEN: u8 = 128;
 
 /// A masked autoencoder, loaded from a checkpoint or in training.
@@ -24,18 +24,18 @@ pub struct Autoencoder {
     pub(crate) name: String,
 }
 
-/// An image that a masked autoencoder masks and reconstructs.
+/// An image for a masked autoencoder to reconstruct.
 pub struct ReconstructionInput {
-    /// Normalized pixels, `[C, H, W]`. Height and width are the network's `input_size`.
+    /// Normalized pixels, `[C, H, W]`. Both sides are the network's `input_size`.
     pub values: Vec<f32>,
-    /// Index of the image in the figure. The index selects the random mask of the image.
+    /// Index of the image in the figure, which selects its random mask.
     pub place: u64,
 }
 
 /// The mask ratio and the seed of the masks.
 ///
-/// A mask depends only on the seed, the ratio and the index of the image. So networks with the same number of patches get the
-/// same mask. The patches that a smaller ratio removes are a subset of the patches that a larger ratio removes.
+/// Networks with the same number of patches get the same masks. A smaller mask ratio removes some of the patches that a
+/// larger ratio removes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MaskSettings {
     pub mask_ratio: f64,
@@ -43,8 +43,9 @@ pub struct MaskSettings {
 }
 
 impl Autoencoder {
-    /// Loads the masked autoencoder of a checkpoint. `plan` provides settings that tensor shapes do not show, such as
-    /// `norm_pix_loss`.
+    /// Loads the masked autoencoder of a checkpoint.
+    ///
+    /// `plan` provides settings that tensor shapes do not show, such as `norm_pix_loss`.
     pub fn load(opened: &Opened, plan: &Plan, device: &Device) -> Result<Self, InferError> {
         same_encoder(opened, &plan.model)?;
         let zeros = Mae::zeros(&plan.encoder_dims(), &plan.model.decoder_dims(), device);
@@ -58,15 +59,16 @@ impl Autoencoder {
         })
     }
 
-    /// Returns whether the model was trained with `norm_pix_loss`. If so, figures give each reconstructed patch the mean and
-    /// variance of the original patch.
+    /// Returns whether the model was trained with `norm_pix_loss`.
+    ///
+    /// If so, each reconstructed patch in a figure has the original patch's mean and variance.
     pub fn norm_pix_loss(&self) -> bool {
         self.norm_pix_loss
     }
 
-    /// Returns four pictures: the original, the masked image, the reconstruction, and the reconstruction with the visible patches.
+    /// Returns four pictures: original, masked image, reconstruction, and reconstruction with visible patches.
     ///
-    /// `data` provides the mean and std of the normalization. Fails if the mask ratio removes no patch or all patches.
+    /// `data` provides mean and std of the normalization. Fails if the mask ratio removes no patch or all patches.
     pub fn tiles(
         &self,
         subject: &ReconstructionInput,
@@ -118,7 +120,7 @@ impl Autoencoder {
     }
 }
 
-/// Returns a copy of `under`. The pixels for which `visible(row, column)` is true come from `over`.
+/// Copies `under`. Pixels with `visible(row, column)` come from `over`.
 fn put_back(over: &Tile, under: &Tile, visible: impl Fn(usize, usize) -> bool) -> Tile {
     let side = over.side;
     let pixels = over.rgb.chunks_exact(3).zip(under.rgb.chunks_exact(3)).enumerate();
@@ -130,8 +132,6 @@ fn put_back(over: &Tile, under: &Tile, visible: impl Fn(usize, usize) -> bool) -
 }
 
 /// Converts normalized pixels `[C, H, W]` to an RGB picture.
-///
-/// If there are fewer than three channels, the last channel is repeated. Channels after the third are left out.
 fn tile(values: &[f32], side: usize, data: &DataPlan) -> Tile {
     let plane = side * side;
     let level = |pixel: usize, channel: usize| {
@@ -144,7 +144,9 @@ fn tile(values: &[f32], side: usize, data: &DataPlan) -> Tile {
     Tile { side, rgb: rgb.collect() }
 }
 
-/// Returns a figure of rows from [`Autoencoder::tiles`]. A footer explains how to interpret the pictures.
+/// Returns a figure of rows from [`Autoencoder::tiles`].
+///
+/// A footer explains how to interpret the pictures.
 pub fn reconstructions(groups: Vec<Vec<FigureRow>>, norm_pix_loss: bool) -> Figure {
     let mut footer = vec!["the loss ignores visible patches, so their reconstruction is untrained"];
     if norm_pix_loss {
@@ -194,7 +196,7 @@ mod tests {
         DataPlan::of_pictures(SIDE, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     }
 
-    /// Returns a normalized image in which all pixels of a channel are equal.
+    /// Returns an image in which each channel has one value.
     fn subject() -> ReconstructionInput {
         let data = data();
         let normalized = |c: usize| (f32::from(LEVELS[c]) / 255.0 - data.mean[c]) / data.std[c];
@@ -202,7 +204,7 @@ mod tests {
         ReconstructionInput { values, place: 5 }
     }
 
-    /// Returns the indices of the pixels that differ from the original image.
+    /// Returns the indices of pixels that differ from the original image.
     fn changed(tile: &Tile) -> Vec<usize> {
         let pixels = tile.rgb.chunks_exact(3).enumerate();
         pixels.filter(|(_, rgb)| *rgb != LEVELS).map(|(i, _)| i).collect()

@@ -1,37 +1,35 @@
-//! Worker threads that run the shards of a micro-batch, each on its own replica of the model.
+//! Worker threads for the shards of a micro-batch. Each thread has its own replica of the model.
 //!
-//! For a small model, each thread computes one shard at a time. The shards of a large model run one after the other,
-//! and all threads share the work inside each operation. This saves memory, because only one shard has activations and
-//! gradients at a time. A micro-batch with only one shard also runs in this way, to use all threads. Both ways compute
-//! the same bits, because only the shapes of the tensors decide how an operation is divided into blocks.
+//! For a small model, each thread computes one shard at a time. For a large model, shards run one after the other, and
+//! all threads share the work inside each operation. This saves memory. A single shard also runs in this way. Both ways
+//! compute the same bits.
 //!
-//! A replica shares the parameter values of the model, but has its own autodiff leaves. Otherwise two threads with the
-//! same leaves would deadlock in Burn. The results come back in shard order, so sums over shards do not depend on the
-//! number of workers.
+//! A replica shares the parameter values of the model, but has its own autodiff leaves. Two threads with the same
+//! leaves would deadlock in Burn. Results come back in shard order, so sums do not depend on the number of threads.
 
 use super::error::DeviceError;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 
-/// Number of images in a shard on the CPU. Changing this number changes the rounding of sums, and so the results of a run.
+/// Number of images in a shard on the CPU.
+///
+/// Changing this number changes the rounding of sums, and so the results of a run.
 pub const SHARD_IMAGES: usize = 16;
 
-/// A model with at least this many parameter values is large.
+/// Minimum number of parameter values in a large model.
 const LARGE_MODEL: usize = 8_000_000;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A fixed set of worker threads that run the shards of a micro-batch. For a GPU, the set is empty, and the calling
-/// thread does the work.
+/// Worker threads that run the shards of a micro-batch.
 ///
-/// Dropping this value ends the threads.
+/// For a GPU, there are no worker threads, and the calling thread does the work. Dropping this value ends the threads.
 pub struct Replicas {
     queue: Option<mpsc::Sender<Job>>,
     workers: Vec<thread::JoinHandle<()>>,
-    /// Threads that share the work inside one operation. They start on the first use.
+    /// Threads that share the work inside an operation; started on first use.
     pool: OnceLock<rayon_core::ThreadPool>,
-    /// Maximum number of images in a shard.
     shard_images: usize,
 }
 
@@ -61,18 +59,20 @@ impl Replicas {
         }
     }
 
-    /// Returns a value without worker threads, for a GPU. A micro-batch is one shard, and runs on the calling thread.
+    /// Returns a value without worker threads, for a GPU.
+    ///
+    /// Each micro-batch is then one shard on the calling thread.
     pub fn whole() -> Self {
         Self { workers: Vec::new(), pool: OnceLock::new(), queue: None, shard_images: usize::MAX }
     }
 
-    /// Returns the range of images of each shard, for a batch of `n` images.
+    /// Returns the image range of each shard, for a batch of `n` images.
     pub fn shards(&self, n: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let size = self.shard_images.min(n.max(1));
         (0..n).step_by(size).map(move |start| start..(start + size).min(n))
     }
 
-    /// Returns whether a micro-batch runs as one shard on the calling thread, as on a GPU.
+    /// Returns whether a micro-batch is one shard on the calling thread, as on a GPU.
     pub fn is_whole(&self) -> bool {
         self.workers.is_empty()
     }
@@ -81,18 +81,17 @@ impl Replicas {
         self.workers.len().max(1)
     }
 
-    /// Returns whether the shards of a batch with `n` images run one after the other, with all threads sharing the work
-    /// inside each operation.
+    /// Returns whether all threads work on one shard at a time.
     ///
-    /// On the CPU, this is the case for a large model and for a single shard. On a GPU, it is never the case. `params`
-    /// is the number of parameter values of the model.
+    /// This is true on the CPU for a large model and for a single shard. `params` is the number of parameter values.
+    /// `n` is the number of images.
     pub fn share_operations(&self, params: usize, n: usize) -> bool {
         !self.is_whole() && (is_large(params) || n <= self.shard_images)
     }
 
-    /// Runs `work` so that all threads share the work inside each operation. On a GPU, the calling thread runs `work` alone.
+    /// Runs `work`, with all threads sharing the work inside each operation.
     ///
-    /// A panic becomes [`DeviceError::Crashed`].
+    /// On a GPU, the calling thread runs `work` alone. A panic becomes [`DeviceError::Crashed`].
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, DeviceError> {
         if self.is_whole() {
             return DeviceError::catch(work);
@@ -107,9 +106,9 @@ impl Replicas {
         pool.install(|| DeviceError::catch(work))
     }
 
-    /// Runs `work` on every input and returns the results in input order. Each input goes to the next free worker.
+    /// Runs `work` on every input, and returns the results in input order.
     ///
-    /// A panic becomes [`DeviceError::Crashed`].
+    /// Each input goes to the next free worker thread. A panic becomes [`DeviceError::Crashed`].
     pub fn map<I, T, F>(
         &self,
         inputs: impl IntoIterator<Item = I>,
@@ -148,8 +147,9 @@ impl Replicas {
     }
 }
 
-/// Returns whether a model with `params` parameter values is large. For a large model, threads share the work inside each
-/// operation.
+/// Returns whether a model with `params` parameter values is large.
+///
+/// For a large model, threads share the work inside each operation.
 pub fn is_large(params: usize) -> bool {
     params >= LARGE_MODEL
 }

@@ -1,15 +1,14 @@
-//! Compares a checkpoint with the recipe by settings that tensor shapes do not show: number of heads, LayerNorm
-//! epsilon.
+//! Compares settings in a checkpoint with the recipe: number of heads, LayerNorm epsilon.
 
 use super::error::InferError;
 use crate::checkpoint::Opened;
 use crate::recipe::ModelPlan;
 use std::path::Path;
 
-/// LayerNorm epsilons that differ by less than this give the same results, for example 1e-6 and Hugging Face's 1e-12.
+/// LayerNorm epsilons with a smaller difference than this give the same results.
 const SAME_EPSILON: f64 = 1e-5;
 
-/// Fails if the checkpoint and the recipe have a different number of heads or a different LayerNorm epsilon.
+/// Fails if checkpoint and recipe have different numbers of heads or LayerNorm epsilons.
 ///
 /// A value that the checkpoint does not store is not compared.
 pub fn same_encoder(opened: &Opened, model: &ModelPlan) -> Result<(), InferError> {
@@ -28,8 +27,9 @@ pub fn same_encoder(opened: &Opened, model: &ModelPlan) -> Result<(), InferError
     }
 }
 
-/// Fails if the checkpoint stores a number of heads that differs from the recipe's number. `key` is the recipe key, for the
-/// error.
+/// Fails if the checkpoint has a different number of heads than the recipe.
+///
+/// `key` is the recipe key, for the error.
 pub(crate) fn same_heads(
     opened: &Opened,
     key: &str,
@@ -48,7 +48,6 @@ pub(crate) fn same_heads(
     }
 }
 
-/// Returns the error for the checkpoint at `path` if one of its settings does not fit the recipe.
 fn setting(path: &Path, problem: &str, hint: &str) -> InferError {
     InferError::Setting {
         problem: format!("cannot use {}: {problem}", path.display()),

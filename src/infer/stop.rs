@@ -1,20 +1,21 @@
-//! The stop flag. Ctrl-C sets it, and the loops check it between steps.
+//! The stop flag. Ctrl-C sets the flag, and loops check the flag between steps.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// A job that keeps the state of its last completed update, and can save this state while it computes the next update.
+/// A job that another thread can stop. That thread first saves the job's state.
 ///
-/// Any thread may call [`LastUpdate::save`].
+/// The saved state is the state after the last completed update. Any thread may call [`LastUpdate::save`], even during
+/// the next update.
 pub trait LastUpdate: Send + Sync {
-    /// Saves the state after the last completed update, and ends the job. Returns true if this has saved the state.
+    /// Saves the state after the last completed update, and ends the job.
     ///
-    /// Returns false if the job saves its state itself. Fails with a message if the state cannot be saved.
+    /// Returns true if this call saved the state. Returns false if the job saves its state itself.
     fn save(&self) -> Result<bool, String>;
 }
 
-/// A flag that stops a run. All clones share the same state.
+/// A flag that stops a run. Clones share the flag.
 #[derive(Clone, Default)]
 pub struct StopFlag(Arc<Shared>);
 
@@ -34,18 +35,19 @@ impl StopFlag {
         self.0.requested.load(Ordering::SeqCst)
     }
 
-    /// Registers a job for [`StopFlag::save_last_updates`]. Dropping the job removes it.
+    /// Registers a job for [`StopFlag::save_last_updates`].
+    ///
+    /// Dropping the job also removes the registration.
     pub fn register(&self, job: Weak<dyn LastUpdate>) {
         let mut jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.retain(|job| job.strong_count() > 0);
         jobs.push(job);
     }
 
-    /// Saves the last completed update of every job in training and ends these jobs. Does not wait for updates in
-    /// progress.
+    /// Saves the last completed update of every training job, and ends these jobs.
     ///
-    /// Returns true if every job has been saved and ended. Returns false if a job saves its state itself, or if no job
-    /// is in training.
+    /// This does not wait for updates in progress. Returns true if all jobs are saved and ended. Returns false if a job
+    /// saves its state itself, or if no job is training.
     pub fn save_last_updates(&self) -> Result<bool, String> {
         let jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let jobs: Vec<_> = jobs.iter().filter_map(Weak::upgrade).collect();

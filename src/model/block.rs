@@ -24,7 +24,7 @@ impl Attention {
         }
     }
 
-    /// Returns the outputs of all heads side by side, before the projection `proj`. Input and output are `[N, L, D]`.
+    /// Returns the concatenated outputs of all heads, `[N, L, D]`.
     fn heads(&self, x: Tensor<3>) -> Tensor<3> {
         ops::attention(self.qkv.forward_narrow(x), self.num_heads)
     }
@@ -37,7 +37,7 @@ pub struct Mlp {
     pub fc2: Linear,
 }
 
-/// One transformer block: attention and MLP, each with a LayerNorm before it and a residual connection.
+/// A transformer block: attention and MLP, each with a LayerNorm and a residual connection.
 #[derive(Module, Debug)]
 pub struct Block {
     pub norm1: LayerNorm,
@@ -47,7 +47,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// Allocates a block with zero weights. `dims` provides the LayerNorm epsilon and the precision.
+    /// Allocates a block with zero weights.
     pub fn zeros(
         width: usize,
         num_heads: usize,
@@ -67,7 +67,7 @@ impl Block {
         }
     }
 
-    /// Runs the block on tokens `[N, L, D]`. The output has the same shape.
+    /// Runs the block on tokens `[N, L, D]`, and returns tokens of the same shape.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let heads = self.attn.heads(self.norm1.forward(x.clone()));
         let x = self.attn.proj.forward_residual(heads, x);
@@ -75,11 +75,10 @@ impl Block {
         self.mlp.fc2.forward_residual(hidden, x)
     }
 
-    /// Runs [`Block::forward`] with stochastic depth: the attention and MLP branches of each sample are multiplied by
-    /// factors.
+    /// Runs [`Block::forward`] with stochastic depth.
     ///
-    /// The factors `attn` and `mlp` are `[N, 1, 1]`. A factor of 0 drops a branch. A kept branch has the factor
-    /// `1 / (1 - rate)`.
+    /// `attn` and `mlp`, `[N, 1, 1]` each, multiply the attention branch and the MLP branch of each sample. A factor of
+    /// 0 drops a branch. A kept branch has the factor `1 / (1 - rate)`.
     pub fn forward_drop_path(&self, x: Tensor<3>, attn: Tensor<3>, mlp: Tensor<3>) -> Tensor<3> {
         let heads = self.attn.heads(self.norm1.forward(x.clone()));
         let x = self.attn.proj.forward_scaled(heads, x, attn);
@@ -88,8 +87,9 @@ impl Block {
     }
 }
 
-/// Returns the drop-path rate of each of the `depth` blocks. The rate grows linearly from 0 in the first block to `drop_path`
-/// in the last.
+/// Returns the drop-path rate of each block.
+///
+/// The rate grows linearly from 0 in the first block to `drop_path` in the last block.
 pub fn drop_path_rates(drop_path: f64, depth: usize) -> Vec<f64> {
     let last = depth.saturating_sub(1).max(1) as f64;
     (0..depth).map(|i| drop_path * i as f64 / last).collect()

@@ -1,6 +1,6 @@
-//! The official random initialisation, drawn on the host.
+//! The official random initialisation of parameters, computed on the host.
 //!
-//! The values of a parameter depend only on the seed and the parameter's name. So a new layer does not change other layers.
+//! The random numbers depend only on the seed and the parameter's name. So a new layer does not change other layers.
 
 use super::mae::Mae;
 use super::params::apply;
@@ -12,21 +12,21 @@ use burn::tensor::{Tensor, TensorData};
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 
-/// The distribution of a parameter's initial values.
 enum Init {
-    /// Keeps the allocated values: zeros, ones or the fixed position embeddings.
+    /// Keeps the allocated values, such as zeros.
     Keep,
-    /// Normal distribution with mean 0 and this standard deviation.
+    /// Draws from a normal distribution with mean 0 and this standard deviation.
     Normal(f64),
-    /// Uniform distribution from minus this bound to plus this bound.
+    /// Draws from a uniform distribution between minus and plus this bound.
     Uniform(f64),
 }
 
 /// Initialises a masked autoencoder as the official code does.
 ///
-/// Weights of linear layers and of the flattened patch embedding: Xavier uniform. Class and mask token: normal with a
-/// standard deviation of 0.02. Bias of the patch embedding: uniform in ±1/sqrt(`fan_in`), PyTorch's default for a convolution
-/// (official code, observed). Other biases: zero.
+/// - Linear layers and the patch embedding: Xavier uniform.
+/// - Class token and mask token: normal with a standard deviation of 0.02.
+/// - Bias of the patch embedding: uniform in ±1/sqrt(`fan_in`), PyTorch's default.
+/// - Other biases: zero.
 pub fn init_mae(mae: Mae, seed: u64) -> Mae {
     initialise(mae, seed, |name, shape, fan_in| match name {
         "cls_token" | "mask_token" => Init::Normal(0.02),
@@ -38,10 +38,11 @@ pub fn init_mae(mae: Mae, seed: u64) -> Mae {
     })
 }
 
-/// Initialises a classifier that is trained from scratch, as timm 0.3.2 does.
+/// Initialises a classifier without a checkpoint, as timm 0.3.2 does.
 ///
-/// Weights of linear layers, class token and position embeddings: normal with a standard deviation of 0.02. Patch embedding:
-/// uniform in ±1/sqrt(`fan_in`), PyTorch's default for a convolution. Other biases: zero.
+/// - Linear layers, class token and position embeddings: normal with a standard deviation of 0.02.
+/// - Patch embedding: uniform in ±1/sqrt(`fan_in`), PyTorch's default.
+/// - Other biases: zero.
 pub fn init_vit(vit: Vit, seed: u64) -> Vit {
     initialise(vit, seed, |name, shape, fan_in| match name {
         "cls_token" | "pos_embed" => Init::Normal(0.02),
@@ -51,8 +52,9 @@ pub fn init_vit(vit: Vit, seed: u64) -> Vit {
     })
 }
 
-/// Initialises the head of a classifier with a pre-trained encoder. Weight: normal with a standard deviation of 2e-5. Bias:
-/// zero.
+/// Initialises the classification head of a pre-trained encoder.
+///
+/// The weight is normal with a standard deviation of 2e-5. The bias is zero.
 pub fn init_head(vit: Vit, seed: u64) -> Vit {
     initialise(vit, seed, |name, _, _| match name {
         "head.weight" => Init::Normal(2e-5),
@@ -60,7 +62,9 @@ pub fn init_head(vit: Vit, seed: u64) -> Vit {
     })
 }
 
-/// Initialises the head of a linear probe. Weight: normal with a standard deviation of 0.01. Bias: zero.
+/// Initialises the head of a linear probe.
+///
+/// The weight is normal with a standard deviation of 0.01. The bias is zero.
 pub fn init_probe_head(head: ProbeHead, seed: u64) -> ProbeHead {
     initialise(head, seed, |name, _, _| match name {
         "head.weight" => Init::Normal(0.01),
@@ -68,9 +72,9 @@ pub fn init_probe_head(head: ProbeHead, seed: u64) -> ProbeHead {
     })
 }
 
-/// Initialises each parameter of a module. `rule` maps the parameter's name, shape and fan-in to a distribution.
+/// Initialises all parameters. `rule` maps name, shape and fan-in to a distribution.
 ///
-/// The fan-in of a bias is the fan-in of the weight in the same layer.
+/// A bias has the fan-in of its layer's weight.
 fn initialise<M: Module>(module: M, seed: u64, rule: impl Fn(&str, &[usize], f64) -> Init) -> M {
     let key = Key { seed, stage: NO_STAGE, epoch: 0 };
     let mut fan_in = 1.0; // the module tree visits a layer's weight before its bias
@@ -96,7 +100,7 @@ fn initialise<M: Module>(module: M, seed: u64, rule: impl Fn(&str, &[usize], f64
     })
 }
 
-/// Returns the FNV-1a hash of a parameter's name, which selects its random numbers. This hash must never change.
+/// Returns the FNV-1a hash of a parameter's name. This hash must never change.
 fn stream_of(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

@@ -24,22 +24,22 @@ impl Linear {
         }
     }
 
-    /// Maps `[.., in]` to `[.., out]`. The output is fp32 in every precision.
+    /// Maps `[.., in]` to fp32 `[.., out]`.
     pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
         self.precision.wide(self.forward_narrow(x))
     }
 
-    /// Maps `[.., in]` to `[.., out]`. In bf16 precision, the output stays bf16 for the next matrix product.
+    /// Runs [`Linear::forward`]. In bf16 precision, the output stays bf16.
     pub(super) fn forward_narrow<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
         self.precision.linear(x, self.weight.val(), self.bias.val())
     }
 
-    /// Runs [`Linear::forward_narrow`] and applies GELU to the result.
+    /// Runs [`Linear::forward_narrow`], then GELU.
     pub(super) fn forward_gelu<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
         self.precision.linear_gelu(x, self.weight.val(), self.bias.val())
     }
 
-    /// Runs [`Linear::forward`] and adds the result to `residual`.
+    /// Returns `residual` plus the result of [`Linear::forward`].
     pub(super) fn forward_residual<const R: usize>(
         &self,
         x: Tensor<R>,
@@ -48,7 +48,7 @@ impl Linear {
         self.precision.linear_residual(x, self.weight.val(), self.bias.val(), residual)
     }
 
-    /// Runs [`Linear::forward`], multiplies the output by `scale` `[N, 1, 1]`, and adds the product to `residual`.
+    /// Returns `residual + scale * forward(x)`. `scale` is `[N, 1, 1]`.
     pub(super) fn forward_scaled(
         &self,
         x: Tensor<3>,
@@ -60,7 +60,7 @@ impl Linear {
     }
 }
 
-/// Layer normalization over the last axis, computed in fp32 with the biased variance.
+/// Layer normalization over the last axis, in fp32, with the biased variance.
 #[derive(Module, Debug)]
 pub struct LayerNorm {
     pub weight: Param<Tensor<1>>,
@@ -70,7 +70,7 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// Allocates a layer with a weight of ones and a bias of zeros.
+    /// Allocates a layer with weight 1 and bias 0.
     pub fn new(width: usize, eps: f64, device: &Device) -> Self {
         Self {
             weight: Param::from_tensor(Tensor::ones([width], device)),

@@ -9,11 +9,15 @@ use crate::shape::{DecoderDims, EncoderDims};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// A masked autoencoder. The encoder sees only the kept patches. A small decoder reconstructs all patches.
+/// A masked autoencoder.
+///
+/// The encoder sees only the kept patches. A small decoder reconstructs all patches.
 #[derive(Module, Debug)]
 pub struct Mae {
     pub cls_token: Param<Tensor<3>>,
-    /// Fixed sin-cos position embeddings, `[1, 1 + L, D]`. They are saved but not trained.
+    /// Fixed sin-cos position embeddings, `[1, 1 + L, D]`.
+    ///
+    /// Checkpoints contain these embeddings, but training does not change them.
     pub pos_embed: Param<Tensor<3>>,
     pub mask_token: Param<Tensor<3>>,
     pub decoder_pos_embed: Param<Tensor<3>>,
@@ -28,16 +32,14 @@ pub struct Mae {
     patch_size: usize,
 }
 
-/// The indices of [`Masks`] as tensors on the device.
-///
-/// A row index is the index of a patch in the whole batch, which is flattened from `[N, L, D]` to `[N * L, D]`.
+/// The indices of [`Masks`], as tensors on the device.
 #[derive(Clone)]
 pub(super) struct MaskRows {
-    /// Row index of each kept patch in the batch, `[N * K]`.
+    /// Index of each kept patch in the whole batch, `[N * K]`.
     keep: Tensor<1, Int>,
-    /// Index of each kept patch within its image (0 to L - 1), `[N * K]`.
+    /// Index of each kept patch in its image, `[N * K]`.
     keep_in_image: Tensor<1, Int>,
-    /// Row index of each patch in the shuffled batch, `[N * L]`.
+    /// Index of each patch in the batch after shuffling, `[N * L]`.
     restore: Tensor<1, Int>,
     /// 1 for a removed patch, 0 for a kept patch, `[N, L]`.
     removed: Tensor<2>,
@@ -65,9 +67,9 @@ impl MaskRows {
 
 /// The result of [`Mae::forward`].
 pub struct MaeOutput {
-    /// Mean squared error over the removed patches, `[1]`.
+    /// Mean squared error of the removed patches, `[1]`.
     pub loss: Tensor<1>,
-    /// The decoder's output for every patch, `[N, L, P]`.
+    /// Predicted pixels of every patch, `[N, L, P]`.
     pub pred: Tensor<3>,
 }
 
@@ -105,9 +107,10 @@ impl Mae {
         }
     }
 
-    /// Reconstructs images `[N, C, H, W]` from their kept patches, and computes the loss of the removed patches.
+    /// Reconstructs images `[N, C, H, W]` from the kept patches, and computes the loss.
     ///
-    /// With `norm_pix_loss`, the target patches are normalized by their own mean and unbiased variance.
+    /// The loss covers only the removed patches. With `norm_pix_loss`, each target patch is normalized by its own mean
+    /// and unbiased variance.
     pub fn forward(&self, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> MaeOutput {
         let rows = MaskRows::new(masks, &imgs.device());
         let latent = self.encode_rows(imgs.clone(), &rows);
@@ -115,10 +118,10 @@ impl Mae {
         MaeOutput { loss: self.score(pred.clone(), imgs, &rows, norm_pix_loss), pred }
     }
 
-    /// Returns images `[N, C, H, W]` in which every patch is the decoder's prediction from the kept patches.
+    /// Returns images `[N, C, H, W]` with the predicted pixels of every patch.
     ///
-    /// With `norm_pix_loss`, the decoder predicts normalized patches. This function then gives each patch the mean and
-    /// variance of the original patch. So the images contain information about removed patches that the network did not have.
+    /// With `norm_pix_loss`, the decoder predicts normalized patches. This function then restores the mean and variance
+    /// of each original patch, which the network did not have.
     pub fn reconstruct(&self, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> Tensor<4> {
         let rows = MaskRows::new(masks, &imgs.device());
         let latent = self.encode_rows(imgs.clone(), &rows);
@@ -128,7 +131,9 @@ impl Mae {
         unpatchify(painted, self.patch_size)
     }
 
-    /// Runs the encoder, including its last LayerNorm. Returns the class token and the kept patches, `[N, 1 + K, D]`.
+    /// Runs the encoder with its last LayerNorm, and returns tokens `[N, 1 + K, D]`.
+    ///
+    /// Token 0 is the class token. The other tokens are the kept patches.
     pub fn forward_encoder(&self, imgs: Tensor<4>, masks: &Masks) -> Tensor<3> {
         let rows = MaskRows::new(masks, &imgs.device());
         self.encode_rows(imgs, &rows)
@@ -140,10 +145,7 @@ impl Mae {
         self.norm.forward(x)
     }
 
-    /// Returns the input of the encoder's first block: the class token and the kept patches, `[N, 1 + K, D]`.
-    ///
-    /// Only kept patches are embedded. Embedding all patches and masking afterwards would give the same tokens, because the
-    /// embedding treats each patch separately.
+    /// Returns the input tokens of the first encoder block, `[N, 1 + K, D]`.
     pub(super) fn encoder_tokens(&self, imgs: Tensor<4>, rows: &MaskRows) -> Tensor<3> {
         let patches = self.patch_embed.cut(imgs);
         let [n, l, values] = patches.dims();
@@ -158,9 +160,10 @@ impl Mae {
         Tensor::cat(vec![cls.expand([n, 1, d]), x], 1)
     }
 
-    /// Decodes the encoder's output `[N, 1 + K, D]`. Returns a prediction for each token, `[N, 1 + L, P]`.
+    /// Predicts the pixels of all tokens from the encoder's output.
     ///
-    /// The prediction for the class token, at index 0, has no meaning.
+    /// The input is `[N, 1 + K, D]`, and the result is `[N, 1 + L, P]`. The prediction for token 0, the class token,
+    /// has no meaning.
     pub fn forward_decoder(&self, latent: Tensor<3>, masks: &Masks) -> Tensor<3> {
         let rows = MaskRows::new(masks, &latent.device());
         self.decode_rows(latent, &rows)
@@ -172,7 +175,7 @@ impl Mae {
         self.predict(x)
     }
 
-    /// Returns the input of the decoder's first block, `[N, 1 + L, D]`, from the encoder's output `[N, 1 + K, D]`.
+    /// Returns the input tokens of the first decoder block, `[N, 1 + L, D]`.
     pub(super) fn decoder_tokens(&self, latent: Tensor<3>, rows: &MaskRows) -> Tensor<3> {
         let x = self.decoder_embed.forward(latent);
         let [n, tokens, d] = x.dims();
@@ -185,12 +188,12 @@ impl Mae {
         Tensor::cat(vec![cls, x], 1) + self.decoder_pos_embed.val()
     }
 
-    /// Returns the predicted pixels of every token, `[N, 1 + L, P]`, from the output of the decoder's last block.
+    /// Returns predicted pixels `[N, 1 + L, P]` from the output of the last block.
     pub(super) fn predict(&self, x: Tensor<3>) -> Tensor<3> {
         self.decoder_pred.forward(self.decoder_norm.forward(x))
     }
 
-    /// Returns the loss `[1]` of predicted patches `[N, L, P]` for images `[N, C, H, W]`.
+    /// Returns the loss `[1]` between predicted patches `[N, L, P]` and images.
     pub(super) fn score(
         &self,
         pred: Tensor<3>,
@@ -208,10 +211,7 @@ pub(super) fn without_class_token(tokens: Tensor<3>) -> Tensor<3> {
     tokens.slice([0..n, 1..all])
 }
 
-/// Returns the pixels that the decoder should predict for each patch, `[N, L, P]`.
-///
-/// With `norm_pix_loss`, each patch is normalized by its own mean and variance (paper §3, "Reconstruction target"). As in the
-/// official code, the variance is unbiased and 1e-6 is added to it.
+/// Returns the pixels that the decoder should predict, `[N, L, P]` (paper §3).
 fn target(patches: Tensor<3>, norm_pix_loss: bool) -> Tensor<3> {
     if !norm_pix_loss {
         return patches;
@@ -220,13 +220,13 @@ fn target(patches: Tensor<3>, norm_pix_loss: bool) -> Tensor<3> {
     centred / spread
 }
 
-/// Undoes the normalization of [`target`]: gives predicted patches the means and variances of the original `patches`.
+/// Restores the mean and variance of the original `patches` in predicted patches.
 fn denormalized(pred: Tensor<3>, patches: Tensor<3>) -> Tensor<3> {
     let (mean, _, spread) = moments(patches);
     pred * spread + mean
 }
 
-/// Returns each patch's mean `[N, L, 1]`, its pixels minus the mean `[N, L, P]`, and its standard deviation `[N, L, 1]`.
+/// Returns the mean, the centered pixels and the standard deviation of each patch.
 fn moments(patches: Tensor<3>) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
     let values = patches.dims()[2] as f64;
     let mean = patches.clone().mean_dim(2);
@@ -235,7 +235,7 @@ fn moments(patches: Tensor<3>) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
     (mean, centred, (variance + 1e-6).sqrt())
 }
 
-/// Returns the mean squared error `[1]` between prediction and target, over the removed patches.
+/// Returns the mean squared error `[1]` of the removed patches.
 fn loss(pred: Tensor<3>, target: Tensor<3>, removed: Tensor<2>) -> Tensor<1> {
     let per_patch = (pred - target).square().mean_dim(2).squeeze_dim::<2>(2);
     (per_patch * removed.clone()).sum() / removed.sum()

@@ -4,22 +4,23 @@ use crate::random::{Key, Purpose};
 use crate::shape::len_keep;
 use rand::RngExt;
 
-/// Which patches of a batch are kept and removed, for `N` images with `L` patches each.
+/// The kept and removed patches of `N` images with `L` patches each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Masks {
-    /// Number of kept patches in each image, called `K` in shapes.
+    /// Number of kept patches in each image. Shapes call this number `K`.
     pub len_keep: usize,
-    /// Index of each kept patch in its image, `[N, K]`, in the order of increasing noise.
+    /// Indices of the kept patches in each image, `[N, K]`, by increasing noise.
     pub ids_keep: Vec<i32>,
-    /// Rank of each patch when the patches of its image are sorted by noise, `[N, L]`.
+    /// Position of each patch after sorting its image by noise, `[N, L]`.
     pub ids_restore: Vec<i32>,
     /// 0 for a kept patch and 1 for a removed patch, `[N, L]`.
     pub mask: Vec<f32>,
 }
 
 impl Masks {
-    /// Returns masks that keep the patches with the smallest noise in each image (paper §3). `noise` is `[N, L]` and
-    /// must not contain NaN or infinity.
+    /// Keeps the patches with the smallest noise in each image (paper §3).
+    ///
+    /// `noise` is `[N, L]` and must not contain NaN or infinity.
     pub fn from_noise(noise: &[f32], num_patches: usize, mask_ratio: f64) -> Self {
         let len_keep = len_keep(num_patches, mask_ratio);
         let mut masks = Self {
@@ -56,7 +57,9 @@ impl Masks {
     }
 }
 
-/// Draws one random number for each patch of each sample, `[N, patches]`. Sorting by these numbers shuffles the patches.
+/// Draws one random number for each patch, `[N, patches]`.
+///
+/// Sorting by these numbers shuffles the patches.
 pub fn mask_noise(samples: &[u64], patches: usize, key: Key) -> Vec<f32> {
     let mut noise = Vec::with_capacity(samples.len() * patches);
     for &sample in samples {

@@ -1,13 +1,13 @@
-//! The networks: MAE for pre-training, ViT for classification, the linear probe's head.
+//! The networks: MAE for pre-training, ViT for classification, and the head of the linear probe.
 //!
-//! The networks are built from plain dimensions: [`EncoderDims`](crate::shape::EncoderDims) and
-//! [`DecoderDims`](crate::shape::DecoderDims). They do not depend on files or recipes. Field names are the official parameter
-//! names. So a parameter's path in the module tree, for example `blocks.0.attn.qkv.weight`, is its name in a checkpoint.
+//! The networks are built from [`EncoderDims`](crate::shape::EncoderDims) and
+//! [`DecoderDims`](crate::shape::DecoderDims). They do not depend on files or recipes. Field names are the official
+//! parameter names. So the path `blocks.0.attn.qkv.weight` in the module tree is also a name in checkpoints.
 //!
-//! Axes in comments: `N` batch, `L` patches, `K` kept patches, `D` width, `H` heads, `P` values in a patch
-//! (`patch_size² * in_chans`), `C` classes. In the shape of images, `[N, C, H, W]` means batch, channels, height, width.
+//! Axes in comments: `N` batch, `L` patches, `K` kept patches, `D` width, `H` heads, `C` classes. `P` is the number of
+//! values in a patch, `patch_size² * in_chans`. The shape of images is `[N, C, H, W]`: batch, channels, height, width.
 //!
-//! A forward pass draws no random numbers. It receives mask noise and drop-path factors as arguments.
+//! A forward pass draws no random numbers. Its arguments include mask noise and drop-path factors.
 
 mod block;
 mod init;

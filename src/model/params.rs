@@ -3,14 +3,15 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
 
-/// Flattened gradients of some of the trained parameters. Each gradient comes with the index of its parameter in
-/// [`trainable_names`].
+/// Flattened gradients of some parameters, with parameter indices.
+///
+/// The indices refer to [`trainable_names`].
 pub type PartialGrads = Vec<(usize, Tensor<1>)>;
 
 /// A parameter of a network.
 #[derive(Debug, Clone)]
 pub struct NamedParam {
-    /// The official name, which is also the path in the module tree, such as `blocks.0.attn.qkv.weight`.
+    /// The official name, such as `blocks.0.attn.qkv.weight`.
     pub name: String,
     pub shape: Vec<usize>,
     /// The flattened values. They share memory with the parameter.
@@ -36,16 +37,16 @@ pub fn trainable_names<M: Module>(module: &M) -> Vec<String> {
     named(module).into_iter().filter(|p| p.trained).map(|p| p.name).collect()
 }
 
-/// Moves the flattened gradients of all trained parameters out of `grads`, in the order of [`trainable_names`].
+/// Moves the flattened gradients of all trained parameters out of `grads`.
 ///
-/// If the loss does not depend on a parameter, the gradient of this parameter is zero.
+/// The order is that of [`trainable_names`]. If the loss does not depend on a parameter, its gradient is zero.
 pub fn grads<M: Module>(replica: &M, grads: &mut Gradients) -> Vec<Tensor<1>> {
     let mut visitor = TakeGrads { grads, zeros: true, taken: Vec::new() };
     replica.visit(&mut visitor);
     visitor.taken.into_iter().flatten().collect()
 }
 
-/// Moves the flattened gradients out of `grads`, for the trained parameters that the loss depends on.
+/// Like [`grads`], but without the parameters that the loss does not depend on.
 pub(super) fn found_grads<M: Module>(replica: &M, grads: &mut Gradients) -> PartialGrads {
     let mut visitor = TakeGrads { grads, zeros: false, taken: Vec::new() };
     replica.visit(&mut visitor);
@@ -58,9 +59,10 @@ pub fn present(grads: Vec<Option<Tensor<1>>>) -> PartialGrads {
     grads.filter_map(|(place, grad)| Some((place, grad?))).collect()
 }
 
-/// Returns the module with new parameter values. `f` receives the name, the shape and the flattened values of each parameter.
+/// Returns the module with new parameter values from `f`.
 ///
-/// `f` returns new flattened values on the same device, or `None` to keep the old values.
+/// `f` receives the name, the shape and the flattened values of each parameter. `f` returns new values, or `None` to
+/// keep the old values.
 pub fn apply<M, F>(module: M, f: F) -> M
 where
     M: Module,
@@ -71,8 +73,7 @@ where
 
 /// Returns the module with new values of the trained parameters.
 ///
-/// `f` receives a parameter's index in [`trainable_names`] and its flattened values. `f` returns the new flattened
-/// values.
+/// `f` maps a parameter's index in [`trainable_names`] and its flattened values to new values.
 pub fn update<M, F>(module: M, mut f: F) -> M
 where
     M: Module,
@@ -115,14 +116,13 @@ impl ModuleVisitor for Collect {
     }
 }
 
-/// Returns whether training changes a parameter. The module may be with or without autodiff.
 fn trained<const D: usize>(param: &Param<Tensor<D>>) -> bool {
     param.clone().train().val().is_require_grad()
 }
 
 struct TakeGrads<'a> {
     grads: &'a mut Gradients,
-    /// Whether a missing gradient is replaced by zeros.
+    /// Whether to replace a missing gradient by zeros.
     zeros: bool,
     taken: Vec<Option<Tensor<1>>>,
 }

@@ -1,11 +1,9 @@
-//! Forward and backward passes: whole, in sections, or with gradient checkpointing.
+//! Forward and backward passes: at once, in sections, or with gradient checkpointing.
 //!
-//! A network is cut into sections between blocks. Each section has its own autodiff graph, and its input is a leaf of
-//! this graph. The backward pass of a section starts from the gradient of the section's output. This is the same as the
-//! gradient of the next section's input, which the next section's backward pass has already computed. So the gradients
-//! of the last layers are ready before the backward pass of the first layers.
+//! A section is a series of transformer blocks with its own autodiff graph. The backward pass runs the sections from
+//! last to first. So the gradients of the last blocks are ready early.
 //!
-//! Sections run the same operations on the same values as one pass does, so the CPU computes the same bits.
+//! On the CPU, all modes give the same bits.
 
 use super::block::Block;
 use super::mae::{Mae, MaskRows, without_class_token};
@@ -18,36 +16,38 @@ use burn::tensor::{Gradients, Tensor};
 /// How a backward pass runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackwardMode {
-    /// Runs in one pass. All gradients become available at the end.
+    /// Runs one backward pass, which returns all gradients at its end.
     Whole,
-    /// Runs one section of the network after the other, so that the first gradients become available early.
+    /// Runs the backward pass section by section, from the last section to the first.
     ///
-    /// A section is a series of blocks with at least this many parameter values. The section next to the input may be
-    /// smaller.
+    /// The gradients of each section are available early. A section is a series of blocks with at least this many
+    /// parameter values. The section next to the input may be smaller.
     Sections(usize),
-    /// Runs with gradient checkpointing: the backward pass recomputes the activations, one block at a time, to save memory.
+    /// Runs with gradient checkpointing, to save memory.
+    ///
+    /// The backward pass recomputes the activations of one block at a time.
     Recomputed,
 }
 
 type Link<M> = Box<dyn Fn(&M, Tensor<3>) -> Tensor<3>>;
 type Head<M> = Box<dyn Fn(&M, Tensor<3>) -> Tensor<1>>;
 
-/// A forward pass from images to a loss, cut into links that run one after the other. Most links are transformer blocks.
+/// A forward pass from images to the loss, split into steps.
 ///
-/// The backward pass can also run link by link, which gradient checkpointing and early all-reduces need.
+/// Most steps are transformer blocks. The backward pass can run one step at a time.
 pub struct Chain<M> {
-    /// Computes the first link's input from the images.
+    /// Computes the first step's input from the images.
     stem: Box<dyn Fn(&M) -> Tensor<3>>,
     links: Vec<Link<M>>,
-    /// Number of parameter values of each link.
+    /// Number of parameter values in each step.
     values: Vec<usize>,
-    /// Number of frozen links, counted from the first. If it is above 0, the stem is frozen, too.
+    /// Number of frozen steps, counted from the input. If above 0, the stem is frozen, too.
     frozen: usize,
-    /// Computes the loss `[1]` from the last link's output.
+    /// Computes the loss `[1]` from the last step's output.
     head: Head<M>,
 }
 
-/// Returns [`Mae::forward`], up to its loss, as a [`Chain`] of blocks. Images are `[N, C, H, W]`.
+/// Returns the steps of [`Mae::forward`], for images `[N, C, H, W]`.
 pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> Chain<Mae> {
     let rows = MaskRows::new(masks, &imgs.device());
     let (stem_rows, bridge_rows, stem_imgs) = (rows.clone(), rows.clone(), imgs.clone());
@@ -74,9 +74,9 @@ pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool)
     }
 }
 
-/// Returns [`Vit::forward`], followed by `loss` of its logits, as a [`Chain`] of blocks. Images are `[N, C, H, W]`.
+/// Returns the steps of [`Vit::forward`] and `loss`, for images `[N, C, H, W]`.
 ///
-/// If `factors` are given, the chain computes [`Vit::forward_drop_path`] instead of [`Vit::forward`].
+/// `loss` maps logits to the loss. With `factors`, the steps are those of [`Vit::forward_drop_path`].
 pub fn vit_chain(
     vit: &Vit,
     imgs: Tensor<4>,
@@ -99,38 +99,36 @@ pub fn vit_chain(
     }
 }
 
-/// A finished forward pass. [`Forward::backward`] runs the backward pass.
+/// A finished forward pass, ready for [`Forward::backward`].
 pub struct Forward<M> {
     replica: M,
     kept: Kept<M>,
 }
 
 enum Kept<M> {
-    /// The loss and the autodiff graphs of all sections of the network. A [`Seam`] connects the graphs of two adjacent
-    /// sections.
+    /// Holds the loss and the autodiff graphs of all sections.
     Recorded { loss: Box<Tensor<1>>, seams: Vec<Seam> },
-    /// The chain, and the inputs of all links and of the head. Gradient checkpointing uses them to run each link again
-    /// in the backward pass.
+    /// Holds the input of each step, for gradient checkpointing.
     Inputs { chain: Chain<M>, inputs: Vec<Tensor<3>> },
 }
 
-/// The boundary between two sections of the network. The output of the first section and the input of the second
-/// section have the same values.
 struct Seam {
     output: Tensor<3>,
-    /// The input of the second section, as a leaf of the second section's autodiff graph.
+    /// The input of the second section, as a leaf of the second autodiff graph.
     input: Tensor<3>,
 }
 
 impl<M: Module + 'static> Chain<M> {
-    /// Returns the chain with its loss multiplied by `weight`.
+    /// Returns the forward pass with its loss multiplied by `weight`.
     #[must_use]
     pub fn weighted(self, weight: f64) -> Self {
         let head = self.head;
         Self { head: Box::new(move |module, x| head(module, x) * weight), ..self }
     }
 
-    /// Runs the forward pass on a copy of `module` with autodiff. `module` itself must be without autodiff.
+    /// Runs the forward pass on a copy of `module` with autodiff.
+    ///
+    /// `module` itself must be without autodiff.
     pub fn forward(self, module: &M, mode: BackwardMode) -> Forward<M> {
         let replica = module.clone().train();
         let kept = match mode {
@@ -141,7 +139,6 @@ impl<M: Module + 'static> Chain<M> {
         Forward { replica, kept }
     }
 
-    /// Runs the forward pass and records an autodiff graph for each section of the network. Frees the images.
     fn record(self, replica: &M, section: usize) -> Kept<M> {
         let seams_before = self.seams_before(section);
         let mut x = (self.stem)(replica);
@@ -158,10 +155,9 @@ impl<M: Module + 'static> Chain<M> {
         Kept::Recorded { loss: Box::new((self.head)(replica, x)), seams }
     }
 
-    /// Returns for each link whether a new section starts at this link. `section` is the minimum number of parameter
-    /// values in a section.
+    /// Returns for each step whether a section starts there.
     ///
-    /// Sections are filled from the loss towards the images, so the section next to the images may be smaller.
+    /// `section` is the minimum number of parameter values in a section.
     fn seams_before(&self, section: usize) -> Vec<bool> {
         let mut values = 0;
         let mut seams: Vec<bool> = (0..self.links.len())
@@ -179,10 +175,7 @@ impl<M: Module + 'static> Chain<M> {
         seams
     }
 
-    /// Runs the forward pass without recording autodiff graphs. Returns the inputs of all links and of the head.
-    ///
-    /// The tensors still have the autodiff type. Without autodiff, Burn uses different kernels for some operations, which
-    /// round differently.
+    /// Runs the forward pass and returns the inputs of all steps and of the loss.
     fn inputs(&self, module: &M) -> Vec<Tensor<3>> {
         let detached = module.clone().no_grad().train();
         let mut inputs = vec![(self.stem)(&detached).inner()];
@@ -197,8 +190,8 @@ impl<M: Module + 'static> Chain<M> {
 impl<M: Module> Forward<M> {
     /// Runs the backward pass and returns the loss `[1]`, without autodiff.
     ///
-    /// `take` is called with the gradients of each section, from the loss towards the images. It receives the gradient of
-    /// each parameter once, or never if the loss does not depend on the parameter.
+    /// Calls `take` with the gradients of each section, last section first. `take` receives no gradient for a parameter
+    /// that the loss does not depend on.
     pub fn backward(self, mut take: impl FnMut(PartialGrads)) -> Tensor<1> {
         let Self { replica, kept } = self;
         let mut back = |scalar: Tensor<1>| {
@@ -211,7 +204,8 @@ impl<M: Module> Forward<M> {
                 let mut scalar = *loss;
                 let total = scalar.clone().inner();
                 for seam in seams.into_iter().rev() {
-                    // `upstream` is the gradient of the loss with respect to the output. So this scalar has the loss's gradients.
+                    // `upstream` is the gradient of the loss with respect to the output. So this scalar has the loss's
+                    // gradients.
                     let upstream = grad_of(&seam.input, &mut back(scalar));
                     scalar = (seam.output * upstream).sum();
                 }
@@ -282,7 +276,7 @@ mod tests {
         Tensor::from_data(TensorData::new(numbers(N * 3 * 8 * 8), [N, 3, 8, 8]), device)
     }
 
-    /// Runs a chain. Returns the number of gradient values of each section, the loss, and the gradients.
+    /// Returns the gradient values per section, the loss, and the gradients.
     fn results<M: Module + 'static>(
         module: &M,
         chain: Chain<M>,
@@ -304,9 +298,9 @@ mod tests {
         )
     }
 
-    /// Asserts that every [`BackwardMode`] gives the same bits as a single backward pass from `loss`.
+    /// Asserts that every [`BackwardMode`] gives the same bits as one backward pass.
     ///
-    /// `sections` is the expected number of sections if every block starts a new section.
+    /// `sections` is the expected number of sections if each block is one section.
     fn assert_same<M: Module + 'static>(
         module: &M,
         loss: impl FnOnce(&M) -> Tensor<1>,

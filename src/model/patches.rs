@@ -4,10 +4,10 @@ use crate::shape::{EncoderDims, Precision};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-/// Cuts images `[N, C, H, W]` into patches `[N, L, P]`. The values of a patch are ordered by row, then column, then channel.
+/// Cuts images `[N, C, H, W]` into patches `[N, L, P]`.
 ///
-/// The decoder's output and the target patches have this order, too. Panics unless `H` equals `W` and is a multiple of
-/// `patch_size`.
+/// As in the decoder's output, the values of a patch are ordered by row, column and channel. Panics unless `H` equals
+/// `W` and is a multiple of `patch_size`.
 pub fn patchify(imgs: Tensor<4>, patch_size: usize) -> Tensor<3> {
     let (x, [n, grid, p, c]) = split(imgs, patch_size);
     // [N, C, gh, p, gw, q] -> [N, gh, gw, p, q, C]
@@ -27,7 +27,9 @@ pub fn unpatchify(x: Tensor<3>, patch_size: usize) -> Tensor<4> {
     ])
 }
 
-/// Reshapes images to `[N, C, grid, patch_size, grid, patch_size]`. Also returns the sizes `[N, grid, patch_size, C]`.
+/// Reshapes images to `[N, C, grid, patch_size, grid, patch_size]`.
+///
+/// Also returns the sizes `[N, grid, patch_size, C]`.
 fn split(imgs: Tensor<4>, patch_size: usize) -> (Tensor<6>, [usize; 4]) {
     let [n, c, h, w] = imgs.dims();
     assert!(h == w && h % patch_size == 0, "recipe::resolve refuses other input sizes");
@@ -35,7 +37,7 @@ fn split(imgs: Tensor<4>, patch_size: usize) -> (Tensor<6>, [usize; 4]) {
     (imgs.reshape([n, c, grid, patch_size, grid, patch_size]), [n, grid, patch_size, c])
 }
 
-/// The patch embedding: a convolution whose stride is its kernel size, computed as a matrix product.
+/// The patch embedding: a convolution whose stride is its kernel size.
 #[derive(Module, Debug)]
 pub struct PatchEmbed {
     pub proj: PatchProjection,
@@ -65,16 +67,18 @@ impl PatchEmbed {
         }
     }
 
-    /// Cuts images `[N, C, H, W]` into patches `[N, L, P]`. The values of a patch are ordered like the weight: by channel,
-    /// then row, then column.
+    /// Cuts images `[N, C, H, W]` into patches `[N, L, P]`.
+    ///
+    /// As in the weight, the values of a patch are ordered by channel, row and column.
     pub fn cut(&self, imgs: Tensor<4>) -> Tensor<3> {
         let patch_size = self.proj.weight.dims()[2];
         let (x, [n, grid, p, c]) = split(imgs, patch_size);
         x.permute([0, 2, 4, 1, 3, 5]).reshape([n, grid * grid, c * p * p])
     }
 
-    /// Embeds patches `[N, K, P]` from [`PatchEmbed::cut`]. Returns fp32 `[N, K, D]`. `K` may be less than the number of
-    /// patches `L`.
+    /// Embeds patches `[N, K, P]` from [`PatchEmbed::cut`], and returns fp32 `[N, K, D]`.
+    ///
+    /// `K` may be less than `L`, the number of patches in an image.
     pub fn forward(&self, patches: Tensor<3>) -> Tensor<3> {
         let weight = self.proj.weight.val();
         let [d, c, p, q] = weight.dims();

@@ -1,11 +1,12 @@
 //! Position embeddings: the fixed 2-D sin-cos table, and resizing of trained tables.
 
-/// Returns fixed 2-D sin-cos position embeddings for `grid` x `grid` patches, `[1 + grid², dim]`. Row 0, for the class token,
-/// is zero.
+/// Returns fixed 2-D sin-cos position embeddings, `[1 + grid², dim]`.
 ///
-/// The first half of an embedding encodes the patch's column, the second half its row. Each half has `dim / 4` sines and then
-/// `dim / 4` cosines, of frequencies 10000^(-i / (dim / 4)). The embeddings are computed in f64, as in the official code.
-/// `dim` must be a multiple of 4.
+/// Row 0 belongs to the class token and is zero. In each other row, the first half encodes the patch's column and the
+/// second half its row. Each half has `dim / 4` sines and then `dim / 4` cosines. The frequencies are 10000^(-i / (dim
+/// / 4)).
+///
+/// The computation uses f64, as in the official code. `dim` must be a multiple of 4.
 pub fn sincos_pos_embed(dim: usize, grid: usize) -> Vec<f32> {
     let quarter = dim / 4;
     let omega: Vec<f64> =
@@ -22,10 +23,10 @@ pub fn sincos_pos_embed(dim: usize, grid: usize) -> Vec<f32> {
     table
 }
 
-/// Resizes trained position embeddings to a different `input_size`: from `[1 + from², dim]` to `[1 + to², dim]`.
+/// Resizes position embeddings from `[1 + from², dim]` to `[1 + to², dim]`.
 ///
-/// The class token's embedding does not change. As in official fine-tuning, the patch embeddings are resized with bicubic
-/// interpolation (a = -0.75, no aligned corners, no antialiasing).
+/// The class token's embedding does not change. As in official fine-tuning, the interpolation is bicubic (a = -0.75, no
+/// aligned corners, no antialiasing).
 pub fn resize_pos_embed(table: &[f32], dim: usize, to: usize) -> Vec<f32> {
     let from = (table.len() / dim - 1).isqrt();
     if from == to {
@@ -50,10 +51,7 @@ pub fn resize_pos_embed(table: &[f32], dim: usize, to: usize) -> Vec<f32> {
     out
 }
 
-/// Returns four source positions and their weights for each of `to` positions, for bicubic interpolation along one
-/// axis.
-///
-/// Source positions outside the image are clamped to its edge.
+/// Returns four source positions and their bicubic weights for each target position.
 fn bicubic_taps(from: usize, to: usize) -> Vec<[(usize, f64); 4]> {
     let scale = from as f64 / to as f64;
     (0..to)
@@ -72,7 +70,7 @@ fn bicubic_taps(from: usize, to: usize) -> Vec<[(usize, f64); 4]> {
         .collect()
 }
 
-/// Returns the value of the cubic convolution kernel (a = -0.75) at a distance `x` from 0 to 2.
+/// Returns the cubic convolution kernel (a = -0.75) at distance `x`, from 0 to 2.
 fn cubic(x: f64) -> f64 {
     const A: f64 = -0.75;
     if x <= 1.0 {

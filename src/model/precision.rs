@@ -1,10 +1,10 @@
-//! The precision of every layer.
+//! Arithmetic of every layer in fp32 or bf16.
 //!
-//! bf16 follows PyTorch's autocast. Matrix products have bf16 inputs and outputs and sum in fp32. Values between two products stay
-//! bf16. The residual stream, `LayerNorm`, softmax, the inside of GELU and losses are fp32. One difference from autocast: the backward
-//! pass of softmax uses the bf16 result of softmax, not the fp32 result.
+//! bf16 follows PyTorch's autocast. Matrix products have bf16 inputs and outputs and sum in fp32. Values between two
+//! products stay bf16. The residual stream, `LayerNorm`, softmax, the inside of GELU and losses are fp32. One
+//! difference from autocast: the backward pass of softmax uses the bf16 result of softmax, not the fp32 result.
 //!
-//! Weights are fp32 and are cast where they are used. So gradients, optimizer state and checkpoints are fp32.
+//! Weights stay fp32, and each use casts them. So gradients, optimizer state and checkpoints are fp32.
 
 use crate::ops;
 use crate::shape::Precision;
@@ -19,7 +19,7 @@ impl Precision {
         }
     }
 
-    /// Returns `x wᵀ + bias` for `x` `[.., in]` and `w` `[out, in]`. The result has this precision.
+    /// Returns `x wᵀ + bias` in this precision. `w` is `[out, in]`.
     pub(super) fn linear<const R: usize>(
         self,
         x: Tensor<R>,
@@ -29,7 +29,7 @@ impl Precision {
         ops::linear(self.narrow(x), self.narrow(weight).transpose(), self.narrow(bias))
     }
 
-    /// Returns the GELU of [`Precision::linear`]. The result has this precision.
+    /// Returns the GELU of [`Precision::linear`] in this precision.
     pub(super) fn linear_gelu<const R: usize>(
         self,
         x: Tensor<R>,
@@ -51,8 +51,7 @@ impl Precision {
         ops::linear_residual(self.narrow(x), weight, self.narrow(bias), residual)
     }
 
-    /// Returns `residual + scale * linear` in fp32, where `linear` is the result of [`Precision::linear`].
-    /// `scale` is `[N, 1, 1]`.
+    /// Returns `residual + scale * linear(x)` in fp32. `scale` is `[N, 1, 1]`.
     pub(super) fn linear_scaled(
         self,
         x: Tensor<3>,
@@ -65,7 +64,7 @@ impl Precision {
         ops::linear_scaled(self.narrow(x), weight, self.narrow(bias), residual, scale)
     }
 
-    /// Casts a tensor to fp32, the type of all operations except matrix products.
+    /// Casts a tensor to fp32, for all operations except matrix products.
     pub(super) fn wide<const R: usize>(self, x: Tensor<R>) -> Tensor<R> {
         match self {
             Self::Fp32 => x,

@@ -7,10 +7,10 @@ use burn::tensor::{Device, Tensor};
 
 /// Epsilon of the probe's `BatchNorm`, from the official code.
 pub const BN_EPS: f64 = 1e-6;
-/// Weight of a new batch when the running statistics are updated (PyTorch's default).
+/// Weight of a new batch in the running statistics (PyTorch's default).
 pub const BN_MOMENTUM: f64 = 0.1;
 
-/// The head of a linear probe: `BatchNorm` and a linear layer on the features of a frozen encoder.
+/// The head of a linear probe: `BatchNorm`, then a linear layer.
 ///
 /// The running statistics of `BatchNorm` are saved, but have no gradient.
 #[derive(Module, Debug)]
@@ -31,22 +31,26 @@ impl ProbeHead {
         }
     }
 
-    /// Returns the logits `[N, C]` of features `[N, D]`. `BatchNorm` uses the running statistics.
+    /// Returns the logits `[N, C]` of features `[N, D]`, for evaluation.
+    ///
+    /// `BatchNorm` uses the running statistics.
     pub fn forward(&self, features: Tensor<2>) -> Tensor<2> {
         let mean = self.running_mean.val().unsqueeze::<2>();
         let scale = (self.running_var.val() + BN_EPS).sqrt().unsqueeze::<2>();
         self.head.forward((features - mean) / scale)
     }
 
-    /// Returns the logits `[N, C]` of a training micro-batch `[N, D]`. `BatchNorm` uses the micro-batch's mean and variance.
+    /// Returns the logits `[N, C]` of features `[N, D]`, for training.
+    ///
+    /// `BatchNorm` uses the mean and variance of the micro-batch.
     pub fn forward_train(&self, features: Tensor<2>) -> Tensor<2> {
         let (mean, var) = batch_statistics(features.clone());
         self.head.forward((features - mean) / (var + BN_EPS).sqrt())
     }
 
-    /// Returns the mean and the unbiased variance, each `[D]`, of a training micro-batch `[N, D]`.
+    /// Returns the mean `[D]` and the unbiased variance `[D]` of features `[N, D]`.
     ///
-    /// The running statistics use the unbiased variance, as in PyTorch.
+    /// Running statistics use the unbiased variance, as in PyTorch.
     pub fn statistics(features: Tensor<2>) -> [Tensor<1>; 2] {
         let n = features.dims()[0] as f64;
         let (mean, var) = batch_statistics(features);
@@ -54,7 +58,7 @@ impl ProbeHead {
         [mean.squeeze_dim(0), unbiased.squeeze_dim(0)]
     }
 
-    /// Updates the running statistics with the mean and variance of a training micro-batch, from [`ProbeHead::statistics`].
+    /// Updates the running statistics with a result of [`ProbeHead::statistics`].
     #[must_use]
     pub fn observe(mut self, [mean, var]: [Tensor<1>; 2]) -> Self {
         let step = |old: Tensor<1>, new| old * (1.0 - BN_MOMENTUM) + new * BN_MOMENTUM;
@@ -64,15 +68,14 @@ impl ProbeHead {
     }
 }
 
-/// Returns the mean and the biased variance of each feature over the batch, `[1, D]` each.
+/// Returns the mean `[1, D]` and the biased variance `[1, D]` over the batch.
 fn batch_statistics(features: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     let mean = features.clone().mean_dim(0);
     let var = (features - mean.clone()).square().mean_dim(0);
     (mean, var)
 }
 
-/// Pairs of names for each tensor: its name in [`ProbeHead`], and its official name. The official head is
-/// `Sequential(BatchNorm1d, Linear)`.
+/// Pairs of names: a tensor's name in [`ProbeHead`] and its official name.
 const OFFICIAL_NAMES: [(&str, &str); 4] = [
     ("running_mean", "head.0.running_mean"),
     ("running_var", "head.0.running_var"),

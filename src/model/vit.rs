@@ -8,14 +8,14 @@ use crate::shape::EncoderDims;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, activation};
 
-/// A ViT classifier with a linear head on the class token, or on the mean of the patch tokens (global pooling).
+/// A ViT classifier.
 ///
-/// As in official fine-tuning, global pooling applies the LayerNorm `fc_norm` to the mean. Without global pooling, the
-/// LayerNorm `norm` is applied to the tokens.
+/// Without global pooling, the head uses the class token, normalized by `norm`. With global pooling, the head uses the
+/// mean of the patch tokens, normalized by `fc_norm`.
 #[derive(Module, Debug)]
 pub struct Vit {
     pub cls_token: Param<Tensor<3>>,
-    /// Position embeddings, `[1, 1 + L, D]`. Fine-tuning trains them.
+    /// Trained position embeddings, `[1, 1 + L, D]`.
     pub pos_embed: Param<Tensor<3>>,
     pub patch_embed: PatchEmbed,
     pub blocks: Vec<Block>,
@@ -43,9 +43,9 @@ impl Vit {
         }
     }
 
-    /// Freezes all blocks except the last `trained_blocks` (paper §4.3, "partial fine-tuning").
+    /// Freezes all blocks except the last `trained_blocks` (paper §4.3).
     ///
-    /// If any block is frozen, the patch, position and class embeddings are frozen, too.
+    /// If any block is frozen, the input embeddings are frozen, too.
     #[must_use]
     pub fn freeze_below(mut self, trained_blocks: usize) -> Self {
         let frozen = self.blocks.len().saturating_sub(trained_blocks);
@@ -60,7 +60,7 @@ impl Vit {
         self
     }
 
-    /// Returns the number of frozen blocks, counted from the input. If it is above 0, the embeddings are frozen, too.
+    /// Returns the number of frozen blocks, counted from the input.
     pub(super) fn frozen_blocks(&self) -> usize {
         self.blocks.iter().take_while(|block| trainable_names(*block).is_empty()).count()
     }
@@ -70,10 +70,9 @@ impl Vit {
         self.head.forward(self.forward_features(imgs))
     }
 
-    /// Runs [`Vit::forward`] with stochastic depth: each residual branch is multiplied by a factor from `factors`,
-    /// `[N, 2 * depth]`.
+    /// Runs [`Vit::forward`] with stochastic depth.
     ///
-    /// Columns `2 i` and `2 i + 1` are the factors of the attention and the MLP of block `i`.
+    /// `factors` is `[N, 2 * depth]`. Columns `2 i` and `2 i + 1` multiply the attention and the MLP of block `i`.
     pub fn forward_drop_path(&self, imgs: Tensor<4>, factors: &Tensor<2>) -> Tensor<2> {
         let x = self.tokens(imgs);
         let x = self.blocks.iter().enumerate().fold(x, |x, (i, block)| {
@@ -88,14 +87,14 @@ impl Vit {
         self.head.forward(self.pool(x))
     }
 
-    /// Returns the input of the head, `[N, D]`.
+    /// Returns the input `[N, D]` of the head.
     pub fn forward_features(&self, imgs: Tensor<4>) -> Tensor<2> {
         let x = self.tokens(imgs);
         let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
         self.pool(x)
     }
 
-    /// Returns the input of the first block: the class token and the embedded patches, `[N, 1 + L, D]`.
+    /// Returns the input tokens `[N, 1 + L, D]` of the first block.
     pub(super) fn tokens(&self, imgs: Tensor<4>) -> Tensor<3> {
         let x = self.patch_embed.forward(self.patch_embed.cut(imgs));
         let [n, _, d] = x.dims();
@@ -110,7 +109,8 @@ impl Vit {
                 let patches = x.slice([0..n, 1..tokens]).mean_dim(1);
                 fc_norm.forward(patches.reshape([n, d]))
             }
-            // The norm treats each token separately, and the head reads only the class token. So only this token is normalized.
+            // The norm treats each token separately, and the head reads only the class token. So only this token is
+            // normalized.
             (None, Some(norm)) => norm.forward(x.slice([0..n, 0..1]).reshape([n, d])),
             (None, None) => unreachable!("`zeros` makes one of the two norms"),
         }
@@ -123,7 +123,7 @@ pub fn soft_cross_entropy(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
     -(activation::log_softmax(logits, 1) * targets).sum() / n
 }
 
-/// Returns the drop-path factors of the attention and the MLP of block `i`, `[N, 1, 1]` each. `factors` is `[N, 2 * depth]`.
+/// Returns the drop-path factors of block `i`: for attention and for the MLP.
 pub(super) fn branch_factors(factors: &Tensor<2>, i: usize) -> [Tensor<3>; 2] {
     let n = factors.dims()[0];
     [2 * i, 2 * i + 1].map(|i| factors.clone().slice([0..n, i..i + 1]).reshape([n, 1, 1]))

@@ -1,9 +1,7 @@
-//! Multi-head self-attention. It keeps q, k, v and the scores for the backward pass, which writes all three gradients into one
-//! tensor.
+//! Multi-head self-attention with its own backward pass.
 //!
-//! Attention from Burn's operations needs more memory. There, q, k and v are slices of one tensor. The gradient of each slice has
-//! the size of the whole tensor, and Burn adds the three gradients. Also, Burn's softmax keeps its result in fp32 for the backward
-//! pass, although the next product keeps the same values in bf16.
+//! Attention from Burn's operations needs more memory. There, q, k and v are slices of one tensor, and the gradient of
+//! each slice has the size of the whole tensor. Also, Burn's softmax keeps its fp32 result for the backward pass.
 
 use super::cpu;
 use super::dtype::{is_cpu_fp32, narrow_as, wide};
@@ -18,10 +16,9 @@ use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extensi
 use burn::tensor::activation;
 use burn::tensor::{Shape, Slice, Tensor};
 
-/// Returns the multi-head attention `softmax(q kᵀ / √head) v`, `[N, L, D]`. The input `qkv` is `[N, L, 3 D]`, and `D`
-/// is `heads * head`, where `head` is the width of one head.
+/// Returns the multi-head attention `softmax(q kᵀ / √head) v`, `[N, L, D]`.
 ///
-/// The softmax is computed in fp32.
+/// `qkv` is `[N, L, 3 D]`. `D` is `heads * head`, and `head` is the width of one head. The softmax is computed in fp32.
 pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     if is_cpu_fp32(&qkv) { cpu::attention(qkv, heads) } else { own(qkv, heads) }
 }
@@ -50,7 +47,7 @@ fn scale(head: usize) -> f64 {
 /// A backend that computes attention as one operation.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
 pub(super) trait Attention: Product {
-    /// Returns the attention `[N, L, D]` for q, k and v in `[N, L, 3 D]`.
+    /// Returns the attention `[N, L, D]`. `qkv` is `[N, L, 3 D]`.
     #[fusion(default)]
     fn attended(qkv: FloatTensor<Self>, heads: usize) -> FloatTensor<Self> {
         let sizes = Sizes::of(&qkv.shape(), heads);
@@ -79,8 +76,8 @@ impl<B: Attention, C: CheckpointStrategy> Attention for Autodiff<B, C> {
 
 /// The backward pass of attention.
 ///
-/// For each head, with the scores `s` after softmax and the gradient `∂y` of the output: `∂v = sᵀ ∂y`, `∂q = r k`,
-/// `∂k = rᵀ q`. Here `∂s = ∂y vᵀ` and `r = s (∂s - Σ s ∂s) / √d`. `Σ` sums each row. `d` is the width of a head.
+/// For each head, `s` are the scores after softmax, and `∂y` is the output's gradient: `∂v = sᵀ ∂y`, `∂q = r k`, `∂k =
+/// rᵀ q`. Here `∂s = ∂y vᵀ` and `r = s (∂s - Σ s ∂s) / √d`. `Σ` sums each row. `d` is the width of a head.
 #[derive(Debug)]
 struct Heads;
 
@@ -101,7 +98,6 @@ impl<B: Attention> Backward<B, 1> for Heads {
     }
 }
 
-/// The sizes of an attention operation. Heads are part of the batch axis: the matrix products are `[N * heads, .., ..]`.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
     n: usize,
@@ -115,12 +111,12 @@ impl Sizes {
         Self { n: qkv[0], tokens: qkv[1], heads, head: qkv[2] / 3 / heads }
     }
 
-    /// Returns the shape of q, of k and of v after the split into heads: `[N * heads, L, head]`.
+    /// Returns the shape of q, k and v: `[N * heads, L, head]`.
     fn of_heads(self) -> Shape {
         Shape::from([self.n * self.heads, self.tokens, self.head])
     }
 
-    /// Splits q, k and v in `[N, L, 3 D]` into three tensors `[N * heads, L, head]`.
+    /// Splits q, k and v into three tensors `[N * heads, L, head]`.
     fn parts<B: Backend>(self, qkv: FloatTensor<B>) -> [FloatTensor<B>; 3] {
         let Self { n, tokens, heads, head } = self;
         let qkv = B::float_reshape(qkv, Shape::from([n, tokens, 3, heads, head]));
@@ -131,7 +127,7 @@ impl Sizes {
         })
     }
 
-    /// Returns the attention `[N, L, D]` and the scores after softmax `[N * heads, L, L]`, both with the type of q.
+    /// Returns the attention `[N, L, D]` and the scores after softmax.
     fn attend<B: Product>(
         self,
         [q, k, v]: [FloatTensor<B>; 3],
@@ -149,13 +145,13 @@ impl Sizes {
         (B::float_reshape(B::float_swap_dims(y, 1, 2), width), scores)
     }
 
-    /// Splits a tensor `[N, L, D]` into heads, `[N * heads, L, head]`.
+    /// Reshapes `[N, L, D]` to `[N * heads, L, head]`.
     fn by_heads<B: Backend>(self, x: FloatTensor<B>) -> FloatTensor<B> {
         let x = B::float_reshape(x, Shape::from([self.n, self.tokens, self.heads, self.head]));
         B::float_reshape(B::float_swap_dims(x, 1, 2), self.of_heads())
     }
 
-    /// Computes the gradient of `q kᵀ`. The inputs are the scores after softmax, and the gradient of these scores.
+    /// Returns the gradient before softmax from the gradient after softmax.
     fn before_softmax<B: Backend>(
         self,
         scores: FloatTensor<B>,
@@ -168,7 +164,7 @@ impl Sizes {
         narrow_as::<B>(B::float_mul_scalar(to_scaled, scale(self.head).into()), dtype)
     }
 
-    /// Joins three tensors `[N * heads, L, head]` into one tensor `[N, L, 3 D]`.
+    /// Joins q, k and v into one tensor `[N, L, 3 D]`.
     fn side_by_side<B: Backend>(self, parts: Vec<FloatTensor<B>>) -> FloatTensor<B> {
         let Self { n, tokens, heads, head } = self;
         let all =

@@ -1,4 +1,4 @@
-//! The matrix product on GPUs, without autotuning. The shapes and the GPU decide which kernel runs.
+//! The matrix product on GPUs, without autotuning.
 
 use super::product::Product;
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -32,11 +32,9 @@ impl Product for CubeBackend {
     }
 }
 
-/// Returns the kernels to try for factors of this type, best first: tensor cores, compute units, and a simple kernel
-/// for all shapes.
+/// Returns the kernels to try for factors of this type, best first.
 ///
-/// fp32 products do not use tensor cores, which round to TF32. If a kernel cannot be launched for the shapes or the GPU, the
-/// next kernel is tried. If the driver reports an error after the launch, the run stops.
+/// fp32 products do not use tensor cores, which round to TF32.
 fn kernels(factors: DType) -> impl Iterator<Item = Strategy> {
     let tensor_cores = multi_level::Strategy::SimpleCyclicCmma(BlueprintStrategy::default());
     let units = multi_level::Strategy::SimpleUnit(BlueprintStrategy::default());

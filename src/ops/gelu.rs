@@ -1,4 +1,4 @@
-//! GELU with the error function. It keeps only its input for the backward pass.
+//! GELU with the error function. The backward pass needs only the input.
 //!
 //! On GPUs, Burn uses the derivative of the tanh approximation, which differs from the official gradients by 5e-4.
 
@@ -14,7 +14,7 @@ use std::f64::consts::FRAC_1_SQRT_2;
 
 const FRAC_1_SQRT_2PI: f64 = 0.398_942_280_401_432_7;
 
-/// Returns `x Φ(x)` with the type of `x`, computed in fp32. Φ is the cumulative normal distribution.
+/// Returns the GELU of `x`, computed in fp32, in the type of `x`.
 pub(super) fn gelu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     Tensor::from_dispatch(<Dispatch as Gelu>::gelu_by_erf(x.into_dispatch()))
 }
@@ -22,7 +22,6 @@ pub(super) fn gelu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
 /// A backend that computes GELU as one operation.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
 pub(super) trait Gelu: Backend {
-    /// Returns the GELU of each value.
     #[fusion(default)]
     fn gelu_by_erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
         let dtype = x.dtype();
@@ -53,7 +52,7 @@ impl<B: Gelu, C: CheckpointStrategy> Gelu for Autodiff<B, C> {
     }
 }
 
-/// The backward pass of GELU: `∂x = (Φ(x) + x φ(x)) ∂y`. φ is the density of the normal distribution.
+/// The backward pass of GELU: `∂x = (Φ(x) + x φ(x)) ∂y`.
 #[derive(Debug)]
 struct Slope;
 

@@ -1,4 +1,4 @@
-//! Layer normalization. It keeps its input for the backward pass, where Burn would keep two tensors of this size.
+//! Layer normalization. The backward pass needs only the input; Burn's needs two tensors.
 
 use super::cpu;
 use super::dtype::is_cpu_fp32;
@@ -10,10 +10,9 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
-/// Normalizes each row of `x` `[.., D]` by the row's mean and biased variance, then multiplies by `gamma` `[D]` and adds
-/// `beta` `[D]`.
+/// Normalizes each row of `x` `[.., D]`, then multiplies by `gamma` and adds `beta`.
 ///
-/// All tensors are fp32.
+/// `gamma` and `beta` are `[D]`. All tensors are fp32. The variance is biased.
 pub fn layer_norm<const R: usize>(
     x: Tensor<R>,
     gamma: Tensor<1>,
@@ -40,7 +39,7 @@ pub(super) fn own<const R: usize>(
 /// A backend that computes layer normalization as one operation.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
 pub(super) trait LayerNorm: Backend {
-    /// Normalizes each row of `x`, multiplies by `gamma` and adds `beta`.
+    /// Normalizes each row of `x`, multiplies by `gamma`, and adds `beta`.
     #[fusion(default)]
     fn normalized_rows(
         x: FloatTensor<Self>,
@@ -77,7 +76,7 @@ impl<B: LayerNorm, C: CheckpointStrategy> LayerNorm for Autodiff<B, C> {
 
 /// The backward pass of layer normalization.
 ///
-/// With the normalized rows `n` and `g = γ ∂y`: `∂x = (g - mean g - n mean(g n)) / σ`, `∂γ = Σ n ∂y`, `∂β = Σ ∂y`.
+/// Here `n` are the normalized rows and `g = γ ∂y`. `∂x = (g - mean g - n mean(g n)) / σ`, `∂γ = Σ n ∂y`, `∂β = Σ ∂y`.
 #[derive(Debug)]
 struct Rows;
 
@@ -111,7 +110,7 @@ impl<B: LayerNorm> Backward<B, 3> for Rows {
     }
 }
 
-/// Returns the sum `[D]` of a tensor `[.., D]` over all axes except the last.
+/// Returns the sum `[D]` of a tensor `[.., D]` over all axes but the last.
 fn sum_of_rows<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let shape = x.shape();
     let width = shape[shape.num_dims() - 1];

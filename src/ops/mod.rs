@@ -1,7 +1,7 @@
-//! Operations with their own backward pass. Tests compare each one with Burn's operations.
+//! Operations with their own backward pass. Tests compare each operation with Burn's operations.
 //!
-//! GPUs use the operations in these files. The CPU uses those in `cpu` for fp32. For bf16 it uses attention and GELU from these files,
-//! and Burn's operations for the rest.
+//! GPUs use the operations in this folder. The CPU uses the folder `cpu` for fp32. For bf16, the CPU uses attention and
+//! GELU from this folder, and Burn's operations otherwise.
 
 mod attention;
 mod cpu;
@@ -30,7 +30,7 @@ mod tests {
         Tensor::from_data(data, &Device::flex().autodiff()).require_grad()
     }
 
-    /// Returns the output of `f`, and the gradients of a weighted sum of this output with respect to the inputs of `f`.
+    /// Returns the output of `f`, and the gradients of its weighted sum.
     fn results(
         shape: [usize; 3],
         f: impl Fn(Tensor<3>, [Tensor<1>; 2]) -> Tensor<3>,

@@ -1,10 +1,10 @@
 //! Matrix products. fp32 products never use TF32, and only bf16 products can be autotuned.
 //!
-//! On a GPU with tensor cores, Burn's own product always rounds fp32 factors to TF32, with 10 instead of 23 bits of mantissa. In
-//! every layer, this differs from the official values by about 1e-3.
+//! On a GPU with tensor cores, Burn's own product rounds fp32 factors to TF32, with 10 instead of 23 bits of mantissa.
+//! The results differ from the official values by about 1e-3 in every layer.
 //!
-//! Burn's product also tries up to fourteen kernels for every new shape, and compiles each of them for a second or more. This is
-//! worthwhile only for long runs in bf16.
+//! Burn's autotuning tries up to fourteen kernels for every new shape. Each takes a second or more to compile. This is
+//! worthwhile only for long bf16 runs.
 
 use super::cpu;
 use super::dtype::is_cpu_fp32;
@@ -24,26 +24,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 static AUTOTUNE: AtomicBool = AtomicBool::new(false);
 
-/// Sets whether Burn autotunes bf16 matrix products on GPUs. The setting applies to the whole process. The default is
-/// false.
+/// Sets whether Burn autotunes bf16 matrix products on GPUs.
+///
+/// The setting applies to the whole process. The default is false.
 pub fn autotune(on: bool) {
     AUTOTUNE.store(on, Ordering::Relaxed);
 }
 
-/// Returns whether Burn autotunes matrix products of factors with this type.
+/// Returns whether Burn autotunes products of this type.
 fn is_tuned(factors: DType) -> bool {
     factors == DType::BF16 && AUTOTUNE.load(Ordering::Relaxed)
 }
 
-/// Returns the matrix product `[.., m, n]` of `[.., m, k]` and `[.., k, n]`. The leading axes of both factors must be equal.
+/// Returns the matrix product `[.., m, n]` of `[.., m, k]` and `[.., k, n]`.
 ///
-/// Both factors are fp32 or both are bf16. Sums are accumulated in fp32.
+/// Both factors have the same leading axes and the same precision, fp32 or bf16. Sums are in fp32.
 pub fn product<const R: usize>(a: Tensor<R>, b: Tensor<R>) -> Tensor<R> {
     if is_burns(&a) { a.matmul(b) } else { own(a, b) }
 }
 
-/// Returns `x weight + bias`, `[.., out]`, for `x` `[.., in]` and `weight` `[in, out]`, with the precision of
-/// [`product`].
+/// Returns `x weight + bias`, `[.., out]`, with the precision of [`product`].
+///
+/// `x` is `[.., in]`, and `weight` is `[in, out]`.
 pub fn linear<const R: usize>(x: Tensor<R>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<R> {
     if is_cpu_fp32(&x) {
         return cpu::linear(x, weight, bias);
@@ -68,7 +70,7 @@ pub fn linear_gelu<const R: usize>(x: Tensor<R>, weight: Tensor<2>, bias: Tensor
     gelu(linear(x, weight, bias))
 }
 
-/// Returns `residual` plus the result of [`linear`]. `residual` is fp32.
+/// Returns `residual` plus the result of [`linear`], in fp32.
 pub fn linear_residual<const R: usize>(
     x: Tensor<R>,
     weight: Tensor<2>,
@@ -81,9 +83,9 @@ pub fn linear_residual<const R: usize>(
     residual + wide_tensor(linear(x, weight, bias))
 }
 
-/// Returns `residual + scale * linear`, where `linear` is the result of [`linear`]. `residual` is fp32.
+/// Returns `residual + scale * linear(x)` in fp32.
 ///
-/// `x` is `[N, L, in]`. `scale` is `[N, 1, 1]` with one factor for each image, and no gradient.
+/// `x` is `[N, L, in]`. `scale` is `[N, 1, 1]` and gets no gradient.
 pub fn linear_scaled(
     x: Tensor<3>,
     weight: Tensor<2>,
@@ -101,7 +103,7 @@ fn wide_tensor<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     if x.dtype() == DType::F32 { x } else { x.cast(FloatDType::F32) }
 }
 
-/// Returns whether Burn's own `matmul` computes products with this factor.
+/// Returns whether Burn's `matmul` computes products with this factor.
 fn is_burns<const R: usize>(factor: &Tensor<R>) -> bool {
     is_tuned(factor.dtype()) || factor.device() == Device::flex()
 }
@@ -114,7 +116,7 @@ pub(super) fn own<const R: usize>(a: Tensor<R>, b: Tensor<R>) -> Tensor<R> {
     Tensor::from_dispatch(y)
 }
 
-/// Returns the [`product`] of two tensors of backend `B`, for the other operations of this module.
+/// Returns the [`product`] of two tensors of backend `B`.
 pub(super) fn multiplied<B: Product>(lhs: FloatTensor<B>, rhs: FloatTensor<B>) -> FloatTensor<B> {
     if is_tuned(lhs.dtype()) { B::float_matmul(lhs, rhs) } else { B::product(lhs, rhs) }
 }
@@ -122,7 +124,7 @@ pub(super) fn multiplied<B: Product>(lhs: FloatTensor<B>, rhs: FloatTensor<B>) -
 /// A backend that computes matrix products without autotuning.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
 pub(super) trait Product: Backend {
-    /// Returns the matrix product of `lhs` `[.., m, k]` and `rhs` `[.., k, n]`.
+    /// Returns the product of `lhs` `[.., m, k]` and `rhs` `[.., k, n]`.
     #[fusion(dtype = lhs, shape = shape_of(lhs, rhs))]
     fn product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self>;
 }
@@ -146,7 +148,8 @@ impl<B: Product, C: CheckpointStrategy> Product for Autodiff<B, C> {
         let prepared = Factors.prepare::<C>([lhs.node(), rhs.node()]).compute_bound().stateful();
         match prepared {
             OpsKind::Tracked(mut step) => {
-                // The gradient of one factor needs the value of the other. So a factor is kept only if the other needs a gradient.
+                // The gradient of one factor needs the value of the other. So a factor is kept only if the other needs
+                // a gradient.
                 let kept = (
                     rhs.is_tracked().then(|| step.checkpoint(&lhs)),
                     lhs.is_tracked().then(|| step.checkpoint(&rhs)),

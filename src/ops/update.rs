@@ -5,7 +5,7 @@ use super::dtype::is_cpu_fp32;
 use burn::optim::{AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer};
 use burn::tensor::Tensor;
 
-/// The settings of an AdamW step. Weight decay is decoupled from the gradient.
+/// The settings of an AdamW step, with decoupled weight decay.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamWStep {
     pub beta_1: f32,
@@ -17,7 +17,7 @@ pub struct AdamWStep {
     pub time: usize,
 }
 
-/// Returns the new values of a parameter and of its two moments after a step of AdamW.
+/// Returns the new values of a parameter and its two moments after an AdamW step.
 pub fn adamw(
     param: Tensor<1>,
     grad: Tensor<1>,
@@ -30,7 +30,7 @@ pub fn adamw(
     composed(param, grad, [m, v], step)
 }
 
-/// Computes a step of AdamW with Burn's optimizer.
+/// Computes an AdamW step with Burn's optimizer.
 fn composed(
     param: Tensor<1>,
     grad: Tensor<1>,

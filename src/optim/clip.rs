@@ -1,4 +1,4 @@
-//! The global gradient norm, and clipping by it. Burn's own clipping uses the norm of each tensor.
+//! The global gradient norm, and clipping by this norm.
 
 use crate::ops;
 use burn::tensor::Tensor;
@@ -11,8 +11,9 @@ pub fn global_norm(grads: &[Tensor<1>]) -> Tensor<1> {
     Tensor::cat(squares, 0).sum().sqrt()
 }
 
-/// Scales the gradients so that their 2-norm is at most `max_norm` (PyTorch's `clip_grad_norm_`). `norm` is the
-/// [`global_norm`] of the gradients.
+/// Scales the gradients to a 2-norm of at most `max_norm` (PyTorch's `clip_grad_norm_`).
+///
+/// `norm` is the [`global_norm`] of the gradients.
 pub fn clip_by_global_norm(
     grads: Vec<Tensor<1>>,
     norm: &Tensor<1>,

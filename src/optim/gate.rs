@@ -1,32 +1,33 @@
-//! Skips updates whose loss or gradient is NaN or infinite. The device decides whether to skip.
+//! Skips updates with a NaN or infinite loss or gradient. The device decides.
 //!
-//! The host reads the losses later, so until then it does not know how many updates were made. AdamW's bias correction
-//! needs this number. So the host computes the corrections for every possible number, and the device chooses those for
-//! the actual number.
+//! The host reads the losses later. Until then, the host does not know the number of updates, which AdamW's bias
+//! correction needs. So the host computes the corrections for every possible number, and the device chooses one.
 
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
-/// Counts skipped updates on the device, since the host last read the losses.
+/// Counts skipped updates on the device until the host reads the losses.
 #[derive(Clone)]
 pub(super) struct SkipCount {
-    /// Number of updates since the host last read the losses, including skipped updates.
+    /// Number of updates since the host last read the losses, skipped or not.
     pub attempts: usize,
-    /// Number of skipped updates since the host last read the losses, `[1]`, on the device.
+    /// Number of skipped updates since the last read, `[1]`, on the device.
     skipped: Tensor<1, Int>,
 }
 
-/// Stores on the device whether the current update is skipped, and the bias corrections of AdamW.
+/// Decides on the device whether the current update is skipped.
+///
+/// Also holds AdamW's bias corrections for this update.
 pub struct Gate {
-    /// True if the update is skipped, `[1]`.
+    /// Whether the update is skipped, `[1]`.
     skip: Tensor<1, Bool>,
     /// The bias corrections `1 - beta^t` for the two betas, `[1]` each.
     corrections: [Tensor<1>; 2],
 }
 
 impl SkipCount {
-    /// Starts an update and returns its gate. If `finite` `[1]` is false, the update is skipped.
+    /// Starts an update. If `finite` `[1]` is false, the update is skipped.
     ///
-    /// `updates` is the number of updates that were made before the host last read the losses.
+    /// `updates` is the number of updates before the host last read the losses.
     pub(super) fn gate(
         count: &mut Option<Self>,
         finite: Tensor<1, Bool>,
@@ -50,7 +51,7 @@ impl SkipCount {
         Gate { skip, corrections }
     }
 
-    /// Returns the number of updates that were not skipped. Reads it from the device.
+    /// Returns the number of updates that were not skipped, read from the device.
     pub(super) fn made(&self) -> usize {
         let skipped: i64 = self.skipped.clone().into_scalar();
         self.attempts - usize::try_from(skipped).expect("a count is not negative")
@@ -58,16 +59,13 @@ impl SkipCount {
 }
 
 impl Gate {
-    /// Returns `new` or, if the update is skipped, `old`.
+    /// Returns `new`, or `old` if the update is skipped.
     pub fn choose(&self, new: Tensor<1>, old: Tensor<1>) -> Tensor<1> {
         let skip = self.skip.clone().expand(new.dims());
         new.mask_where(skip, old)
     }
 
-    /// Returns the step of AdamW for a learning rate of 1, and the new moments.
-    ///
-    /// The operations have the same order as in [`crate::ops::adamw`]. So an update that is not skipped gives bit-identical
-    /// results on the CPU.
+    /// Returns the parameter change of AdamW for a learning rate of 1, and the new moments.
     pub(super) fn adamw(
         &self,
         [beta_1, beta_2]: [f32; 2],

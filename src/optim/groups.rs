@@ -5,16 +5,17 @@ use crate::shape;
 /// The optimizer settings of one parameter: weight decay and learning rate scale.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ParamGroup {
-    /// Factor by which the learning rate of the schedule is multiplied.
+    /// Factor for the learning rate of the schedule.
     pub lr_scale: f64,
     pub weight_decay: f64,
-    /// Whether the parameter has more than one axis. LARS adapts the learning rate only for such parameters.
+    /// Whether the parameter has more than one axis, so that LARS scales its updates.
     pub matrix: bool,
 }
 
-/// Returns the optimizer settings of a parameter in pre-training.
+/// Returns a parameter's optimizer settings in pre-training.
 ///
-/// 1-D parameters and biases have no weight decay. `cls_token` and `mask_token` have it, as in the official code (observed).
+/// 1-D parameters and biases have no weight decay. `cls_token` and `mask_token` have weight decay, as in the official
+/// code.
 pub fn pretrain_group(name: &str, shape: &[usize], weight_decay: f64) -> ParamGroup {
     let no_decay = shape::has_no_decay(name, shape);
     ParamGroup {
@@ -24,10 +25,10 @@ pub fn pretrain_group(name: &str, shape: &[usize], weight_decay: f64) -> ParamGr
     }
 }
 
-/// Returns the optimizer settings of a parameter in fine-tuning.
+/// Returns a parameter's optimizer settings in fine-tuning.
 ///
-/// The head has the full learning rate. Each layer before it has `layer_decay` times the learning rate of the next layer. 1-D
-/// parameters, `cls_token` and `pos_embed` have no weight decay (paper Table 9; official code, observed).
+/// The head has the full learning rate. Each block has `layer_decay` times the learning rate of the next block. 1-D
+/// parameters, `cls_token` and `pos_embed` have no weight decay (paper Table 9).
 pub fn finetune_group(
     name: &str,
     shape: &[usize],
@@ -44,14 +45,16 @@ pub fn finetune_group(
     }
 }
 
-/// Returns the optimizer settings of a parameter in linear probing. All parameters have the same learning rate and weight
-/// decay.
+/// Returns a parameter's optimizer settings in linear probing.
+///
+/// All parameters have the same learning rate and weight decay.
 pub fn probe_group(shape: &[usize], weight_decay: f64) -> ParamGroup {
     ParamGroup { lr_scale: 1.0, weight_decay, matrix: shape.len() > 1 }
 }
 
-/// Returns the layer number of a classifier's parameter: 0 for the embeddings, `i + 1` for block `i`, `depth + 1` for the
-/// head and the last norm.
+/// Returns the layer number of a parameter, for layer-wise learning rate decay.
+///
+/// The embeddings have number 0, and block `i` has number `i + 1`. The head and the last norm have number `depth + 1`.
 pub fn layer_id(name: &str, depth: usize) -> usize {
     if name == "cls_token" || name == "pos_embed" || name.starts_with("patch_embed") {
         return 0;

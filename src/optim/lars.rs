@@ -1,15 +1,15 @@
-//! LARS as in the official linear probe: SGD with momentum, and a trust ratio for matrices.
+//! LARS as in the official linear probe: SGD with momentum and a trust ratio.
 
 use super::groups::ParamGroup;
 use burn::tensor::Tensor;
 
-/// Trust coefficient of LARS, from the official code.
+/// Trust coefficient of LARS in the official code.
 pub const TRUST_COEFFICIENT: f64 = 0.001;
 
-/// Returns the new values and the new momentum of a flattened parameter after one LARS update.
+/// Returns the values and the momentum of a parameter after one LARS update.
 ///
-/// A matrix has weight decay, and its learning rate is multiplied by `0.001 |p| / |update|`, or by 1 if one of the norms is
-/// zero. A 1-D parameter has neither weight decay nor this factor.
+/// A matrix has weight decay and the trust ratio `0.001 |p| / |update|`, or 1 if a norm is zero. 1-D parameters have
+/// neither.
 pub(super) fn step(
     lr: f64,
     momentum: f64,

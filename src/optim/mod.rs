@@ -1,7 +1,7 @@
 //! Optimization: learning rate schedule, parameter groups, gradient clipping, AdamW and LARS.
 //!
-//! [`Optimizer`] works on flattened parameters by name and index, so all stages use it. Burn's `AdamW` computes the updates, but
-//! this module stores its state under parameter names. Burn would store it under random ids and silently reset a missing state.
+//! [`Optimizer`] works on flattened parameters by name and index, so all stages use it. The optimizer state is stored
+//! under parameter names. Burn would store the state under random ids, and silently reset a missing state.
 
 mod clip;
 mod gate;

@@ -28,7 +28,7 @@ impl Rule {
     }
 }
 
-/// The error of an optimizer state that does not fit the trained parameters.
+/// The error of an optimizer state that does not match the trained parameters.
 #[derive(Debug, thiserror::Error)]
 #[error("the optimizer state of `{name}` is {problem}")]
 pub struct StateError {
@@ -42,15 +42,15 @@ enum ParamState {
     Lars(Box<Tensor<1>>),
 }
 
-/// The running means of a parameter's gradient and of its square.
+/// The running means of a parameter's gradient and of the squared gradient.
 #[derive(Clone)]
 struct AdamWState {
-    /// Number of updates of this parameter so far.
+    /// Number of updates of this parameter.
     time: usize,
     moments: [Tensor<1>; 2],
 }
 
-/// Updates the trained parameters of a module. The caller identifies each parameter by its index.
+/// Updates the trained parameters of a module, by parameter index.
 ///
 /// Clones share the memory of their states.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ pub struct Optimizer {
     names: Arc<[String]>,
     groups: Arc<[ParamGroup]>,
     states: Vec<Option<ParamState>>,
-    /// Counts skipped updates on the device. `None` if the host knows the number of updates.
+    /// Skipped updates since the host last read the losses.
     skips: Option<SkipCount>,
 }
 
@@ -67,14 +67,16 @@ pub struct Optimizer {
 pub(super) const EPSILON: f32 = 1e-8;
 
 impl Optimizer {
-    /// Returns an optimizer without state. `names` and `groups` list the trained parameters in the same order.
+    /// Returns an optimizer without state.
+    ///
+    /// `names` and `groups` list the trained parameters in the same order.
     pub fn new(rule: Rule, names: Vec<String>, groups: Vec<ParamGroup>) -> Self {
         assert_eq!(names.len(), groups.len(), "one group for each trained parameter");
         let states = names.iter().map(|_| None).collect();
         Self { rule, names: names.into(), groups: groups.into(), states, skips: None }
     }
 
-    /// Returns the new values of the trained parameter with this `index`, after one update with the learning rate `lr`.
+    /// Returns the new values of parameter `index` after one update.
     pub fn step(&mut self, index: usize, param: Tensor<1>, grad: Tensor<1>, lr: f64) -> Tensor<1> {
         let group = self.groups[index];
         let lr = lr * group.lr_scale;
@@ -96,7 +98,7 @@ impl Optimizer {
         param
     }
 
-    /// Takes the AdamW state of a parameter out of the optimizer. Before the first update, the moments are zeros.
+    /// Removes a parameter's AdamW state from the optimizer. Initial moments are zeros.
     fn take_moments(&mut self, index: usize, grad: &Tensor<1>) -> AdamWState {
         match self.states[index].take() {
             Some(ParamState::AdamW(state)) => *state,
@@ -104,7 +106,7 @@ impl Optimizer {
         }
     }
 
-    /// Takes the momentum of LARS out of the optimizer. Returns `None` before the first update.
+    /// Removes a parameter's LARS momentum from the optimizer; `None` before the first update.
     fn take_velocity(&mut self, index: usize) -> Option<Tensor<1>> {
         match self.states[index].take() {
             Some(ParamState::Lars(velocity)) => Some(*velocity),
@@ -112,8 +114,9 @@ impl Optimizer {
         }
     }
 
-    /// Starts an update. If `finite` `[1]` is false, the update is skipped. A call of [`Optimizer::settle`] must follow
-    /// within a few updates.
+    /// Starts an update. If `finite` `[1]` is false, the update is skipped.
+    ///
+    /// The caller must call [`Optimizer::settle`] within a few updates.
     pub fn gate(&mut self, finite: Tensor<1, Bool>) -> Gate {
         let betas = match self.rule {
             Rule::AdamW { beta_1, beta_2 } => [beta_1, beta_2],
@@ -123,7 +126,7 @@ impl Optimizer {
         SkipCount::gate(&mut self.skips, finite, updates, betas)
     }
 
-    /// Returns the new values as [`Optimizer::step`] does. If the update is skipped, returns the old values.
+    /// Returns the result of [`Optimizer::step`]. If `gate` skips the update, returns the old values.
     pub fn step_gated(
         &mut self,
         index: usize,
@@ -154,7 +157,7 @@ impl Optimizer {
         gate.choose(new, param)
     }
 
-    /// Tells the optimizer how many updates were skipped since the last call.
+    /// Records the number of skipped updates since the last call.
     pub fn settle(&mut self, skipped: usize) {
         let Some(SkipCount { attempts, .. }) = self.skips.take() else { return };
         for state in self.states.iter_mut().flatten() {
@@ -172,9 +175,10 @@ impl Optimizer {
         })
     }
 
-    /// Returns the optimizer state and the number of updates so far.
+    /// Returns the optimizer state and the number of updates.
     ///
-    /// Each tensor name consists of PyTorch's name (`exp_avg`, `exp_avg_sq` or `momentum_buffer`) and the parameter's name.
+    /// Tensor names start with `exp_avg`, `exp_avg_sq` or `momentum_buffer`, as in PyTorch. The parameter's name
+    /// follows.
     pub fn state(&self) -> (Vec<(String, Tensor<1>)>, usize) {
         let mut tensors = Vec::new();
         let mut updates = 0;
@@ -196,8 +200,9 @@ impl Optimizer {
         (tensors, updates + self.skips.as_ref().map_or(0, SkipCount::made))
     }
 
-    /// Loads the tensors and the number of updates that [`Optimizer::state`] has returned. Fails if the state of a
-    /// trained parameter is missing.
+    /// Loads the tensors and the number of updates from [`Optimizer::state`].
+    ///
+    /// Fails if the state of a trained parameter is missing.
     pub fn load(
         &mut self,
         mut tensors: BTreeMap<String, Tensor<1>>,
@@ -250,7 +255,7 @@ mod tests {
         tensor([0.3, -0.7, 1e-3]) * (update as f32).sin()
     }
 
-    /// Returns the bits of everything that a saved state contains.
+    /// Returns the bits of everything in a saved state.
     fn bits(param: &Tensor<1>, optimizer: &Optimizer) -> (Vec<u32>, usize) {
         let (state, updates) = optimizer.state();
         let tensors = state.into_iter().map(|(_, tensor)| tensor).chain([param.clone()]);

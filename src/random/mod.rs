@@ -7,23 +7,23 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// The purpose of a random number. Each purpose has its own stream of random numbers.
+/// The purpose of random numbers. Different purposes have different random numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Purpose {
-    /// Order of the samples in an epoch. The argument `sample` of [`Key::rng`] is 0.
+    /// Order of the samples in an epoch. The sample number is 0.
     Shuffle = 1,
     /// Crop and flip of a sample.
     Augment = 2,
     /// Random erasing of a sample.
     Erase = 3,
-    /// Mixup and `CutMix` of a micro-batch. The argument `sample` of [`Key::rng`] is the number of the micro-step.
+    /// Mixup and `CutMix` of a micro-batch. The sample number is that of the micro-step.
     Mixup = 4,
-    /// The noise of `random_masking`. Sorting the noise chooses the masked patches of a sample.
+    /// Random masking of the patches of a sample.
     Mask = 5,
-    /// Drop path (stochastic depth) of a sample: which residual branches are dropped.
+    /// Stochastic depth of a sample.
     DropPath = 6,
-    /// Initial values of a parameter. The argument `sample` of [`Key::rng`] is a hash of the parameter's name.
+    /// Initial values of a parameter. The sample number is a hash of the parameter's name.
     Init = 7,
     /// Pixels of synthetic images.
     Synthetic = 8,
@@ -33,21 +33,21 @@ pub enum Purpose {
     ColorJitter = 10,
 }
 
-/// The value of [`Key::stage`] for random numbers outside of a training stage, such as in evaluation.
+/// Value of [`Key::stage`] for random numbers outside of training, such as in evaluation.
 pub const NO_STAGE: u8 = 0;
 
-/// Seed, stage and epoch of random numbers. [`Key::rng`] adds the sample and the purpose.
+/// Seed, stage and epoch. [`Key::rng`] adds the sample and the purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     pub seed: u64,
-    /// The number of the training stage, or [`NO_STAGE`].
+    /// Number of the training stage, or [`NO_STAGE`].
     pub stage: u8,
-    /// The epoch, counted from 1; 0 for random numbers outside of an epoch.
+    /// The epoch, counted from 1; 0 outside of an epoch.
     pub epoch: usize,
 }
 
 impl Key {
-    /// Returns a new random generator. Its numbers depend only on the key, `sample` and `purpose`.
+    /// Returns a random generator. Its numbers depend only on the key, `sample` and `purpose`.
     #[must_use]
     pub fn rng(&self, sample: u64, purpose: Purpose) -> ChaCha8Rng {
         let mut bytes = [0; 32];

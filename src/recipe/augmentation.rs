@@ -45,7 +45,7 @@ fn color_jitter(stage: StageKind, jitter: f64, in_chans: usize, cx: &mut Context
     jitter
 }
 
-/// Parses the RandAugment policy in `aa`. Returns `None` if `aa` is empty, which disables RandAugment.
+/// Parses the RandAugment policy `aa`. Returns `None` if RandAugment is disabled.
 pub(super) fn rand_augment(
     aa: &str,
     in_chans: usize,

@@ -8,10 +8,10 @@ use super::near;
 use super::schema::SCHEMA;
 use super::write::toml_text;
 
-/// Maximum number of valid words that an error message lists. `…` replaces the rest.
+/// Maximum number of valid words in an error message.
 const MOST_WORDS: usize = 8;
 
-/// Removes the values that do not fit the schema from `tree`. Returns (dotted key, problem) for each removed value.
+/// Removes all invalid values from `tree`. Returns (dotted key, problem) pairs.
 pub(super) fn take_refused(tree: &mut Table) -> Vec<(String, Problem)> {
     let mut refused = Vec::new();
     take(tree, &SCHEMA, "", &mut refused);
@@ -61,9 +61,9 @@ fn wrong(value: &Value, schema: &Schema) -> Problem {
     Problem::WrongType { found, expected: expected(schema), near: near_value(value, schema) }
 }
 
-/// Returns whether the schema of a key accepts a value.
+/// Returns whether the schema of a key accepts `value`.
 ///
-/// The schema of a float also accepts an integer, but not NaN or infinity.
+/// A float may be written as an integer, but must not be NaN or infinity.
 pub(super) fn fits(value: &Value, schema: &Schema) -> bool {
     if let Some(choices) = choices(schema) {
         return value.as_str().is_some_and(|word| choices.contains(&word));
@@ -93,7 +93,7 @@ fn in_range(number: f64, schema: &Schema) -> bool {
         && bound("exclusiveMaximum").is_none_or(|above| number < above)
 }
 
-/// Returns the valid words if the schema allows only certain words, such as `"auto"`; otherwise `None`.
+/// Returns the valid words, such as "auto"; `None` if the schema also allows other values.
 fn choices(schema: &Schema) -> Option<Vec<&str>> {
     let words =
         schema["enum"].as_array().map(|words| words.iter().filter_map(Schema::as_str).collect());
@@ -104,7 +104,7 @@ fn choices(schema: &Schema) -> Option<Vec<&str>> {
     })
 }
 
-/// Describes the values that the schema accepts, for an error message.
+/// Describes the valid values for an error message.
 fn expected(schema: &Schema) -> String {
     if let Some(choices) = choices(schema) {
         let quoted: Vec<_> =
@@ -137,9 +137,7 @@ fn expected(schema: &Schema) -> String {
     }
 }
 
-/// Describes the minimum and maximum of a number, for an error message.
-///
-/// Leaves out bounds that only come from the integer type, such as 0 for `u32`.
+/// Describes the range of a number for an error message.
 fn range(schema: &Schema) -> String {
     let bound = |name: &str| schema[name].as_f64().filter(|bound| bound.abs() < 1e15);
     if let (Some(least), Some(most)) = (bound("minimum"), bound("maximum")) {
@@ -158,9 +156,7 @@ fn range(schema: &Schema) -> String {
     if said.is_empty() { String::new() } else { format!(" {}", said.join(" and ")) }
 }
 
-/// Guesses which valid value the user meant: the most similar word, or the same value with the right type.
-///
-/// Returns the guess as TOML; `None` if there is no similar value.
+/// Returns the most similar valid value as TOML; `None` if nothing is similar.
 fn near_value(value: &Value, schema: &Schema) -> Option<String> {
     let text = match value {
         Value::String(text) => text.clone(),

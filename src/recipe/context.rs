@@ -6,10 +6,10 @@ use super::error::{Origin, Other, Problem, RecipeError};
 use super::layers::Origins;
 use super::resolve::{MissingFile, Options};
 
-/// The input for the checks of one run, and the problems and warnings that the checks have found.
+/// Where values come from, and the problems found so far.
 pub(super) struct Context<'a> {
     pub(super) origins: &'a Origins,
-    /// Keys whose values do not fit the schema. The checks report no further problems with these keys.
+    /// Keys with invalid values. The program reports no further problems of these keys.
     pub(super) faulty: &'a [String],
     pub(super) env: &'a [(String, String)],
     pub(super) options: &'a Options,
@@ -19,9 +19,9 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Returns where the value of a key is set.
+    /// Returns where the recipe sets `key`.
     ///
-    /// For a model dimension that follows from `model.size`, returns where `model.size` is set.
+    /// If `model.size` determines `key`, returns where `model.size` is set.
     pub(super) fn origin(&self, key: &str) -> Origin {
         let by_size = || self.origins.get("model.size").filter(|_| key.starts_with("model."));
         self.origins
@@ -30,16 +30,12 @@ impl Context<'_> {
             .map_or(Origin::Default, |placed| placed.origin.clone())
     }
 
-    /// Returns the priority of the recipe layer that sets a key, such as a file or `--set`; 0 for a default.
-    ///
-    /// A layer overrides all layers with a lower priority.
+    /// Returns the priority of the file or argument that sets `key`; 0 for a default.
     pub(super) fn rank(&self, key: &str) -> usize {
         self.origins.get(key).map_or(0, |placed| placed.rank)
     }
 
-    /// Adds a problem with `key`. `others` are the other keys whose values take part in this problem.
-    ///
-    /// Does nothing if the value of `key` or of one of `others` does not fit the schema: that is already reported.
+    /// Adds a problem with `key` and `others`, unless one of these keys has an invalid value.
     pub(super) fn add(&mut self, key: &str, others: &[&str], problem: Problem) {
         let error = self.error(key, problem);
         if !others.iter().chain([&key]).any(|key| self.is_faulty(key)) {
@@ -47,12 +43,12 @@ impl Context<'_> {
         }
     }
 
-    /// Returns an error with `key`, the place where the key is set, and `problem`.
+    /// Adds the key, and the file and line of the key, to a problem.
     pub(super) fn error(&self, key: &str, problem: Problem) -> RecipeError {
         RecipeError { key: key.to_owned(), origin: self.origin(key), problem }
     }
 
-    /// Adds the problem that `found`, the value of `key`, is invalid. See [`Problem::Refused`].
+    /// Adds a [`Problem::Refused`]: `found`, the value of `key`, is invalid.
     pub(super) fn refuse(
         &mut self,
         key: &str,
@@ -63,7 +59,7 @@ impl Context<'_> {
         self.refuse_with(key, &[], found, why, hint);
     }
 
-    /// Adds the problem that `found`, the value of `key`, is invalid together with the values of the keys in `others`.
+    /// Adds a [`Problem::Refused`]: `found`, the value of `key`, contradicts the keys in `others`.
     pub(super) fn refuse_with(
         &mut self,
         key: &str,
@@ -77,7 +73,7 @@ impl Context<'_> {
         self.add(key, others, problem);
     }
 
-    /// Adds the problem that two values are valid alone but not together. See [`Problem::Conflict`].
+    /// Adds a [`Problem::Conflict`]: the values of two keys contradict one another.
     pub(super) fn conflict(
         &mut self,
         (key, value): (&str, impl Display),
@@ -105,7 +101,7 @@ impl Context<'_> {
     }
 }
 
-/// Returns the value of a key that is always set, because `defaults.toml` has a default for it.
+/// Returns the value of a key that `defaults.toml` always sets.
 pub(super) fn given<T: Clone>(value: Option<&T>) -> T {
     value.cloned().expect("defaults.toml has every key that is not derived")
 }

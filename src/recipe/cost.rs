@@ -6,56 +6,57 @@
 use super::plan::{DataPlan, ModelPlan, Plan};
 use crate::shape::{self, Precision, StageKind};
 
-/// The cost of a stage on one device.
+/// The estimated cost of a stage on one device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {
     /// Number of parameters, including position embeddings.
     pub params: u64,
     /// FLOPs of the forward pass for one image.
     pub flops_per_image: f64,
-    /// Training FLOPs for one image: the forward pass, plus twice the forward FLOPs of the trained part.
+    /// Training FLOPs for one image: forward and backward pass.
     ///
-    /// Does not include the optimizer and the second forward pass of gradient checkpointing.
+    /// Does not include the optimizer or gradient checkpointing.
     pub train_flops_per_image: f64,
-    /// FLOPs per image of the second forward pass of gradient checkpointing; 0 without gradient checkpointing.
+    /// FLOPs for one image that gradient checkpointing adds.
     pub recomputed_flops_per_image: f64,
-    /// Memory of a training step on each device.
+    /// Memory of a training step on one device, in bytes.
     pub memory: Memory,
 }
 
-/// Estimated memory of a training step on each device, in bytes.
+/// Estimated memory of a training step on one device, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Memory {
-    /// Bytes of the parameters, in fp32.
+    /// Parameters in fp32, in bytes.
     pub params: f64,
-    /// Bytes of the gradients of the trained parameters, in fp32.
+    /// Gradients in fp32, in bytes.
     pub gradients: f64,
-    /// Bytes of the optimizer state in fp32: the two moments of AdamW, or the momentum of LARS.
+    /// Optimizer state in fp32, in bytes: the two moments of AdamW or the momentum of LARS.
     pub optimizer: f64,
-    /// Bytes of the activations of one micro-batch: what the blocks keep for the backward pass, plus the temporary
-    /// values of one block.
+    /// Activations of one micro-batch, in bytes.
+    ///
+    /// Includes the temporary values of one block.
     pub activations: f64,
 }
 
 impl Memory {
-    /// Returns the sum of all fields, in bytes.
+    /// Returns the total memory in bytes.
     pub fn total(&self) -> f64 {
         self.params + self.gradients + self.optimizer + self.activations
     }
 }
 
-/// The part of a network that a stage trains.
+/// The trained part of a network.
 struct Trained {
     params: u64,
     /// Forward FLOPs of the trained part for one image.
     flops: f64,
-    /// Bytes of the activations of one image, as in [`Memory::activations`].
+    /// Activations of one image, in bytes.
     activations: f64,
-    /// Number of values that the optimizer keeps per trained parameter: 2 for AdamW, 1 for LARS.
+    /// Optimizer values per trained parameter: 2 for AdamW, 1 for LARS.
     moments: f64,
 }
 
-/// The dimensions of the model and its images, from which the costs are computed.
+/// The dimensions of a model and of the images.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dims<'a> {
     /// Patch size, widths, depths and numbers of heads.
@@ -66,7 +67,7 @@ pub struct Dims<'a> {
     pub in_chans: usize,
 }
 
-/// Consecutive Transformer blocks of the same shape.
+/// Transformer blocks of the same shape.
 struct Stack {
     depth: usize,
     tokens: usize,
@@ -75,13 +76,9 @@ struct Stack {
 }
 
 impl Plan {
-    /// Returns the cost of a stage; `None` if the recipe does not have this stage.
+    /// Estimates the cost of a stage on a GPU.
     ///
-    /// The estimate is for a GPU. It counts the activations of all trained blocks, plus temporary values of one block
-    /// in fp32. With `gradient_checkpointing`, it counts the inputs of all blocks, plus the activations of one block.
-    ///
-    /// On the CPU, fp32 activations need about a quarter more per image, but only for the images that the CPU processes
-    /// at the same time.
+    /// Returns `None` if the recipe does not have this stage. On the CPU, fp32 activations need about 25 % more memory.
     pub fn cost(&self, stage: StageKind, num_classes: usize) -> Option<Cost> {
         let dims = Dims::of(&self.model, &self.data);
         let batch = self.training(stage)?.batch_size as f64;
@@ -150,14 +147,14 @@ impl Plan {
         self.pretrain.as_ref().map_or(0.0, |pretrain| pretrain.mask_ratio)
     }
 
-    /// Returns whether gradient checkpointing repeats the forward pass of a stage; always `false` for linear probing.
+    /// Returns whether gradient checkpointing repeats the forward pass; false for linear probing.
     fn recomputes(&self, stage: StageKind) -> bool {
         self.runtime.gradient_checkpointing && stage != StageKind::Linprobe
     }
 }
 
 impl<'a> Dims<'a> {
-    /// Collects the dimensions from the model settings and the data settings of a plan.
+    /// Collects the dimensions from the settings of a plan.
     pub fn of(model: &'a ModelPlan, data: &DataPlan) -> Self {
         Self { model, input_size: data.input_size, in_chans: data.in_chans }
     }
@@ -176,8 +173,9 @@ impl<'a> Dims<'a> {
         shape::mlp_dim(width, self.model.mlp_ratio)
     }
 
-    /// Returns the number of parameters of the masked autoencoder, including both position embeddings, which are not
-    /// trained.
+    /// Returns the number of parameters of the masked autoencoder.
+    ///
+    /// Includes the fixed position embeddings.
     pub fn mae_params(&self) -> u64 {
         let ModelPlan { decoder_embed_dim: width, decoder_depth, .. } = *self.model;
         let decoder = linear(self.model.embed_dim, width)
@@ -189,10 +187,6 @@ impl<'a> Dims<'a> {
         self.encoder_params() + decoder
     }
 
-    /// Returns the number of parameters of the classifier.
-    ///
-    /// Average pooling does not change the number, because `fc_norm` replaces `norm`. The BatchNorm of a linear probe
-    /// has no parameters.
     pub fn classifier_params(&self, num_classes: usize) -> u64 {
         self.encoder_params() + self.head_params(num_classes)
     }
@@ -201,7 +195,6 @@ impl<'a> Dims<'a> {
         linear(self.model.embed_dim, num_classes)
     }
 
-    /// Returns the number of parameters in `patch_embed`, `cls_token`, `pos_embed`, `blocks` and `norm`.
     fn encoder_params(&self) -> u64 {
         let width = self.model.embed_dim;
         linear(self.patch_values(), width)
@@ -213,10 +206,7 @@ impl<'a> Dims<'a> {
 
     /// Returns the forward FLOPs of the masked autoencoder for one image.
     ///
-    /// Counts only matrix products; a multiply-add is 2 FLOPs. A block with `n` tokens, width `D` and MLP width `H` has
-    /// `n * (8 D² + 4 D H) + 4 n² D` FLOPs. In the encoder, `n` is the number of visible patches plus the class token.
-    /// In the decoder, `n` is the number of all patches plus the class token. The result also includes the patch
-    /// embedding and the two linear projections of the decoder.
+    /// Counts only matrix products. A multiply-add is 2 FLOPs.
     pub fn mae_flops(&self, mask_ratio: f64) -> f64 {
         let (seen, all) = (shape::len_keep(self.patches(), mask_ratio) + 1, self.patches() + 1);
         let width = self.model.decoder_embed_dim;
@@ -227,9 +217,9 @@ impl<'a> Dims<'a> {
             + product(all, width, self.patch_values())
     }
 
-    /// Returns the forward FLOPs of the classifier for one image, counted as in [`Self::mae_flops`].
+    /// Returns the forward FLOPs of the classifier for one image.
     ///
-    /// The head has `2 * embed_dim * num_classes` FLOPs.
+    /// Counts like [`Self::mae_flops`].
     pub fn classifier_flops(&self, num_classes: usize) -> f64 {
         self.encoder_flops(self.patches() + 1) + product(1, self.model.embed_dim, num_classes)
     }
@@ -240,19 +230,14 @@ impl<'a> Dims<'a> {
             + self.model.depth as f64 * self.block_flops(seen, width)
     }
 
-    /// Returns the forward FLOPs of a block for one image.
-    ///
-    /// With `n = tokens`, `D = width` and the MLP width `H`, this is the sum of qkv (`6 n D²`), attention (`4 n² D`),
-    /// proj (`2 n D²`) and MLP (`4 n D H`).
+    /// Returns the forward FLOPs of one block for one image: attention and MLP.
     fn block_flops(&self, tokens: usize, width: usize) -> f64 {
         4.0 * product(tokens, width, width)
             + 2.0 * product(tokens, tokens, width)
             + 2.0 * product(tokens, width, self.hidden(width))
     }
 
-    /// Returns the shape of the encoder's blocks for an image with `patches` visible patches.
-    ///
-    /// The number of tokens is `patches + 1`, because of the class token.
+    /// Returns the shape of the encoder's blocks for `patches` visible patches.
     fn encoder_stack(&self, patches: usize) -> Stack {
         let ModelPlan { embed_dim: width, depth, num_heads: heads, .. } = *self.model;
         Stack { depth, tokens: patches + 1, width, heads }
@@ -263,13 +248,9 @@ impl<'a> Dims<'a> {
         Stack { depth, tokens: self.patches() + 1, width, heads: self.model.decoder_num_heads }
     }
 
-    /// Returns the bytes of the activations of one image in the blocks of `stacks`.
+    /// Returns the bytes of the activations of one image in `stacks`.
     ///
-    /// Without `recompute`, this is what all blocks keep for the backward pass, plus the temporary values of one block
-    /// in fp32.
-    ///
-    /// With `recompute` (gradient checkpointing), this is the inputs of all blocks, plus what the largest block keeps,
-    /// plus its temporary values.
+    /// `recompute` means gradient checkpointing.
     fn activations(&self, stacks: &[Stack], recompute: bool, precision: Precision) -> f64 {
         let most = |precision| {
             stacks.iter().map(|stack| self.block_keeps(stack, precision)).fold(0.0, f64::max)
@@ -285,7 +266,7 @@ impl<'a> Dims<'a> {
 
     /// Returns the bytes that a block keeps for the backward pass of one image.
     ///
-    /// `D` is the width of the block, `H` the width of its MLP, and `n` the number of tokens.
+    /// `D` is the block's width, `H` its MLP width, and `n` the number of tokens.
     ///
     /// | values | for each | precision |
     /// | --- | --- | --- |
@@ -312,12 +293,12 @@ fn norm(width: usize) -> u64 {
     2 * width as u64
 }
 
-/// Returns the number of values in the position embedding of the patches and the class token.
+/// Returns the number of values in a position embedding, with the class token.
 fn position(patches: usize, width: usize) -> u64 {
     (patches as u64 + 1) * width as u64
 }
 
-/// Returns the number of parameters in `norm1`, `attn.qkv`, `attn.proj`, `norm2`, `mlp.fc1` and `mlp.fc2`.
+/// Returns the number of parameters of a block.
 fn block(width: usize, hidden: usize) -> u64 {
     2 * norm(width)
         + linear(width, 3 * width)

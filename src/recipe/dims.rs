@@ -4,7 +4,7 @@ use super::plan::{ModelPlan, Plan};
 use crate::shape::{self, DecoderDims, EncoderDims};
 
 impl Plan {
-    /// Returns the encoder's dimensions.
+    /// Returns the dimensions of the encoder.
     pub fn encoder_dims(&self) -> EncoderDims {
         let network = &self.model;
         EncoderDims {
@@ -22,7 +22,7 @@ impl Plan {
 }
 
 impl ModelPlan {
-    /// Returns the decoder's dimensions.
+    /// Returns the dimensions of the decoder.
     pub fn decoder_dims(&self) -> DecoderDims {
         DecoderDims {
             embed_dim: self.decoder_embed_dim,

@@ -3,9 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// All problems of a recipe, sorted by the layer and line that set the invalid value.
-///
-/// `Display` writes `error: ` before each problem except the first, because the command line writes the first `error: `.
+/// All problems of a recipe, sorted by file and line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecipeErrors(pub Vec<RecipeError>);
 
@@ -16,18 +14,18 @@ pub struct RecipeError {
     pub key: String,
     /// Where the value of the key is set.
     pub origin: Origin,
-    /// The kind of problem, with its details.
+    /// What is wrong.
     pub problem: Problem,
 }
 
-/// Where the value of a key comes from.
+/// Where a value of a recipe comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// A recipe file, or a checkpoint whose network determines the value.
+    /// A recipe file or a checkpoint.
     File {
-        /// The path as the user or `extends` wrote it.
+        /// The path as the user typed it.
         path: PathBuf,
-        /// Line number, counted from 1; 0 means the whole file.
+        /// Line number, counted from 1; 0 for the whole file.
         line: usize,
     },
     /// An environment variable.
@@ -37,7 +35,7 @@ pub enum Origin {
     },
     /// A `--set` argument.
     Set {
-        /// The whole argument, `key=value`.
+        /// The argument, `key=value`.
         arg: String,
     },
     /// The built-in defaults.
@@ -47,7 +45,7 @@ pub enum Origin {
 /// What is wrong with a recipe.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Problem {
-    /// The file cannot be read.
+    /// The program cannot read the file.
     Unreadable {
         /// The operating system's error message.
         cause: String,
@@ -59,44 +57,44 @@ pub enum Problem {
     },
     /// A recipe extends itself, directly or through other recipes.
     Cycle {
-        /// The files of the cycle. The first and the last are the same file.
+        /// The files of the cycle. The first file is also the last one.
         chain: Vec<PathBuf>,
     },
-    /// A recipe has no key with this name.
+    /// A recipe does not have this key.
     UnknownKey {
-        /// The key that the user probably meant.
+        /// The valid key that the user probably meant.
         near: Option<String>,
     },
     /// The value has the wrong type or is out of range.
     WrongType {
-        /// The value, as TOML.
+        /// The value as TOML text.
         found: String,
-        /// Describes the valid values.
+        /// A description of the valid values.
         expected: String,
-        /// The value that the user probably meant, as TOML.
+        /// The value that the user probably meant, as TOML text.
         near: Option<String>,
     },
-    /// A path contains `${VAR}`, but the environment variable is not set.
+    /// A path contains `${VAR}`, but this variable is not set.
     UnsetVariable {
         /// Name of the environment variable.
         var: String,
     },
     /// Two values contradict each other.
     Conflict {
-        /// The first of the two values, as TOML.
+        /// The first value as TOML text.
         value: String,
         /// The words between the two keys in the message, such as "is more than".
         relation: String,
-        /// The key whose value contradicts the first value.
+        /// The second key and the value of this key.
         with: Box<Other>,
         /// How to fix the problem.
         hint: String,
     },
-    /// The value is invalid for a reason that no other variant describes.
+    /// The value is invalid for a different reason.
     Refused {
-        /// The value, as TOML; empty if there is none.
+        /// The value as TOML text; empty if the value is missing.
         found: String,
-        /// The reason, such as "is too large". The message writes it after the key and the value.
+        /// The reason for the message, such as "is too large".
         why: String,
         /// How to fix the problem.
         hint: String,
@@ -108,9 +106,9 @@ pub enum Problem {
 pub struct Other {
     /// The dotted key.
     pub key: String,
-    /// The value of this key, as TOML.
+    /// The value as TOML text.
     pub value: String,
-    /// Where the value is set.
+    /// Where the value of this key is set.
     pub origin: Origin,
 }
 

@@ -7,12 +7,12 @@ use super::name::{fingerprint, safe};
 use super::plan::{Plan, Schedule, Source, TrainingPlan};
 use crate::shape::StageKind;
 
-/// One training job of a run: the pre-training, a fine-tuning or a linear probe.
+/// One training job of a run: pre-training, fine-tuning or linear probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// The stage that the job belongs to.
     pub stage: StageKind,
-    /// The weights that the job starts from; `None` for a pre-training.
+    /// The starting weights; `None` for a pre-training.
     pub from: Option<Source>,
     /// The job's folder inside the run folder, such as `finetune/from-0800`.
     pub dir: String,
@@ -21,36 +21,36 @@ pub struct Job {
 impl Job {
     /// Returns whether the job can run at the same time as other jobs.
     ///
-    /// The pre-training cannot, because other jobs may start from its checkpoints.
+    /// Returns false only for the pre-training.
     pub fn is_independent(&self) -> bool {
         self.stage != StageKind::Pretrain
     }
 
-    /// Returns whether the job starts from a checkpoint of the same run's pre-training.
+    /// Returns whether the job starts from a pre-training checkpoint of the same run.
     pub fn is_after_pretraining(&self) -> bool {
         matches!(self.from, Some(Source::Epoch(_)))
     }
 }
 
-/// The number of micro-steps and optimizer updates of a job.
+/// The numbers of micro-steps and optimizer updates of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Steps {
-    /// Micro-steps per epoch. If the last batch of an epoch is incomplete, it is dropped.
+    /// Micro-steps per epoch. An incomplete last batch is dropped.
     pub micro_steps: usize,
-    /// Optimizer updates per epoch. If the last micro-steps of an epoch are too few for an update, they are dropped.
+    /// Optimizer updates per epoch. An incomplete last update is dropped.
     pub updates_per_epoch: usize,
     /// Optimizer updates of the whole job.
     pub total: usize,
 }
 
-/// An epoch has fewer images than one update needs.
+/// An optimizer update needs more images than an epoch has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{stage} would never update: one update needs {effective_batch_size} images \
      (batch_size {batch_size}, accum_iter {accum_iter}, all devices), but an epoch has {train_images}"
 )]
 pub struct NeverUpdates {
-    /// The stage that would never update.
+    /// The stage without optimizer updates.
     pub stage: StageKind,
     /// `batch_size * accum_iter * world_size`.
     pub effective_batch_size: usize,
@@ -64,8 +64,6 @@ pub struct NeverUpdates {
 
 impl Plan {
     /// Returns the jobs in running order: pre-training, fine-tunings, linear probes.
-    ///
-    /// The jobs of one stage are in the order of the entries of `from`.
     pub fn jobs(&self) -> Vec<Job> {
         let pretrain =
             Job { stage: StageKind::Pretrain, from: None, dir: StageKind::Pretrain.to_string() };
@@ -79,9 +77,9 @@ impl Plan {
             .collect()
     }
 
-    /// Returns whether each device trains its own job when `jobs` independent jobs are left to train.
+    /// Returns whether each device trains its own job.
     ///
-    /// If it returns `false`, all devices train one job together, then the next one.
+    /// `jobs` is the number of remaining independent jobs.
     pub fn is_job_parallel(&self, jobs: usize) -> bool {
         let devices = self.runtime.devices;
         // All hosts train each job together, because only one of them writes the run folder.
@@ -94,9 +92,9 @@ impl Plan {
             }
     }
 
-    /// Returns the prefix of the network's tensor names in the checkpoint files that a stage starts from.
+    /// Returns the prefix of tensor names in the checkpoint files that the stage starts from.
     ///
-    /// Returns `None` if the recipe does not set `prefix` for this stage.
+    /// Returns `None` if the recipe does not set `prefix`.
     pub fn prefix(&self, stage: StageKind) -> Option<&str> {
         match stage {
             StageKind::Pretrain => self.pretrain.as_ref()?.prefix.as_deref(),
@@ -105,7 +103,7 @@ impl Plan {
         }
     }
 
-    /// Returns the training settings of a stage; `None` if the recipe does not have this stage.
+    /// Returns the training settings of a stage; `None` if the recipe lacks this stage.
     pub fn training(&self, stage: StageKind) -> Option<&TrainingPlan> {
         match stage {
             StageKind::Pretrain => self.pretrain.as_ref().map(|plan| &plan.training),
@@ -122,9 +120,9 @@ impl TrainingPlan {
         Pace { images_per_micro_step, accum_iter: self.accum_iter }
     }
 
-    /// Returns the number of steps of a job if an epoch has `train_images` images.
+    /// Returns the numbers of steps of a job with `train_images` images per epoch.
     ///
-    /// A micro-step uses `batch_size` images on every device. Fails if an epoch has fewer images than one update needs.
+    /// Fails if one optimizer update needs more images than an epoch has.
     pub fn steps(&self, stage: StageKind, train_images: usize) -> Result<Steps, NeverUpdates> {
         let micro_steps = train_images / self.pace().images_per_micro_step;
         let updates_per_epoch = micro_steps / self.accum_iter;
@@ -155,9 +153,7 @@ fn jobs(stage: StageKind, from: &[Source]) -> Vec<Job> {
         .collect()
 }
 
-/// Returns a name for the starting weights, as a part of the job's folder name.
-///
-/// Adds a fingerprint of the path to the name of a checkpoint file that is named `scratch`, or like an epoch.
+/// Returns a folder name for the starting weights. Ambiguous names get a fingerprint.
 fn source_name(source: &Source) -> String {
     let path = match source {
         Source::Scratch => return "scratch".to_owned(),

@@ -9,7 +9,7 @@ use super::*;
 
 const RUNNING: Options = Options { missing_data: Missing::Refuse, gpus: |_| 4, hosts: 1 };
 
-/// Writes a file into a new temporary folder. Returns the folder and the file's path.
+/// Writes a file into a new temporary folder. Returns the folder and the file path.
 fn written(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);

@@ -16,40 +16,38 @@ use super::near;
 use super::parse::{self, Parsed, SourcePosition};
 use super::schema::{self, DEFAULTS, KEYS, Recipe, STAGES};
 
-/// For each dotted key, where the key is set. Tables are also keys.
+/// Where each dotted key or table is set.
 pub(super) type Origins = BTreeMap<String, Placed>;
 
-/// The values of all layers together.
+/// The merged values of all files, environment variables and `--set` arguments.
 #[derive(Debug, Clone)]
 pub(super) struct Merged {
     pub(super) tree: Table,
     pub(super) origins: Origins,
 }
 
-/// Where a value is set, and the priority of the layer that sets it.
+/// Where a value is set, and with which priority.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Placed {
     pub(super) origin: Origin,
-    /// Priority of the layer. A layer overrides all layers with a lower priority; the defaults have priority 0.
-    ///
-    /// All values of one file have the same priority. So do all environment variables, and all `--set` arguments.
+    /// Priority of the file or argument. Higher numbers override lower numbers; defaults have 0.
     pub(super) rank: usize,
-    /// Sort key for error messages: number of the layer, then byte offset in the file.
+    /// Sort key for error messages: file number, then byte offset.
     pub(super) order: (usize, usize),
 }
 
-/// A layer that the environment and `--set` can override.
+/// Settings with a lower priority than environment variables and `--set`.
 #[derive(Debug, Clone, Copy)]
 pub enum BaseLayer<'a> {
-    /// The path of a recipe file. The files in its `extends` are also read.
+    /// The path of a recipe file. Its `extends` are also read.
     File(&'a Path),
-    /// The path of a file, and recipe text from this file, such as the recipe in `meta.json`.
+    /// A file path and recipe text, such as the recipe in `meta.json`.
     Text(&'a Path, &'a str),
-    /// The path of a file, and settings that follow from its content, such as the depth from a checkpoint's weights.
+    /// A checkpoint path and the settings that follow from the checkpoint's weights.
     Settings(&'a Path, &'a Recipe),
 }
 
-/// Reads and merges the layers: `base` (lowest first), `env`, `set`. Adds warnings to `warnings`.
+/// Merges `base` (lowest priority first), environment variables, then `--set` arguments.
 pub(super) fn merge(
     base: &[BaseLayer<'_>],
     env: &[(String, String)],
@@ -93,7 +91,7 @@ struct Layers {
     errors: Vec<RecipeError>,
 }
 
-/// (path as written, canonical path) of a recipe file while the files in its `extends` are read.
+/// A recipe file that is being read: (path as written, canonical path).
 type Open = (PathBuf, PathBuf);
 
 impl Layers {
@@ -101,10 +99,10 @@ impl Layers {
         self.errors.push(RecipeError { key: key.to_owned(), origin, problem });
     }
 
-    /// Adds the files in the `extends` key of the recipe at `path`, then the recipe itself.
+    /// Adds the recipe at `path`, after all recipes in its `extends`.
     ///
-    /// If another recipe extends `path`, `named` is the place of that recipe's `extends` key. `open` lists all recipes
-    /// that led to `path`, to detect cycles.
+    /// `named` is the place of the `extends` key with this path. `open` lists the recipes that are being read, to
+    /// detect cycles.
     fn add_file(&mut self, path: &Path, named: Option<&Origin>, open: &mut Vec<Open>) {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -161,10 +159,9 @@ impl Layers {
         self.layers.push(Layer { kind: LayerKind::File(path.to_owned()), content });
     }
 
-    /// Adds the value of an environment variable `MAE_<TABLE>__<KEY>`.
+    /// Adds the value of the environment variable `var`, which is named `MAE_<TABLE>__<KEY>`.
     ///
-    /// Warns if the variable starts with `MAE_`, but matches no recipe key. Ignores variables that do not start with
-    /// `MAE_`.
+    /// Warns if the name starts with `MAE_` but does not match a recipe key.
     fn add_env(&mut self, var: &str, text: &str, warnings: &mut Vec<String>) {
         let Some(rest) = var.strip_prefix("MAE_") else { return };
         let key = rest.to_lowercase().replace("__", ".");
@@ -245,7 +242,7 @@ impl Layers {
         Merged { tree, origins }
     }
 
-    /// Converts figment's tagged values to plain TOML values. Adds the place of each value to `origins`.
+    /// Converts figment's values to TOML values. Records in `origins` where each value is set.
     fn untag(&self, prefix: &str, values: Dict, figment: &Figment, origins: &mut Origins) -> Table {
         let mut table = Table::new();
         for (key, value) in values {
@@ -262,10 +259,7 @@ impl Layers {
         table
     }
 
-    /// Returns where `key` is set, if its value comes from the layer with the number `index`.
-    ///
-    /// A file can set a table without its header, with keys such as `pretrain.epochs`. For such a table, returns the
-    /// place of the header in the highest layer that has the header.
+    /// Returns where `key` is set. `index` is figment's number for the file or argument.
     fn placed(&self, key: &str, index: usize) -> Placed {
         let names = |layer: &Layer| layer.content.places.contains_key(key);
         let index = match &self.layers[index] {
@@ -287,12 +281,14 @@ impl Layers {
     }
 }
 
-/// Returns the name of the environment variable that sets a key, such as `MAE_PRETRAIN__BLR` for `pretrain.blr`.
+/// Returns the name of a key's environment variable: `MAE_PRETRAIN__BLR` for `pretrain.blr`.
 fn variable(key: &str) -> String {
     format!("MAE_{}", key.replace('.', "__").to_uppercase())
 }
 
-/// Returns the paths in the value of `extends`. If the value is invalid, the error is the value as TOML.
+/// Returns the paths in `extends`.
+///
+/// If the value is invalid, the error is this value as TOML.
 fn extended_files(extends: Option<Value>) -> Result<Vec<String>, String> {
     match extends {
         None => Ok(Vec::new()),
@@ -304,7 +300,7 @@ fn extended_files(extends: Option<Value>) -> Result<Vec<String>, String> {
     }
 }
 
-/// A layer with its number. The number goes into figment's metadata, to show which layer a value comes from.
+// figment's metadata carries the number, to show where a value comes from.
 struct Numbered<'a> {
     index: usize,
     layer: &'a Layer,

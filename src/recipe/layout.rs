@@ -102,8 +102,9 @@ impl Layout {
         }
     }
 
-    /// Returns a line for each stage whose updates would not have the same images in the layout `new`; empty if a run can
-    /// change from this layout to `new`.
+    /// Returns a line for each stage whose updates would change in the layout `new`.
+    ///
+    /// Empty if a run can change from this layout to `new`.
     pub fn misfits(&self, new: &Self) -> String {
         let mut lines = String::new();
         for (stage, was, now) in self.common_stages(new) {

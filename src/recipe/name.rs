@@ -8,11 +8,11 @@ use super::context::Context;
 use super::error::Origin;
 use super::layers::{Merged, Placed};
 
-/// Characters that Windows does not allow in file names.
+/// Characters that file names must not have on Windows.
 const UNFIT: &str = "<>:\"/\\|?*";
 const LONGEST: usize = 200;
 
-/// Sets a missing `name` to the file name of the recipe at `path`, without its extension.
+/// Sets a missing `name` to the file name of the recipe, without extension.
 pub(super) fn default_to_file(merged: &mut Merged, path: &Path) {
     if merged.tree.contains_key("name") {
         return;
@@ -48,15 +48,13 @@ fn refuse(name: &str, why: &str, cx: &mut Context<'_>) {
     cx.refuse("name", Value::String(name.to_owned()), why, hint);
 }
 
-/// Replaces all characters except ASCII letters, digits, `.`, `_`, `-` and `+` by `_`. Trims `.` and `_` at both ends.
+/// Replaces special characters by `_`. Trims `.` and `_` at both ends.
 pub(super) fn fitted(text: &str) -> String {
     let fit = |c: char| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '_' };
     text.chars().map(fit).collect::<String>().trim_matches(['.', '_']).to_owned()
 }
 
-/// Returns `text` if it is not empty and [`fitted`] does not change it.
-///
-/// Otherwise returns the result of [`fitted`], `-`, and the [`fingerprint`] of `text`.
+/// Converts text to a folder name. Different texts have different names.
 pub(super) fn safe(text: &str) -> String {
     let fitted = fitted(text);
     if fitted == text && !text.is_empty() {
@@ -66,7 +64,7 @@ pub(super) fn safe(text: &str) -> String {
     }
 }
 
-/// Returns an FNV-1a hash of the text as eight hexadecimal digits. The hash is the same on every machine.
+/// Returns an FNV-1a hash as eight hexadecimal digits.
 pub(super) fn fingerprint(text: &str) -> String {
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

@@ -1,6 +1,6 @@
 //! Maps the keys of a recipe to the flags of the official PyTorch scripts.
 
-/// Keys for which the official code has a flag with a different name: (key, flag).
+/// (key, flag) pairs for flags of the official code that have a different name.
 const RENAMED: [(&str, &str); 8] = [
     ("data.path", "--data_path"),
     ("data.workers", "--num_workers"),
@@ -11,9 +11,9 @@ const RENAMED: [(&str, &str); 8] = [
     ("linprobe.from", "--finetune"),
     ("finetune.augment.color_jitter", "--color_jitter"),
 ];
-/// Keys outside of the stage tables for which the official code has a flag of the same name.
+/// Keys outside of the stages that are also flags of the official code.
 const TOP: [&str; 3] = ["seed", "data.input_size", "runtime.device"];
-/// Keys in the stage tables for which the official code has a flag of the same name.
+/// Keys of the stages that are also flags of the official code.
 const STAGE: [&str; 26] = [
     "epochs",
     "warmup_epochs",
@@ -43,9 +43,9 @@ const STAGE: [&str; 26] = [
     "global_pool",
 ];
 
-/// Returns the command-line flag of the official code for a dotted key, such as `--blr` for `pretrain.blr`.
+/// Returns the flag of the official code for a dotted key: `--blr` for `pretrain.blr`.
 ///
-/// Returns `None` if the official code has no such flag.
+/// Returns `None` if there is no such flag.
 pub fn official_flag(key: &str) -> Option<String> {
     if let Some((_, flag)) = RENAMED.iter().find(|(renamed, _)| *renamed == key) {
         return Some((*flag).to_owned());

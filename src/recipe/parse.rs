@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-/// Where a key is written in the text of a recipe.
+/// Where a key is written in a recipe file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SourcePosition {
     /// Byte offset in the text.
@@ -14,22 +14,20 @@ pub(super) struct SourcePosition {
     pub(super) line: usize,
 }
 
-/// A parsed recipe file: its values, and where each dotted key is written.
+/// The values of a recipe file, and the position of each dotted key.
 #[derive(Debug, Default)]
 pub(super) struct Parsed {
     pub(super) table: Table,
     pub(super) places: BTreeMap<String, SourcePosition>,
 }
 
-/// The first error in recipe text that is not valid TOML.
+/// A syntax error in a recipe file.
 pub(super) struct NotToml {
     pub(super) line: usize,
     pub(super) message: String,
 }
 
-/// Parses the text of a recipe file.
-///
-/// Keys in `[sweep]` become dotted keys, even if the file writes them without quotes (`pretrain.mask_ratio = […]`).
+/// Parses a recipe file. Keys in `[sweep]` become dotted keys, quoted or not.
 pub(super) fn parse(text: &str) -> Result<Parsed, NotToml> {
     let not_toml = |error: &toml::de::Error| {
         let line = line_of(text, error.span().map_or(0, |span| span.start));
@@ -45,7 +43,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, NotToml> {
     Ok(Parsed { table, places })
 }
 
-/// Splits a dotted key, such as `a.b` or `sweep."a.b"`, into its parts. Returns `None` if the key is not valid TOML.
+/// Splits a dotted key into parts; `None` if the key is not valid TOML.
 pub(super) fn parse_key(key: &str) -> Option<Vec<String>> {
     let table: Table = format!("{key} = 0").parse().ok()?;
     let mut parts = Vec::new();
@@ -60,7 +58,7 @@ pub(super) fn parse_key(key: &str) -> Option<Vec<String>> {
     }
 }
 
-/// Parses the text of a value from an environment variable or `--set`. Text that is not valid TOML becomes a string.
+/// Parses a value from an environment variable or `--set`. Invalid TOML becomes a string.
 pub(super) fn parse_value(text: &str) -> Value {
     match format!("v = {text}").parse::<Table>() {
         Ok(mut table) if table.len() == 1 => table.remove("v"),
@@ -69,7 +67,7 @@ pub(super) fn parse_value(text: &str) -> Value {
     .unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
-/// Puts a value into nested tables: returns `{"a": {"b": value}}` for the parts `a` and `b`.
+/// Returns nested tables: `{"a": {"b": value}}` for the parts `a` and `b`.
 pub(super) fn nest(parts: &[String], value: Value) -> Table {
     let value = parts[1..]
         .iter()
@@ -105,10 +103,9 @@ fn flatten(table: Table, prefix: &str, flat: &mut Table) {
     }
 }
 
-/// Adds the line and byte of each key to `places`.
+/// Adds the position of each key to `places`.
 ///
-/// Fails if `[sweep]` has the same key with and without quotes. The TOML parser does not report this, because it treats
-/// them as different keys.
+/// Fails if `[sweep]` has the same key twice, with and without quotes.
 fn collect_places(
     text: &str,
     prefix: &str,
@@ -138,9 +135,7 @@ fn line_of(text: &str, byte: usize) -> usize {
     1 + text.bytes().take(byte).filter(|byte| *byte == b'\n').count()
 }
 
-/// Returns a hint in parentheses on how to fix a line of invalid TOML; an empty string if there is no hint.
-///
-/// `message` is the error message of the TOML parser.
+/// Returns a hint on how to fix a line of invalid TOML, or an empty string.
 fn meant(message: &str, line: &str) -> String {
     let Some((key, value)) = line.split_once('=') else { return String::new() };
     let (key, value) = (key.trim(), value.trim());
@@ -167,7 +162,7 @@ fn meant(message: &str, line: &str) -> String {
     }
 }
 
-/// Shortens the error message of the TOML parser to one line.
+/// Shortens an error message of the TOML parser to one line.
 fn short(message: &str) -> String {
     let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().take(160).collect()

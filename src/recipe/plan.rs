@@ -13,47 +13,49 @@ use super::network::{LATENCY_S, Network};
 use super::rand_augment::RandAugmentPlan;
 use crate::shape::Precision;
 
-/// The settings of one run. A sweep has one plan per combination of swept values.
+/// The settings of one run, with all defaults and derived values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// Folder of the run inside `runs/`: the name of the experiment, or `<name>/<key>=<value>,…` in a sweep.
+    /// Folder of the run inside `runs/`.
+    ///
+    /// This is the experiment's name, followed in a sweep by `/<key>=<value>,…`.
     pub name: String,
-    /// (dotted key, value as TOML text) of each swept key in this run, in the order of `[sweep]`.
+    /// Swept keys with the values of this run, as (dotted key, TOML text).
     pub swept: Vec<(String, String)>,
     pub seed: u64,
     pub data: DataPlan,
     pub model: ModelPlan,
     pub runtime: RuntimePlan,
-    /// Time between two saves within an epoch. With `None`, the run saves only after each epoch.
+    /// Time between two saves within an epoch; `None` saves only after epochs.
     pub save_every: Option<Duration>,
     pub pretrain: Option<PretrainPlan>,
     pub finetune: Option<FinetunePlan>,
     pub linprobe: Option<LinprobePlan>,
 }
 
-/// The data set, and the size and normalization of its images.
+/// The data set, and the size and normalization of the images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataPlan {
     pub format: Format,
-    /// Folder of the data set, with each `${VAR}` replaced; empty for formats without files.
+    /// Folder of the data set; empty for data without files.
     pub path: PathBuf,
-    /// Height and width of the images that the model gets, in pixels.
+    /// Height and width of the model's input images, in pixels.
     pub input_size: usize,
     pub in_chans: usize,
     /// Mean of each channel, for pixel values from 0 to 1.
     pub mean: Vec<f32>,
     /// Standard deviation of each channel, for pixel values from 0 to 1; never zero.
     pub std: Vec<f32>,
-    /// CSV or text file with one class name per line. With `None`, the names of the class folders are the class names.
+    /// File with one class name per line; `None` if folder names are the class names.
     pub class_map: Option<PathBuf>,
     pub workers: Threads,
-    /// How JPEG files are decoded for training. Evaluation always decodes exactly.
+    /// How training decodes JPEG files.
     pub decode: Decode,
-    /// Largest fraction of training files that may be unreadable.
+    /// Maximum fraction of training files that may be unusable.
     pub max_bad_fraction: f64,
-    /// Numbers of classes and images that the recipe states.
+    /// The numbers of classes and images in the recipe.
     ///
-    /// `mae run` compares them with the data. `mae plan` uses them if the data is missing.
+    /// `mae plan` uses these numbers if the data is missing.
     pub promised: Promised,
 }
 
@@ -69,7 +71,7 @@ pub enum Format {
     Synthetic,
 }
 
-/// Numbers of classes and images that the recipe states; `None` for a missing key.
+/// Numbers of classes and images in the recipe; `None` for a missing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Promised {
     pub num_classes: Option<usize>,
@@ -77,7 +79,7 @@ pub struct Promised {
     pub val_images: Option<usize>,
 }
 
-/// Numbers of classes and images of a data set, counted in the data or stated in the recipe.
+/// Numbers of classes and images of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataFacts {
     pub num_classes: usize,
@@ -110,13 +112,13 @@ pub struct RuntimePlan {
     /// Speed of the network between hosts, in Mbit/s.
     pub link_mbit: u64,
     pub precision: Precision,
-    /// Before each stage, compare one training step on the GPU with the same step on the CPU.
+    /// Compares one training step on the GPU with the CPU before each stage.
     pub verify_device: bool,
-    /// Measure several GPU kernels for bf16 matrix products and use the fastest.
+    /// Measures GPU kernels for bf16 matrix products and uses the fastest.
     pub autotune: bool,
-    /// How several devices share the fine-tunings and probes.
+    /// How several devices share fine-tunings and probes.
     pub schedule: Schedule,
-    /// Recompute the activations of the blocks in the backward pass, instead of keeping them.
+    /// Recomputes activations in the backward pass, which saves memory.
     pub gradient_checkpointing: bool,
     pub threads: Threads,
 }
@@ -133,7 +135,7 @@ impl RuntimePlan {
         Network { hosts, gbit, latency_s: LATENCY_S }
     }
 
-    /// Returns the same settings without autotuning, for work that takes less time than autotuning.
+    /// Returns the same settings without autotuning.
     #[must_use]
     pub fn untuned(&self) -> Self {
         Self { autotune: false, ..self.clone() }
@@ -162,14 +164,14 @@ pub enum DeviceKind {
     Wgpu,
 }
 
-/// A number of threads. It can change when a run resumes.
+/// A number of threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
     Auto,
     Count(usize),
 }
 
-/// The settings that all three stages have.
+/// The training settings that all stages have.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingPlan {
     pub epochs: usize,
@@ -179,16 +181,19 @@ pub struct TrainingPlan {
     pub accum_iter: usize,
     /// Images per optimizer update: `batch_size * accum_iter * world_size`.
     pub effective_batch_size: usize,
-    /// Images per update in the published result that the recipe reproduces; `None` if the recipe does not state it.
+    /// Images per optimizer update in the published result; `None` if the recipe does not say.
     pub published_batch_size: Option<usize>,
-    /// Peak learning rate: `lr` of the recipe, or `blr * effective_batch_size / 256`.
+    /// Peak learning rate.
+    ///
+    /// Either `lr` in the recipe, or `blr * effective_batch_size / 256`.
     pub lr: f64,
-    /// The recipe key that determines the peak learning rate: `"lr"` or `"blr"`.
+    /// The recipe key of the peak learning rate: `"lr"` or `"blr"`.
     pub rate: &'static str,
     pub min_lr: f64,
     pub weight_decay: f64,
-    /// Maximum number of updates per epoch that the stage skips because the loss or a gradient is NaN or infinite. With
-    /// `None`, the stage skips no update and fails instead.
+    /// Maximum number of skipped updates per epoch because of NaN or infinity.
+    ///
+    /// With `None`, the stage fails instead.
     pub skip_limit: Option<usize>,
 }
 
@@ -205,13 +210,15 @@ pub struct PretrainPlan {
     pub training: TrainingPlan,
     pub mask_ratio: f64,
     pub norm_pix_loss: bool,
-    /// Checkpoint that the pre-training continues from, with its optimizer state.
+    /// Checkpoint from which the pre-training continues, including the optimizer state.
     pub resume: Option<PathBuf>,
-    /// Save the optimizer state beside the weights of each checkpoint.
+    /// Saves the optimizer state beside each checkpoint.
     pub keep_optimizer: bool,
-    /// Prefix of the network's tensor names in the checkpoint of `resume`; `None` if the recipe does not state it.
+    /// Prefix of the network's tensor names in `resume`; `None` if not set.
     pub prefix: Option<String>,
-    /// Epochs after which a checkpoint is kept, ascending, without duplicates. The last one is `training.epochs`.
+    /// Epochs after which a checkpoint is kept, in ascending order.
+    ///
+    /// The last epoch is always included.
     pub checkpoint_epochs: Vec<usize>,
     pub augment: AugmentPlan,
 }
@@ -219,16 +226,17 @@ pub struct PretrainPlan {
 #[derive(Debug, Clone, PartialEq)]
 pub struct FinetunePlan {
     pub training: TrainingPlan,
-    /// The starting weights of each job. `"checkpoints"` and `"last"` of the recipe are already replaced by epochs.
+    /// The starting weights of each job.
     pub from: Vec<Source>,
-    /// Prefix of the network in the files of `from`.
+    /// Prefix of the network's tensor names in the files of `from`; `None` if not set.
     pub prefix: Option<String>,
     pub layer_decay: f64,
-    /// Number of encoder blocks to train, counted from the last block. If all blocks are trained, the patch embedding
-    /// is also trained.
+    /// Number of encoder blocks to train, counted from the last block.
+    ///
+    /// Training all blocks also trains the patch embedding.
     pub trained_blocks: usize,
     pub drop_path: f64,
-    /// Maximum norm of the gradient of all parameters together; `None` disables gradient clipping.
+    /// Maximum norm of the whole gradient; `None` disables clipping.
     pub clip_grad: Option<f64>,
     pub smoothing: f64,
     pub mixup: Option<MixupPlan>,
@@ -242,18 +250,18 @@ pub struct FinetunePlan {
 pub struct LinprobePlan {
     pub training: TrainingPlan,
     pub from: Vec<Source>,
-    /// Prefix of the network in the files of `from`.
+    /// Prefix of the network's tensor names in the files of `from`; `None` if not set.
     pub prefix: Option<String>,
     pub global_pool: bool,
     pub augment: AugmentPlan,
 }
 
-/// The weights that a fine-tuning or a probe starts from.
+/// The starting weights of a fine-tuning or linear probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The random initialisation of the official code.
+    /// Random weights, initialized as in the official code.
     Scratch,
-    /// The checkpoint that the pre-training of the same run keeps after this epoch.
+    /// The pre-training checkpoint of the same run after this epoch.
     Epoch(usize),
     /// A checkpoint file or folder.
     File(PathBuf),
@@ -270,27 +278,27 @@ impl fmt::Display for Source {
     }
 }
 
-/// The random crop, flip and colour jitter of the training images.
+/// Random crop, flip and colour jitter of training images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AugmentPlan {
     pub crop: CropMode,
-    /// Smallest and largest area of the random crop, as fractions of the image. `[1, 1]` keeps the whole image.
+    /// Smallest and largest area of the random crop, as fractions of the image.
     ///
-    /// Used only with [`CropMode::Resized`].
+    /// `[1, 1]` keeps the whole image. Used only with [`CropMode::Resized`].
     pub crop_scale: [f64; 2],
     pub hflip: bool,
-    /// Strength of the colour jitter; 0 disables it.
+    /// Strength of the colour jitter; 0 disables colour jitter.
     ///
-    /// Brightness, contrast and saturation are each multiplied by a random factor in 1 ± this value.
+    /// Random factors of 1 ± this value multiply brightness, contrast and saturation.
     pub color_jitter: f64,
-    /// Repeated augmentation: how many times an epoch uses each of its images. 1 disables it.
+    /// Repeated augmentation: how often an epoch uses each image.
     ///
     /// The length of an epoch does not change, so an epoch has fewer different images.
     pub aug_repeats: usize,
 }
 
 impl DataPlan {
-    /// Returns a plan for evaluating single RGB images that are not part of a data set.
+    /// Returns settings for evaluating RGB images without a data set.
     pub fn of_pictures(input_size: usize, mean: [f32; 3], std: [f32; 3]) -> Self {
         Self {
             format: Format::ImageFolder,
@@ -328,14 +336,16 @@ pub enum CropMode {
     Fixed,
 }
 
-/// Mixup and CutMix, as in timm.
+/// Mixup and CutMix as in timm.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MixupPlan {
     /// Alpha of mixup's Beta distribution; 0 disables mixup.
     pub mixup: f64,
     /// Alpha of CutMix's Beta distribution; 0 disables CutMix.
     pub cutmix: f64,
-    /// Smallest and largest side of CutMix's box, as fractions of the image side; overrides `cutmix`.
+    /// Smallest and largest side of CutMix's box, as fractions of the image side.
+    ///
+    /// If set, replaces `cutmix`.
     pub cutmix_minmax: Option<[f64; 2]>,
     pub mixup_prob: f64,
     pub mixup_switch_prob: f64,
@@ -350,13 +360,13 @@ pub enum MixupMode {
     Elem,
 }
 
-/// Random erasing on normalized pixels, as in timm.
+/// Random erasing as in timm.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ErasingPlan {
     /// Probability that an image is erased.
     pub reprob: f64,
     pub remode: EraseMode,
-    /// Maximum number of boxes in one image.
+    /// Maximum number of boxes per image.
     pub recount: usize,
 }
 

@@ -1,8 +1,6 @@
 //! timm's notation for a RandAugment policy, `rand-m9-mstd0.5-inc1`.
 
-/// Number of operations to which the setting `w0` of timm's RandAugment gives a probability above 0.
-///
-/// With `w0`, a policy chooses among these operations, each at most once per image.
+/// Number of operations that timm's option `w0` can choose.
 const MAX_WEIGHTED: usize = 13;
 /// Maximum number of operations per image. A larger number is surely a mistake.
 const MAX_LAYERS: usize = 100;
@@ -10,33 +8,30 @@ const MAX_LAYERS: usize = 100;
 /// A RandAugment policy (arXiv 1909.13719), as in timm 0.3.2.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RandAugmentPlan {
-    /// Mean of the random magnitudes. Random magnitudes above 10 become 10.
+    /// Mean magnitude. Random magnitudes above 10 become 10.
     pub magnitude: f64,
-    /// Standard deviation of the random magnitudes.
+    /// Standard deviation of the magnitude.
     pub std: f64,
-    /// Number of operations chosen per image. Each chosen operation is applied with probability 0.5.
+    /// Number of operations per image. Each is applied with probability 0.5.
     pub layers: usize,
-    /// Use variants of the operations that have a stronger effect at a higher magnitude.
+    /// Whether to use the operations of timm's option `inc1`.
     pub increasing: bool,
-    /// Choose operations with timm's probabilities, without replacement.
+    /// Whether to use the probabilities of timm's option `w0`.
     pub weighted: bool,
 }
 
 impl RandAugmentPlan {
-    /// Parses timm's notation: `rand`, then sections in any order, joined by `-`.
+    /// Parses timm's notation, such as `rand-m9-mstd0.5-inc1`.
     ///
-    /// | section | meaning | default |
+    /// | part | meaning | default |
     /// | --- | --- | --- |
     /// | `m9` | magnitude | 10 |
     /// | `n2` | operations per image | 2 |
     /// | `mstd0.5` | standard deviation of the magnitude | 0 |
-    /// | `inc1` | operations that get stronger with the magnitude | `inc0` |
-    /// | `w0` | timm's only set of probabilities of the operations | equal probabilities |
+    /// | `inc1` | stronger effect at a higher magnitude | `inc0` |
+    /// | `w0` | timm's probabilities of operations | equal probabilities |
     ///
-    /// The error names the invalid section and says what is expected.
-    ///
-    /// There are two differences from timm 0.3.2. Unknown and repeated sections are errors. `inc0` disables `inc`, as
-    /// in later versions of timm. In timm 0.3.2, `inc0` has the same effect as `inc1`.
+    /// Unlike in timm 0.3.2, unknown or repeated parts are errors, and `inc0` disables `inc1`.
     pub fn parse(policy: &str) -> Result<Self, String> {
         let mut sections = policy.split('-');
         if sections.next() != Some("rand") {
@@ -65,7 +60,7 @@ impl RandAugmentPlan {
         Ok(parsed)
     }
 
-    /// Applies one section, split into `key` and `value`, such as `m` and `9`. The error describes a valid section.
+    /// Sets one value, such as `m` to `9`. The error describes a valid value.
     fn set(&mut self, key: &str, value: &str) -> Result<(), &'static str> {
         match key {
             "m" => {

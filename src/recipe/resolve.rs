@@ -17,17 +17,16 @@ use super::training::{self, Setup};
 use super::write::{Settings, same_job, settings, toml_text};
 use super::{check, name, near, setup};
 
-/// What [`resolve`] does if files of the recipe are missing on this machine.
+/// What to do if files of a recipe are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// Warn if an environment variable in `data.path` is not set, or if a checkpoint file is missing.
-    ///
-    /// Used by `mae plan`.
+    /// Adds a warning. Used by `mae plan`.
     Warn,
-    /// Fail if an environment variable in `data.path` is not set, or if a checkpoint file is missing.
+    /// Returns an error.
     Refuse,
-    /// Fail if an environment variable in `data.path` is not set. List missing checkpoint files in
-    /// [`ResolvedPoint::missing`]. Used by `mae run`, because a finished job no longer needs its checkpoint file.
+    /// Returns an error for missing data, but lists missing checkpoint files in [`ResolvedPoint::missing`].
+    ///
+    /// Used by `mae run`, because finished jobs do not need checkpoint files.
     RefuseIfNeeded,
 }
 
@@ -39,39 +38,43 @@ pub struct MissingFile {
     pub error: RecipeError,
 }
 
-/// Options of [`resolve`]. They depend on the machine and the command.
+/// Options of [`resolve`].
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// What to do if the environment variable in `data.path` or a checkpoint file is missing.
+    /// What to do if the data or checkpoint files are missing.
     pub missing_data: Missing,
-    /// Counts the GPUs for `devices = "all"`. If it returns 0, the plan has one device.
+    /// Counts the GPUs for `devices = "all"`.
     pub gpus: fn(DeviceKind) -> usize,
     /// Number of hosts for `hosts = "auto"`.
     pub hosts: usize,
 }
 
-/// A resolved recipe, with all runs of its sweep.
+/// A resolved recipe, with one entry per run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolved {
-    /// The path of the recipe file, as the user wrote it.
+    /// The path of the recipe file as the user typed it.
     pub recipe_path: PathBuf,
-    /// Name of the experiment and of its folder in `runs/`. The folders of the runs of a sweep are inside this folder.
+    /// Name of the experiment and of the folder in `runs/`.
     pub name: String,
-    /// The swept keys, in the order of `[sweep]`; empty without a sweep.
+    /// The swept keys; empty without a sweep.
     pub swept: Vec<String>,
-    /// The runs of the sweep; the first swept key changes slowest. Without a sweep, exactly one run.
+    /// All runs of the sweep; exactly one run without a sweep.
+    ///
+    /// The first swept key changes slowest.
     pub points: Vec<ResolvedPoint>,
     /// Warnings for the user, one sentence each.
     pub warnings: Vec<String>,
 }
 
 impl Resolved {
-    /// Returns the first run. Without a sweep, this is the only run.
+    /// Returns the first run.
     pub fn into_first(self) -> ResolvedPoint {
         self.points.into_iter().next().expect("a recipe has at least one point")
     }
 
-    /// Returns the runs before the run `index` that also have `job`, with the same settings as in the run `index`.
+    /// Returns the earlier runs that have the same job with the same settings.
+    ///
+    /// Earlier means that the run comes before the run `index`.
     pub fn same_job_before(&self, index: usize, job: &Job) -> impl Iterator<Item = &ResolvedPoint> {
         let own = &self.points[index].settings;
         let same = move |point: &&ResolvedPoint| {
@@ -81,27 +84,26 @@ impl Resolved {
     }
 }
 
-/// One run: one combination of swept values, or the whole recipe without a sweep.
+/// One run of a sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResolvedPoint {
     /// The settings of the run.
     pub plan: Plan,
-    /// The recipe of this run, with every default written out. Resolving this recipe returns the same plan.
+    /// The recipe of this run, with all defaults written out.
     ///
-    /// In a sweep, `[sweep]` of this recipe has one value per swept key, so that the run keeps its folder.
+    /// In a sweep, `[sweep]` has one value per key.
     pub recipe: Recipe,
-    /// The checkpoint files that do not exist. Empty unless [`Options::missing_data`] is [`Missing::RefuseIfNeeded`].
+    /// Checkpoint files that do not exist.
+    ///
+    /// Used only with [`Missing::RefuseIfNeeded`].
     pub missing: Vec<MissingFile>,
-    /// The settings of `recipe` as text. Stored, because comparing runs needs them often.
+    /// The settings of `recipe` as text, for fast comparisons between runs.
     settings: Settings,
 }
 
-/// Resolves the recipe at `path` with the environment `env` and the `--set` arguments `set` (`key=value`).
+/// Resolves the recipe at `path` with environment variables and `--set` arguments.
 ///
-/// Also reads the recipe files in `extends`, and checks that the checkpoint files in `from` and `resume` exist. These
-/// checkpoint files and `data.path` are relative to the current directory.
-///
-/// Reports all problems of a recipe at once. If a recipe file cannot be read or parsed, does not check the values.
+/// Paths of data and checkpoints are relative to the current directory. The error contains all problems of the recipe.
 pub fn resolve(
     path: &Path,
     env: &[(String, String)],
@@ -111,7 +113,7 @@ pub fn resolve(
     resolve_layers(path, &[BaseLayer::File(path)], env, set, None, options)
 }
 
-/// Resolves recipe text in the same way as [`resolve`]. Error messages name `path` as the file that contains the text.
+/// Resolves recipe text as [`resolve`] does. Errors name `path` as the file.
 pub fn resolve_text(
     path: &Path,
     text: &str,
@@ -122,10 +124,10 @@ pub fn resolve_text(
     resolve_layers(path, &[BaseLayer::Text(path, text)], env, set, None, options)
 }
 
-/// Resolves the settings of the checkpoint at `path` from `layers`, lowest first, and from the `--set` arguments `set`.
+/// Resolves the settings of the checkpoint at `path`.
 ///
-/// Also fails if a value contradicts `stated`, the settings that follow from the checkpoint's weights. Each problem
-/// names the file or the `--set` argument that sets the value.
+/// The first of `layers` has the lowest priority, and `set` the highest. Fails if a value contradicts `stated`, the
+/// settings that follow from the weights.
 pub fn resolve_checkpoint(
     path: &Path,
     layers: &[BaseLayer<'_>],
@@ -137,12 +139,12 @@ pub fn resolve_checkpoint(
     Ok(resolve_layers(path, layers, &[], set, Some(stated), options)?.into_first())
 }
 
-/// Returns the key in a `--set` argument, which has the form `key=value`.
+/// Returns the key of a `--set` argument, `key=value`.
 pub fn set_key(arg: &str) -> &str {
     arg.split('=').next().unwrap_or_default().trim()
 }
 
-/// Fails if a `--set` argument has an unknown key or no `=`. Used where `--set` arguments are otherwise ignored.
+/// Fails if a `--set` argument has an unknown key or no `=`.
 pub fn check_keys(set: &[String]) -> Result<(), RecipeErrors> {
     let unknown = set.iter().filter_map(|arg| {
         let key = set_key(arg);
@@ -208,9 +210,7 @@ fn resolve_layers(
     Ok(Resolved { recipe_path: path.to_owned(), name, swept, points, warnings })
 }
 
-/// Replaces values that do not fit the schema by their defaults, so that the other checks can run.
-///
-/// Returns the problems with these values, and the keys of these values.
+/// Replaces invalid values by defaults. Returns the problems and the keys of these values.
 fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
     let refused = check::take_refused(&mut merged.tree);
     let faulty: Vec<_> = refused.iter().map(|(key, _)| key.clone()).collect();
@@ -229,7 +229,7 @@ fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
     (refused.into_iter().map(located).collect(), faulty)
 }
 
-/// Adds the missing defaults to `table`. Does not add a missing stage table, because the stage would then run.
+/// Adds missing defaults to `table`. Does not add missing stages, because they would run.
 fn fill(table: &mut Table, defaults: &Table) {
     for (key, default) in defaults {
         match (table.get_mut(key), default) {
@@ -242,7 +242,7 @@ fn fill(table: &mut Table, defaults: &Table) {
     }
 }
 
-/// Returns whether a value, as TOML text, is the built-in default of its key.
+/// Returns whether the built-in default of `key` is `value`, written as TOML.
 pub fn is_default(key: &str, value: &str) -> bool {
     default_of(key).is_some_and(|default| toml_text(default) == value)
 }
@@ -253,9 +253,7 @@ fn default_of(key: &str) -> Option<&'static Value> {
     parts.try_fold(first, |value, part| value.get(part))
 }
 
-/// Returns all values for one combination of swept values, and where each value is set.
-///
-/// The swept values override all layers. They are set at their line in `[sweep]`.
+/// Returns the values for one run of a sweep, and where each value is set.
 fn at_point(merged: &Merged, point: &Point<'_>) -> (Table, layers::Origins) {
     let Merged { mut tree, mut origins } = merged.clone();
     for (key, value) in point {

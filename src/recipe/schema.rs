@@ -207,21 +207,21 @@ pub(super) static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     schema
 });
 
-/// The stages, in running order. A stage's defaults apply only if the recipe has the stage's table.
+/// The stages in running order.
 pub(super) const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
 
-/// The built-in defaults, the lowest layer.
+/// The built-in defaults.
 pub(super) static DEFAULTS: LazyLock<toml::Table> =
     LazyLock::new(|| include_str!("defaults.toml").parse().expect("defaults.toml is valid TOML"));
 
-/// All dotted keys of a recipe, in the order of the schema. Does not include tables and the keys in `[sweep]`.
+/// All dotted keys of a recipe in the order of the schema. Tables are left out.
 pub(super) static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut keys = Vec::new();
     collect_keys(&SCHEMA, "", &mut keys);
     keys
 });
 
-/// Returns the JSON Schema of a dotted key or of a table; `None` for an unknown key.
+/// Returns the JSON Schema of a key or table; `None` if the key is unknown.
 pub(super) fn at(key: &str) -> Option<&'static Value> {
     key.split('.').try_fold(&*SCHEMA, |schema, part| schema["properties"].get(part))
 }
@@ -237,9 +237,7 @@ fn collect_keys(table: &Value, prefix: &str, keys: &mut Vec<String>) {
     }
 }
 
-/// Removes parts of the generated JSON Schema that do not apply to TOML.
-///
-/// These are nulls, integer widths, required keys and defaults of whole tables.
+/// Removes parts of the schema that do not apply to TOML, such as null values.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(map) => {
@@ -293,7 +291,7 @@ fn add_defaults(schema: &mut Value, defaults: &toml::Table) {
     }
 }
 
-/// Adds the official flag of each key to the key's description.
+/// Adds the official flag to the description of each key.
 fn add_flags(table: &mut Value, prefix: &str) {
     let Some(properties) = table.get_mut("properties").and_then(Value::as_object_mut) else {
         return;
@@ -312,7 +310,7 @@ fn add_flags(table: &mut Value, prefix: &str) {
     }
 }
 
-/// Returns the schema of `[sweep]`, which has a list of values for every key that can be swept.
+/// Returns the schema of `[sweep]`: each key has a list of values.
 fn sweep_schema(schema: &Value) -> Value {
     let mut keys = Vec::new();
     collect_keys(schema, "", &mut keys);
@@ -341,7 +339,7 @@ fn sweep_schema(schema: &Value) -> Value {
 mod tests {
     use super::*;
 
-    /// Keys without a built-in default. They are derived from other keys, or optional.
+    /// Keys without a built-in default: optional, or derived from other keys.
     const DERIVED: [&str; 24] = [
         "pretrain.published_batch_size",
         "finetune.published_batch_size",

@@ -57,9 +57,9 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
     }
 }
 
-/// Returns the folder of the data set; an empty path if the format needs no files.
+/// Returns the folder of the data set; empty if the format needs no files.
 ///
-/// If `data.path` is missing, adds a problem and returns an empty path.
+/// Adds a problem if `data.path` is missing.
 fn data_path(data: &mut Data, format: Format, cx: &mut Context<'_>) -> PathBuf {
     if matches!(format, Format::Digits | Format::Synthetic) {
         data.path = None;
@@ -100,9 +100,9 @@ fn data_path(data: &mut Data, format: Format, cx: &mut Context<'_>) -> PathBuf {
     }
 }
 
-/// Returns `text`, the value of `key`, with each `${VAR}` replaced by the environment variable.
+/// Replaces each `${VAR}` in `text`, which is the value of `key`.
 ///
-/// If an environment variable is not set, adds a problem and returns `None`.
+/// If a variable is not set, adds a problem and returns `None`.
 pub(super) fn expanded(key: &str, text: &str, cx: &mut Context<'_>) -> Option<String> {
     vars::expand(text, cx.env).map_err(|var| cx.add(key, &[], Problem::UnsetVariable { var })).ok()
 }

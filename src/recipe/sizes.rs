@@ -30,7 +30,7 @@ pub enum ModelSize {
     Huge,
 }
 
-/// The encoder dimensions of a [`ModelSize`].
+/// Encoder dimensions of a [`ModelSize`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Encoder {
     pub(super) patch_size: usize,
@@ -40,7 +40,7 @@ pub(super) struct Encoder {
 }
 
 impl ModelSize {
-    /// Returns the name of the official size with the same encoder dimensions as `model`, such as `vit_base_patch16`.
+    /// Returns the name of the official size with the same encoder, such as `vit_base_patch16`.
     pub fn named(model: &Model) -> Option<&'static str> {
         let encoder = Encoder {
             patch_size: model.patch_size?,
@@ -58,7 +58,7 @@ impl ModelSize {
         named.into_iter().find(|(size, _)| size.encoder() == encoder).map(|(_, name)| name)
     }
 
-    /// Returns the encoder dimensions of this size. Sources: paper §4 and its appendix; `DeiT` for Tiny and Small.
+    /// Returns the encoder dimensions of this size (MAE paper §4; `DeiT` for Tiny and Small).
     pub(super) fn encoder(self) -> Encoder {
         let (patch_size, embed_dim, depth, num_heads) = match self {
             Self::Tiny => (16, 192, 12, 3),

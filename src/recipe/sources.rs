@@ -13,9 +13,9 @@ use crate::shape::StageKind;
 
 const WORDS: [&str; 3] = ["scratch", "checkpoints", "last"];
 
-/// Returns the starting weights of each job of a stage, in the order of `from`, without duplicates.
+/// Returns the starting weights of each job, without duplicates.
 ///
-/// `setting` is the value of `from` in the recipe. Replaces it by the list of these starting weights.
+/// Replaces `setting`, the value of `from`, by the list of these weights.
 pub(super) fn from(
     stage: StageKind,
     setting: &mut Option<OneOrMany<FromEntry>>,
@@ -64,9 +64,7 @@ fn spelled_out(
     }
 }
 
-/// Returns `kept`, the epochs of the kept pre-training checkpoints.
-///
-/// If `kept` is `None` because the recipe has no `[pretrain]` table, adds a problem and returns an empty list.
+/// Returns the epochs of kept checkpoints. Adds a problem if the recipe has no `[pretrain]`.
 fn kept_or_refuse<'a>(
     key: &str,
     found: &str,
@@ -82,7 +80,7 @@ fn kept_or_refuse<'a>(
     kept
 }
 
-/// Returns the path in `pretrain.resume`, with each `${VAR}` replaced. Writes this path back to `setting`.
+/// Returns the path in `pretrain.resume` with each `${VAR}` replaced.
 pub(super) fn resume(setting: &mut Option<String>, cx: &mut Context<'_>) -> Option<PathBuf> {
     let text = setting.clone().filter(|text| !text.is_empty());
     let path = text.and_then(|text| match file("pretrain.resume", &text, cx) {
@@ -93,9 +91,9 @@ pub(super) fn resume(setting: &mut Option<String>, cx: &mut Context<'_>) -> Opti
     path
 }
 
-/// Returns the checkpoint file or folder at the path `text`, the value of `key`.
+/// Returns the checkpoint at the path `text`, which is the value of `key`.
 ///
-/// If the path does not exist, does what [`Missing`] describes.
+/// Warns or adds a problem if the path does not exist.
 fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
     let path = expanded(key, text, cx)?;
     if !Path::new(&path).exists() {
@@ -124,7 +122,6 @@ fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
     Some(Source::File(PathBuf::from(path)))
 }
 
-/// Converts starting weights to an entry of `from` in a recipe.
 fn entry(source: &Source) -> FromEntry {
     match source {
         Source::Scratch => FromEntry::Text("scratch".to_owned()),

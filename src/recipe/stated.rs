@@ -13,7 +13,7 @@ use super::sweep::{at, canonical};
 use super::write::{toml_table, toml_text};
 use crate::shape;
 
-/// The settings that follow from the weights of a checkpoint, such as the depth. The recipe has only these keys.
+/// The settings that follow from a checkpoint's weights, such as the depth.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stated<'a> {
     /// Path of the checkpoint, for error messages.
@@ -23,10 +23,7 @@ pub(super) struct Stated<'a> {
 
 /// Returns one problem for each value in `tree` that contradicts `stated`.
 ///
-/// Different values may describe the same network, such as `4` and `4.0`, or two values of `mlp_ratio` with the same
-/// MLP width. These values do not contradict each other.
-///
-/// Skips the keys in `faulty`, because their problems are already reported.
+/// Skips the keys in `faulty`, which already have a problem.
 pub(super) fn contradictions(
     stated: Stated<'_>,
     tree: &Table,
@@ -54,9 +51,9 @@ pub(super) fn contradictions(
     problems
 }
 
-/// Returns ("model.size", name of the model size, value of the dimension `key` for this model size).
+/// Returns ("model.size", size name, value of `key` for this size).
 ///
-/// Returns `None` if `model.size` is not set, or does not determine `key`.
+/// Returns `None` if `model.size` does not determine `key`.
 fn size_value<'a>(tree: &Table, key: &str) -> Option<(&'a str, Value, Value)> {
     let name = at(tree, "model.size")?;
     let size: ModelSize = name.clone().try_into().ok()?;

@@ -12,7 +12,7 @@ use super::write::toml_text;
 
 /// Maximum number of runs in a sweep. A larger number is surely a mistake.
 const MOST_POINTS: usize = 10_000;
-/// Length in bytes above which a run's folder name is cut. File systems allow about 255 bytes.
+/// Maximum length of a run's folder name, in bytes. File systems allow about 255.
 const LONGEST_NAME: usize = 200;
 
 /// A swept key and its values, without duplicates.
@@ -22,12 +22,12 @@ pub(super) struct Axis {
     pub(super) values: Vec<Value>,
 }
 
-/// One combination of swept values: (dotted key, value) for each swept key.
+/// One combination of swept values: (dotted key, value).
 pub(super) type Point<'a> = Vec<(&'a str, &'a Value)>;
 
-/// Removes `[sweep]` from the recipe. Returns the swept keys with their values, in the order of the file.
+/// Removes `[sweep]` from the recipe. Returns the swept keys and values.
 ///
-/// Adds a problem for each key that cannot be swept. Does not check types, because the schema already does.
+/// Adds a problem for each key that cannot be swept.
 pub(super) fn take_axes(merged: &mut Merged, problems: &mut Vec<RecipeError>) -> Vec<Axis> {
     let Some(Value::Table(sweep)) = merged.tree.remove("sweep") else { return Vec::new() };
     let placed = |key: &str| merged.origins.get(&format!("sweep.{key}"));
@@ -75,7 +75,7 @@ fn axis(key: String, values: &Value) -> Option<Axis> {
     Some(Axis { key, values: distinct })
 }
 
-/// Converts a value to the type of its key: `1` becomes `1.0` if the key takes floats.
+/// Converts a value to the type of the key, such as `1` to `1.0`.
 pub(super) fn canonical(value: &Value, schema: &Schema) -> Value {
     if let Some(any) = schema["anyOf"].as_array() {
         return any
@@ -92,7 +92,7 @@ pub(super) fn canonical(value: &Value, schema: &Schema) -> Value {
     }
 }
 
-/// Returns why the key of `axis` cannot be swept in this recipe; `None` if it can be swept.
+/// Returns why the key of `axis` cannot be swept; `None` if sweeping is possible.
 fn refusal(axis: &Axis, merged: &Merged) -> Option<Problem> {
     let refused =
         |why: String, hint: String| Some(Problem::Refused { found: String::new(), why, hint });
@@ -124,9 +124,9 @@ pub(super) fn at<'a>(tree: &'a Table, key: &str) -> Option<&'a Value> {
     }
 }
 
-/// Returns all combinations of the values of `axes`; the first axis changes slowest.
+/// Returns all combinations of swept values. The first key changes slowest.
 ///
-/// Without axes, returns one empty combination.
+/// Without swept keys, returns one empty combination.
 pub(super) fn grid(axes: &[Axis]) -> Vec<Point<'_>> {
     axes.iter().fold(vec![Vec::new()], |points, axis| {
         let each =
@@ -152,8 +152,7 @@ pub(super) fn put(tree: &mut Table, key: &str, value: Value) {
 
 /// Returns the folder name of a run in a sweep: `key=value,key=value`.
 ///
-/// The name depends only on the swept values of this run, not on the other runs of the sweep. Two runs have different
-/// names, even if the file system ignores case.
+/// Different runs have different names, even if the file system ignores case.
 pub(super) fn folder(point: &Point<'_>) -> String {
     let parts: Vec<_> =
         point.iter().map(|(key, value)| format!("{key}={}", in_a_name(value))).collect();
@@ -165,10 +164,7 @@ pub(super) fn folder(point: &Point<'_>) -> String {
     format!("{start}-{}", fingerprint(&name))
 }
 
-/// Returns a swept value as part of a folder name.
-///
-/// Numbers and plain words stay unchanged. Lists of numbers are joined by `_`. In all other values, `_` replaces
-/// invalid characters. These values also get a fingerprint, so that different values have different names.
+/// Converts a value to a part of a folder name. Text with special characters gets a fingerprint.
 fn in_a_name(value: &Value) -> String {
     match value {
         Value::String(word)

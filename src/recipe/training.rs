@@ -12,14 +12,14 @@ use super::values::{All, Or};
 use super::write::toml_text;
 use crate::shape::{self, StageKind};
 
-/// The settings of data, model and devices that the plan of a stage depends on.
+/// The settings of data, model and devices, which the stages depend on.
 pub(super) struct Setup<'a> {
     pub(super) data: &'a DataPlan,
     pub(super) model: &'a ModelPlan,
     pub(super) runtime: &'a RuntimePlan,
 }
 
-/// The keys that all stages have, for one stage.
+/// The values of one stage for the keys that all stages have.
 struct SharedKeys<'a> {
     stage: StageKind,
     epochs: usize,
@@ -166,9 +166,7 @@ fn training(shared: SharedKeys<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> 
     plan
 }
 
-/// Returns a warning if the effective batch size differs from `published_batch_size`.
-///
-/// The warning suggests settings that restore the published size.
+/// Returns a warning if the effective batch size is not `published_batch_size`.
 fn other_batch(stage: StageKind, plan: &TrainingPlan, runtime: &RuntimePlan) -> Option<String> {
     let devices = runtime.world_size();
     let (effective, published) = (plan.effective_batch_size, plan.published_batch_size?);
@@ -218,9 +216,9 @@ fn check_rates(stage: StageKind, plan: &TrainingPlan, blr: Option<f64>, cx: &mut
     }
 }
 
-/// If `lr` and `blr` are both set, removes the one that the layer with the lower priority sets.
+/// Removes `lr` or `blr` if both are set: the value with the lower priority.
 ///
-/// Adds a problem if the same layer sets both.
+/// Adds a problem if both have the same priority.
 fn keep_one_rate(
     stage: StageKind,
     lr: &mut Option<f64>,
@@ -245,9 +243,7 @@ pub(super) fn rate_text(rate: f64) -> String {
     toml_text(&toml::Value::Float(rate))
 }
 
-/// Adds a problem if the encoder would see all patches or none.
-///
-/// The encoder sees `int(L * (1 - mask_ratio))` of `L` patches, as in the official code.
+/// Adds a problem if `mask_ratio` hides all patches or none.
 fn check_mask_ratio(mask_ratio: f64, setup: &Setup<'_>, cx: &mut Context<'_>) {
     let patches = (setup.data.input_size / setup.model.patch_size).pow(2);
     let len_keep = shape::len_keep(patches, mask_ratio);
@@ -262,10 +258,9 @@ fn check_mask_ratio(mask_ratio: f64, setup: &Setup<'_>, cx: &mut Context<'_>) {
     }
 }
 
-/// Returns the epochs after which a checkpoint is kept: ascending, without duplicates, and always with the last epoch.
+/// Returns the epochs after which a checkpoint is kept, including the last epoch.
 ///
-/// Adds a problem if an entry of `given` is above `epochs`. Only warns if `pretrain.epochs` is set by a layer with a
-/// higher priority than `given`, for example by `--set pretrain.epochs=2`.
+/// Adds a problem or a warning if `given` has an epoch above `epochs`.
 fn checkpoint_epochs(given: Option<Vec<usize>>, epochs: usize, cx: &mut Context<'_>) -> Vec<usize> {
     let mut kept = given.unwrap_or_default();
     kept.sort_unstable();
@@ -290,9 +285,7 @@ fn checkpoint_epochs(given: Option<Vec<usize>>, epochs: usize, cx: &mut Context<
     kept
 }
 
-/// Returns the number of blocks to train, counted from the last block.
-///
-/// Adds a problem if this number is larger than `depth`, the number of blocks in the encoder.
+/// Returns the number of blocks to train. Adds a problem if this is above `depth`.
 fn trained_blocks(given: &Or<All, usize>, depth: usize, cx: &mut Context<'_>) -> usize {
     match *given {
         Or::Word(All::All) => depth,

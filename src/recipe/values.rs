@@ -3,13 +3,11 @@
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// A special word, such as "auto", or a value of the type `T`.
+/// A special word, such as "auto", or a value.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Or<W, T> {
-    /// The word, such as `"auto"`.
     Word(W),
-    /// The value.
     Value(T),
 }
 
@@ -21,23 +19,21 @@ pub enum Auto {
     Auto,
 }
 
-/// The word "all".
+/// The word "all": all devices or all blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum All {
-    /// All devices, or all blocks of the encoder.
     All,
 }
 
-/// The word "none", which disables a setting. Recipes use this word because TOML has no null.
+/// The word "none", which disables a setting, because TOML has no null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Off {
-    /// The setting is disabled.
     None,
 }
 
-/// One entry, or a list of them.
+/// One entry or a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum OneOrMany<T> {
@@ -57,13 +53,13 @@ impl<T> OneOrMany<T> {
     }
 }
 
-/// An entry of `from`: an epoch, a word or a file.
+/// An entry of `from`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum FromEntry {
-    /// The checkpoint of this run's pre-training after this epoch.
+    /// The checkpoint after this epoch of the run's pre-training.
     Epoch(usize),
-    /// "checkpoints", "last", "scratch", or a file.
+    /// "checkpoints", "last", "scratch", or a checkpoint path.
     Text(String),
 }
 

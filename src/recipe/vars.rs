@@ -1,6 +1,6 @@
 //! Environment variables in paths: `${VAR}`.
 
-/// Replaces each `${VAR}` in `text` by the value of the variable in `env`, and each `$${` by `${`.
+/// Replaces each `${VAR}` by the variable's value, and each `$${` by `${`.
 ///
 /// If a variable is not set, the error is the variable's name.
 pub(super) fn expand(text: &str, env: &[(String, String)]) -> Result<String, String> {
@@ -23,7 +23,7 @@ pub(super) fn expand(text: &str, env: &[(String, String)]) -> Result<String, Str
     Ok(done + rest)
 }
 
-/// Escapes a path so that [`expand`] converts the result back to the same path.
+/// Escapes a path, so that [`expand`] returns the same path.
 pub(super) fn escape(path: &str) -> String {
     path.replace("${", "$${")
 }

@@ -8,7 +8,7 @@ use super::jobs::Job;
 use super::schema::{Recipe, STAGES};
 use crate::shape::StageKind;
 
-/// Keys that can change when a run resumes. They do not change the results of a run, except by rounding.
+/// Keys that may change when a run resumes, because results stay the same up to rounding.
 const NO_IDENTITY: [&str; 16] = [
     "pretrain.on_nan_limit",
     "finetune.on_nan_limit",
@@ -27,10 +27,10 @@ const NO_IDENTITY: [&str; 16] = [
     "data.workers",
     "data.max_bad_fraction",
 ];
-/// Keys that are not settings of a run. `sweep` is not a setting, because each swept value is under its own key.
+/// Keys that are not settings of a run.
 const NO_SETTING: [&str; 3] = ["name", "extends", "sweep"];
 
-/// Returns the recipe as a TOML file, with the keys in the order of the schema.
+/// Returns the recipe as TOML, with the keys in the order of the schema.
 pub fn recipe_toml(recipe: &Recipe) -> String {
     let mut text = String::from(
         "# The resolved recipe of this run, every default written out: running it repeats the run.\n",
@@ -39,29 +39,26 @@ pub fn recipe_toml(recipe: &Recipe) -> String {
     text
 }
 
-/// The value that [`differences`] and [`differing`] return for a key that a recipe does not set.
+/// The text for a key that a recipe does not set.
 pub const NOT_SET: &str = "not set";
 
-/// Returns whether a key is the name of a stage's table, such as `pretrain`.
+/// Returns whether a key is a stage, such as `pretrain`.
 pub fn is_stage(key: &str) -> bool {
     STAGES.contains(&key)
 }
 
-/// Returns the settings that differ between two recipes, as (dotted key, value in `a`, value in `b`).
+/// Returns the settings that differ between two recipes: (dotted key, value in `a`, value in `b`).
 ///
-/// Works like [`differing`].
+/// Uses the rules of [`differing`].
 pub fn differences(a: &Recipe, b: &Recipe) -> Vec<(String, String, String)> {
     let rows = differing(&[a, b]).into_iter();
     rows.filter_map(|(key, values)| <[String; 2]>::try_from(values).ok().map(|[a, b]| (key, a, b)))
         .collect()
 }
 
-/// Returns the settings that differ between the recipes, as (dotted key, value in each recipe).
+/// Returns the settings that differ between recipes: (dotted key, value in each recipe).
 ///
-/// Values are TOML text, or [`NOT_SET`]. Compares only the keys that [`settings`] returns.
-///
-/// If only some recipes have a stage, the result has an entry for the stage, with the value `set` or [`NOT_SET`] for
-/// each recipe. The keys of this stage are then compared only between the recipes that have the stage.
+/// Values are TOML text or [`NOT_SET`]. A stage that some recipes lack is one entry, not one entry per key.
 pub fn differing(recipes: &[&Recipe]) -> Vec<(String, Vec<String>)> {
     let all: Vec<Settings> = recipes.iter().map(|recipe| settings(recipe)).collect();
     let mut keys: Vec<&str> = Vec::new();
@@ -84,7 +81,7 @@ pub fn differing(recipes: &[&Recipe]) -> Vec<(String, Vec<String>)> {
     .collect()
 }
 
-/// Settings as (dotted key, value as TOML text).
+/// Settings as (dotted key, TOML text).
 pub(super) type Settings = Vec<(String, String)>;
 
 fn stage_of(key: &str) -> Option<&str> {
@@ -103,7 +100,7 @@ fn value(settings: &Settings, key: &str) -> String {
     found.map_or_else(|| NOT_SET.to_owned(), |(_, value)| value.clone())
 }
 
-/// Returns whether `job` has the same result in two runs with the settings `a` and `b`.
+/// Returns whether `job` gives the same result with the settings `a` and `b`.
 pub(super) fn same_job(a: &Settings, b: &Settings, job: &Job) -> bool {
     let (own, before) = (job.stage.to_string(), StageKind::Pretrain.to_string());
     let from = format!("{own}.from");
@@ -116,7 +113,7 @@ pub(super) fn same_job(a: &Settings, b: &Settings, job: &Job) -> bool {
     a.iter().filter(sees).eq(b.iter().filter(sees))
 }
 
-/// Returns a value as TOML. Floats are as short as possible without losing precision: `0.75`, `1.5e-4`, `1.0`.
+/// Returns a value as TOML text. Floats are as short as possible without losing precision.
 pub(super) fn toml_text(value: &toml::Value) -> String {
     match value {
         toml::Value::Float(float) => float_text(*float),
@@ -136,13 +133,12 @@ fn float_text(float: f64) -> String {
     }
 }
 
-/// Returns the recipe as a TOML table. Leaves out the keys that the recipe does not set.
+/// Returns the recipe as a TOML table. Leaves out keys that are not set.
 pub(super) fn toml_table(recipe: &Recipe) -> toml::Table {
     toml::Table::try_from(recipe).expect("a recipe has string keys and finite numbers")
 }
 
-/// Returns the recipe as JSON, with the keys in the order of the schema. Leaves out the keys that the recipe does not
-/// set.
+/// Returns the recipe as JSON. Leaves out keys that are not set.
 fn tree(recipe: &Recipe) -> Map<String, Value> {
     let mut tree =
         serde_json::to_value(recipe).expect("a recipe has string keys and finite numbers");
@@ -181,10 +177,9 @@ fn write_table(text: &mut String, path: &str, table: &Map<String, Value>) {
     }
 }
 
-/// Returns the settings of a recipe as (dotted key, value as TOML text), in the order of the schema.
+/// Returns the settings of a recipe as (dotted key, TOML text).
 ///
-/// Leaves out `name`, `extends` and `sweep`. Also leaves out the keys that can change when a run resumes, such as
-/// `runtime.threads`.
+/// Leaves out `name`, `extends`, `sweep`, and keys that may change when a run resumes.
 pub fn settings(recipe: &Recipe) -> Vec<(String, String)> {
     let mut tree = tree(recipe);
     tree.retain(|key, _| !NO_SETTING.contains(&key.as_str()));

@@ -1,4 +1,4 @@
-//! `accuracy.csv`, the main result: one row per pre-training epoch.
+//! `accuracy.csv`, the main result of a run: one row per pre-training epoch.
 
 use super::epochs::{EpochRow, EpochsCsv};
 use super::error::{Remedy, RunError};
@@ -11,7 +11,9 @@ use crate::text::{cell_text, csv_rows};
 use std::fs;
 use std::path::Path;
 
-/// The column names of `accuracy.csv`, in order. In the file, the columns of the swept keys come before these.
+/// The fixed column names of `accuracy.csv`.
+///
+/// In the file, columns for the swept recipe keys come first.
 pub(super) const COLUMNS: [&str; 12] = [
     "pretrain_epoch",
     "annealed",
@@ -27,36 +29,39 @@ pub(super) const COLUMNS: [&str; 12] = [
     "linprobe_run",
 ];
 
-/// One row of `accuracy.csv`, as text. A cell is empty if there is no result yet.
+/// One row of `accuracy.csv`, as text. Missing results are empty cells.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct AccuracyRow {
-    /// Values of the swept keys, in the order of their columns.
+    /// Values of the swept recipe keys, in the order of their columns.
     pub swept: Vec<String>,
     pub pretrain_epoch: String,
-    /// Whether the pre-training schedule ended at `pretrain_epoch`: `1` for yes, `0` for no; empty without
-    /// pre-training.
+    /// `1` if the pre-training schedule ended at `pretrain_epoch`, otherwise `0`.
+    ///
+    /// Empty without pre-training.
     pub annealed: String,
     pub finetune: JobCells,
     pub linprobe: JobCells,
     pub pretrain_loss: String,
 }
 
-/// The result of one fine-tuning or linear probe. Accuracies are percentages with two decimals.
+/// The result of one fine-tuning or linear probe.
+///
+/// Accuracies are percentages with two decimals.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct JobCells {
     pub top1: String,
     pub top5: String,
     pub best_top1: String,
     pub best_epoch: String,
-    /// Folder of the fine-tuning or linear probe, relative to the folder of `accuracy.csv`.
+    /// Folder of the job, relative to the folder of `accuracy.csv`.
     pub run: String,
 }
 
-/// Returns the rows of `accuracy.csv` for the run in `folder`, sorted by pre-training epoch.
+/// Returns the rows of `accuracy.csv` for the run in `folder`.
 ///
-/// Each row is one starting point of fine-tuning and probing. Training from scratch is the row of epoch 0. Checkpoint
-/// files are the last rows. A starting point has no row if all its jobs have failed. `prefix` is prepended to the
-/// folders of the jobs in the rows.
+/// A row has the results for one pre-training checkpoint. Rows are sorted by pre-training epoch, with training from
+/// scratch as epoch 0. Rows for checkpoint files come last. A row is missing if all its jobs have failed. `prefix` is
+/// prepended to the job folders.
 pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<AccuracyRow>, RunError> {
     let failed = read_provenance(folder)?.map(|run| run.failed_jobs).unwrap_or_default();
     let mut jobs = plan.jobs();
@@ -131,7 +136,9 @@ fn job_cells(rows: &[EpochRow], dir: &str, prefix: &str) -> JobCells {
     }
 }
 
-/// Replaces `accuracy.csv` in `folder` if the content has changed. `swept` holds the names of the swept keys.
+/// Replaces `accuracy.csv` in `folder` if the content has changed.
+///
+/// `swept` holds the swept recipe keys.
 pub fn write_accuracy(
     folder: &Path,
     swept: &[String],
@@ -153,13 +160,15 @@ fn header(swept: &[String]) -> Vec<&str> {
     swept.iter().map(String::as_str).chain(COLUMNS).collect()
 }
 
-/// Returns whether the file at `path` has the header that [`write_accuracy`] writes for these swept keys.
+/// Returns whether the file at `path` has the header of [`write_accuracy`].
 pub(super) fn is_table_of(path: &Path, swept: &[String]) -> bool {
     let header = csv_rows([header(swept)], csv::Terminator::CRLF);
     fs::read(path).is_ok_and(|text| text.starts_with(header.trim_ascii_end()))
 }
 
-/// Reads `accuracy.csv` in `folder`. Returns the swept keys and the rows. Both are empty if the file is missing.
+/// Reads the swept recipe keys and the rows of `accuracy.csv` in `folder`.
+///
+/// Both are empty if the file is missing.
 pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyRow>), RunError> {
     let path = folder.join("accuracy.csv");
     if !path.is_file() {
@@ -191,7 +200,7 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
     Ok((header[..keys].to_vec(), rows))
 }
 
-/// Describes a CSV error in `text` and names the line of the error.
+/// Describes a CSV error in `text`, with its line number.
 pub(super) fn csv_problem(text: &str, error: &csv::Error) -> String {
     let problem = match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
@@ -205,7 +214,7 @@ pub(super) fn csv_problem(text: &str, error: &csv::Error) -> String {
     }
 }
 
-/// Returns the line number of a CSV record, from 1. The `csv` crate counts one line too few if lines end in CR LF.
+/// Returns the line number of a CSV record, from 1.
 pub(super) fn line_of(text: &str, position: &csv::Position) -> usize {
     let byte = position.byte() as usize;
     let before = text.get(..byte).unwrap_or(text).matches('\n').count();
@@ -214,7 +223,7 @@ pub(super) fn line_of(text: &str, position: &csv::Position) -> usize {
 }
 
 impl AccuracyRow {
-    /// Builds a row without swept keys. `cell` returns the text in the column with the given name.
+    /// Builds a row without swept recipe keys. `cell` maps a column name to its text.
     pub(super) fn from_cells(cell: impl Fn(&str) -> String) -> Self {
         let job = |stage: &str| JobCells {
             top1: cell(&format!("{stage}_top1")),

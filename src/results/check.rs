@@ -1,4 +1,4 @@
-//! Compares the files of a run with their checksums.
+//! Compares the files of a run with their recorded checksums.
 
 use super::RunError;
 use super::contents::{foreign, known};
@@ -10,17 +10,17 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Result of comparing files with their checksums.
+/// Result of comparing the files of a run with their checksums.
 ///
-/// Covers the files of one run, or the files of a sweep that are not in the folder of a run.
+/// For a sweep, this covers only the files outside of its runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RunCheck {
     pub folder: PathBuf,
-    /// Whether mae wrote checksums in this folder. Older versions of mae did not write checksums.
+    /// Whether this folder has checksums. Older versions of mae did not write checksums.
     pub has_checksums: bool,
     /// Number of files that match their checksum.
     pub verified: usize,
-    /// TensorBoard files, which have no checksum.
+    /// TensorBoard files, which have no checksums.
     pub unchecked: Vec<String>,
     /// Files and folders that mae did not write.
     pub foreign: Vec<PathBuf>,
@@ -30,27 +30,27 @@ pub struct RunCheck {
 /// A file that is missing, damaged, unreadable or not listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileProblem {
-    /// Path of the file relative to the folder, with `/` between the parts.
+    /// Path of the file relative to the checked folder, with `/` separators.
     pub file: String,
     pub kind: ProblemKind,
     pub problem: String,
 }
 
-/// The problem of a file. Each kind has its own remedy.
+/// The problem of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
-    /// The file is missing, or its content is not what mae wrote.
+    /// The file is missing, or its content is no longer what mae wrote.
     Damaged,
     Unreadable,
-    /// The file has a name that a run writes, but the manifest does not list the file.
+    /// The manifest does not list the file, although mae writes files of this name.
     Unlisted,
 }
 
 /// Compares all files of the run or sweep in `path` with their checksums.
 ///
-/// For a run, returns one result. For a sweep, returns one result for the files in the sweep's own folder, and one for
-/// each run. Fails if there is no manifest in `path`.
+/// Returns one result for a run. For a sweep, returns one result for its own files and one for each run. Fails if
+/// `path` has no manifest.
 pub fn check_run(path: &Path) -> Result<Vec<RunCheck>, RunError> {
     let Some(manifest) = read_manifest(path)? else {
         return Err(if path.join("recipe.toml").is_file() {
@@ -74,7 +74,9 @@ pub fn check_run(path: &Path) -> Result<Vec<RunCheck>, RunError> {
     Ok(checks)
 }
 
-/// Returns the folders of the runs in `path` that an older version of mae wrote without checksums.
+/// Returns the folders of runs in `path` that have no checksums.
+///
+/// Older versions of mae wrote these runs.
 pub fn without_checksums(path: &Path) -> Vec<PathBuf> {
     let mut runs = run_folders(path).unwrap_or_default();
     runs.retain(|run| matches!(read_manifest(run), Ok(None)));
@@ -128,8 +130,6 @@ fn check_files(folder: &Path, manifest: &Manifest) -> Result<RunCheck, RunError>
 }
 
 /// Adds the files that the manifest does not list to `check`.
-///
-/// A file with a name that a run writes is a problem. All other files are foreign.
 fn find_unlisted(folder: &Path, check: &mut RunCheck) -> Result<(), RunError> {
     let named = known(folder)?;
     // Read after the files were found: a run in progress lists a file before it writes it.
@@ -150,9 +150,7 @@ fn find_unlisted(folder: &Path, check: &mut RunCheck) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Compares a file with its checksum.
-///
-/// If the comparison fails while a run is in progress, tries once more, because the run may be replacing the file.
+/// Compares a file with its checksum. Retries if a run may be replacing the file.
 fn verify(folder: &Path, file: &str) -> std::io::Result<Verdict> {
     let path = super::job_path(folder, file);
     match durable::verify(&path) {

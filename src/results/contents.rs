@@ -1,4 +1,4 @@
-//! Distinguishes the files of a run from other files in its folder.
+//! Distinguishes the files of a run from other files in the run folder.
 
 use super::error::RunError;
 use super::paths::job_path;
@@ -10,21 +10,19 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What a run folder holds before a run starts or continues.
+/// The content of a run folder before a run starts or continues.
 #[derive(Debug)]
 pub(super) enum Contents {
-    /// No files, or only leftovers of a run that was killed before it wrote a manifest.
+    /// No files, or only the remains of a run that was killed at its start.
     Nothing,
-    /// A run with a manifest.
     Run(Manifest),
-    /// A run that an older version of this program wrote without a manifest. Holds the paths of the run's files.
+    /// The files of a run that an older version of mae wrote without a manifest.
     Older(Vec<String>),
 }
 
-/// Determines what the run folder `path` holds. `name` is the name of the run in the recipe.
+/// Determines the content of the folder `path` for the run `name`.
 ///
-/// Fails if the folder has files of unknown origin. This is the case if there is no manifest, and no run with this name
-/// by an older version of this program.
+/// Fails if the folder has files from an unknown source.
 pub(super) fn contents(path: &Path, name: &str) -> Result<Contents, RunError> {
     if let Some(manifest) = read_manifest(path)? {
         return Ok(Contents::Run(manifest));
@@ -59,9 +57,7 @@ pub fn is_run(path: &Path) -> bool {
         || path.join("recipe.toml").is_file() && path.join("provenance.json").is_file()
 }
 
-/// Returns whether the folder holds a run with this name by an older version of this program, which wrote no manifest.
-///
-/// Such a folder has a provenance and a recipe with this name.
+/// Returns whether an older version of mae wrote the run `name` in this folder.
 fn is_older_run(path: &Path, name: &str) -> bool {
     let text = fs::read_to_string(path.join("recipe.toml")).unwrap_or_default();
     let recipe = toml::from_str::<Recipe>(&text).ok();
@@ -70,7 +66,7 @@ fn is_older_run(path: &Path, name: &str) -> bool {
 }
 
 impl Contents {
-    /// Returns the name of the trash folder if an interrupted `--fresh` was moving the files of the run there.
+    /// Returns the trash folder to which an interrupted `--fresh` was moving files.
     pub(super) fn moving_to(&self) -> Option<&str> {
         match self {
             Self::Run(manifest) => manifest.moving_to(),
@@ -78,7 +74,7 @@ impl Contents {
         }
     }
 
-    /// Fails if the folder has a file with a name that a run would write, but the manifest does not list this file.
+    /// Fails if the run would overwrite a file that the manifest does not list.
     pub(super) fn refuse_foreign(&self, path: &Path) -> Result<(), RunError> {
         let Self::Run(manifest) = self else { return Ok(()) };
         match known(path)?.iter().find(|file| !manifest.lists(file)) {
@@ -87,7 +83,7 @@ impl Contents {
         }
     }
 
-    /// Returns the manifest. Creates it in `path` if it does not exist.
+    /// Returns the manifest. Creates a missing manifest in `path`.
     pub(super) fn into_manifest(self, path: &Path, name: &str) -> io::Result<Manifest> {
         match self {
             Self::Run(manifest) => Ok(manifest),
@@ -97,9 +93,7 @@ impl Contents {
     }
 }
 
-/// Writes a manifest that lists `files` with their current content. Used for runs of older versions without checksums.
-///
-/// TensorBoard files may still grow, so they are listed without a checksum.
+/// Writes a manifest that lists `files` with their current content.
 fn list_as_they_are(folder: &Path, name: &str, files: Vec<String>) -> io::Result<Manifest> {
     let content = |file: &str| {
         let grows = file.contains("/tensorboard/");
@@ -110,7 +104,7 @@ fn list_as_they_are(folder: &Path, name: &str, files: Vec<String>) -> io::Result
     Manifest::create_with(folder, name, listed.into_iter().map(|(content, file)| (file, content)))
 }
 
-/// Returns the files in a run folder that have a name that a run writes.
+/// Returns the files in a run folder that have a file name of mae.
 pub(super) fn known(folder: &Path) -> Result<Vec<String>, RunError> {
     let mut files = Vec::new();
     if folder.is_dir() {
@@ -120,8 +114,7 @@ pub(super) fn known(folder: &Path) -> Result<Vec<String>, RunError> {
     Ok(files)
 }
 
-/// Collects the relative paths of the files in the folder `root/below` that have a name that a run writes. Does not
-/// follow links.
+/// Collects the files below `root/below` that have a file name of mae.
 fn known_files(root: &Path, below: &Path, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(root.join(below))? {
         let entry = entry?;
@@ -182,9 +175,9 @@ fn is_job_file(parts: &[&str]) -> bool {
     }
 }
 
-/// Fails if the folder of the sweep `name` holds an `accuracy.csv` or `report.html` that this program did not write.
+/// Fails if another program wrote `accuracy.csv` or `report.html` of the sweep `name`.
 ///
-/// Returns which of these two files are from an older version of this program, which wrote no manifest.
+/// If an older version of mae wrote one of these files, its name is in the result.
 pub fn check_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<Vec<String>, RunError> {
     let path = runs.join(name);
     let manifest = read_manifest(&path)?;
@@ -206,8 +199,9 @@ pub fn check_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<Vec<Stri
     Ok(older)
 }
 
-/// Creates the folder of the sweep `name` and its manifest, if they are missing. Fails in the same cases as
-/// [`check_sweep`].
+/// Creates the folder and the manifest of the sweep `name`.
+///
+/// Existing ones stay. Fails in the same cases as [`check_sweep`].
 pub fn open_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<(), RunError> {
     let older = check_sweep(runs, name, swept)?;
     let path = runs.join(name);
@@ -219,8 +213,9 @@ pub fn open_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<(), RunEr
     list_as_they_are(&path, name, older).map(drop).map_err(RunError::io(&path))
 }
 
-/// Joins the processes that work in the sweep `name`. The first process removes the unfinished files of killed
-/// processes.
+/// Joins the processes that work in the sweep `name`.
+///
+/// The first process removes the unfinished files of killed processes.
 pub fn join_sweep(runs: &Path, name: &str) -> Result<SharedLock, RunError> {
     let path = runs.join(name);
     let made = fs::create_dir_all(&path);
@@ -233,9 +228,9 @@ pub fn join_sweep(runs: &Path, name: &str) -> Result<SharedLock, RunError> {
     SharedLock::join(&path, clean).map_err(RunError::io(&path))
 }
 
-/// Returns the files and folders in `folder` that the manifest does not list, relative to `folder`.
+/// Returns the paths that the manifest does not list, relative to `folder`.
 ///
-/// A folder without any listed file appears once, without its content.
+/// A folder without listed files appears once, without its content.
 pub(super) fn foreign(folder: &Path, manifest: &Manifest) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     foreign_below(folder, Path::new(""), manifest, &mut found)?;

@@ -1,4 +1,4 @@
-//! `epochs.csv`: the table of one job, one row per epoch.
+//! `epochs.csv`: the results of one job, one row per epoch.
 
 use super::error::{Remedy, RunError};
 use super::read_checked::read_checked;
@@ -16,20 +16,22 @@ pub struct EpochRow {
     pub lr: f64,
     /// Mean training loss over the epoch's updates.
     pub train_loss: f64,
-    /// Mean gradient norm over the epoch's updates. The norm covers the whole gradient before clipping.
+    /// Mean norm of the gradient before clipping.
     pub grad_norm: f64,
     /// Results on the validation split; `None` in pre-training.
     pub validation: Option<Validation>,
     pub images_per_s: f64,
     /// Duration of the epoch in seconds, including validation.
     pub seconds: f64,
-    /// Time the training loop waited for data, in seconds.
+    /// Time that the training loop waited for data, in seconds.
     pub data_wait_s: f64,
-    /// Updates that were skipped because of NaN or infinity; `None` without `on_nan = "skip"`.
+    /// Number of updates skipped because of NaN or infinity; `None` without `on_nan = "skip"`.
     pub skipped_updates: Option<usize>,
 }
 
-/// Results on the validation split after an epoch, and the best epoch so far. Accuracies are in percent.
+/// Validation results of an epoch, and the best epoch so far.
+///
+/// Accuracies are in percent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Validation {
     pub loss: f64,
@@ -39,7 +41,6 @@ pub struct Validation {
     pub best_epoch: usize,
 }
 
-/// The columns of `epochs.csv` in a pre-training.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct PretrainColumns {
     epoch: usize,
@@ -53,7 +54,6 @@ struct PretrainColumns {
     skipped_updates: Option<usize>,
 }
 
-/// The columns of `epochs.csv` in a fine-tuning or linear probe.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct ClassifierColumns {
     epoch: usize,
@@ -83,8 +83,9 @@ impl EpochsCsv {
         Self { path: job.join("epochs.csv") }
     }
 
-    /// Reads all complete rows. Returns no rows if the file is missing. Fails if the file has changed since the job
-    /// wrote it.
+    /// Reads all complete rows; no rows if the file is missing.
+    ///
+    /// Fails if the file has changed since the job wrote it.
     pub fn read(&self) -> Result<Vec<EpochRow>, RunError> {
         Ok(self.parse(&self.text()?)?.into_iter().map(|(row, _)| row).collect())
     }
@@ -96,7 +97,7 @@ impl EpochsCsv {
         }
     }
 
-    /// Parses the rows in `text`. Returns each row and the byte position of its end.
+    /// Returns each row of `text` with the byte position of its end.
     fn parse(&self, text: &[u8]) -> Result<Vec<(EpochRow, usize)>, RunError> {
         let damaged = |e: &dyn std::fmt::Display| self.damaged(e.to_string());
         let mut reader = csv::Reader::from_reader(text);
@@ -129,7 +130,7 @@ impl EpochsCsv {
         RunError::Damaged { path, problem, way_on: Remedy::RemoveItsFolder }
     }
 
-    /// Fails if the rows end before `epoch`, which the job has finished.
+    /// Fails if the row of a finished epoch is missing.
     pub fn check_reaches(&self, epoch: usize) -> Result<(), RunError> {
         let last = self.read()?.last().map_or(0, |row| row.epoch);
         if last >= epoch {
@@ -141,7 +142,7 @@ impl EpochsCsv {
 
     /// Opens the file to append rows after `epoch`.
     ///
-    /// Removes the rows of later epochs. An interrupted process wrote them, and the job trains these epochs again.
+    /// Removes the rows of later epochs, which the job trains again.
     pub fn append_after(&self, epoch: usize) -> Result<EpochsWriter, RunError> {
         let mut text = self.text()?;
         let mut rows = self.parse(&text)?;
@@ -161,11 +162,11 @@ impl EpochsCsv {
     }
 }
 
-/// Writes the `epochs.csv` of a job that is training. It appends a row after each epoch.
+/// Appends rows to the `epochs.csv` of a training job.
 #[derive(Debug)]
 pub struct EpochsWriter {
     path: PathBuf,
-    /// The open file; `None` before the first row, because the columns depend on the stage of that row.
+    /// The open file; `None` before the first row.
     file: Option<GrowingFile>,
     rows: Vec<EpochRow>,
 }
@@ -261,7 +262,7 @@ fn from_classifier(c: ClassifierColumns) -> EpochRow {
     }
 }
 
-/// Rounds a measured time or rate to three decimals.
+/// Rounds a time or a rate to three decimals.
 fn thousandths(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }

@@ -5,7 +5,7 @@ use crate::durable::{self, Holder};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The reason why a run folder cannot be used.
+/// An error of a run folder.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("cannot use {}: {} is working in this run\nhint: wait until it ends, or choose another name (`--set name=...`)", path.display(), process(holder.as_ref()))]
@@ -53,16 +53,18 @@ pub enum RunError {
     NoFolder { path: PathBuf, source: io::Error },
 }
 
-/// What the user can do about a damaged file. Restoring the file and starting over are always possible.
+/// What the user can do about a damaged file.
+///
+/// The user can always restore the file or start over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// The user can only restore the file or start over.
+    /// The user has no other choice than to restore the file or start over.
     None,
-    /// Remove the file. The run then repeats the job that wrote it.
+    /// Remove the file. The run then repeats the job that wrote the file.
     RemoveIt,
-    /// Remove the file. The run then writes it again.
+    /// Remove the file. The run then writes the file again.
     WrittenAnew,
-    /// Remove the folder of the file. The run then repeats the job that wrote it.
+    /// Remove the file's folder. The run then repeats the job that wrote the file.
     RemoveItsFolder,
 }
 
@@ -94,7 +96,6 @@ impl RunError {
         move |source| Self::Io { path: path.to_owned(), source }
     }
 
-    /// Returns the error for an invalid `accuracy.csv`.
     pub(super) fn broken_table(path: PathBuf, problem: String) -> Self {
         Self::Damaged { path, problem, way_on: Remedy::WrittenAnew }
     }

@@ -1,4 +1,4 @@
-//! Opening a run folder: lock it, check its recipe and data, record the provenance.
+//! Opens a run folder: locks the folder, checks recipe and data, and records the provenance.
 
 use super::contents::{Contents, contents};
 use super::error::RunError;
@@ -32,15 +32,15 @@ pub struct OpenOptions {
 }
 
 impl RunFolder {
-    /// Opens and locks the folder of the run `name` below `runs`, and writes `recipe` into it. Creates a missing
-    /// folder.
+    /// Opens and locks the folder of the run `name` below `runs`.
     ///
-    /// With `fresh`, first moves the files of an earlier run into the trash. Returns where these files are now.
+    /// Creates a missing folder and writes `recipe` into the folder. With `fresh`, first moves the files of an earlier
+    /// run into the trash, and returns the trash folder.
     ///
     /// If the layout of the run has changed, first records the new layout in `provenance.json`.
     ///
-    /// Fails if another process uses the folder, if the folder holds a run with a different recipe (the error lists the
-    /// keys), or if the run would overwrite a file that it did not write. In these cases, nothing changes.
+    /// Fails if another process uses the folder, or if the folder's run has a different recipe. Also fails if the run
+    /// would overwrite a file that mae did not write. A failure changes nothing.
     pub fn open(
         runs: &Path,
         name: &str,
@@ -81,7 +81,9 @@ impl RunFolder {
         &self.path
     }
 
-    /// Returns whether an older version of mae wrote the run without checksums. Opening the folder has added them.
+    /// Returns whether an older version of mae wrote this run without checksums.
+    ///
+    /// Opening the folder has added the checksums.
     pub fn lacked_checksums(&self) -> bool {
         self.lacked_checksums
     }
@@ -121,8 +123,8 @@ fn write_provenance(run: &Path, provenance: &Provenance) -> Result<(), RunError>
 
 /// Returns the layouts of the run in `path`, including the one of `recipe`, and what `recipe` changes.
 ///
-/// A new layout of an earlier run is written to `provenance.json`. The learning rates follow the first layout, so it must not be
-/// lost when `recipe.toml` is replaced.
+/// A new layout of an earlier run is written to `provenance.json`. The learning rates follow the first layout, so it must
+/// not be lost when `recipe.toml` is replaced.
 fn record_layout(
     path: &Path,
     recipe: &Recipe,
@@ -151,13 +153,13 @@ fn read_recipe(path: &Path) -> Result<Option<Recipe>, RunError> {
     resolved_recipe(&file, &text).map(Some)
 }
 
-/// Checks that a run of `recipe` can use the folder `path`. Changes nothing.
+/// Checks whether a run of `recipe` can use the folder `path`. Changes nothing.
 ///
-/// Returns whether the run would continue an earlier run in the folder. This is false with `fresh`. It is also false if
-/// an interrupted `--fresh` has to move the files away first.
+/// Returns whether the run would continue an earlier run. This is false with `fresh`, and after an interrupted
+/// `--fresh`.
 ///
-/// Fails if the run would overwrite a file that mae did not write, or if the folder holds a run of a different recipe
-/// (the error lists the keys that differ).
+/// Fails if the folder's run has a different recipe. Also fails if the run would overwrite a file that mae did not
+/// write.
 pub fn check_folder(path: &Path, recipe: &Recipe, fresh: bool) -> Result<bool, RunError> {
     let found = contents(path, recipe.name.as_deref().unwrap_or_default())?;
     if found.moving_to().is_some() {
@@ -171,12 +173,11 @@ pub fn check_folder(path: &Path, recipe: &Recipe, fresh: bool) -> Result<bool, R
     Ok(true)
 }
 
-/// Fails if the folder `path` holds a run of a different recipe than `recipe`.
 fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
     let Some(old) = read_recipe(path)? else { return Ok(()) };
     let mut differences = recipe::differences(&old, recipe);
-    // Allowed differences: a new stage, since it changes no earlier result; a key that an older version did not know, if it
-    // has its default value; a moved data set, if the provenance has a fingerprint that identifies the data.
+    // Allowed differences: a new stage, since it changes no earlier result; a key that an older version did not know,
+    // if it has its default value; a moved data set, if the provenance has a fingerprint that identifies the data.
     let kept = path.join("provenance.json").is_file();
     differences.retain(|(key, old, new)| {
         let added = recipe::is_stage(key) || recipe::is_default(key, new);
@@ -201,8 +202,9 @@ fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
     Err(RunError::OtherRecipe { path: path.to_owned(), differences: listed })
 }
 
-/// Fails if the run in `path` used data with a different fingerprint. Returns the provenance of this run, if it has
-/// one.
+/// Fails if the run in `path` used data with a different fingerprint.
+///
+/// Returns the run's provenance; `None` if the run has no provenance.
 pub fn refuse_other_data(path: &Path, fingerprint: &str) -> Result<Option<Provenance>, RunError> {
     let before = read_provenance(path)?;
     match &before {

@@ -1,16 +1,15 @@
-//! The run folder: the tables, reports and comparisons that people and spreadsheets read.
+//! The run folder: tables, reports and comparisons.
 //!
 //! A run writes:
 //!
-//! - [`RunFolder`]: the folder itself. It is locked while a process works in it, and holds the resolved recipe and the
-//!   provenance.
+//! - [`RunFolder`]: the folder, with the resolved recipe and the provenance. A working process locks the folder.
 //! - [`EpochsCsv`]: the table of one job, one row per epoch.
-//! - [`accuracy`]: the main result, accuracy against pre-training epoch. It is computed from the tables of all jobs.
+//! - [`accuracy`]: the main result, accuracy against pre-training epoch, computed from the tables of all jobs.
 //! - [`TensorBoard`]: the same values as event files.
 //!
-//! [`read_results`] reads a run or a sweep back. [`write_report`] turns it into one HTML page, and [`Comparison`] compares
-//! several runs. Tables are replaced atomically, so they can be opened while the run continues. This module does not
-//! compute metrics.
+//! [`read_results`] reads a run or a sweep. [`write_report`] writes an HTML page. [`Comparison`] compares several runs.
+//! Tables are replaced atomically, so other programs can open a table during the run. This module does not compute
+//! metrics.
 
 mod accuracy;
 mod check;

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-/// Returns the path of `dir` inside `run`. `dir` has `/` between its parts on every operating system.
+/// Returns the path of the job folder `dir` inside `run`.
+///
+/// `dir` has `/` separators on every operating system.
 pub fn job_path(run: &Path, dir: &str) -> PathBuf {
     dir.split('/').fold(run.to_path_buf(), |path, part| path.join(part))
 }

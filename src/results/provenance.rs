@@ -1,4 +1,4 @@
-//! `provenance.json`: program version, device, data and settings behind a run's numbers.
+//! `provenance.json`: program version, device, data and settings of a run.
 
 use super::error::RunError;
 use crate::durable::Content;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub struct Provenance {
     /// Version of this program.
     pub version: String,
-    /// Commit this program was built from; empty if it was built outside a Git checkout.
+    /// Git commit of this program; empty for builds outside of a Git checkout.
     pub commit: String,
     pub command_line: Vec<String>,
     /// Name of the device, for example of the GPU.
@@ -23,29 +23,32 @@ pub struct Provenance {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
     pub precision: String,
-    /// Number of CPU compute threads. The results do not depend on it.
+    /// Number of CPU compute threads. The results do not depend on this number.
     pub threads: usize,
     pub seed: u64,
     pub data_fingerprint: String,
-    /// Number of images in the validation split; `None` without a validation split, and in runs of older versions.
+    /// Number of validation images; `None` if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_images: Option<usize>,
-    /// How the images were changed before training, for example resized; empty if this is unknown.
+    /// How the images were changed before training, for example resized.
+    ///
+    /// Empty if unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub data_note: String,
-    /// Checkpoint files that jobs start from (`finetune.from`, `linprobe.from` and `pretrain.resume`); empty in runs of
-    /// older versions.
+    /// Checkpoint files that jobs start from; empty in runs of older versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub start_files: Vec<StartFile>,
-    /// Jobs that failed and were not run again since.
+    /// Jobs that failed and did not run again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_jobs: Vec<FailedJobNote>,
-    /// The layouts that the run has had, oldest first; empty in runs of older versions that have not changed their layout.
+    /// The layouts that the run has had, oldest first.
+    ///
+    /// Empty in runs of older versions that have not changed their layout.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layouts: Vec<StartLayout>,
-    /// Time when the run was last started, in seconds since 1970.
+    /// Time of the run's last start, in seconds since 1970.
     pub started_unix_s: u64,
-    /// Time at which the run finished, in seconds since 1970; `None` until then.
+    /// End time of the run, in seconds since 1970; `None` until the run is finished.
     pub finished_unix_s: Option<u64>,
 }
 
@@ -71,29 +74,30 @@ impl StartLayout {
 /// A job that failed, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedJobNote {
-    /// Folder of the job, relative to the run folder, such as `finetune/from-0800`.
+    /// Folder of the job relative to the run folder, such as `finetune/from-0800`.
     pub job: String,
     pub reason: String,
 }
 
-/// A checkpoint file that a job starts from, with the length and the hash that were recorded for it.
+/// A checkpoint file that a job starts from, with its recorded length and hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartFile {
-    /// Folder of the job, relative to the run folder, such as `finetune/from-vit.pth`.
+    /// Folder of the job relative to the run folder, such as `finetune/from-vit.pth`.
     pub job: String,
-    /// Path in the recipe. If the recipe names a checkpoint folder, this is the path of the file in that folder.
+    /// Path of the file in the recipe, or in the recipe's checkpoint folder.
     pub path: PathBuf,
     pub bytes: u64,
     /// BLAKE3 hash of the file, in hexadecimal.
     pub blake3: String,
-    /// Number of epochs that the checkpoint in `pretrain.resume` was trained for; `None` for other files.
+    /// Number of epochs that the file in `pretrain.resume` was trained for; otherwise `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<usize>,
 }
 
 impl StartFile {
-    /// Fails if the current content of the file, `now`, differs from the recorded content. The error names the run
-    /// folder `run`.
+    /// Fails if the file has changed since its hash was recorded.
+    ///
+    /// `now` is the current content. The error names the run folder `run`.
     pub fn check_unchanged(&self, run: &Path, now: &Content) -> Result<(), RunError> {
         if now.blake3 == self.blake3 {
             return Ok(());

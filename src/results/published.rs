@@ -1,8 +1,6 @@
-//! Tables of published results, compiled into the program, to compare runs with.
+//! Published results, compiled into the program, for comparison with runs.
 
 /// Names and CSV texts of the published tables.
-///
-/// The columns are `model`, `variant`, `value`, all columns of `accuracy.csv`, and `source`.
 const TABLES: [(&str, &str); 4] = [
     ("mae-official", include_str!("../../experiments/published/mae-official.csv")),
     ("mae-paddle", include_str!("../../experiments/published/mae-paddle.csv")),
@@ -15,7 +13,7 @@ pub fn published_names() -> Vec<&'static str> {
     TABLES.iter().map(|(name, _)| *name).collect()
 }
 
-/// Returns the published table `name` as CSV text; `None` if the name is unknown.
+/// Returns the published table `name` as CSV text; `None` for an unknown name.
 pub(super) fn published(name: &str) -> Option<&'static str> {
     TABLES.iter().find(|(known, _)| *known == name).map(|(_, table)| *table)
 }

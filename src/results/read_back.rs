@@ -1,4 +1,4 @@
-//! Reads a run back from its folder, for reports and comparisons. The run may still be in progress.
+//! Reads a run from its folder, for reports and comparisons. The run may be unfinished.
 
 use super::accuracy::{AccuracyRow, read_accuracy};
 use super::epochs::{EpochRow, EpochsCsv};
@@ -11,19 +11,20 @@ use crate::shape::StageKind;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The results so far of one run or of one sweep point.
+/// The current results of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Results {
     /// The run's folder.
     pub path: PathBuf,
-    /// Name of the run in the recipe. For a sweep point, the folder name of the point is appended:
-    /// `mr/pretrain.mask_ratio=0.5`.
+    /// Name of the run in the recipe.
+    ///
+    /// In a sweep, the run's folder follows the name: `mr/pretrain.mask_ratio=0.5`.
     pub name: String,
     /// The resolved recipe.
     pub recipe: Recipe,
-    /// Content of `provenance.json`; `None` if the run has not started.
+    /// Content of `provenance.json`; `None` before the run starts.
     pub provenance: Option<Provenance>,
-    /// The swept keys, in the order of the columns in `accuracy.csv`; empty without a sweep.
+    /// The swept recipe keys, in column order; empty without a sweep.
     pub swept: Vec<String>,
     /// Rows of `accuracy.csv`; empty without fine-tuning and linear probing.
     pub accuracy: Vec<AccuracyRow>,
@@ -31,19 +32,17 @@ pub struct Results {
     pub jobs: Vec<JobResults>,
 }
 
-/// The results so far of one job.
+/// The current results of one job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobResults {
     pub stage: StageKind,
-    /// Folder of the job, relative to the run folder, such as `finetune/from-0800`.
+    /// Folder of the job relative to the run folder, such as `finetune/from-0800`.
     pub dir: String,
     pub epochs: Vec<EpochRow>,
 }
 
 impl Results {
-    /// Returns the number of images in the validation split, if it is known.
-    ///
-    /// The number comes from the recipe or from the provenance. For the built-in digits, this program knows the number.
+    /// Returns the number of validation images, if known from recipe or provenance.
     pub(super) fn val_images(&self) -> Option<usize> {
         const DIGITS: usize = 360;
         let digits = self.recipe.data.format == Some(Format::Digits);
@@ -51,7 +50,7 @@ impl Results {
         self.recipe.data.val_images.or_else(found).or_else(|| digits.then_some(DIGITS))
     }
 
-    /// Returns the number of epochs that the recipe sets for a stage.
+    /// Returns a stage's number of epochs in the recipe.
     pub(super) fn epochs(&self, stage: StageKind) -> Option<usize> {
         match stage {
             StageKind::Pretrain => self.recipe.pretrain.as_ref()?.epochs,
@@ -60,7 +59,7 @@ impl Results {
         }
     }
 
-    /// Returns the folders of the jobs that have started but not finished. Their results are still preliminary.
+    /// Returns the folders of the jobs that have started but not finished.
     pub(super) fn open_jobs(&self) -> Vec<&str> {
         let begun = |job: &&JobResults| {
             job.epochs.last().is_some_and(|row| Some(row.epoch) < self.epochs(job.stage))
@@ -69,10 +68,10 @@ impl Results {
     }
 }
 
-/// Reads the run in `path`, or all points of the sweep in `path`.
+/// Reads the run in `path`, or all runs of the sweep in `path`.
 ///
-/// Points are sorted by name; numbers in the names are compared by value. Fails if there is neither a run nor a sweep, or
-/// if a file of a run cannot be read.
+/// Runs are sorted by name, with numbers compared by value. Fails if there is no run or sweep, or if a file is
+/// unreadable.
 pub fn read_results(path: &Path) -> Result<Vec<Results>, RunError> {
     let mut runs = run_folders(path)?;
     // A run that was killed in its first moments has no recipe yet.
@@ -83,7 +82,7 @@ pub fn read_results(path: &Path) -> Result<Vec<Results>, RunError> {
     runs.iter().map(|run| read_run(run)).collect()
 }
 
-/// Returns `path` itself if it is a run. Otherwise returns the sweep points in `path`, sorted as in [`read_results`].
+/// Returns `path` for a run, or the folders of all runs for a sweep.
 pub(super) fn run_folders(path: &Path) -> Result<Vec<PathBuf>, RunError> {
     if has_recipe(path) {
         return Ok(vec![path.to_owned()]);
@@ -106,14 +105,12 @@ fn has_recipe(folder: &Path) -> bool {
     folder.join("recipe.toml").is_file()
 }
 
-/// Returns whether the name of a file or folder starts with a dot, as the name of the trash folder does.
+/// Returns whether a file name starts with a dot, like the trash folder's name.
 pub(super) fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
 /// Returns a sort key that puts `epochs=800` before `epochs=1600`.
-///
-/// Numbers in `name` are compared by value, other text by its bytes.
 fn natural(name: &str) -> Vec<(String, u64)> {
     let parts = name.split_inclusive(['=', ',', '_']).map(|part| {
         let number = part.trim_end_matches([',', '_']).parse::<f64>();
@@ -150,7 +147,7 @@ fn name(path: &Path, recipe: &Recipe) -> String {
     }
 }
 
-/// Parses `text`, the content of a resolved `recipe.toml`. `file` is the path for error messages.
+/// Parses the text of a resolved recipe. Errors name the path `file`.
 pub(super) fn resolved_recipe(file: &Path, text: &str) -> Result<Recipe, RunError> {
     toml::from_str(text).map_err(|e| RunError::Damaged {
         path: file.to_owned(),
@@ -159,7 +156,7 @@ pub(super) fn resolved_recipe(file: &Path, text: &str) -> Result<Recipe, RunErro
     })
 }
 
-/// Reads `provenance.json` of the run in `path`; `None` if there is no such file.
+/// Reads `provenance.json` of the run in `path`; `None` if the file is missing.
 pub fn read_provenance(path: &Path) -> Result<Option<Provenance>, RunError> {
     let file = path.join("provenance.json");
     if !file.is_file() {

@@ -1,13 +1,13 @@
-//! Reads a file of a run and compares it with its checksum.
+//! Reads a file of a run and compares the content with the checksum.
 
 use super::error::{Remedy, RunError};
 use crate::durable::{self, MANIFEST, Manifest};
 use std::path::Path;
 
-/// Reads a file and compares its content with the checksum.
+/// Reads a file and compares its content with its checksum.
 ///
-/// If the checksum differs, the error says that the file is damaged, and offers the remedy `way_on`. If the file cannot
-/// be read at all, the error offers no remedy, because the file may be intact.
+/// If the checksum differs, the error offers the remedy `way_on`. If the file is unreadable, the error offers no
+/// remedy, because the content may be intact.
 pub(super) fn read_checked(file: &Path, way_on: Remedy) -> Result<Vec<u8>, RunError> {
     durable::read(file).map_err(|error| match error.kind() {
         std::io::ErrorKind::InvalidData => {
@@ -17,7 +17,7 @@ pub(super) fn read_checked(file: &Path, way_on: Remedy) -> Result<Vec<u8>, RunEr
     })
 }
 
-/// Reads the manifest in `folder`; `None` if there is none.
+/// Reads the manifest in `folder`; `None` if the manifest is missing.
 pub(super) fn read_manifest(folder: &Path) -> Result<Option<Manifest>, RunError> {
     Manifest::read(folder).map_err(|error| match error.kind() {
         // The message names the line and the way out.

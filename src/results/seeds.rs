@@ -1,11 +1,8 @@
-//! Groups of runs that differ only in their seed: mean, spread, and the largest difference that may be chance.
+//! Groups of runs over seeds: mean, standard deviation, and differences that may be chance.
 
 use crate::recipe::{self, Recipe};
 
-/// Smallest limit of noise in a comparison with a single run, in percentage points of top-1.
-///
-/// Fine-tunings of ViT-B on ImageNet vary by 0.05 to 0.08 points between seeds (four runs of the official code). Two
-/// standard deviations of a difference are 2 sqrt(2) times as much.
+/// Smallest difference that is not noise for a single run, in percentage points of top-1.
 pub(super) const SINGLE_RUN_FLOOR: f64 = 0.2;
 
 /// A recipe, split into its seed and all other settings.
@@ -21,7 +18,7 @@ impl Identity {
         Self::new(recipe::settings(recipe))
     }
 
-    /// Splits `settings` into the seed and the rest. If there is no `seed` among them, the seed is empty text.
+    /// Splits `settings` into the seed and the rest. A missing seed is empty text.
     pub(super) fn new(mut settings: Vec<(String, String)>) -> Self {
         let place = settings.iter().position(|(key, _)| key == "seed");
         let seed = place.map_or_else(String::new, |place| settings.remove(place).1);
@@ -29,10 +26,9 @@ impl Identity {
     }
 }
 
-/// Groups the runs that differ only in their seed. Returns the indices of the runs of each group.
+/// Groups the runs that differ only in their seed. A group is a list of run indices.
 ///
-/// The groups are in the order of their first runs. A run without an identity forms its own group. If a group already
-/// has a run with the same seed, the second run forms its own group, because it must differ in something else.
+/// Runs without an identity, and runs with the same seed, are in different groups.
 pub(super) fn over_seeds(runs: &[Option<Identity>]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (index, run) in runs.iter().enumerate() {
@@ -51,7 +47,7 @@ pub(super) fn over_seeds(runs: &[Option<Identity>]) -> Vec<Vec<usize>> {
     groups
 }
 
-/// Mean and standard deviation of one metric over the runs of a group.
+/// Mean and standard deviation of a metric over several runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Measured {
     pub(super) mean: f64,
@@ -61,7 +57,7 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    /// Computes mean and standard deviation of `values`. Returns `None` if there are no values.
+    /// Returns mean and standard deviation; `None` for no values.
     pub(super) fn of(values: &[f64]) -> Option<Self> {
         let runs = values.len();
         if runs == 0 {
@@ -74,14 +70,14 @@ impl Measured {
     }
 }
 
-/// Returns the limit of noise: the largest difference in percentage points that may be chance.
+/// Returns the limit of noise: the largest difference that may be chance, in percentage points.
 ///
-/// Every comparison uses this rule. The limit is the largest of:
+/// The limit is the largest of:
 ///
-/// - two standard errors of the difference over seeds, `2 sqrt(s1² / n1 + s2² / n2)`. A single run has no standard
-///   deviation, so its term uses the standard deviation of the other side;
-/// - two standard errors of the difference on the validation images, if their number is known:
-///   `2 sqrt(p1 (1 - p1) / (n1 val_images) + p2 (1 - p2) / (n2 val_images))`. On few images, seeds can agree by chance;
+/// - two standard errors over seeds, `2 sqrt(s1² / n1 + s2² / n2)`. A single run uses the other side's standard
+///   deviation;
+/// - two standard errors over the validation images, if their number is known: `2 sqrt(p1 (1 - p1) / (n1 val_images) +
+///   p2 (1 - p2) / (n2 val_images))`;
 /// - [`SINGLE_RUN_FLOOR`], if `a` or `b` is a single run.
 pub(super) fn noise(a: &Measured, b: &Measured, val_images: Option<usize>) -> f64 {
     let variance = |of: &Measured, other: &Measured| {
@@ -98,9 +94,7 @@ pub(super) fn noise(a: &Measured, b: &Measured, val_images: Option<usize>) -> f6
     if a.runs > 1 && b.runs > 1 { noise } else { noise.max(SINGLE_RUN_FLOOR) }
 }
 
-/// Returns whether a difference may be chance, because it is at most `noise`.
-///
-/// A tolerance absorbs rounding: 83.6 - 83.4 is slightly above 0.2.
+/// Returns whether a difference is at most `noise`, apart from rounding errors.
 pub(super) fn is_inside(difference: f64, noise: f64) -> bool {
     difference.abs() <= noise + 1e-9
 }

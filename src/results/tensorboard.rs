@@ -1,7 +1,7 @@
-//! The `tensorboard/` folder of a job: an event file with the official tags, and `log.txt` with the official keys.
+//! The `tensorboard/` folder of a job: an event file with the official tags, and `log.txt`.
 //!
-//! TensorBoard can read the event file while it grows. A resumed job continues the same file. It first removes the events after
-//! the last saved state. The job repeats these updates, so each update appears once.
+//! TensorBoard can read the event file during the job. A resumed job continues the same file. The job repeats the
+//! updates after the last saved state, so it first removes their events.
 
 mod events;
 
@@ -14,13 +14,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Prefix of the names of event files. TensorBoard searches for this prefix.
+/// Name prefix of event files. TensorBoard searches for this prefix.
 const EVENTS: &str = "events.out.tfevents.";
-/// Length of an epoch on TensorBoard's horizontal axis. It is fixed, so that runs with different batch sizes can share
-/// an axis.
+/// Length of an epoch on TensorBoard's horizontal axis, as in the official code.
 const PER_EPOCH: f64 = 1000.0;
 
-/// Numbers of micro-steps. They determine the position of an update on TensorBoard's horizontal axis.
+/// Numbers of micro-steps, to place an update on TensorBoard's horizontal axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochSteps {
     /// Micro-steps per update.
@@ -29,7 +28,7 @@ pub struct EpochSteps {
     pub micro_steps: usize,
 }
 
-/// Writes the `tensorboard` folder of one job.
+/// Writes the `tensorboard/` folder of a job.
 #[derive(Debug)]
 pub struct TensorBoard {
     folder: PathBuf,
@@ -43,10 +42,9 @@ pub struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Opens the folder `tensorboard` in the job folder `job`. Removes the events after the update where the job
-    /// resumes.
+    /// Opens the folder `tensorboard/` in the job folder `job`.
     ///
-    /// The job resumes after update number `updates` of `epoch`. Epochs count from 1.
+    /// The job resumes after update number `updates` of `epoch`, counted from 1. This function removes later events.
     pub fn open(
         job: &Path,
         stage: StageKind,
@@ -76,8 +74,8 @@ impl TensorBoard {
 
     /// Writes the loss and the learning rate of consecutive updates of `epoch`.
     ///
-    /// `updates` holds pairs of loss and learning rate. `first` is the number of the first of these updates in the
-    /// epoch. Epochs and updates count from 1.
+    /// `updates` holds pairs of loss and learning rate. `first` is the number of the first update. Epochs and updates
+    /// count from 1.
     pub fn updates(
         &mut self,
         epoch: usize,
@@ -97,7 +95,7 @@ impl TensorBoard {
         self.append(&bytes)
     }
 
-    /// Writes the validation results of the last row, and adds the row to `log.txt`.
+    /// Writes the validation results of the last row, and adds this row to `log.txt`.
     ///
     /// The first call of a process rewrites `log.txt` with all `rows`.
     pub fn epoch(&mut self, rows: &[EpochRow]) -> Result<(), RunError> {
@@ -135,7 +133,7 @@ impl TensorBoard {
     }
 }
 
-/// Returns the line of `log.txt` for an epoch. As in the official code, the line counts epochs from 0.
+/// Returns an epoch's line in `log.txt`, where epochs count from 0.
 fn log_line(row: &EpochRow, n_parameters: usize) -> String {
     let mut line = serde_json::Map::new();
     let mut put = |key: &str, value: f64| line.insert(key.to_owned(), value.into());
@@ -151,7 +149,7 @@ fn log_line(row: &EpochRow, n_parameters: usize) -> String {
     serde_json::Value::Object(line).to_string()
 }
 
-/// Returns the path of the event file in a folder. If there is none, returns a path for a new file.
+/// Returns the path of the existing event file, or a path for a new file.
 fn event_file(folder: &Path) -> Result<PathBuf, RunError> {
     let entries = fs::read_dir(folder).map_err(RunError::io(folder))?;
     let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
@@ -161,7 +159,7 @@ fn event_file(folder: &Path) -> Result<PathBuf, RunError> {
     Ok(folder.join(old.pop().unwrap_or_else(new)))
 }
 
-/// Returns the part of the event file `bytes` to keep: the complete records up to update `updates` of `epoch`.
+/// Returns the part of an event file up to update `updates` of `epoch`.
 fn kept(bytes: &[u8], epoch: usize, updates: usize) -> &[u8] {
     let (done, begin) = (epoch as i64 - 1, (epoch as f64 - 1.0) * PER_EPOCH);
     let (mut end, mut of_this_epoch) = (0, 0);

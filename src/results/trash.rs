@@ -1,4 +1,4 @@
-//! The trash: `--fresh` moves the files of earlier runs there. Only `mae trash empty` empties it.
+//! The trash, into which `--fresh` moves earlier runs. `mae trash empty` empties it.
 
 use super::contents::foreign;
 use super::error::RunError;
@@ -13,20 +13,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Name of the trash folder below `--runs`.
 pub const TRASH: &str = ".trash";
 
-/// Result of moving the files of an earlier run to the trash (`--fresh`).
+/// The result of moving an earlier run to the trash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
     /// The trash folder that now holds the run's files.
     pub to: PathBuf,
-    /// Files and folders that this program did not write, relative to the run folder. They stay in the run folder.
+    /// Files and folders that mae did not write, relative to the run folder.
+    ///
+    /// These files stay in the run folder.
     pub stayed: Vec<PathBuf>,
 }
 
-/// Moves the files of a run to a new folder in the trash below `runs`. Moves only files that are listed in the
-/// manifest.
+/// Moves the files in a run's manifest to a new folder in the trash.
 ///
-/// The manifest moves last. If the process is killed before, the manifest names the new folder, and the next start
-/// finishes the move.
+/// The manifest moves last. If the process is killed, the next start can finish the move.
 pub(super) fn move_away(
     runs: &Path,
     name: &str,
@@ -53,7 +53,7 @@ pub(super) fn move_away(
     Ok(Moved { to, stayed })
 }
 
-/// Moves `run/file` to `to/file`. If part of the path is a link, moves only the link.
+/// Moves `run/file` to `to/file`. Moves a link as a link.
 fn move_file(run: &Path, to: &Path, file: &str) -> io::Result<()> {
     let (mut from, mut target) = (run.to_path_buf(), to.to_path_buf());
     let mut parts = file.split('/').peekable();
@@ -73,7 +73,6 @@ fn move_file(run: &Path, to: &Path, file: &str) -> io::Result<()> {
     fs::rename(&from, &target)
 }
 
-/// Removes the folders that are empty after the run's files were moved.
 fn remove_empty_folders(run: &Path, manifest: &Manifest) {
     let mut folders: Vec<&Path> =
         manifest.files().flat_map(|file| Path::new(file).ancestors().skip(1)).collect();
@@ -86,10 +85,7 @@ fn remove_empty_folders(run: &Path, manifest: &Manifest) {
     }
 }
 
-/// Returns an unused path in the trash.
-///
-/// The folder name is the run's name and the time, such as `quickstart-20261128T172334Z`. If this name is used, a
-/// number is appended.
+/// Returns an unused path in the trash, such as `quickstart-20261128T172334Z`.
 fn unused(trash: &Path, name: &str) -> PathBuf {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let name = format!("{}-{}", name.replace('/', "+"), utc_compact(since.as_secs()));
@@ -101,7 +97,7 @@ fn unused(trash: &Path, name: &str) -> PathBuf {
 /// A run in the trash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trashed {
-    /// Name of the run's folder in the trash, such as `quickstart-20261128T172334Z`.
+    /// Name of the run's trash folder, such as `quickstart-20261128T172334Z`.
     pub folder: String,
     pub path: PathBuf,
     /// Name of the run.
@@ -112,7 +108,9 @@ pub struct Trashed {
     pub age: Duration,
 }
 
-/// Returns the runs in the trash below `runs`, sorted by folder name. Skips folders without a manifest.
+/// Returns the runs in the trash below `runs`, sorted by folder name.
+///
+/// Skips folders without a manifest.
 pub fn trashed(runs: &Path) -> Result<Vec<Trashed>, RunError> {
     let trash = runs.join(TRASH);
     let entries = match fs::read_dir(&trash) {
@@ -144,9 +142,9 @@ pub fn trashed(runs: &Path) -> Result<Vec<Trashed>, RunError> {
     Ok(found)
 }
 
-/// Removes a run from the trash: the files in its manifest, the manifest itself, and folders that are then empty.
+/// Removes a run from the trash: listed files, the manifest, and empty folders.
 ///
-/// Returns whether there are still files, because this program did not write them.
+/// Returns whether files remain that mae did not write.
 pub fn remove_trashed(trashed: &Trashed) -> Result<bool, RunError> {
     let path = &trashed.path;
     let Some(manifest) = Manifest::read(path).map_err(RunError::io(path))? else { return Ok(true) };

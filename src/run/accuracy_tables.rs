@@ -1,23 +1,23 @@
-//! The accuracy tables of a run and of its sweep, updated after every epoch.
+//! Updates the accuracy tables of a run and of its sweep after every epoch.
 
 use crate::recipe::{Plan, Resolved};
 use crate::results::{self, RunError};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Writes the accuracy table of a run, and the combined accuracy table of its sweep.
+/// Writes the accuracy tables of a run and of its sweep.
 pub(super) struct AccuracyTables {
-    /// The folder that contains all runs.
+    /// The folder of all runs.
     pub runs: PathBuf,
     pub plan: Arc<Plan>,
     pub run: PathBuf,
     pub all: Arc<Resolved>,
-    /// Locked while the tables are written, so that parallel jobs write them one after the other.
+    /// Lets only one job at a time write the tables.
     pub writing: Mutex<()>,
 }
 
 impl AccuracyTables {
-    /// Writes both tables from the results so far. Does nothing if the recipe has neither fine-tuning nor linear probing.
+    /// Writes both tables, if the recipe has fine-tuning or linear probing.
     pub(super) fn write(&self) -> Result<(), RunError> {
         let Self { plan, all, run, .. } = self;
         if plan.finetune.is_none() && plan.linprobe.is_none() {

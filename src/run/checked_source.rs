@@ -1,4 +1,4 @@
-//! The checks of the files that jobs start from, for the preflight.
+//! Checks the checkpoint files that jobs start from, before the run.
 
 use super::inspector::{Inspector, setting};
 use super::preflight::{CheckedJob, CheckedPoint, JobState, Preflight, Problem};
@@ -8,20 +8,19 @@ use crate::train;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The result of checking the file that a job starts from.
+/// The result of checking a job's start checkpoint.
 #[derive(Clone)]
 pub(super) struct CheckedSource {
     pub(super) problem: Option<Problem>,
     pub(super) notes: Vec<String>,
-    /// Number of epochs that the checkpoint in `pretrain.resume` was trained for; `None` for other files.
+    /// Number of epochs that the checkpoint in `pretrain.resume` was trained for.
     pub(super) seen: Option<usize>,
 }
 
 impl Inspector<'_> {
     /// Checks the checkpoint file that a job starts from.
     ///
-    /// Returns `None` if the job does not start from a file, if the command does not need the job, or if the file is
-    /// missing but the job no longer needs it.
+    /// Returns `None` if there is no file to check.
     pub(super) fn source(
         &mut self,
         index: usize,
@@ -60,8 +59,7 @@ impl Inspector<'_> {
         Some(source)
     }
 
-    /// Returns the result from an earlier sweep point that has the same job, if the job's file was already checked
-    /// there.
+    /// Returns the result for the same job in an earlier run of the sweep.
     fn known_source(&self, index: usize, job: &Job) -> Option<CheckedSource> {
         let of = |other: &CheckedPoint| {
             let mut known = self.sources.iter();
@@ -72,7 +70,7 @@ impl Inspector<'_> {
             .map(|(_, _, source)| source.clone())
     }
 
-    /// Returns a problem if a job starts from `file` and `--fresh` would move this file to the trash.
+    /// Returns a problem if `--fresh` would move the start checkpoint to the trash.
     fn would_be_moved(&self, run: &Path, file: &Path) -> Option<Problem> {
         let inside = |(run, file): (PathBuf, PathBuf)| file.starts_with(run);
         let is_moved = self.options.fresh

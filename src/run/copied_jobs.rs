@@ -1,9 +1,7 @@
-//! Jobs that several points of a sweep share: one point trains them, and later points copy the result.
+//! Jobs that several runs of a sweep share: one run trains the job, and later runs copy the result.
 //!
-//! Points that differ in fine-tuning share the pre-training. Points that differ in pre-training share the jobs that do not start
-//! from it. The preflight decides which jobs are shared. This file copies a shared job, unless its training failed.
-//!
-//! The methods are part of [`Runner`], so this file and `runner` use each other.
+//! Runs that differ only in fine-tuning share the pre-training. Runs that differ only in pre-training share the jobs
+//! that start from other checkpoints or from scratch. The checks before the run decide which jobs are shared.
 
 use super::failed_jobs::FailedPoint;
 use super::preflight::{CheckedPoint, JobState, Preflight, is_finished};
@@ -15,17 +13,15 @@ use crate::shape::StageKind;
 use crate::train::{Event, TrainError};
 use std::path::{Path, PathBuf};
 
-/// A finished job of an earlier sweep point, whose result a later point copies.
+/// A finished job of an earlier run in the sweep, for a later run to copy.
 pub(super) struct CopiedJob {
     dir: String,
-    /// The job's folder in the run of the earlier sweep point.
+    /// The job's folder in the earlier run.
     folder: PathBuf,
 }
 
 impl Sweep<'_> {
-    /// Returns the finished jobs that sweep point `index` can copy from earlier points.
-    ///
-    /// Leaves out a job if no earlier point finished it, because its training failed.
+    /// Returns the finished jobs that run number `index` of the sweep can copy.
     pub(super) fn copied_jobs(&self, index: usize) -> Vec<CopiedJob> {
         let shared = |state: &JobState| matches!(state, JobState::Shared { .. });
         let jobs = self.points[index].jobs.iter().filter(|job| shared(&job.state));
@@ -38,7 +34,7 @@ impl Sweep<'_> {
         .collect()
     }
 
-    /// Returns the name of an earlier sweep point whose pre-training failed, if point `index` needs the same pre-training.
+    /// Returns the earlier run whose pre-training failed, if run `index` shares this pre-training.
     pub(super) fn failed_pretraining(&self, index: usize) -> Option<String> {
         let jobs = &self.points[index].jobs;
         let pretraining = jobs.iter().find(|job| job.job.stage == StageKind::Pretrain)?;
@@ -59,8 +55,6 @@ impl Sweep<'_> {
         Preflight::with_same_job(&self.points, self.resolved, index, job)
     }
 
-    /// Returns whether sweep point `other` has finished a job, either in this start or in an earlier start with the
-    /// same recipe and data.
     fn has_finished(&self, other: &CheckedPoint, job: &Job) -> bool {
         (self.opened.contains(&other.name) || other.had(&job.dir)) && self.is_finished(other, job)
     }
@@ -73,7 +67,7 @@ impl Sweep<'_> {
 }
 
 impl Runner<'_> {
-    /// Copies the folder of a finished job into the folder `run` of a later sweep point.
+    /// Copies a finished job's folder into the folder `run`.
     pub(super) fn copy_job(&self, copied: &CopiedJob, run: &Path) -> Result<(), TrainError> {
         let CopiedJob { dir, folder } = copied;
         let own = job_path(run, dir);

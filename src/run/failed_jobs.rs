@@ -1,4 +1,4 @@
-//! What failed in a run: points of a sweep, and jobs whose failure does not concern the other jobs.
+//! Failed jobs of a run, and failed runs of a sweep.
 
 use super::accuracy_tables::AccuracyTables;
 use super::preflight::Problems;
@@ -14,27 +14,26 @@ use std::sync::Arc;
 /// A job that failed.
 #[derive(Debug)]
 pub struct FailedJob {
-    /// The job's folder, relative to the run's folder.
+    /// The job's folder relative to the run folder.
     pub job: String,
     pub error: TrainError,
 }
 
-/// The failed jobs of a run. There is at least one.
+/// The failed jobs of a run, at least one.
 #[derive(Debug)]
 pub struct FailedJobs {
     pub failed: Vec<FailedJob>,
-    /// Number of all jobs that the command includes.
     jobs: usize,
 }
 
-/// A sweep point that failed, and its error.
+/// A run of a sweep that failed, and its error.
 pub struct FailedPoint {
-    /// Name of the sweep point's run.
+    /// Name of the failed run.
     pub name: String,
     pub error: PointError,
 }
 
-/// The error of a sweep point.
+/// The error of a run in a sweep.
 #[derive(Debug, thiserror::Error)]
 pub enum PointError {
     /// The checks before the run found problems. No files were created.
@@ -64,7 +63,7 @@ impl From<RunError> for PointError {
     }
 }
 
-/// Collects the failed jobs of a run, and records each of them in `provenance.json` and in the accuracy tables.
+/// Collects failed jobs, and records them in `provenance.json` and the accuracy tables.
 pub(super) struct Failures<'a> {
     pub folder: &'a RunFolder,
     pub tables: &'a Arc<AccuracyTables>,
@@ -83,8 +82,7 @@ impl Failures<'_> {
         Ok(self.tables.write()?)
     }
 
-    /// Returns an error if a job cannot start, because the pre-training failed before it wrote the checkpoint that the job
-    /// needs.
+    /// Returns an error if the job's checkpoint is missing because the pre-training failed.
     pub(super) fn prevents(&self, work: &RunContext, job: &Job) -> Option<FailedJob> {
         let source = source_file(&work.run, job).filter(|_| job.is_after_pretraining())?;
         let pretrain = StageKind::Pretrain.to_string();
@@ -96,7 +94,9 @@ impl Failures<'_> {
         Some(FailedJob { job: job.dir.clone(), error: TrainError::NotStarted { epoch: from } })
     }
 
-    /// Returns the failed jobs; `None` if no job failed. `jobs` is the number of all jobs that the command includes.
+    /// Returns the failed jobs; `None` if no job failed.
+    ///
+    /// `jobs` is the number of all jobs in the command.
     pub(super) fn into_failed(self, jobs: usize) -> Option<FailedJobs> {
         (!self.failed.is_empty()).then_some(FailedJobs { failed: self.failed, jobs })
     }

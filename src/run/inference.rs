@@ -1,4 +1,4 @@
-//! Loads checkpoints onto devices that pass the device check, and evaluates a classifier on all devices.
+//! Loads checkpoints onto checked devices, and evaluates a classifier on all devices.
 
 use crate::checkpoint::{Head, Opened};
 use crate::data::DataSet;
@@ -8,11 +8,10 @@ use crate::train::{
     ChosenDevice, DeviceCheck, DeviceThreads, Hosts, TrainError, check_device, on_every_rank,
 };
 
-/// Loads a classifier from an opened checkpoint. `plan` provides settings that tensor shapes do not show, such as the number
-/// of heads.
+/// Loads a classifier from an opened checkpoint.
 ///
-/// First compares a batch of `images` images on the device with the CPU, and fails if the results differ.
-/// `runtime.verify_device = false` skips this check.
+/// `plan` provides settings that tensor shapes do not show, such as the number of heads. Fails if a batch of `images`
+/// images gives different results on the device and on the CPU. `runtime.verify_device = false` skips this check.
 pub fn load_classifier(
     opened: &Opened,
     plan: &Plan,
@@ -28,11 +27,10 @@ pub fn load_classifier(
     Ok(Classifier::load(opened, plan, &device.device)?)
 }
 
-/// Loads a masked autoencoder from an opened checkpoint. `plan` provides settings that tensor shapes do not show, such as the
-/// number of heads.
+/// Loads a masked autoencoder from an opened checkpoint.
 ///
-/// First compares one image on the device with the CPU, and fails if the results differ. `runtime.verify_device = false`
-/// skips this check.
+/// `plan` provides settings that tensor shapes do not show, such as the number of heads. Fails if an image gives
+/// different results on the device and on the CPU. `runtime.verify_device = false` skips this check.
 pub fn load_autoencoder(
     opened: &Opened,
     plan: &Plan,
@@ -42,8 +40,9 @@ pub fn load_autoencoder(
     Ok(Autoencoder::load(opened, plan, &device.device)?)
 }
 
-/// Loads a classifier and measures it on the validation split of `data`. The devices in `device` divide the images
-/// among themselves.
+/// Loads a classifier and measures its accuracy on the validation split of `data`.
+///
+/// The devices in `device` share the images.
 pub fn evaluate(
     opened: Opened,
     plan: Plan,

@@ -1,6 +1,4 @@
-//! The checks of the preflight for each point of a sweep.
-//!
-//! `preflight` starts these checks and defines the types of their results, so the two files use each other.
+//! The checks before a run, for each run of a sweep.
 
 use super::RunOptions;
 use super::checked_source::CheckedSource;
@@ -17,23 +15,22 @@ use crate::train::{self, TrainError, source_file};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Checks the points of a sweep in order.
+/// Checks the runs of a sweep in order.
 ///
-/// If several points use the same data, devices or starting checkpoint, these are checked only once.
+/// Data, devices and start checkpoints that several runs use are checked only once.
 pub(super) struct Inspector<'a> {
     pub(super) resolved: &'a Resolved,
     pub(super) options: &'a RunOptions,
     purpose: Purpose,
     devices: Vec<(&'a RuntimePlan, Option<Problem>)>,
     data: Vec<(&'a DataPlan, OpenedData)>,
-    /// Results for the checkpoint files that jobs start from: (name of the sweep point, folder of the job, result).
+    /// Results for start checkpoints: (name of the run, folder of the job, result).
     pub(super) sources: Vec<(String, String, CheckedSource)>,
     hashes: FileHashes,
-    /// The results of the sweep points that have been checked so far.
+    /// The results of the runs checked so far.
     pub(super) points: Vec<CheckedPoint>,
 }
 
-/// The result of opening the data of a sweep point.
 #[derive(Clone)]
 struct OpenedData {
     counts: DataCounts,
@@ -41,7 +38,6 @@ struct OpenedData {
     problem: Option<Problem>,
 }
 
-/// The result of checking the folder of a run.
 struct FoundFolder {
     continues: bool,
     before: Option<Provenance>,
@@ -55,7 +51,7 @@ impl<'a> Inspector<'a> {
         Self { resolved, options, purpose, devices, data, sources, hashes, points }
     }
 
-    /// Checks point `index` of the sweep. The points before `index` must have been checked already.
+    /// Checks run number `index` of the sweep, after all runs before it.
     pub(super) fn check(&mut self, index: usize) {
         let point = &self.resolved.points[index];
         let plan = &point.plan;
@@ -178,8 +174,6 @@ impl<'a> Inspector<'a> {
     }
 
     /// Returns a problem if a stage needs more memory than this machine has.
-    ///
-    /// Only call this if the data could be opened. If the data is missing, the run is planned for a different machine.
     fn too_little_memory(&self, plan: &Plan, counts: DataCounts) -> Option<Problem> {
         let device = train::choose(&plan.runtime).ok()?;
         let stages = [StageKind::Pretrain, StageKind::Finetune, StageKind::Linprobe];
@@ -215,9 +209,9 @@ impl<'a> Inspector<'a> {
         }
     }
 
-    /// Returns the jobs of a sweep point with their states.
+    /// Returns the jobs of a run with their states.
     ///
-    /// Includes the pre-training even if `--stage` excludes it, because other jobs may start from its checkpoints.
+    /// The list includes the pre-training even if `--stage` excludes it.
     fn jobs(
         &self,
         index: usize,
@@ -246,14 +240,14 @@ impl<'a> Inspector<'a> {
         jobs
     }
 
-    /// Returns [`JobState::Shared`] if an earlier sweep point has the same job and finishes it before point `index` starts.
+    /// Returns [`JobState::Shared`] if an earlier run of the sweep finishes the same job.
     fn shared(&self, index: usize, job: &Job) -> Option<JobState> {
         Preflight::with_same_job(&self.points, self.resolved, index, job)
             .find(|other| other.will_have(&job.dir))
             .map(|other| JobState::Shared { with: other.name.clone() })
     }
 
-    /// Adds a problem for each job that starts from a missing pre-training checkpoint, if this run will not pre-train.
+    /// Adds a problem for each job that starts from a missing pre-training checkpoint.
     ///
     /// A checkpoint that `--fresh` would move to the trash counts as missing.
     fn check_own_epochs(&self, run: &Path, jobs: &[CheckedJob], problems: &mut Vec<Problem>) {
@@ -279,14 +273,14 @@ impl<'a> Inspector<'a> {
     }
 }
 
-/// Returns whether this run will pre-train, or copy a finished pre-training from an earlier sweep point.
+/// Returns whether this run will pre-train or copy a finished pre-training.
 fn will_pretrain(jobs: &[CheckedJob]) -> bool {
     jobs.iter().filter(|job| job.job.stage == StageKind::Pretrain).any(
         |CheckedJob { state, is_asked, .. }| *is_asked || matches!(state, JobState::Shared { .. }),
     )
 }
 
-/// Returns the state of a job from the files in its own folder; `None` if the job has not started there.
+/// Returns a job's state from its own folder; `None` for a new job.
 fn own_state(run: &Path, plan: &Plan, job: &Job) -> Result<Option<JobState>, RunError> {
     let folder = job_path(run, &job.dir);
     let table = EpochsCsv::in_job(&folder);
@@ -306,7 +300,7 @@ fn own_state(run: &Path, plan: &Plan, job: &Job) -> Result<Option<JobState>, Run
     Ok(Some(JobState::Begun { epochs }))
 }
 
-/// Returns an error if a parent of `path` is a file instead of a folder.
+/// Returns an error if a parent of `path` is a file.
 fn below_a_file(path: &Path) -> Option<RunError> {
     let there = path.ancestors().find(|part| part.exists()).filter(|part| !part.is_dir())?;
     let kind = std::io::ErrorKind::NotADirectory;
@@ -314,7 +308,6 @@ fn below_a_file(path: &Path) -> Option<RunError> {
     Some(RunError::NoFolder { path: path.to_owned(), source })
 }
 
-/// Returns whether any stage of the plan needs labels. Pre-training needs none.
 fn labels(plan: &Plan) -> Labels {
     if plan.finetune.is_none() && plan.linprobe.is_none() {
         Labels::Unneeded

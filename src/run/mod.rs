@@ -1,8 +1,8 @@
 //! Running a recipe: from a resolved recipe to finished jobs and tables.
 //!
-//! [`preflight()`] decides what is left to do and whether anything would make a run fail. The [`Runner`] executes its result:
-//! it trains the jobs in order, resumes unfinished ones, and copies those that an earlier point of a sweep has finished.
-//! The module also loads checkpoints onto checked devices, for evaluation and prediction.
+//! [`preflight()`] finds what is left to do and what would make a run fail. The [`Runner`] then trains the jobs in
+//! order, resumes unfinished jobs, and copies jobs that an earlier run of the sweep has finished. This module also
+//! loads checkpoints onto checked devices, for evaluation and prediction.
 
 mod accuracy_tables;
 mod checked_source;

@@ -1,8 +1,7 @@
-//! The preflight: what a run would do, and everything that would make it fail, before anything is created.
+//! The checks before a run: what the run would do, and what would make it fail.
 //!
-//! `mae run` executes the result and `mae plan` prints it, so both report the same problems in the same words. Two checks take
-//! too long for a plan: the test of the device and the pass over the validation images. The runner makes them for each sweep point,
-//! before it creates the sweep point's folder.
+//! `mae run` uses the result, and `mae plan` prints it. So both report the same problems. Two checks are too slow for a
+//! plan: the device check and the pass over the validation images. The runner makes them.
 
 use super::RunOptions;
 use super::inspector::Inspector;
@@ -17,47 +16,49 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A reason why a run would fail. Sweep points with the same data, device or source file share one problem.
+/// A reason why a run would fail.
+///
+/// Runs of a sweep with the same data, device or start checkpoint share one problem.
 pub type Problem = Arc<TrainError>;
 
-/// Whether the checks are for a run or only for a plan.
+/// Whether the checks are for `mae run` or for `mae plan`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// For `mae run`: the data must exist.
     Run,
-    /// For `mae plan`: the data is not opened if the recipe states the numbers of images and classes.
+    /// For `mae plan`: without data, the recipe provides the numbers of images and classes.
     Plan,
 }
 
 /// The result of all checks before a run.
 pub struct Preflight {
-    /// A problem with the sweep's own folder, which contains the runs of all points.
+    /// A problem with the sweep's own folder.
     pub sweep_problem: Option<Problem>,
-    /// The result for each point of the sweep, in order.
+    /// The result for each run of the sweep, in order.
     pub points: Vec<CheckedPoint>,
 }
 
-/// The result of the checks for one point of a sweep.
+/// The result of the checks for one run of a sweep.
 pub struct CheckedPoint {
-    /// The run's name, which is the path of its folder below the folder of all runs.
+    /// The run's name, which is also its path below the folder of all runs.
     pub name: String,
     /// The run's folder.
     pub path: PathBuf,
     /// The jobs in the order in which they run.
     pub jobs: Vec<CheckedJob>,
-    /// All problems that prevent this sweep point from running; empty if it can run.
+    /// All problems that prevent this run; empty if the run can start.
     pub problems: Vec<Problem>,
-    /// Notes for the user about the checkpoint files that jobs start from: (job, sentence).
+    /// Notes for the user about start checkpoints: (job, sentence).
     pub notes: Vec<(String, String)>,
-    /// Number of images and classes: from the data, or from the recipe if the data was not opened.
+    /// Number of images and classes, from the data or from the recipe.
     pub counts: DataCounts,
-    /// The checkpoint files that jobs start from, with the length and the hash of each file.
+    /// The checkpoint files that jobs start from, with length and hash.
     pub(super) start_files: Vec<StartFile>,
-    /// The data set; `None` if it was not opened.
+    /// The data set; `None` if the checks did not open the data.
     pub(super) data: Option<Arc<DataSet>>,
-    /// Provenance that an earlier start of the same run wrote.
+    /// Provenance from an earlier start of the same run.
     pub(super) before: Option<Provenance>,
-    /// Whether the run continues an earlier start, whose files are in the run's folder.
+    /// Whether the run continues an earlier start.
     pub(super) continues: bool,
 }
 
@@ -66,7 +67,7 @@ pub struct CheckedPoint {
 pub struct CheckedJob {
     pub job: Job,
     pub state: JobState,
-    /// Whether the command includes this job. `--stage` limits a command to the jobs of one stage.
+    /// Whether the command includes this job. `--stage` leaves out jobs of other stages.
     pub(super) is_asked: bool,
 }
 
@@ -74,34 +75,34 @@ pub struct CheckedJob {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// The job has not started. The run trains it from its first epoch.
+    /// The job has not started. The run trains the job from the first epoch.
     ToDo,
-    /// The job is incomplete. The run resumes it after this number of complete epochs.
+    /// The job is unfinished. The run resumes the job after this number of epochs.
     Begun { epochs: usize },
-    /// The job has not started. The run starts it from the checkpoint in `pretrain.resume`, which was trained for this number
-    /// of epochs.
+    /// The job is new. The run resumes from `pretrain.resume`, which was trained for `epochs` epochs.
     GoesOn { epochs: usize },
-    /// The job is finished. The run skips it.
+    /// The job is finished. The run skips the job.
     Done,
-    /// Another sweep point, which runs earlier, has the same job. The run copies the result of that point, whose name is
-    /// `with`.
+    /// An earlier run of the sweep has the same job, so this run copies the result.
+    ///
+    /// `with` is the name of the earlier run.
     Shared { with: String },
 }
 
-/// Number of images and classes in the data set. If the data was not opened, the numbers are those in the recipe.
+/// Number of images and classes, from the data or from the recipe.
 #[derive(Debug, Clone, Copy)]
 pub struct DataCounts {
     pub train_images: Option<usize>,
     pub val_images: Option<usize>,
-    /// Number of classes; 1000 if neither the data nor the recipe provides it.
+    /// Number of classes; 1000 if neither the data nor the recipe provides the number.
     pub num_classes: usize,
 }
 
-/// All problems of a sweep point. There is at least one.
+/// All problems of a run, at least one.
 #[derive(Debug, Clone)]
 pub struct Problems(Vec<Problem>);
 
-/// Checks every point of a sweep. Does not create or change any files.
+/// Checks every run of a sweep. Does not create or change any files.
 pub fn preflight(resolved: &Resolved, options: &RunOptions, purpose: Purpose) -> Preflight {
     let sweep = || results::check_sweep(&options.runs, &resolved.name, &resolved.swept);
     let sweep_problem = if resolved.swept.is_empty() { None } else { sweep().err() };
@@ -116,10 +117,7 @@ pub fn preflight(resolved: &Resolved, options: &RunOptions, purpose: Purpose) ->
 }
 
 impl Preflight {
-    /// Returns the problems that stop the whole command; `None` if at least one point can run.
-    ///
-    /// If the sweep's own folder has a problem, only that problem is returned. Otherwise, these are the problems of the first
-    /// point.
+    /// Returns the problems that stop the whole command; `None` if a run can start.
     pub(super) fn refusal(&self) -> Option<Problems> {
         if let Some(problem) = &self.sweep_problem {
             return Some(Problems(vec![Arc::clone(problem)]));
@@ -128,7 +126,7 @@ impl Preflight {
         self.points.first().filter(|_| all_refused).and_then(CheckedPoint::refusal)
     }
 
-    /// Returns the sweep points before point `index` that have the same job with the same settings, in sweep order.
+    /// Returns the earlier runs of the sweep that have the same job and settings.
     pub(super) fn with_same_job<'a>(
         points: &'a [CheckedPoint],
         resolved: &'a Resolved,
@@ -142,17 +140,19 @@ impl Preflight {
 }
 
 impl CheckedPoint {
-    /// Returns the problems of this sweep point, if it has any.
+    /// Returns the problems of this run; `None` if the run can start.
     pub fn refusal(&self) -> Option<Problems> {
         (!self.problems.is_empty()).then(|| Problems(self.problems.clone()))
     }
 
-    /// Returns whether the data could not be opened.
+    /// Returns whether opening the data failed.
     pub fn has_data_problem(&self) -> bool {
         self.problems.iter().any(|problem| matches!(**problem, TrainError::Data(_)))
     }
 
-    /// Returns the number of unfinished fine-tunings and linear probes. Several devices can train them at the same time.
+    /// Returns the number of unfinished fine-tunings and linear probes.
+    ///
+    /// Several devices can train these jobs at the same time.
     pub fn independent_jobs_left(&self) -> usize {
         let is_left = |state: &JobState| !matches!(state, JobState::Done | JobState::Shared { .. });
         self.asked().filter(|job| job.job.is_independent() && is_left(&job.state)).count()
@@ -163,8 +163,7 @@ impl CheckedPoint {
         self.jobs.iter().filter(|job| job.is_asked)
     }
 
-    /// Returns whether folder `dir` will hold a finished job after the run of this sweep point. Assumes that no training
-    /// fails.
+    /// Returns whether the job folder `dir` will hold a finished job after this run.
     pub(super) fn will_have(&self, dir: &str) -> bool {
         let Some(CheckedJob { state, is_asked, .. }) = self.job(dir) else { return false };
         match state {
@@ -175,7 +174,7 @@ impl CheckedPoint {
         }
     }
 
-    /// Returns whether an earlier start with the same recipe and data has finished the job in folder `dir`.
+    /// Returns whether an earlier start finished the job in the folder `dir`.
     pub(super) fn had(&self, dir: &str) -> bool {
         self.is_same_run() && self.job(dir).is_some_and(|job| job.state == JobState::Done)
     }
@@ -184,7 +183,7 @@ impl CheckedPoint {
         self.continues && self.before.is_some()
     }
 
-    /// Returns the jobs that failed in an earlier start and that this start does not run again.
+    /// Returns the failed jobs of earlier starts that this start leaves out.
     pub(super) fn failed_before(&self) -> Vec<FailedJobNote> {
         let before = self.before.iter().flat_map(|before| &before.failed_jobs);
         before.filter(|note| self.asked().all(|job| job.job.dir != note.job)).cloned().collect()
@@ -221,7 +220,7 @@ impl From<DataFacts> for DataCounts {
 }
 
 impl DataCounts {
-    /// Returns the numbers of images and classes that the recipe states.
+    /// Returns the numbers of images and classes in the recipe.
     pub(super) fn promised(plan: &Plan) -> Self {
         let promised = plan.data.promised;
         Self {
@@ -232,18 +231,18 @@ impl DataCounts {
     }
 }
 
-/// Returns the folder of a sweep point's run. `runs` is the folder that contains all runs.
+/// Returns the folder of a run below `runs`, the folder of all runs.
 pub(super) fn run_path(runs: &Path, point: &ResolvedPoint) -> PathBuf {
     job_path(runs, &point.plan.name)
 }
 
-/// Returns whether a job is finished: whether its last checkpoint exists in the run folder `run`.
+/// Returns whether a job's last checkpoint exists in the folder `run`.
 pub(super) fn is_finished(run: &Path, plan: &Plan, job: &Job) -> bool {
     let epochs = epochs(plan, job.stage);
     checkpoint::is_whole(&checkpoint::epoch_folder(&job_path(run, &job.dir), epochs))
 }
 
-/// Returns the number of epochs of a stage. Panics if the plan does not have this stage.
+/// Returns a stage's number of epochs. Panics if the plan lacks the stage.
 pub(super) fn epochs(plan: &Plan, stage: StageKind) -> usize {
     plan.training(stage).expect("a job's stage is part of the plan").epochs
 }

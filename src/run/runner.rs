@@ -1,4 +1,4 @@
-//! The runner: trains the jobs of a resolved recipe, skips finished ones, resumes unfinished ones, and updates the tables.
+//! Trains the jobs of a resolved recipe, skips finished jobs, and resumes unfinished jobs.
 
 use super::copied_jobs::CopiedJob;
 use super::failed_jobs::{FailedPoint, PointError};
@@ -19,19 +19,19 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// With at least this many validation images, a notice tells the user that all of them are being read.
+/// From this number of validation images, a notice says that the run reads them all.
 const MANY_IMAGES: usize = 5_000;
 
 /// Command-line options of a run.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// The folder that contains all runs.
+    /// The folder of all runs.
     pub runs: PathBuf,
-    /// Whether to start over, and move the files of an earlier run of the same name to the trash.
+    /// Whether to start over and move an earlier run of this name to the trash.
     pub fresh: bool,
     /// Whether to take over a run that a process of another host has locked.
     pub break_lock: bool,
-    /// Run only the jobs of this stage; `None` runs all jobs.
+    /// The stage to run; `None` runs all stages.
     pub only: Option<StageKind>,
     /// Arguments of this process, for `provenance.json`.
     pub command_line: Vec<String>,
@@ -46,27 +46,27 @@ pub struct Runner<'a> {
     pub hosts: Hosts,
 }
 
-/// A running sweep. A recipe without `[sweep]` is a sweep with one point.
+/// A running sweep. A recipe without `[sweep]` is a sweep of one run.
 pub(super) struct Sweep<'a> {
     pub resolved: &'a Resolved,
-    /// The results of the checks before the run, one for each sweep point.
+    /// The results of the checks before each run.
     pub points: Vec<CheckedPoint>,
     pub device_threads: DeviceThreads,
-    /// Lock that shows other processes that this process works in the sweep; `None` until the first point has started.
+    /// Lock on the sweep's folder; `None` until the first run starts.
     pub folder: Option<SharedLock>,
-    /// Names of the sweep points whose folder this process has opened so far.
+    /// Names of the runs whose folder this process has opened.
     pub opened: Vec<String>,
     pub failed: Vec<FailedPoint>,
 }
 
 impl Runner<'_> {
-    /// Runs every sweep point.
+    /// Runs all runs of a sweep. A recipe without a sweep has one run.
     ///
-    /// A recipe without a sweep has one point. If a point or some of its jobs fail, the others continue, and the result
-    /// lists the failed points. If the only point of a recipe fails as a whole, the result is its error.
+    /// If a run or some of its jobs fail, the other runs continue. The result lists the failed runs. If the only run
+    /// fails as a whole, this function returns its error.
     ///
-    /// If the checks before the run find problems at every point, the run creates no files, and the result is an error
-    /// with the problems of the first point.
+    /// If the checks find problems for every run, no files are created. The error then contains the first run's
+    /// problems.
     pub fn run(&self, resolved: &Resolved) -> Result<(JobEnd, Vec<FailedPoint>), PointError> {
         let preflight = preflight(resolved, self.options, Purpose::Run);
         let refusal = preflight.refusal();
@@ -181,10 +181,7 @@ impl Runner<'_> {
         self.work(index, &work, &folder, sweep, has_failed)
     }
 
-    /// Chooses the devices of a sweep point on all hosts, and compares a small training step on them with the CPU.
-    ///
-    /// The checks before the run have already chosen the devices. They are chosen again, because an earlier sweep point may
-    /// have changed the device setup.
+    /// Chooses the devices of a run on all hosts, and compares a small training step with the CPU.
     fn check_device(
         &self,
         point: usize,
@@ -221,7 +218,7 @@ impl Runner<'_> {
         }
     }
 
-    /// Reads all validation images once before training, if a job needs them. Fails if an image is unreadable.
+    /// Reads all validation images that a job needs. Fails if an image is unreadable.
     fn read_validation(
         &self,
         plan: &Plan,
@@ -278,7 +275,7 @@ impl Runner<'_> {
 }
 
 impl Sweep<'_> {
-    /// Returns whether the validation images were already read for an earlier sweep point with the same data.
+    /// Returns whether an earlier run with the same data has read the validation images.
     fn has_read_validation(&self, index: usize) -> bool {
         let points = &self.resolved.points;
         points[..index].iter().any(|other| {
@@ -288,10 +285,9 @@ impl Sweep<'_> {
     }
 }
 
-/// Returns a function that maps a job to the recipe for its checkpoints: the recipe of the first sweep point with the
-/// same job.
+/// Returns a function that maps a job to the recipe for its checkpoints.
 ///
-/// So the checkpoints of a shared job have the same bytes, no matter which point or which process trained it.
+/// A shared job has the same recipe in all runs of the sweep.
 pub(super) fn recipe_of(
     resolved: &Resolved,
     index: usize,
@@ -303,7 +299,7 @@ pub(super) fn recipe_of(
     })
 }
 
-/// Returns a notice that says where the files of an earlier run were moved, and which files were not moved.
+/// Returns a notice about the files of an earlier run in the trash.
 fn moved_text(moved: &Moved) -> String {
     let mut text = format!("the files of the earlier run are in {}", moved.to.display());
     if !moved.stayed.is_empty() {

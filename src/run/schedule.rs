@@ -1,4 +1,4 @@
-//! Assigns jobs to devices: all devices train one job together, or each device trains its own job.
+//! Assigns jobs to devices: all devices train one job, or each device its own job.
 
 use super::failed_jobs::FailedJob;
 use super::preflight::{epochs, is_finished};
@@ -50,13 +50,12 @@ pub(super) fn is_done(work: &RunContext, job: &Job) -> bool {
     is_finished(&work.run, &work.plan, job)
 }
 
-/// Cleans up after a job whose last checkpoint exists. The process may have been killed between saving this checkpoint and
-/// the cleanup.
+/// Cleans up after a job whose last checkpoint exists.
 pub(super) fn finish_done(work: &RunContext, job: &Job) -> Result<(), TrainError> {
     work.dir(job).finish(epochs(&work.plan, job.stage))
 }
 
-/// Trains a job on all devices of the run. Each device is one rank.
+/// Trains a job on all devices of the run, one rank per device.
 pub(super) fn together(
     work: &RunContext,
     job: Job,
@@ -90,10 +89,10 @@ pub(super) fn train(
     })
 }
 
-/// Trains jobs in parallel, each on one device. When a device is free, it takes the next job.
+/// Trains jobs in parallel, each on one device.
 ///
-/// If a job fails, its error is reported and the other jobs continue. In the end, errors that affect only one job are part of
-/// the result. If there are other errors, the first one is returned.
+/// If a job fails, the other jobs continue. An error of a single job is part of the result. This function fails if an
+/// error affects all jobs.
 pub(super) fn side_by_side(
     work: &RunContext,
     jobs: Vec<Job>,
@@ -144,8 +143,7 @@ pub(super) fn side_by_side(
     Ok((if is_interrupted { JobEnd::Interrupted } else { JobEnd::Done }, failed))
 }
 
-/// Returns how a job ends that is not trained, because it is finished or the user stops the run. Returns `None` if the
-/// job must be trained.
+/// Returns the job's end if the job needs no training, otherwise `None`.
 fn not_to_run(
     work: &RunContext,
     job: &Job,
@@ -159,7 +157,7 @@ fn not_to_run(
     Ok(work.stop.requested().then_some(JobEnd::Interrupted))
 }
 
-/// The threads of the devices that a benchmark uses.
+/// The device threads of a benchmark.
 pub struct BenchDevices {
     device_threads: DeviceThreads,
 }
@@ -181,10 +179,9 @@ impl BenchDevices {
         together(work, job, &context, &self.device_threads)
     }
 
-    /// Runs `work` on the thread of the first device and returns one result.
+    /// Runs `work` on the first device's thread, and returns one result.
     ///
-    /// If `workers` is more than 1, runs `work` once on each of `workers` worker threads instead and returns all
-    /// results.
+    /// If `workers` is above 1, runs `work` on that many worker threads instead, and returns all results.
     pub fn on_first<T: Send + 'static>(
         &self,
         workers: usize,

@@ -1,4 +1,4 @@
-//! The files that jobs start from: hashed at each start, and compared with the hashes of an earlier start.
+//! Hashes start checkpoints, and compares the hashes with the hashes of an earlier start.
 
 use super::preflight::{CheckedJob, CheckedPoint, JobState};
 use crate::checkpoint;
@@ -25,7 +25,7 @@ impl FileHashes {
         Ok(content)
     }
 
-    /// Fails if a file that the run in the folder `run` started from has changed. Removed files are ignored.
+    /// Fails if a start checkpoint of the run has changed. Removed files are ignored.
     pub(super) fn check_unchanged(
         &mut self,
         run: &Path,
@@ -35,11 +35,10 @@ impl FileHashes {
         there.into_iter().try_for_each(|file| file.check_unchanged(run, &self.of(&file.path)?))
     }
 
-    /// Returns the files that the `jobs` of a sweep point start from, with the length and the hash of each file.
+    /// Returns the start checkpoints of `jobs`, with length and hash.
     ///
-    /// `seen` is the number of epochs that the checkpoint in `pretrain.resume` was trained for. `before` lists the files of
-    /// an earlier start, including those of jobs that this start does not run. If a file no longer exists, its entry comes
-    /// from `before` or from an earlier sweep point with the same job.
+    /// `seen` is the number of epochs that `pretrain.resume` was trained for. `before` lists the files of an earlier
+    /// start.
     pub(super) fn of_jobs(
         &mut self,
         plan: &Plan,
@@ -78,7 +77,7 @@ impl FileHashes {
     }
 }
 
-/// Returns the file or folder that a job starts from, if the recipe names one.
+/// Returns the file or folder that the recipe names as a job's start checkpoint.
 pub(super) fn named_file<'a>(plan: &'a Plan, job: &'a Job) -> Option<&'a Path> {
     match (&job.from, &plan.pretrain) {
         (Some(Source::File(file)), _) => Some(file),
@@ -87,10 +86,9 @@ pub(super) fn named_file<'a>(plan: &'a Plan, job: &'a Job) -> Option<&'a Path> {
     }
 }
 
-/// Returns whether a job in this state still reads the file that it starts from.
+/// Returns whether a job in this state still reads its start checkpoint.
 ///
-/// A job with a saved state resumes from this state instead. But a linear probe does not save its frozen encoder, so it needs
-/// the file until it is finished.
+/// A linear probe reads the frozen encoder until the probe is finished.
 pub(super) fn needs_file(job: &Job, state: &JobState) -> bool {
     match state {
         JobState::ToDo | JobState::GoesOn { .. } => true,

@@ -5,9 +5,9 @@ pub const PRETRAIN_BETAS: [f64; 2] = [0.9, 0.95];
 /// AdamW's `beta_1` and `beta_2` in fine-tuning.
 pub const FINETUNE_BETAS: [f64; 2] = [0.9, 0.999];
 
-/// Returns whether pre-training excludes a parameter from weight decay, as in the official code.
+/// Returns whether a parameter has no weight decay in pre-training.
 ///
-/// Pre-training excludes biases and 1-D parameters.
+/// This is true for biases and 1-D parameters, as in the official code.
 pub fn has_no_decay(name: &str, shape: &[usize]) -> bool {
     shape.len() == 1 || name.rsplit('.').next() == Some("bias")
 }

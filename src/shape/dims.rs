@@ -31,15 +31,15 @@ impl EncoderDims {
         self.grid() * self.grid()
     }
 
-    /// Returns `P`, the number of values in a patch: its pixels in all channels.
+    /// Returns `P`, the number of values in a patch: pixels times channels.
     pub fn patch_values(&self) -> usize {
         self.patch_size * self.patch_size * self.in_chans
     }
 }
 
-/// Returns the width of an MLP's hidden layer: `int(width * mlp_ratio)`, as in the official code.
+/// Returns the hidden width of an MLP: `int(width * mlp_ratio)`, as in the official code.
 ///
-/// Corrects rounding errors of the product: width 44 with the ratio 120 / 44 returns 120, not 119.
+/// Corrects rounding errors: width 44 with ratio 120 / 44 gives 120, not 119.
 pub fn mlp_dim(width: usize, mlp_ratio: f64) -> usize {
     (width as f64 * mlp_ratio + 1e-6) as usize
 }
@@ -53,7 +53,9 @@ pub struct DecoderDims {
     pub mlp_dim: usize,
 }
 
-/// Returns the number of visible patches, as in the official code: `int(num_patches * (1 - mask_ratio))` in f64.
+/// Returns the number of visible patches: `int(num_patches * (1 - mask_ratio))`.
+///
+/// The product is computed in f64, as in the official code.
 pub fn len_keep(num_patches: usize, mask_ratio: f64) -> usize {
     (num_patches as f64 * (1.0 - mask_ratio)) as usize
 }

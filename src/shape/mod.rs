@@ -1,6 +1,6 @@
-//! Types and rules that several modules share: dimensions, precision, stages, and rules of the official code.
+//! Types and rules that several modules share: dimensions, precision and stages.
 //!
-//! This module depends on no other.
+//! This module depends on no other module.
 
 mod adamw;
 mod dims;
@@ -8,9 +8,9 @@ mod precision;
 mod stage;
 mod targets;
 
-/// Maximum number of classes of a data set or a recipe. ImageNet-21k has 21,841.
+/// Maximum number of classes in a data set or a recipe.
 ///
-/// Without this limit, one invalid label in a data set could allocate a huge classification head.
+/// Without this limit, one invalid label could allocate a huge classification head.
 pub const MAX_CLASSES: usize = 1_000_000;
 
 pub use adamw::{FINETUNE_BETAS, PRETRAIN_BETAS, has_no_decay};

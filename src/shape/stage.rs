@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-/// A stage of an experiment. The number of the stage is part of every random key.
+/// A stage of an experiment.
 ///
-/// The number 0 is reserved for random numbers outside of a stage.
+/// The stage's number is part of every random key. Number 0 is for random numbers outside of the stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum StageKind {
@@ -17,7 +17,7 @@ pub enum StageKind {
 }
 
 impl fmt::Display for StageKind {
-    /// Writes `pretrain`, `finetune` or `linprobe`. Recipe tables and run subfolders have these names.
+    /// Writes the stage's name in recipes: `pretrain`, `finetune` or `linprobe`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Pretrain => "pretrain",

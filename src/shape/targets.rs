@@ -1,6 +1,6 @@
 //! Converts labels to target probabilities of a classifier, `[N, C]`.
 
-/// Returns the target probabilities of each label, `[N, classes]`, with label smoothing.
+/// Returns the target probabilities `[N, classes]` of labels, with label smoothing.
 ///
 /// Label smoothing spreads the probability `smoothing` evenly over all classes.
 pub fn soft_targets(labels: &[u32], classes: usize, smoothing: f64) -> Vec<f32> {
@@ -12,9 +12,9 @@ pub fn soft_targets(labels: &[u32], classes: usize, smoothing: f64) -> Vec<f32> 
     rows
 }
 
-/// Returns the target probabilities of each image after mixup, `[N, classes]`, with label smoothing.
+/// Returns the target probabilities `[N, classes]` of images after mixup.
 ///
-/// Row `i` mixes the targets of `labels[i]` and `labels[N - 1 - i]`, with the weights `shares[i]` and `1 - shares[i]`.
+/// Image `i` mixes the labels `labels[i]` and `labels[N - 1 - i]`. Their weights are `shares[i]` and `1 - shares[i]`.
 ///
 /// Label smoothing spreads the probability `smoothing` evenly over all classes.
 pub fn mixed_targets(labels: &[u32], shares: &[f64], classes: usize, smoothing: f64) -> Vec<f32> {
@@ -30,7 +30,7 @@ pub fn mixed_targets(labels: &[u32], shares: &[f64], classes: usize, smoothing: 
     rows.into_iter().map(|p| p as f32).collect()
 }
 
-/// Returns the smoothed probability of the correct class, and that of every other class.
+/// Returns the probability of the correct class, and that of any other class.
 fn smoothed(classes: usize, smoothing: f64) -> (f64, f64) {
     let off = smoothing / classes as f64;
     (1.0 - smoothing + off, off)

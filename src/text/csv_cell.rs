@@ -2,15 +2,13 @@
 
 use std::borrow::Cow;
 
-/// Characters that start a formula in a spreadsheet cell.
+/// Characters that start a formula in a spreadsheet.
 const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
 const ESCAPE: char = '\'';
 
-/// Returns rows as CSV (RFC 4180). Escapes cells that a spreadsheet would run as a formula.
+/// Returns rows as CSV (RFC 4180). Escapes text that a spreadsheet would run as a formula.
 ///
-/// [`cell_text`] removes the escape from a cell.
-///
-/// Panics if the rows differ in length.
+/// [`cell_text`] removes the escape. Panics if the rows have different lengths.
 pub fn csv_rows<R>(rows: impl IntoIterator<Item = R>, line_end: csv::Terminator) -> Vec<u8>
 where
     R: IntoIterator,
@@ -27,9 +25,7 @@ where
     writer.into_inner().expect("a vector takes every byte")
 }
 
-/// Puts an apostrophe in front of a text that starts like a formula. Numbers stay as they are.
-///
-/// A text that already starts like an escaped cell gets one more apostrophe, so [`cell_text`] can restore every text.
+/// Puts an apostrophe before text that looks like a formula or like an escaped cell.
 fn escaped(text: &str) -> Cow<'_, str> {
     let is_number = || text.parse::<f64>().is_ok_and(f64::is_finite);
     if text.trim_start_matches(ESCAPE).starts_with(FORMULA) && !is_number() {
@@ -39,7 +35,7 @@ fn escaped(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Removes the escape from a cell that [`csv_rows`] wrote. Returns the original text.
+/// Removes the escape of [`csv_rows`] from a cell.
 pub fn cell_text(cell: &str) -> &str {
     match cell.strip_prefix(ESCAPE) {
         Some(text) if text.trim_start_matches(ESCAPE).starts_with(FORMULA) => text,

@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 
-/// Escapes control characters, such as line breaks, so that a name from a file stays on one line.
+/// Escapes control characters, including line breaks.
 pub fn one_line(name: &str) -> Cow<'_, str> {
     escaped(name, char::is_control)
 }
 
-/// Escapes control characters except line breaks and tabs, because they can move the cursor or change colours.
+/// Escapes control characters except line breaks and tabs.
+///
+/// Control characters can move the cursor or change colours.
 pub fn printable(message: &str) -> Cow<'_, str> {
     escaped(message, |character| character.is_control() && !matches!(character, '\n' | '\t'))
 }

@@ -15,14 +15,14 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Run(#[from] RunError),
-    /// The recipe names a file that a job needs, but the file is missing.
+    /// A file that the recipe names is missing.
     #[error(transparent)]
     Recipe(#[from] RecipeErrors),
     #[error(
         "{0}\nhint: lower `batch_size` or `accum_iter`. The official code would run this recipe without a single update"
     )]
     NeverUpdates(#[from] NeverUpdates),
-    /// A setting of the recipe or of the command does not fit the machine, the data or a checkpoint.
+    /// A setting does not fit the machine, the data or a checkpoint.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
     #[error(
@@ -38,9 +38,9 @@ pub enum TrainError {
         epoch: usize,
         update: usize,
         lr: f64,
-        /// The recipe key that sets the learning rate: `lr` or `blr`.
+        /// Recipe key of the learning rate: `lr` or `blr`.
         rate: &'static str,
-        /// Number of updates that were skipped in this epoch before the error, because of `on_nan = "skip"`.
+        /// Number of updates that `on_nan = "skip"` skipped in this epoch before the error.
         skipped: usize,
     },
     #[error(transparent)]
@@ -55,7 +55,7 @@ pub enum TrainError {
          hint: see the error of {point}"
     )]
     SharedPretraining { point: String },
-    /// The job needs a checkpoint that the pre-training did not write, because the pre-training failed.
+    /// The job needs a checkpoint that the failed pre-training did not write.
     #[error("not started: the pre-training failed before it wrote the checkpoint of epoch {epoch}")]
     NotStarted { epoch: String },
     #[error(
@@ -65,12 +65,11 @@ pub enum TrainError {
     /// A job failed on another host.
     #[error("rank {rank} on host {host} failed: {cause}")]
     OtherHost { rank: usize, host: String, cause: String },
-    /// Another rank of the job failed. The run reports the error of that rank instead.
+    /// Another rank of the job failed. The run reports that rank's error instead.
     #[error("cannot continue: another device of this job has failed")]
     OtherRank,
 }
 
-/// Returns a hint for a job whose training diverges. A run keeps its settings, so changed settings need a new run name.
 fn against_divergence(job: &str, rate: &str) -> String {
     let stage = job.split('/').next().unwrap_or(job);
     let lower =
@@ -93,7 +92,7 @@ fn after_skipped(skipped: usize) -> String {
 }
 
 impl TrainError {
-    /// Returns whether the error affects only one job, so that the other jobs of the run can continue.
+    /// Returns whether the error affects only one job, so that other jobs can continue.
     pub fn is_of_one_job(&self) -> bool {
         matches!(self, Self::NotFinite { .. } | Self::BadWeights { .. })
     }

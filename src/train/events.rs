@@ -1,4 +1,4 @@
-//! The events that a run reports. `cli` shows them.
+//! The events that a run reports. The module `cli` shows these events.
 
 use super::error::TrainError;
 use crate::results::EpochRow;
@@ -7,8 +7,9 @@ use std::sync::Arc;
 /// An event of a run.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
-    /// A job starts or resumes in `epoch`, counted from 1. The job has already made `steps_before` of its `steps`
-    /// updates.
+    /// A job starts or resumes in `epoch`, counted from 1.
+    ///
+    /// The job has already made `steps_before` of its `steps` updates.
     JobStarted {
         job: &'a str,
         epoch: usize,
@@ -18,8 +19,8 @@ pub enum Event<'a> {
     },
     /// The job made an update.
     ///
-    /// `loss` is the mean over those updates of this epoch whose losses have been read from the device. Before the
-    /// first read, it is `None`.
+    /// `loss` is the mean loss of this epoch so far, from the losses that the host has read. `None` before the first
+    /// read.
     Updated {
         job: &'a str,
         epoch: usize,
@@ -35,12 +36,15 @@ pub enum Event<'a> {
     JobDone {
         job: &'a str,
     },
-    /// The job failed. `error` is set if other jobs continue. If `error` is `None`, the run ends and returns the error.
+    /// The job failed.
+    ///
+    /// If other jobs continue, `error` is the error of this job. If `error` is `None`, the run ends and returns the
+    /// error.
     JobFailed {
         job: &'a str,
         error: Option<&'a TrainError>,
     },
-    /// The job was skipped, because an earlier start of the run has finished the job.
+    /// The run skips the job, because an earlier start has finished the job.
     JobSkipped {
         job: &'a str,
     },
@@ -56,5 +60,5 @@ pub enum Event<'a> {
     },
 }
 
-/// A function that receives the events of a run. The function is called on the thread that runs the job.
+/// A function that receives the events of a run, on the job's thread.
 pub type Observer = Arc<dyn Fn(Event<'_>) + Send + Sync>;

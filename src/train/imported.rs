@@ -1,4 +1,4 @@
-//! Checks the checkpoints that jobs start from, and resumes pre-training from a checkpoint file.
+//! Checks start checkpoints, and resumes pre-training from a checkpoint file.
 
 use super::error::TrainError;
 use super::step::{Progress, TrainingState};
@@ -12,9 +12,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Fails if the checkpoint file that `job` starts from does not fit `plan`. Returns warnings about the file.
+/// Checks whether the checkpoint that `job` starts from fits `plan`.
 ///
-/// A run calls this function before the first job trains.
+/// Returns warnings about the checkpoint. Fails if the checkpoint does not fit. A run calls this function before the
+/// first job trains.
 pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, TrainError> {
     let Some(Source::File(path)) = &job.from else { return Ok(Vec::new()) };
     let opened = checkpoint::open(path, plan.prefix(job.stage))?;
@@ -30,7 +31,7 @@ pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, 
     Ok(notes.map(|note| format!("{}: {note}", path.display())).collect())
 }
 
-/// Returns a warning if the checkpoint was trained with a different image normalization.
+/// Returns a warning if the checkpoint's image normalization differs from the plan's.
 fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
     let settings = &opened.facts.settings;
     let (mean, std) = (settings.mean.as_ref()?, settings.std.as_ref()?);
@@ -47,10 +48,10 @@ fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
     ))
 }
 
-/// Fails if pre-training cannot resume from the checkpoint at `path`.
+/// Checks whether pre-training can resume from the checkpoint at `path`.
 ///
-/// Returns the number of epochs that the checkpoint was trained for, and warnings. A run calls this function before the first
-/// job trains.
+/// Returns the checkpoint's number of trained epochs, and warnings. A run calls this function before the first job
+/// trains.
 pub fn check_resume(path: &Path, plan: &Plan) -> Result<(usize, Vec<String>), TrainError> {
     let opened = checkpoint::open(path, plan.prefix(StageKind::Pretrain))?;
     let from = resumable(&opened, plan)?;
@@ -68,13 +69,13 @@ pub fn check_resume(path: &Path, plan: &Plan) -> Result<(usize, Vec<String>), Tr
     Ok((from.progress.epoch - 1, notes))
 }
 
-/// Allocates the masked autoencoder of a plan with zero weights.
+/// Allocates the plan's masked autoencoder with zero weights.
 pub(super) fn zeros(plan: &Plan, device: &Device) -> Mae {
     let encoder = plan.encoder_dims();
     Mae::zeros(&encoder, &plan.model.decoder_dims(), device)
 }
 
-/// Returns `state` with the weights, the optimizer state and the epoch of the checkpoint at `path`.
+/// Returns `state` with weights, optimizer state and epoch of the checkpoint at `path`.
 pub(super) fn resume(
     state: TrainingState<Mae>,
     path: &Path,
@@ -92,14 +93,13 @@ pub(super) fn resume(
     Ok(TrainingState { model, optimizer, progress })
 }
 
-/// The optimizer state of a checkpoint, and the checkpoint's position in the schedule.
+/// The optimizer state and the training progress of a checkpoint.
 struct ResumePoint {
-    /// The optimizer state; `None` if the checkpoint was saved without optimizer state.
+    /// The optimizer state; `None` if the checkpoint has none.
     optimizer: Option<OptimizerState>,
     progress: Progress,
 }
 
-/// Returns the error for a checkpoint that pre-training cannot resume from.
 fn cannot_resume(path: &Path, problem: &str, hint: &str) -> TrainError {
     TrainError::Setting {
         problem: format!("cannot resume from {}: {problem}", path.display()),
@@ -107,7 +107,7 @@ fn cannot_resume(path: &Path, problem: &str, hint: &str) -> TrainError {
     }
 }
 
-/// Loads a checkpoint's moments and number of updates into an optimizer that has no state.
+/// Loads a checkpoint's moments and number of updates into a new optimizer.
 pub fn load_optimizer(
     optimizer: &mut Optimizer,
     state: &OptimizerState,
@@ -123,8 +123,9 @@ pub fn load_optimizer(
     optimizer.load(moments, state.updates)
 }
 
-/// Returns the optimizer state and the schedule position of a checkpoint. Fails if the pre-training of `plan` cannot
-/// resume from the checkpoint.
+/// Returns a checkpoint's optimizer state and progress, to resume pre-training.
+///
+/// Fails if the pre-training of `plan` cannot resume from the checkpoint.
 fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     let path = &opened.path;
     let refuse = |problem: &str, hint: &str| Err(cannot_resume(path, problem, hint));
@@ -190,11 +191,9 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     Ok(ResumePoint { optimizer, progress })
 }
 
-/// Returns the position of a checkpoint in the training schedule.
+/// Returns a checkpoint's position in the training schedule.
 ///
-/// A saved state may be from the middle of an epoch. In that case, this function fails if the updates of the saved run
-/// and of this recipe have different numbers of images. With a different number, the resumed epoch would repeat or
-/// leave out some images.
+/// Fails if a checkpoint from mid-epoch has a different number of images per update.
 fn progress(opened: &Opened, seen: usize, training: &TrainingPlan) -> Result<Progress, TrainError> {
     let Some(note) = &opened.progress else {
         return Ok(Progress { epoch: seen + 1, ..Progress::start() });

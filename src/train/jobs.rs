@@ -27,12 +27,12 @@ pub struct RunContext {
     pub data: Arc<DataSet>,
     pub device: ChosenDevice,
     pub run: PathBuf,
-    /// Returns a job's resolved recipe in TOML, to store in the job's checkpoints.
+    /// Returns a job's resolved recipe in TOML, for the job's checkpoints.
     pub recipe_of: Arc<dyn Fn(&Job) -> String + Send + Sync>,
     pub stop: StopFlag,
-    /// Number of other jobs that run on other devices at the same time.
+    /// Number of jobs that other devices train at the same time.
     pub parallel_jobs: usize,
-    /// The checkpoint files that jobs start from, with the length and the hash of each file at the start of the run.
+    /// The checkpoint files that jobs start from, with their length and hash.
     pub start_files: Arc<[StartFile]>,
     /// The layouts that the run has had, oldest first. If there are none, learning rates follow `plan`.
     pub layouts: Arc<[StartLayout]>,
@@ -179,7 +179,7 @@ impl RunContext {
         fit(&Arc::new(stage), state, &loader, &fit_plan, dir, context)
     }
 
-    /// Fails if a file of the checkpoint at `path` has changed since the start of the run.
+    /// Fails if a file of the checkpoint has changed since the start of the run.
     fn check_unchanged(&self, path: &Path, resumes: bool) -> Result<(), TrainError> {
         for file in checkpoint::content_files(path, resumes)? {
             let Some(known) = self.start_files.iter().find(|known| known.path == file) else {
@@ -194,8 +194,7 @@ impl RunContext {
 
     /// Returns the initial classifier of a job.
     ///
-    /// It has the encoder of the checkpoint `file` and a random head. If `file` is `None`, all weights are random, as
-    /// in timm.
+    /// The encoder comes from the checkpoint `file`, and the head is random. Without `file`, all weights are random.
     fn classifier(
         &self,
         file: Option<PathBuf>,
@@ -219,9 +218,9 @@ impl RunContext {
         Ok(checkpoint::load_encoder(vit, &opened.file, &path)?)
     }
 
-    /// Returns the frozen encoder of a linear probe, from a checkpoint.
+    /// Returns the frozen encoder of a linear probe.
     ///
-    /// If the probe starts from `scratch`, the encoder is the random encoder that pre-training would start from.
+    /// If the probe starts from `scratch`, the encoder is random.
     fn frozen(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
         if let Some(file) = source_file(&self.run, job) {
             return self.classifier(Some(file), job, global_pool);
@@ -232,7 +231,6 @@ impl RunContext {
         Ok(checkpoint::load_encoder(vit, &file, Path::new("the random encoder"))?)
     }
 
-    /// Returns the random masked autoencoder that pre-training starts from.
     fn random_mae(&self) -> Mae {
         model::init_mae(imported::zeros(&self.plan, &self.device.device), self.plan.seed)
     }
@@ -299,7 +297,7 @@ impl RunContext {
     }
 }
 
-/// Returns the checkpoint that a job starts from, or `None` if it starts from scratch.
+/// Returns the checkpoint that a job starts from; `None` for `scratch`.
 pub(crate) fn source_file(run: &Path, job: &Job) -> Option<PathBuf> {
     match job.from.as_ref()? {
         Source::Scratch => None,
@@ -308,8 +306,9 @@ pub(crate) fn source_file(run: &Path, job: &Job) -> Option<PathBuf> {
     }
 }
 
-/// Creates an optimizer for the trained parameters of `module`. `group` maps the name and the shape of a parameter to its
-/// settings.
+/// Creates an optimizer for the trained parameters of `module`.
+///
+/// `group` maps the name and the shape of a parameter to its settings.
 pub fn optimizer<M: Module>(
     module: &M,
     rule: Rule,

@@ -1,5 +1,4 @@
-//! Draws reconstruction figures that an earlier start of the run could not write, for example because the disk was
-//! full.
+//! Draws reconstruction figures that are missing after an earlier start, for example because of a full disk.
 
 use super::devices::DeviceThreads;
 use super::events::{Event, Observer};
@@ -13,8 +12,9 @@ use crate::train::error::TrainError;
 use std::path::Path;
 
 impl RunContext {
-    /// Draws missing reconstruction figures of a pre-training from its kept checkpoints. If drawing fails, this
-    /// function only reports a warning.
+    /// Draws missing reconstruction figures of a pre-training from its checkpoints.
+    ///
+    /// If drawing fails, this function only reports a warning.
     pub(crate) fn draw_missing_pictures(
         &self,
         job: &Job,

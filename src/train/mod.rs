@@ -1,8 +1,8 @@
-//! Training: the stages, the step loop that runs them, and the devices they run on.
+//! Training: the stages, the training loop, and the devices.
 //!
-//! The loop splits each micro-batch into shards and runs each shard forward and backward on a replica of the model. It adds the
-//! gradients in shard order, then over the devices, and updates the parameters. On the CPU, a shard has a fixed number of images
-//! and worker threads run the replicas. So the result does not depend on the number of threads.
+//! The loop splits each micro-batch into shards. A replica of the model runs each shard forward and backward. The loop
+//! adds up the gradients of all shards and then of all devices, and updates the parameters. On the CPU, a shard has a
+//! fixed number of images. So the result does not depend on the number of threads.
 //!
 //! This module does not print and does not parse arguments. It reports [`Event`]s, and a job ends when the
 //! [`StopFlag`](crate::infer::StopFlag) is set.

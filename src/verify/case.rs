@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 pub(super) const DESCRIPTION: &str = "case.json";
 
-/// The error of a verification case that cannot be used. Such a case counts as failed.
+/// The error of a case that cannot be verified. The case then counts as failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot verify {}: {problem}", path.display())]
 pub struct VerifyError {
@@ -28,18 +28,18 @@ impl VerifyError {
 #[derive(Clone)]
 pub(super) struct Fields {
     value: Value,
-    /// Prefix of the object's keys in messages, such as `items[2].`; empty for the outermost object.
+    /// Prefix of the object's keys in error messages, such as `items[2].`.
     at: String,
     path: PathBuf,
 }
 
-/// A verification case: the content of `case.json` and of `tensors.safetensors`.
+/// A verification case: `case.json` and `tensors.safetensors`.
 pub(super) struct Case {
     pub kind: String,
     pub folder: PathBuf,
     fields: Fields,
     tensors: BTreeMap<String, StoredTensor>,
-    /// Names of the tensors that a comparison has read so far.
+    /// Names of the tensors that comparisons have read.
     read: RefCell<BTreeSet<String>>,
 }
 
@@ -112,7 +112,7 @@ impl Case {
         Ok(self.stored(name, Dtype::U8)?.bytes.clone())
     }
 
-    /// Reads class labels. Fails unless each label is less than `classes`.
+    /// Reads class labels. Fails unless all labels are less than `classes`.
     pub(super) fn labels(&self, name: &str, classes: usize) -> Result<Vec<u32>, VerifyError> {
         let label = |value: i64| {
             u32::try_from(value).ok().filter(|label| (*label as usize) < classes).ok_or_else(|| {
@@ -139,7 +139,7 @@ impl Case {
         self.tensors.get(name).is_some_and(|stored| stored.shape == shape)
     }
 
-    /// Fails if the case has a tensor that was not read by any comparison. An unread tensor could be wrong and still pass.
+    /// Fails if no comparison has read a tensor of the case.
     pub(super) fn all_read(&self) -> Result<(), VerifyError> {
         let read = self.read.borrow();
         // A case whose numbers are all in `case.json` has one dummy tensor, called `none`.
@@ -184,13 +184,13 @@ impl Fields {
         self.wanted(key, "a number", Value::as_f64)
     }
 
-    /// Reads a tolerance. Fails if it is above `most`, because then almost any result would pass.
+    /// Reads a tolerance. Fails if the tolerance is above `most`.
     pub(super) fn tolerance(&self, key: &str, most: f64) -> Result<f64, VerifyError> {
         let what = format!("a number from 0 to {most}");
         self.wanted(key, &what, |value| value.as_f64().filter(|t| (0.0..=most).contains(t)))
     }
 
-    /// Reads a whole number from 0 to 1,000,000.
+    /// Reads an integer from 0 to 1,000,000.
     pub(super) fn count(&self, key: &str) -> Result<usize, VerifyError> {
         self.wanted(key, "a whole number up to a million", |value| {
             value.as_u64().filter(|n| *n <= 1_000_000).map(|n| n as usize)
@@ -223,7 +223,7 @@ impl Fields {
         })
     }
 
-    /// Reads a JSON object whose values are numbers, such as `{"blocks.0.norm1.bias": 0.0}`.
+    /// Reads an object of numbers, such as `{"blocks.0.norm1.bias": 0.0}`.
     pub(super) fn by_name(&self, key: &str) -> Result<BTreeMap<String, f64>, VerifyError> {
         self.wanted(key, "an object of numbers", |value| {
             value.as_object()?.iter().map(|(k, v)| Some((k.clone(), v.as_f64()?))).collect()

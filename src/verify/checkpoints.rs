@@ -1,4 +1,4 @@
-//! Kinds `checkpoint_mae`, `checkpoint_vit` and `resume_step`: checkpoint files of other programs.
+//! Cases `checkpoint_mae`, `checkpoint_vit` and `resume_step`: checkpoint files of other programs.
 
 use super::case::{Case, VerifyError};
 use super::networks::{self, vector};
@@ -56,8 +56,7 @@ pub(super) fn mae(
     Ok(())
 }
 
-/// Verifies a case of kind `resume_step`: loads the optimizer state from another program's checkpoint and compares the next
-/// update.
+/// Loads another program's optimizer state, and compares the next update.
 pub(super) fn resume_step(
     case: &Case,
     device: &Device,
@@ -119,11 +118,7 @@ pub(super) fn vit(
     Ok(())
 }
 
-/// Returns whether the recorded prediction was saved wrongly by Paddle, which ignores the strides of a slice.
-///
-/// The decoder's output is `[N, 1 + L, P]`, and the prediction is the slice `[:, 1:]`. Paddle 3.3.1 saves the raw buffer from
-/// the second token on, including the class tokens of later images. So all values can still be compared, but at shifted
-/// positions.
+/// Returns whether Paddle saved the prediction with wrong offsets.
 fn is_raw_buffer(expected: &[f32], pred: &[f32], tokens: &[f32], patch_values: usize) -> bool {
     let distance = |got: &[f32]| -> f64 {
         got.iter().zip(expected).map(|(a, b)| f64::from(a - b).abs()).fold(0.0, f64::max)
@@ -140,9 +135,9 @@ fn refused(case: &Case, file: &str, error: &CheckpointError) -> VerifyError {
     case.error(format!("{file}: {error}"))
 }
 
-/// Returns the encoder dimensions from the case, but with the LayerNorm epsilon from the checkpoint file.
+/// Returns the encoder dimensions of the case, with the checkpoint's LayerNorm epsilon.
 ///
-/// Fails if the file has different dimensions or a different number of heads.
+/// Fails if the checkpoint has different dimensions or a different number of heads.
 fn dims(case: &Case, opened: &Opened, precision: Precision) -> Result<EncoderDims, VerifyError> {
     let settings = &opened.facts.settings;
     let dims = networks::encoder(case, precision)?;
@@ -163,11 +158,9 @@ fn dims(case: &Case, opened: &Opened, precision: Precision) -> Result<EncoderDim
     }
 }
 
-/// Compares the tensors of a checkpoint file with the tensors `weights.*` of the case, if the case has them. All bits must be
-/// equal.
+/// Compares a checkpoint's tensors with the case. All bits must be equal.
 ///
-/// Returns the tolerance for the outputs of the model. This is the case's `half_tolerance` if the file's weights are
-/// rounded to half precision, and `tolerances.forward` otherwise.
+/// Returns the tolerance for the outputs of the model.
 fn weights(
     case: &Case,
     file: &str,
@@ -200,7 +193,7 @@ fn weights(
     if half { case.tolerance("half_tolerance", 0.1) } else { Ok(tolerances.forward) }
 }
 
-/// Returns a weight of the case. Linear weights have the layout `[out, in]`, although cases from Paddle store `[in, out]`.
+/// Returns a weight of the case. Linear weights are `[out, in]`.
 fn case_weight(case: &Case, name: &str) -> Result<Vec<f32>, VerifyError> {
     let full = format!("weights.{name}");
     let values = case.floats(&full)?;

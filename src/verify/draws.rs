@@ -1,4 +1,4 @@
-//! Kind `distributions`: compares the distribution of random crops and erasing boxes with recorded quantiles.
+//! Case `distributions`: compares random crops and erasing boxes with recorded quantiles.
 
 use super::case::{Case, Fields, VerifyError};
 use super::report::TensorComparison;
@@ -71,10 +71,9 @@ fn erasings(item: &Fields, draws: usize, out: &mut TensorComparison) -> Result<(
     quantiles(&item.inner("aspect_h_over_w")?, &aspect, name, out)
 }
 
-/// Compares the distribution of the numbers in `drawn` with recorded quantiles.
+/// Compares the distribution of `drawn` with recorded quantiles.
 ///
-/// For each quantile, compares the fraction of `drawn` below the quantile with the recorded fraction. The tolerance is
-/// 5 standard errors of the difference between two samples.
+/// The tolerance is 5 standard errors of the difference between two samples.
 fn quantiles(
     item: &Fields,
     drawn: &[f64],
@@ -85,8 +84,8 @@ fn quantiles(
     for (p, quantile) in item.by_name("quantiles")? {
         let share: f64 = p.parse().map_err(|_| item.error(format!("{p:?} is not a quantile")))?;
         let tolerance = 5.0 * (2.0 * share * (1.0 - share) / n).sqrt();
-        // Sides are whole pixels, so many draws may equal the quantile. They do not count as below it, although the recorded
-        // quantile is rounded to 5 decimals.
+        // Sides are whole pixels, so many draws may equal the quantile. They do not count as below it, although the
+        // recorded quantile is rounded to 5 decimals.
         let below = drawn.iter().filter(|d| **d < quantile - 1e-5).count() as f64 / n;
         let up_to = drawn.iter().filter(|d| **d <= quantile + 1e-5).count() as f64 / n;
         let nearest = share.clamp(below, up_to);

@@ -1,4 +1,4 @@
-//! Kind `mae_forward`: masks, latent, prediction, loss, targets, and gradients of all parameters.
+//! Case `mae_forward`: masks, latent, prediction, loss, targets, and all gradients.
 
 use super::case::{Case, VerifyError};
 use super::networks::{self, vector};
@@ -46,7 +46,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Returns the images `[N, C, H, W]` and the masks of a case that has only one step.
+/// Returns the images `[N, C, H, W]` and the masks of a one-step case.
 pub(super) fn inputs(
     case: &Case,
     encoder: &EncoderDims,
@@ -57,7 +57,7 @@ pub(super) fn inputs(
     Ok((imgs, masks))
 }
 
-/// Returns the masks for the recorded `noise` `[N, L]` and the mask ratio of the case.
+/// Returns the masks for the recorded `noise` `[N, L]`.
 pub(super) fn masks(
     case: &Case,
     noise: &[f32],

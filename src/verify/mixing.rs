@@ -1,13 +1,13 @@
-//! Kinds `mixup` (with recorded lambdas and boxes) and `metrics` (top-1, top-5, cross-entropy).
+//! Cases `mixup` (with recorded lambdas and boxes) and `metrics` (top-1, top-5, cross-entropy).
 
 use super::case::{Case, Fields, VerifyError};
 use super::report::TensorComparison;
 use crate::data::{Batch, CropBox, Images, Mix, Targets, mix};
 use crate::infer;
 
-/// Tolerance for float32 rounding errors in pixels and probabilities, which are about 1.
+/// Tolerance for rounding errors in pixels and probabilities.
 const ROUNDING: f64 = 1e-6;
-/// Tolerance for percentages, and for losses below 10.
+/// Tolerance for accuracies in percent, and for losses.
 const METRICS: f64 = 1e-5;
 
 pub(super) fn mixup(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
@@ -45,7 +45,7 @@ pub(super) fn mixup(case: &Case, out: &mut TensorComparison) -> Result<(), Verif
     Ok(())
 }
 
-/// Returns the recorded mix of two images: a lambda (mixup), or the box that is pasted (CutMix).
+/// Returns the recorded mixup lambda or CutMix box of two images.
 fn given(item: &Fields, side: usize) -> Result<Mix, VerifyError> {
     if !item.flag("cutmix")? {
         return Ok(Mix::Blend(item.number("lam")?));

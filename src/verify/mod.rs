@@ -1,11 +1,11 @@
-//! `mae verify`: compares this program with recorded numbers of the official code, case by case, on any device.
+//! `mae verify`: compares this program with recorded numbers of the official code, on any device.
 //!
-//! A case is a folder. `case.json` has its kind and hyper-parameters; `tensors.safetensors` has inputs and expected outputs.
-//! Some cases also have checkpoint files. Shapes, sizes and settings come from the case, so new cases need no new code. A
-//! missing tensor, a tensor that no comparison reads, and an unknown kind are errors, so they never pass.
+//! A case is a folder. `case.json` has its kind and hyper-parameters. `tensors.safetensors` has inputs and expected
+//! outputs. Some cases also have checkpoint files. Missing tensors, tensors that no comparison reads, and unknown kinds
+//! are errors.
 //!
-//! `case` reads a case, `report` compares tensors, `tolerances` has the limits. Each other module
-//! compares one or two kinds of cases.
+//! `case` reads a case, `report` compares tensors, `tolerances` has the limits. Each other module compares one or two
+//! kinds of cases.
 
 mod case;
 mod checkpoints;
@@ -31,7 +31,9 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// Returns all folders with a case at or below `path`, sorted. Fails if there are none.
+/// Returns all folders with a case at or below `path`, sorted.
+///
+/// Fails if there is no case.
 pub fn find(path: &Path) -> Result<Vec<PathBuf>, VerifyError> {
     if path.join(case::DESCRIPTION).is_file() {
         return Ok(vec![path.to_owned()]);
@@ -64,7 +66,7 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Runs the case in `folder` on `device`, and compares all computed numbers with the recorded numbers.
+/// Runs the case in `folder` on `device`, and compares the results with the recorded numbers.
 pub fn run(
     folder: &Path,
     device: &Device,

@@ -8,7 +8,7 @@ use crate::shape::{self, DecoderDims, EncoderDims, Precision};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Returns the encoder dimensions of a case. The number of channels comes from the images of the case.
+/// Returns the encoder dimensions of a case.
 pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, VerifyError> {
     let m = case.inner("model")?;
     let dims = EncoderDims {
@@ -53,7 +53,7 @@ pub(super) fn decoder(case: &Case) -> Result<DecoderDims, VerifyError> {
     Ok(dims)
 }
 
-/// Returns the size `[C, H, W]` of the tensor `imgs`, which is `[N, C, H, W]` or `[steps, N, C, H, W]`.
+/// Returns the size `[C, H, W]` of the tensor `imgs`.
 fn image_shape(case: &Case) -> Result<[usize; 3], VerifyError> {
     match (case.shape::<4>("imgs"), case.shape::<5>("imgs")) {
         (Ok([_, c, h, w]), _) | (_, Ok([_, _, c, h, w])) => Ok([c, h, w]),
@@ -61,17 +61,16 @@ fn image_shape(case: &Case) -> Result<[usize; 3], VerifyError> {
     }
 }
 
-/// Returns the tensor name of a parameter, as used in most cases: `weights.` and the parameter's name.
+/// Returns a parameter's tensor name in a case: `weights.` and the parameter's name.
 #[expect(clippy::unnecessary_wraps, reason = "`weighted` takes it as `name_of`")]
 pub(super) fn weights(name: &str) -> Option<String> {
     Some(format!("weights.{name}"))
 }
 
-/// Returns the module with the weights of the case. `name_of` maps a parameter to its tensor name, or to `None` to keep the
-/// old values.
+/// Returns the module with the weights of the case.
 ///
-/// Fails if a tensor is missing or has a different shape. The tensors of fixed position embeddings are optional. If the case
-/// has them, they are compared with our position embeddings and then used.
+/// `name_of` maps a parameter to its tensor name, or to `None` to keep the old values. Fails if a tensor is missing or
+/// has a different shape. Fixed position embeddings may be missing.
 pub(super) fn weighted<M: Module>(
     case: &Case,
     module: M,
@@ -101,9 +100,9 @@ pub(super) fn weighted<M: Module>(
     }))
 }
 
-/// Returns batch `index` of the tensor `imgs`, `[N, C, H, W]`. Fails if the image size differs from `dims`.
+/// Returns batch `index` of the tensor `imgs`, `[N, C, H, W]`.
 ///
-/// `imgs` may also have several batches: `[steps, N, C, H, W]`.
+/// Fails if the image size differs from `dims`.
 pub(super) fn images(
     case: &Case,
     dims: &EncoderDims,
@@ -132,7 +131,7 @@ pub(super) fn vector<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.try_into_vec_as().expect("floats are read back as f32")
 }
 
-/// Copies a single number from the device.
+/// Copies a number from the device.
 pub(super) fn scalar(tensor: Tensor<1>) -> f64 {
     vector(tensor).first().map_or(f64::NAN, |v| f64::from(*v))
 }

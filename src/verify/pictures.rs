@@ -1,4 +1,4 @@
-//! Kinds `transforms` (evaluation, crops at given boxes, flips), `augment_ops` and `decode`, in levels from 0 to 255.
+//! Cases `transforms` (resizing, crops, flips), `augment_ops` and `decode`, in levels from 0 to 255.
 
 use super::case::{Case, Fields, VerifyError};
 use super::report::TensorComparison;
@@ -72,7 +72,6 @@ fn cropped(case: &Case, picture: &Picture, item: &Fields) -> Result<Vec<f32>, Ve
     Ok(transform.render(picture, Augmentation { cut: Cut::Box(crop), hflip: item.flag("hflip")? }))
 }
 
-/// Returns data settings for photographs of `input_size` pixels, with the mean and standard deviation of the case.
 fn plan(case: &Case, input_size: usize) -> Result<DataPlan, VerifyError> {
     let floats = |key: &str| -> Result<[f32; 3], VerifyError> {
         let values: Vec<f32> = case.numbers(key)?.into_iter().map(|v| v as f32).collect();
@@ -84,8 +83,7 @@ fn plan(case: &Case, input_size: usize) -> Result<DataPlan, VerifyError> {
     Ok(DataPlan::of_pictures(input_size, floats("mean")?, floats("std")?))
 }
 
-/// Verifies a case of kind `augment_ops`: the RandAugment operations, each at a given magnitude and sign. All pixels must be
-/// equal.
+/// Compares RandAugment operations at given magnitudes. All pixels must be equal.
 pub(super) fn augment_ops(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let [height, width, channels] = case.shape::<3>("image")?;
     if channels != 3 || height == 0 || width == 0 {
@@ -155,7 +153,7 @@ pub(super) fn decode(case: &Case, out: &mut TensorComparison) -> Result<(), Veri
     Ok(())
 }
 
-/// Returns the mean of `distance` over all pairs of values; infinity if the lengths differ.
+/// Returns the mean of `distance` over all pairs of pixels.
 fn share_of(got: &[u8], expected: &[u8], distance: impl Fn(u8, u8) -> f64) -> f64 {
     if got.len() != expected.len() {
         return f64::INFINITY;

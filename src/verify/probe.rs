@@ -1,4 +1,4 @@
-//! Kind `linprobe_steps`: steps of linear probing (`BatchNorm`, head, LARS), and evaluation after the last one.
+//! Case `linprobe_steps`: steps of linear probing (`BatchNorm`, head, LARS), then an evaluation.
 
 use super::case::{Case, VerifyError};
 use super::networks::{self, scalar, vector};
@@ -71,7 +71,6 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Compares our `BatchNorm` and LARS constants with those that the case contains.
 fn same_constants(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let ours = [
         ("bn_eps", model::BN_EPS),
@@ -86,7 +85,7 @@ fn same_constants(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyE
     Ok(())
 }
 
-/// Compares the parameters and the running statistics of the head with the case, after `steps` updates.
+/// Compares parameters and running statistics with the case, after `steps` updates.
 fn same_parameters(
     case: &Case,
     head: &ProbeHead,

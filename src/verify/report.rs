@@ -6,9 +6,9 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Measure {
-    /// The difference divided by the largest expected value of the tensor.
+    /// The difference divided by the tensor's largest expected value.
     Relative,
-    /// The difference itself, in the unit of the values.
+    /// The absolute difference.
     Absolute,
 }
 
@@ -18,16 +18,16 @@ pub struct ReportRow {
     pub tensor: String,
     /// Largest absolute difference; infinite if the lengths differ or a value is NaN.
     pub max_abs: f64,
-    /// Largest absolute difference, divided by the largest expected value of the tensor.
+    /// Largest absolute difference, divided by the tensor's largest expected value.
     pub max_rel: f64,
-    /// Whether `max_abs` or `max_rel` is compared with `tolerance`.
+    /// Whether `tolerance` limits `max_abs` or `max_rel`.
     pub measure: Measure,
     pub tolerance: f64,
     pub passed: bool,
 }
 
 impl ReportRow {
-    /// Returns the difference divided by the tolerance. The comparison fails if this is above 1.
+    /// Returns the difference divided by the tolerance. Above 1, the comparison fails.
     pub fn excess(&self) -> f64 {
         let found = match self.measure {
             Measure::Relative => self.max_rel,
@@ -54,7 +54,7 @@ impl CaseReport {
         self.rows.iter().all(|row| row.passed)
     }
 
-    /// Returns the tensor whose difference is largest relative to its tolerance.
+    /// Returns the tensor with the largest difference relative to its tolerance.
     pub fn worst(&self) -> Option<&ReportRow> {
         self.rows.iter().max_by(|a, b| a.excess().total_cmp(&b.excess()))
     }
@@ -67,7 +67,9 @@ pub(super) struct TensorComparison {
 }
 
 impl TensorComparison {
-    /// Compares `got` with `expected`. The tolerance is a fraction of the largest expected value.
+    /// Compares `got` with `expected`.
+    ///
+    /// `tolerance` is a fraction of the largest expected value.
     pub(super) fn relative(
         &mut self,
         tensor: impl Into<String>,
@@ -78,7 +80,9 @@ impl TensorComparison {
         self.add(tensor.into(), got, expected, Measure::Relative, tolerance);
     }
 
-    /// Compares `got` with `expected`. The tolerance is in the unit of the values.
+    /// Compares `got` with `expected`.
+    ///
+    /// `tolerance` is an absolute difference.
     pub(super) fn absolute(
         &mut self,
         tensor: impl Into<String>,

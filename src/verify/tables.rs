@@ -1,4 +1,4 @@
-//! Kinds `schedule`, `pos_embed` and `pos_embed_resize`: learning rates and position embeddings.
+//! Cases `schedule`, `pos_embed` and `pos_embed_resize`: learning rates and position embeddings.
 
 use super::case::{Case, Fields, VerifyError};
 use super::report::TensorComparison;
@@ -36,7 +36,7 @@ pub(super) fn schedule(
     Ok(())
 }
 
-/// Returns pairs of a fractional epoch and the learning rate at this epoch.
+/// Returns pairs of fractional epoch and learning rate.
 fn points(curve: &Fields) -> Result<Vec<(f64, f64)>, VerifyError> {
     let list = curve.get("points").and_then(serde_json::Value::as_array);
     let pairs = list.and_then(|points| {

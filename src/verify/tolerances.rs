@@ -4,9 +4,8 @@ use crate::shape::Precision;
 
 /// The tolerances for a kind of device and a precision.
 ///
-/// The expected numbers were computed in float64. The official code in float32 differs from them by 1.3e-6 in forward passes
-/// and losses, by 1e-6 in gradients (1.5e-5 if all pixels of a patch are equal), and by 3e-7 in parameters after five
-/// updates.
+/// The expected numbers were computed in float64. The official code in float32 differs by 1.3e-6 in losses and outputs,
+/// and by 1e-6 in gradients.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Tolerances {
     /// The precision of the networks.
@@ -19,8 +18,7 @@ pub struct Tolerances {
     pub gradient: f64,
     /// Absolute tolerance of parameters after a few updates.
     ///
-    /// The tolerance of key biases is larger by the sum of the learning rates so far. Softmax ignores key biases, so their
-    /// gradient is only rounding noise, but Adam scales it up to a full step.
+    /// Key biases have a larger tolerance, because their gradient is only rounding noise.
     pub parameter: f64,
     /// Relative tolerance of learning rates.
     pub schedule: f64,
@@ -40,10 +38,9 @@ impl Tolerances {
         pos_embed: 1e-6,
     };
 
-    /// Tolerances for float32 on a GPU, without TF32: ten times the tolerances of the CPU.
+    /// Tolerances for float32 on a GPU without TF32: ten times the CPU's tolerances.
     ///
-    /// A GPU adds numbers in a different order, so it rounds differently. Values that are computed on the host have the
-    /// tolerances of the CPU.
+    /// A GPU adds numbers in a different order than the CPU.
     pub const GPU: Self = Self {
         forward: 10.0 * Self::CPU.forward,
         loss: 10.0 * Self::CPU.loss,
@@ -54,10 +51,8 @@ impl Tolerances {
 
     /// Tolerances for bf16 on any device. bf16 has 8 significant bits.
     ///
-    /// On the CPU, forward passes differed by up to 2.3e-2, losses by up to 9e-4 and gradients by up to 2.9e-2. For
-    /// parameters, the tolerance limits the mean difference, relative to the sum of the learning rates so far. Adam's
-    /// first updates move a parameter by the full learning rate in the direction of its gradient, and the sign of a
-    /// gradient near 0 is noise.
+    /// On the CPU, outputs differed by up to 2.3e-2, losses by up to 9e-4 and gradients by up to 2.9e-2. For
+    /// parameters, the tolerance limits the mean difference, divided by the sum of the learning rates.
     pub const BF16: Self = Self {
         precision: Precision::Bf16,
         forward: 3e-2,

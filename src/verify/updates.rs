@@ -1,4 +1,5 @@
-//! Kinds `pretrain_steps` and `finetune_steps`: learning rates, losses, gradients, parameter groups, updated parameters.
+//! Cases `pretrain_steps` and `finetune_steps`: learning rates, losses, gradients, parameter groups, updated
+//! parameters.
 
 use super::case::{Case, VerifyError};
 use super::forward;
@@ -14,7 +15,6 @@ use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Learning rates, losses and gradient norms of all steps. They are compared after the last step.
 #[derive(Default)]
 struct UpdateSteps {
     lrs: Vec<f64>,
@@ -150,7 +150,7 @@ pub(super) fn finetune(
     Ok(())
 }
 
-/// Returns the target probabilities of step `i`, `[N, C]`: recorded probabilities, or labels with optional smoothing.
+/// Returns the target probabilities `[N, C]` of step `i`.
 fn targets(
     case: &Case,
     i: usize,
@@ -186,8 +186,7 @@ pub(super) fn adamw(case: &Case) -> Result<Rule, VerifyError> {
     }
 }
 
-/// Compares the peak learning rate with `blr * batch_size * accum_iter * world_size / 256`. Does nothing if the case has no
-/// `blr`.
+/// Compares the peak learning rate with the official rule for `blr`.
 fn lr_law(
     case: &Case,
     tolerances: &Tolerances,
@@ -228,9 +227,9 @@ pub(super) fn step<M: Module>(
     })
 }
 
-/// Compares a setting of each trained parameter with a table of the case. `value` returns our setting.
+/// Compares a setting of each trained parameter with the case.
 ///
-/// A parameter that is missing in the table or in our model fails the comparison.
+/// `value` returns our setting. A missing parameter fails the comparison.
 fn same_groups<M: Module>(
     case: &Case,
     table: &str,
@@ -249,9 +248,9 @@ fn same_groups<M: Module>(
     Ok(())
 }
 
-/// Compares the parameters of a module with the case. `lr_sum` is the sum of the learning rates so far.
+/// Compares the parameters of a module with the case.
 ///
-/// The name of a tensor in the case is `prefix` followed by the parameter's name.
+/// `lr_sum` is the sum of the learning rates so far. Tensor names start with `prefix`.
 pub(super) fn same_parameters<M: Module>(
     case: &Case,
     module: &M,
@@ -288,9 +287,7 @@ pub(super) fn same_parameters<M: Module>(
     Ok(())
 }
 
-/// Splits a flattened parameter into parts that have different tolerances: a `qkv.bias` into query, key and value.
-///
-/// Returns the name suffix and the range of each part.
+/// Splits `qkv.bias` into query, key and value. Each part is a name suffix and a range.
 fn parts(name: &str, len: usize) -> Vec<(&'static str, Range<usize>)> {
     let third = len / 3;
     if !name.ends_with("qkv.bias") {
@@ -299,7 +296,7 @@ fn parts(name: &str, len: usize) -> Vec<(&'static str, Range<usize>)> {
     vec![(" (query)", 0..third), (" (key)", third..2 * third), (" (value)", 2 * third..len)]
 }
 
-/// Returns the mean absolute difference between two slices; NaN if their lengths differ.
+/// Returns the mean absolute difference; NaN if the lengths differ.
 fn mean_distance(got: &[f32], expected: &[f32]) -> f64 {
     if got.len() != expected.len() {
         return f64::NAN;

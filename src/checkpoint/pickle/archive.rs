@@ -1,8 +1,8 @@
 //! The zip archive of `torch.save`: `<name>/data.pkl`, and one uncompressed storage per `<name>/data/<key>`.
 //!
 //! `torch.save` does not compress, so the archive's directory is a table of byte ranges. This reader checks each range
-//! against the size of the file. A zip library would need several times the memory of the directory. In a malicious file,
-//! the directory can be almost as large as the file.
+//! against the size of the file. A zip library would need several times the memory of the directory. In a malicious
+//! file, the directory can be almost as large as the file.
 
 use super::budget::Budget;
 use super::source::{ByteSource, Range, Reader, cut_short, shown};
@@ -18,25 +18,25 @@ const ENTRY: &[u8] = b"PK\x01\x02";
 const LOCAL: &[u8] = b"PK\x03\x04";
 const LOCAL_LEN: usize = 30;
 
-/// Memory of an archive entry in the tables of [`Archive`], without its name. In bytes.
+/// Memory per archive entry in bytes, not counting the name.
 const ROOM: usize = 128;
-/// Number of bytes in each read when computing a CRC-32.
+/// Bytes per read when computing a CRC-32.
 const CHUNK: usize = 64 * 1024;
 
 pub(super) struct Archive {
     pub(super) pickle: Range,
     storages: BTreeMap<Box<str>, Entry>,
-    /// Offsets of the storages whose CRC-32 was already checked. Several tensors may share a storage.
+    /// Offsets of storages with a verified CRC-32.
     compared: RefCell<BTreeSet<u64>>,
-    /// Start of all names in the archive: `<name>/`.
+    /// Prefix of all names in the archive: `<name>/`.
     prefix: String,
-    /// Offset of the archive's central directory in the file. The contents of all entries end before it.
+    /// Offset of the archive's directory, in bytes.
     end: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    /// Offset of the entry's header in the file.
+    /// Offset of the entry's header in the file, in bytes.
     at: u64,
     len: u64,
     crc32: u32,
@@ -72,9 +72,9 @@ impl Archive {
         Ok(Self { pickle: content, storages, compared: RefCell::default(), prefix, end })
     }
 
-    /// Returns the byte range of the storage `key`; `None` if the archive does not have this storage.
+    /// Returns the byte range of the storage `key`; `None` if the storage does not exist.
     ///
-    /// Fails if the CRC-32 of its bytes differs from the CRC-32 in the archive's directory.
+    /// Fails if the CRC-32 is wrong.
     pub(super) fn storage(
         &self,
         key: &str,
@@ -92,8 +92,7 @@ impl Archive {
 }
 
 impl Entry {
-    /// Returns the byte range of an entry's content, which follows the entry's header. The header has a variable
-    /// length.
+    /// Returns the byte range of an entry's content, which follows the header.
     fn content(self, source: &ByteSource, end: u64) -> Result<Range, String> {
         if !self.is_plain {
             return Err("an entry of the archive is compressed or encrypted; torch.save \
@@ -113,9 +112,9 @@ impl Entry {
         if fits { Ok(Range { at, len: self.len }) } else { Err(cut_short()) }
     }
 
-    /// Fails if `content` is damaged: its CRC-32 differs from the one in the archive's directory.
+    /// Fails if `content` has the wrong CRC-32.
     ///
-    /// A CRC-32 of 0 is not compared. PyTorch writes 0 if checksums are off (`torch.serialization.set_crc32_options`).
+    /// Accepts a CRC-32 of 0, which means that the file has no checksum.
     fn compare_crc32(
         self,
         name: &str,
@@ -149,7 +148,7 @@ impl Entry {
     }
 }
 
-/// Finds the entry `<name>/data.pkl` in the archive. Returns the prefix `<name>/` and the entry.
+/// Finds the entry `<name>/data.pkl`. Also returns the prefix `<name>/`.
 fn find_pickle(source: &ByteSource, directory: Range) -> Result<(String, Entry), String> {
     let mut found: Option<(String, Entry)> = None;
     let mut has_code = false;
@@ -183,10 +182,6 @@ fn check_byteorder(source: &ByteSource, range: Range) -> Result<(), String> {
     }
 }
 
-/// Returns the byte range of the archive's central directory.
-///
-/// The archive's end record contains the offset of the directory. The end record is at the end of the file, or before a
-/// comment at the end.
 fn directory(source: &ByteSource) -> Result<Range, String> {
     let len = source.len.min((END_LEN + LOCATOR64_LEN + usize::from(u16::MAX)) as u64);
     let before = source.len - len;
@@ -222,7 +217,6 @@ fn directory(source: &ByteSource) -> Result<Range, String> {
     if fits { Ok(Range { at, len }) } else { Err(cut_short()) }
 }
 
-/// Calls `f` for each entry of the archive's directory.
 fn each_entry(
     source: &ByteSource,
     directory: Range,
@@ -251,9 +245,7 @@ fn each_entry(
     Ok(())
 }
 
-/// Reads 64-bit sizes from the Zip64 extra field into `sizes`: full size, packed size, offset.
-///
-/// The field only has the sizes that do not fit 32 bits.
+/// Reads the 64-bit sizes of an entry from the Zip64 extra field.
 fn sizes64(reader: &mut Reader<'_>, len: u16, sizes: &mut [u64; 3]) -> Result<(), String> {
     let mut extra = vec![0; len.into()];
     reader.fill(&mut extra)?;

@@ -2,22 +2,20 @@
 
 const KIB: u64 = 1024;
 
-/// The number of bytes that reading a file may still use. A normal checkpoint needs far less.
+/// Limits the memory for reading a file.
 pub(super) struct Budget {
-    /// Bytes left for all objects and tensor values in memory.
+    /// Bytes left for objects and tensor values together.
     all: u64,
     values: u64,
-    /// Maximum number of bytes in one request for memory.
+    /// Maximum number of bytes for one object.
     once: u64,
     reads: u64,
 }
 
 impl Budget {
-    /// Returns the budget for reading a file of `len` bytes.
+    /// Returns the memory budget for a file of `len` bytes.
     ///
-    /// Tensor values may take twice the size of the file, because half-precision weights become float32. Values and
-    /// objects together may take three times the size plus 832 KiB. More bytes may be read, because each view of a
-    /// storage is read separately.
+    /// All values and objects may take 3 × `len` bytes plus 832 KiB.
     pub(super) fn of_file(len: u64) -> Self {
         Self {
             all: len.saturating_mul(3).saturating_add(832 * KIB),
@@ -27,7 +25,7 @@ impl Budget {
         }
     }
 
-    /// Takes the memory of an object from the budget: a name, a container, tensor values, or an entry of a tree.
+    /// Takes `bytes` from the memory budget. Fails if the budget is too small.
     pub(super) fn object(&mut self, bytes: usize) -> Result<(), String> {
         let bytes = Some(bytes as u64).filter(|bytes| *bytes <= self.once);
         bytes.and_then(|bytes| take(&mut self.all, bytes)).ok_or_else(|| {
@@ -35,9 +33,7 @@ impl Budget {
         })
     }
 
-    /// Reserves capacity for `more` items in `items`, and takes the memory from the budget.
-    ///
-    /// While the items move to a larger buffer, both buffers count.
+    /// Reserves memory for `more` items, within the memory budget.
     pub(super) fn grow<T>(&mut self, items: &mut Vec<T>, more: usize) -> Result<(), String> {
         let (needed, before) = (items.len() + more, items.capacity());
         if needed > before {
@@ -49,19 +45,17 @@ impl Budget {
         Ok(())
     }
 
-    /// Returns the memory of dropped objects to the budget.
+    /// Returns `bytes` to the memory budget after objects were dropped.
     pub(super) fn give_back(&mut self, bytes: usize) {
         self.all += bytes as u64;
     }
 
-    /// Counts the memory of tensor values. Returns `None` if their limit is exceeded.
-    ///
-    /// [`Budget::object`] counts this memory again, as a part of all memory.
+    /// Takes `bytes` from the limit for tensor values. Returns `None` above the limit.
     pub(super) fn values(&mut self, bytes: u64) -> Option<()> {
         take(&mut self.values, bytes)
     }
 
-    /// Counts bytes that are read for tensors. Fails if the budget for reading is exceeded.
+    /// Takes `bytes` from the limit for reading. Fails above the limit.
     pub(super) fn read(&mut self, bytes: usize) -> Result<(), String> {
         take(&mut self.reads, bytes as u64)
             .ok_or_else(|| "too many of its tensors share the same bytes".to_owned())

@@ -9,15 +9,15 @@ use super::numpy;
 use super::source::Range;
 use super::view::{View, ViewData};
 
-/// Maximum number of parts of a path. A longer path is not converted to text.
+/// Maximum number of parts of a `pathlib` path. Longer paths are not read.
 const PARTS: usize = 64;
 
-/// The result of a function call in a pickle.
+/// What a function call in a pickle returns.
 pub(super) enum Made {
     New(Node),
-    /// One of the arguments of the call, unchanged.
+    /// One of the arguments of the call.
     Same(Item),
-    /// A call of a function that this program does not know. The pickle machine keeps a description of the call.
+    /// The result of an unknown function. The reader keeps only a description.
     Foreign,
 }
 
@@ -39,7 +39,7 @@ impl Machine<'_, '_> {
         }
     }
 
-    /// Handles the opcode `BUILD`, which sets the state of an object that was just created.
+    /// Runs the opcode `BUILD`, which sets the state of an object.
     pub(super) fn build(&mut self, target: Item, state: Item) -> Result<(), String> {
         let array = match self.graph.node(target) {
             None => return Err("the pickle sets the state of a number".to_owned()),
@@ -62,8 +62,7 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Pushes the storage that `id` describes onto the stack. PyTorch stores the values of a storage outside of the
-    /// pickle.
+    /// Pushes a storage onto the stack. `id` describes the storage.
     pub(super) fn persistent(&mut self, id: Item) -> Result<(), String> {
         let items = self.graph.items(id).unwrap_or_default();
         let kind = items.first().and_then(|kind| self.graph.text(*kind));
@@ -83,9 +82,7 @@ impl Machine<'_, '_> {
     }
 }
 
-/// Returns a node that describes a storage; `None` if the description in the file is invalid.
-///
-/// Only files of old PyTorch versions have a `view`: the key, offset and size of the used part of the storage.
+/// Returns the node of a storage; `None` if the arguments are invalid.
 fn storage(
     graph: &Graph,
     class: Item,
@@ -150,9 +147,7 @@ fn builtin(graph: &Graph, name: &str, args: &[Item]) -> Result<Made, String> {
     })
 }
 
-/// Returns `array` for the call `eval('data', {'data': array})`. Paddle writes tensors of static graphs in this form.
-///
-/// This function does not evaluate any code. For every other call of `eval`, the file reader keeps only a description.
+/// Returns `array` for Paddle's call `eval('data', {'data': array})`. Never evaluates code.
 fn paddle_tensor(graph: &Graph, args: &[Item]) -> Made {
     let [code, names] = args else { return Made::Foreign };
     match (graph.text(*code), graph.pairs(*names)) {
@@ -163,7 +158,7 @@ fn paddle_tensor(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// Returns the result of `list(items)` and similar calls: the container `items` itself.
+/// Returns `items` for the call `list(items)` and similar calls.
 fn sequence(graph: &Graph, args: &[Item]) -> Made {
     match args {
         [] => Made::New(Node::List(Vec::new())),
@@ -172,7 +167,6 @@ fn sequence(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// Returns the result of `dict(content)`. The content is missing, another dict, or a list of pairs.
 fn dict(graph: &Graph, content: Option<&Item>) -> Result<Made, String> {
     let Some(content) = content else { return Ok(Made::New(Node::Dict(Vec::new()))) };
     if graph.pairs(*content).is_some() {
@@ -189,7 +183,7 @@ fn dict(graph: &Graph, content: Option<&Item>) -> Result<Made, String> {
     Ok(Made::New(Node::Dict(pairs)))
 }
 
-/// Returns the result of `_codecs.encode(text, 'latin1')`. Pickle protocol 2 writes bytes in this form.
+/// Returns the bytes of `_codecs.encode(text, 'latin1')`, as in pickle protocol 2.
 fn latin1(graph: &Graph, args: &[Item]) -> Made {
     let [text, encoding, ..] = args else { return Made::Foreign };
     let range = match graph.node(*text) {
@@ -205,7 +199,7 @@ fn latin1(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// Returns the result of `torch.device('cuda', 0)` as the text `cuda:0`.
+/// Returns `torch.device('cuda', 0)` as the text `cuda:0`.
 fn device(graph: &Graph, args: &[Item]) -> Made {
     let Some(kind) = args.first().and_then(|kind| graph.text(*kind)) else { return Made::Foreign };
     let text = match args.get(1) {
@@ -215,7 +209,7 @@ fn device(graph: &Graph, args: &[Item]) -> Made {
     Made::New(Node::Text { at: 0, text: text.into() })
 }
 
-/// Returns the result of `pathlib.PosixPath('/', 'a', 'b')` as the text `/a/b`.
+/// Returns `pathlib.PosixPath('/', 'a', 'b')` as the text `/a/b`.
 fn path(graph: &Graph, class: &str, args: &[Item]) -> Made {
     let parts: Option<Vec<&str>> = args.iter().take(PARTS).map(|part| graph.text(*part)).collect();
     match parts {
@@ -227,10 +221,9 @@ fn path(graph: &Graph, class: &str, args: &[Item]) -> Made {
     }
 }
 
-/// Returns the tensor that a `torch._utils._rebuild_tensor` function creates: a view of a storage.
+/// Returns the tensor that a function `torch._utils._rebuild_tensor…` creates.
 ///
-/// With `_rebuild_tensor_v3`, `typed` is true: the element type is an argument, and the size of the storage is in
-/// bytes.
+/// `typed` means version 3 of the function, in which the element type is an argument.
 fn tensor(graph: &Graph, typed: bool, args: &[Item]) -> Result<Made, String> {
     let malformed = || "the description of a tensor is invalid".to_owned();
     let [storage, offset, shape, strides, rest @ ..] = args else { return Err(malformed()) };

@@ -2,7 +2,6 @@
 
 use burn::tensor::{bf16, f16};
 
-/// How the elements of a type are decoded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum DtypeKind {
     Float,
@@ -10,17 +9,16 @@ pub(super) enum DtypeKind {
     Brain,
     Signed,
     Unsigned,
-    /// The elements are not decoded.
     Other,
 }
 
 #[derive(Debug)]
 pub(super) struct Dtype {
-    /// Name of the type in PyTorch and NumPy: `float32`.
+    /// Name in PyTorch and NumPy: `float32`.
     pub(super) name: &'static str,
-    /// Name of the storage class in PyTorch, such as `FloatStorage`; `-` if there is none.
+    /// Name of PyTorch's storage class, such as `FloatStorage`; `-` if none.
     storage: &'static str,
-    /// Short name of the type in NumPy, such as `f4`; `-` if there is none.
+    /// Short name in NumPy, such as `f4`; `-` if none.
     code: &'static str,
     /// Bytes per element; 0 if unknown.
     pub(super) size: u64,
@@ -37,7 +35,6 @@ const fn dtype(
     Dtype { name, storage, code, size, kind }
 }
 
-/// The [`Dtype`] for unknown element types.
 pub(super) static UNKNOWN: Dtype = dtype("unknown", "-", "-", 0, DtypeKind::Other);
 
 static DTYPES: [Dtype; 25] = [
@@ -69,7 +66,7 @@ static DTYPES: [Dtype; 25] = [
 ];
 
 impl Dtype {
-    /// Returns the type of a storage class: `torch.FloatStorage` or `torch.cuda.FloatStorage` for float32.
+    /// Returns the type of a PyTorch storage class, such as `torch.FloatStorage`.
     pub(super) fn of_storage(class: &str) -> &'static Self {
         let name = class.rsplit('.').next().unwrap_or(class);
         DTYPES.iter().find(|d| d.storage == name && name != "-").unwrap_or(&UNKNOWN)
@@ -95,7 +92,7 @@ impl Dtype {
         matches!(self.kind, DtypeKind::Signed | DtypeKind::Unsigned)
     }
 
-    /// Converts one element of a float type to float32. `bytes` are the `size` bytes of the element.
+    /// Converts the bytes of one float element to float32.
     pub(super) fn float(&self, bytes: &[u8], big_endian: bool) -> f32 {
         let bits = bits(bytes, big_endian);
         match (self.kind, self.size) {
@@ -106,7 +103,7 @@ impl Dtype {
         }
     }
 
-    /// Converts one element of an integer type to i64. Returns `None` if the number does not fit.
+    /// Converts the bytes of one integer element to i64; `None` if the number does not fit.
     pub(super) fn integer(&self, bytes: &[u8], big_endian: bool) -> Option<i64> {
         let bits = bits(bytes, big_endian);
         if self.kind == DtypeKind::Unsigned {
@@ -117,7 +114,7 @@ impl Dtype {
     }
 }
 
-/// Reads up to 8 bytes as one unsigned number.
+/// Reads up to 8 bytes as one unsigned integer.
 fn bits(bytes: &[u8], big_endian: bool) -> u64 {
     let join = |bits: u64, byte: &u8| bits << 8 | u64::from(*byte);
     if big_endian { bytes.iter().fold(0, join) } else { bytes.iter().rev().fold(0, join) }

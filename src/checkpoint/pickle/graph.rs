@@ -7,7 +7,7 @@ use super::dtype::Dtype;
 use super::source::Range;
 use super::view::View;
 
-/// An item on the stack of the pickle or in a container: a small value, or a reference to a node.
+/// A small value, or the index of a node.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Item {
     None,
@@ -19,57 +19,53 @@ pub(super) enum Item {
 
 /// A Python `bytes` object in the file.
 ///
-/// Pickle protocol 2 has no type for bytes. It maps each byte to the character with the same number (`latin1`), and
-/// stores this text as UTF-8.
+/// Protocol 2 stores bytes as text: each byte becomes a `latin1` character.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bytes {
     pub(super) range: Range,
     pub(super) latin1: bool,
 }
 
-/// The storage of a PyTorch tensor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Storage {
-    /// The name of the storage, as a text node.
+    /// A text node: the name of the storage.
     pub(super) key: Item,
     pub(super) dtype: &'static Dtype,
-    /// Index of the first used element. A tensor may use only a part of the storage.
+    /// Index of the first element that a tensor uses.
     pub(super) start: u64,
     pub(super) numel: u64,
 }
 
-/// The description of an instance of a Python class. The instance itself is never constructed.
+/// A description of a Python object. The reader never creates the object itself.
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) class: Item,
-    /// The arguments of the constructor.
     pub(super) args: Item,
-    /// The list or dict of items that the pickle adds to the instance, if there are any.
+    /// Items that the pickle appends to the object: a list or a dict.
     pub(super) items: Option<Item>,
-    /// The state of the instance, which the opcode `BUILD` sets.
+    /// The state of the object, which the opcode `BUILD` sets.
     pub(super) state: Option<Item>,
 }
 
 #[derive(Debug)]
 pub(super) enum Node {
-    /// A text and its offset in the file.
+    /// A text, and the text's offset in the file in bytes.
     Text {
         at: u64,
         text: Box<str>,
     },
     LongText(Range),
     Bytes(Bytes),
-    /// An integer of more than 64 bits, in little-endian bytes.
+    /// An integer of more than 64 bits, as little-endian bytes.
     Long(Box<[u8]>),
-    /// Lists and sets.
     List(Vec<Item>),
     Tuple(Box<[Item]>),
     Dict(Vec<(Item, Item)>),
-    /// The name of a class or a function: `module.name`.
+    /// The name of a class or function: `module.name`.
     Global(Box<str>),
     Storage(Box<Storage>),
     View(Box<View>),
-    /// A NumPy array whose shape and content are not known yet, because the opcode `BUILD` sets them later.
+    /// A NumPy array that the opcode `BUILD` has not filled yet.
     Array,
     NumpyType {
         dtype: &'static Dtype,
@@ -82,17 +78,16 @@ pub(super) enum Node {
 /// Maximum number of dimensions, as in PyTorch and NumPy.
 const DIMS: usize = 64;
 
-/// Nodes per block of memory. A full block never moves, so the graph grows without copying nodes.
+/// Number of nodes per block of memory. A full block never moves.
 const BLOCK: usize = 1024;
 
-/// All nodes of a pickle file.
 #[derive(Default)]
 pub(super) struct Graph {
     blocks: Vec<Vec<Node>>,
 }
 
 impl Graph {
-    /// Adds a node to the graph and returns a reference to it.
+    /// Adds a node and returns the index of the node.
     pub(super) fn add(&mut self, node: Node, budget: &mut Budget) -> Result<Item, String> {
         budget.object(size_of::<Node>() + 1 + node.heap_size())?;
         if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
@@ -150,9 +145,7 @@ impl Graph {
         }
     }
 
-    /// Returns the numbers in a shape or in strides.
-    ///
-    /// Returns `None` unless `item` is a tuple of at most [`DIMS`] non-negative numbers.
+    /// Returns the numbers in a shape or in strides; `None` if the numbers are invalid.
     pub(super) fn sizes(&self, item: Item) -> Option<Box<[u64]>> {
         let items = self.items(item).filter(|items| items.len() <= DIMS)?;
         items.iter().map(|size| size.count()).collect()

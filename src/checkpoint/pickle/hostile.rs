@@ -4,7 +4,7 @@ use super::{HostTensor, Value};
 use crate::durable;
 use std::path::Path;
 
-/// Reads `bytes` as a pickle file, on a thread with a small stack.
+/// Reads a pickle on a thread with a small stack.
 fn read(bytes: &[u8]) -> Result<Value, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.pth");
@@ -20,7 +20,7 @@ fn read(bytes: &[u8]) -> Result<Value, String> {
     .unwrap()
 }
 
-/// Returns the bytes of a valid checkpoint.
+/// Returns the content of a valid checkpoint file.
 fn golden(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/checkpoints");
     std::fs::read(folder.join(name)).unwrap()
@@ -32,7 +32,7 @@ fn refused(bytes: &[u8], why: &str) {
     assert!(!error.contains('\n') && error.len() < 400, "{error}");
 }
 
-/// Returns a pickle of protocol 2, followed by `junk` zero bytes. A larger file gets a larger memory budget.
+/// Returns a pickle of protocol 2, followed by `junk` zero bytes.
 fn pickle2(program: &[&[u8]], junk: usize) -> Vec<u8> {
     [b"\x80\x02", &program.concat()[..], b".", &vec![0; junk]].concat()
 }
@@ -49,7 +49,7 @@ fn ints(numbers: &[i64]) -> Vec<u8> {
     [b"(", &numbers.iter().flat_map(|n| int(*n)).collect::<Vec<_>>()[..], b"t"].concat()
 }
 
-/// Returns the opcodes of a tensor that is a view of storage `s`, which has `numel` values.
+/// Returns the opcodes of a tensor. Its storage `s` has `numel` elements.
 fn view(class: &str, numel: i64, offset: i64, shape: &[i64], strides: &[i64]) -> Vec<u8> {
     [
         b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
@@ -67,7 +67,7 @@ fn view(class: &str, numel: i64, offset: i64, shape: &[i64], strides: &[i64]) ->
     .concat()
 }
 
-/// Returns a file in the legacy format with one storage `s`. `raw` are the bytes after the number of elements, `numel`.
+/// Returns a file in the legacy format. Its storage `s` has `numel` elements and the bytes `raw`.
 fn legacy(object: &[u8], numel: u64, raw: &[u8]) -> Vec<u8> {
     let magic = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
     [

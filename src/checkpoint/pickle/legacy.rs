@@ -7,28 +7,27 @@ use super::source::{ByteSource, Range, Reader, cut_short, shown};
 use super::storages::Storages;
 use std::collections::BTreeMap;
 
-/// PyTorch's magic number `0x1950a86a20f9469cfc6c`, which is the first pickle of a legacy file.
+/// PyTorch's magic number `0x1950a86a20f9469cfc6c` at the start of legacy files.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
 const PROTOCOL: i64 = 1001;
 
-/// Memory of one entry in the table of storages, without its name. In bytes.
+/// Memory per storage in bytes, not counting the name.
 const ENTRY: usize = 96;
 
 pub(super) fn is_magic(graph: &Graph, item: Item) -> bool {
     matches!(graph.node(item), Some(Node::Long(bytes)) if **bytes == MAGIC)
 }
 
-/// The part of a legacy file before the storages.
+/// The pickles of a legacy file, without the storages.
 pub(super) struct LegacyHeader {
     pub(super) object: Item,
-    /// Name and element size (in bytes) of each storage, in the order of the file.
+    /// Name and bytes per element of each storage, in the order of the file.
     pub(super) storages: Vec<(Box<str>, u64)>,
-    /// Offset of the first storage in the file.
+    /// Offset of the first storage, in bytes.
     pub(super) at: u64,
 }
 
-/// Reads the pickles after the magic number: protocol version, system information, saved object, names of the storages.
 pub(super) fn read(
     reader: &mut Reader<'_>,
     graph: &mut Graph,
@@ -50,9 +49,7 @@ pub(super) fn read(
     Ok(LegacyHeader { object, storages, at: reader.at() })
 }
 
-/// Returns name and element size of each storage, in the order of the file.
-///
-/// The file does not contain the element sizes, so they come from the tensors.
+/// Returns name and bytes per element of each storage, in the order of the file.
 fn in_order(
     graph: &Graph,
     budget: &mut Budget,
@@ -86,7 +83,7 @@ fn in_order(
     Ok(storages)
 }
 
-/// Finds the storages, which follow the pickles. Each storage is the number of elements (8 bytes), then the elements.
+/// Finds the storages. Each storage starts with the number of elements (8 bytes).
 pub(super) fn storages(
     source: &ByteSource,
     budget: &mut Budget,

@@ -6,7 +6,7 @@ use super::source::Reader;
 use std::collections::BTreeMap;
 use std::mem::discriminant;
 
-/// Memory of a memo entry in bytes, including the unused half of a B-tree leaf.
+/// Memory per memo entry in bytes.
 const MEMO: usize = 48;
 
 pub(super) struct Machine<'a, 'file> {
@@ -14,12 +14,12 @@ pub(super) struct Machine<'a, 'file> {
     pub(super) graph: &'a mut Graph,
     pub(super) budget: &'a mut Budget,
     stack: Vec<Item>,
-    /// Height of the stack at each `MARK` that is still open.
+    /// Height of the stack at each open `MARK`.
     marks: Vec<usize>,
     memo: BTreeMap<u32, Item>,
 }
 
-/// Reads one pickle up to its `STOP` opcode. Returns the object in the pickle.
+/// Runs a pickle up to the opcode `STOP`. Returns the object in the pickle.
 pub(super) fn run(
     reader: &mut Reader<'_>,
     graph: &mut Graph,
@@ -60,7 +60,6 @@ impl Machine<'_, '_> {
         }
     }
 
-    /// Returns the object in the pickle. Drops the stack and the memo.
     fn stop(mut self) -> Result<Item, String> {
         let object = self.pop();
         let stack = self.stack.capacity() * size_of::<Item>();
@@ -84,9 +83,7 @@ impl Machine<'_, '_> {
         })
     }
 
-    /// Replaces items at the top of the stack by one container of these items.
-    ///
-    /// Depending on `op`, takes the items above the last mark, or the top one to three items.
+    /// Replaces items on top of the stack by one container. `op` decides how many items.
     fn collect(&mut self, op: u8) -> Result<(), String> {
         let start = match op {
             0x85..=0x87 => self.above(usize::from(op - 0x84))?,
@@ -131,10 +128,9 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Returns the container that the stack items from index `start` on are added to.
+    /// Returns the list, dict or object that gets the stack items from `start` on.
     ///
-    /// This is usually the stack item below `start`. If that item is a class instance, returns the instance's own
-    /// container of added items. If the instance has no such container yet, `fresh` becomes this container.
+    /// An object without items gets `fresh` as its list or dict.
     fn target(&mut self, start: usize, fresh: Node) -> Result<Item, String> {
         let floor = self.floor();
         let below = start.checked_sub(1).filter(|below| *below >= floor);
@@ -210,7 +206,7 @@ impl Machine<'_, '_> {
         Ok(format!("{}.{}", self.reader.line()?, self.reader.line()?))
     }
 
-    /// Runs an opcode that creates or changes a Python object. Adds only a description of the object.
+    /// Runs an opcode that describes or changes a Python object.
     fn object(&mut self, op: u8) -> Result<(), String> {
         match op {
             b'b' => {
@@ -242,7 +238,7 @@ impl Machine<'_, '_> {
         self.add(object(class.ok_or("an object has no class")?, args))
     }
 
-    /// Adds a node to the graph and pushes it onto the stack.
+    /// Adds a node to the graph and pushes the node onto the stack.
     pub(super) fn add(&mut self, node: Node) -> Result<(), String> {
         let item = self.graph.add(node, self.budget)?;
         self.push(item)
@@ -263,7 +259,9 @@ impl Machine<'_, '_> {
         self.marks.pop().ok_or_else(|| "a mark is missing".to_owned())
     }
 
-    /// Returns the stack index of the lowest of the top `n` items. Fails if this item is below the last mark.
+    /// Returns the stack index of the `n`-th item from the top.
+    ///
+    /// Fails if the item is below the last mark.
     fn above(&self, n: usize) -> Result<usize, String> {
         let floor = self.floor();
         self.stack.len().checked_sub(n).filter(|start| *start >= floor).ok_or_else(underflow)
@@ -274,7 +272,6 @@ impl Machine<'_, '_> {
     }
 }
 
-/// Returns a node that describes an instance of `class`.
 pub(super) fn object(class: Item, args: Item) -> Node {
     Node::Object(Object { class, args, items: None, state: None }.into())
 }

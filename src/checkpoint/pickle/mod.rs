@@ -1,9 +1,9 @@
 //! Reads pickles without running code: checkpoints of PyTorch (`.pth`, `.bin`) and Paddle (`.pd`, `.pdparams`).
 //!
-//! A pickle is a program for a stack machine that may call any Python function. So Python runs code from the file when it
-//! loads a checkpoint. This reader treats a class or function only as a name. Only a fixed list of calls has a meaning
-//! (`call`, `numpy`): calls that create tensors and plain containers. All other objects become descriptions, so the
-//! weights beside them can still be read.
+//! A pickle is a program for a stack machine that may call any Python function. So Python runs code from the file when
+//! it loads a checkpoint. This reader treats a class or function only as a name. Only a fixed list of calls has a
+//! meaning (`call`, `numpy`): calls that create tensors and plain containers. All other objects become descriptions, so
+//! the weights beside them can still be read.
 //!
 //! ```text
 //! source ── archive, legacy ── machine ── graph ── tree ── Value
@@ -12,8 +12,8 @@
 //! ```
 //!
 //! The file may be malicious. Large parts stay on the disk as ranges. A `budget` limits the memory to about three times
-//! the size of the file, including the result. So a shape with 10^12 elements, or a list that is shared a million times,
-//! cannot fill the memory. Containers may be nested 128 deep.
+//! the size of the file, including the result. So a shape with 10^12 elements, or a list that is shared a million
+//! times, cannot fill the memory. Containers may be nested 128 deep.
 //!
 //! Reading fails for these files:
 //!
@@ -51,7 +51,7 @@ use std::path::Path;
 use storages::Storages;
 use tree::Tree;
 
-/// The content of a pickle, as a plain tree.
+/// The content of a pickle as a tree.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     None,
@@ -61,32 +61,32 @@ pub(super) enum Value {
     Text(String),
     /// A list, tuple, set or `torch.Size`.
     List(Vec<Value>),
-    /// A dict, `OrderedDict` or `defaultdict`, in the order of the file. A key that the file sets twice appears twice.
+    /// A dict in the order of the file. A repeated key appears twice.
     Dict(Vec<(Value, Value)>),
-    /// The description of an instance of a class without its own variant, such as `argparse.Namespace`.
+    /// The description of an object, such as `argparse.Namespace`.
     ///
-    /// `state` has the attributes of the instance as a dict, or the arguments of its constructor.
+    /// `state` is the dict of attributes, or the arguments of the constructor.
     Object {
         class: String,
         state: Box<Value>,
     },
-    /// A tensor, NumPy array or NumPy number (shape `[]`) of floats.
+    /// A float tensor, NumPy array or NumPy number (shape `[]`).
     Tensor(HostTensor),
-    /// The description of an object whose content is not kept: a class, a function, bytes, or an integer tensor.
+    /// The description of a class, function, `bytes` object or integer tensor.
     Opaque(String),
 }
 
 const ZIP: &[u8] = b"PK\x03\x04";
 
-/// Returns whether a file starts like a zip archive or a pickle of protocol 2 to 5.
+/// Returns whether a file starts like a zip archive or a pickle.
 pub(super) fn recognises(first_bytes: &[u8]) -> bool {
     first_bytes.starts_with(ZIP) || matches!(first_bytes, [0x80, 2..=5, ..])
 }
 
-/// Reads a pickle file or a zip archive with a pickle.
+/// Reads a pickle file, or a zip archive with a pickle.
 ///
-/// Float tensors become float32 in C order. Integer tensors with one element become numbers. The error text does not
-/// include the path.
+/// Float tensors become float32. Integer tensors with one element become numbers. The error text does not include the
+/// path.
 pub(super) fn read(path: &Path) -> Result<Value, String> {
     let source = ByteSource::open(path)?;
     let mut first = [0; 4];
@@ -106,9 +106,7 @@ pub(super) fn read(path: &Path) -> Result<Value, String> {
     Tree::new(&graph, &storages, &source, &mut budget).value(object)
 }
 
-/// Reads a file that is not a zip archive.
-///
-/// It is a single pickle, or a file in PyTorch's legacy format, which starts with a magic number.
+/// Reads a file that is a pickle or has PyTorch's legacy format.
 fn pickle(
     source: &ByteSource,
     graph: &mut Graph,

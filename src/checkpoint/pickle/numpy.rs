@@ -1,6 +1,7 @@
 //! NumPy arrays and numbers in a pickle.
 //!
-//! This file and `call` use each other: `call` passes calls of NumPy functions on, and the results have its type `Made`.
+//! This file and `call` use each other: `call` passes calls of NumPy functions on, and the results have its type
+//! `Made`.
 
 use super::call::Made;
 use super::dtype::Dtype;
@@ -8,7 +9,7 @@ use super::graph::{Bytes, Graph, Item, Node};
 use super::source::Range;
 use super::view::{View, ViewData};
 
-/// Returns the result of the NumPy function `name`. Accepts `numpy.core` and its new name in NumPy 2, `numpy._core`.
+/// Returns the result of the NumPy function `name`.
 pub(super) fn call(graph: &Graph, name: &str, args: &[Item]) -> Result<Made, String> {
     let name = name.strip_prefix("numpy._core.").or_else(|| name.strip_prefix("numpy.core."));
     Ok(match name {
@@ -36,21 +37,20 @@ fn made(node: Option<Node>) -> Made {
     node.map_or(Made::Foreign, Made::New)
 }
 
-/// Returns the node of `numpy.dtype('f4', False, True)`. Later in the pickle, the state of the dtype sets its byte
-/// order.
+/// Returns the node of `numpy.dtype('f4', False, True)`.
 pub(super) fn dtype(graph: &Graph, args: &[Item]) -> Made {
     let Some(code) = args.first().and_then(|code| graph.text(*code)) else { return Made::Foreign };
     let dtype = Dtype::of_numpy(code);
     Made::New(Node::NumpyType { dtype, big_endian: code.starts_with('>') })
 }
 
-/// Returns whether the state of a `numpy.dtype` means big endian: `(3, '>', …)`.
+/// Returns whether the state of a `numpy.dtype` means big endian.
 pub(super) fn is_big_endian(graph: &Graph, state: Item) -> bool {
     let order = graph.items(state).and_then(|items| items.get(1).copied());
     order.and_then(|order| graph.text(order)) == Some(">")
 }
 
-/// Returns an array from its state `(version, shape, dtype, is_fortran, content)`. In old files, `version` is missing.
+/// Returns an array from its state `(version, shape, dtype, is_fortran, content)`.
 pub(super) fn array(graph: &Graph, state: Item) -> Result<Node, String> {
     let malformed = || "the description of an array is invalid".to_owned();
     let items = graph.items(state).ok_or_else(malformed)?;
@@ -61,9 +61,9 @@ pub(super) fn array(graph: &Graph, state: Item) -> Result<Node, String> {
     Ok(node.unwrap_or(Node::Opaque("a NumPy array without plain numbers")))
 }
 
-/// Returns the array as a view of its content. Fails if the length of the content does not match the shape.
+/// Returns the array with the elements; `None` if the elements are not numbers.
 ///
-/// Returns `None` if the elements are not plain numbers.
+/// Fails if `content` has the wrong length.
 fn view(
     graph: &Graph,
     dtype: Item,

@@ -5,13 +5,11 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Maximum length of text that is kept in memory, in bytes.
-///
-/// Longer text stays in the file, because pickle protocol 2 writes the content of arrays as text.
 pub(super) const SHORT_TEXT: u64 = 4096;
 
 const BUFFER: usize = 32 * 1024;
 
-/// A part of the file: offset and length in bytes.
+/// A byte range of the file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Range {
     pub(super) at: u64,
@@ -34,7 +32,7 @@ impl ByteSource {
         Ok(Self { file, len: meta.len() })
     }
 
-    /// Reads bytes from the offset `at` of the file until `bytes` is full.
+    /// Reads from the offset `at` of the file until `bytes` is full.
     pub(super) fn read_at(&self, at: u64, bytes: &mut [u8]) -> Result<(), String> {
         if at.checked_add(bytes.len() as u64).is_none_or(|end| end > self.len) {
             return Err(cut_short());
@@ -45,9 +43,9 @@ impl ByteSource {
             .map_err(|e| e.to_string())
     }
 
-    /// Returns a reader of a part of the file.
+    /// Returns a reader of a byte range.
     ///
-    /// All reads share one file position. Do not read anything else while the reader is in use.
+    /// Do not read the file in another way while the reader is in use.
     pub(super) fn reader(&self, range: Range) -> Result<Reader<'_>, String> {
         let end = range.at.checked_add(range.len).filter(|end| *end <= self.len);
         let end = end.ok_or_else(cut_short)?;
@@ -57,7 +55,6 @@ impl ByteSource {
     }
 }
 
-/// Reads a part of the file sequentially.
 pub(super) struct Reader<'a> {
     buffered: BufReader<&'a File>,
     at: u64,
@@ -85,7 +82,7 @@ impl Reader<'_> {
         self.buffered.read_exact(bytes).map_err(|e| e.to_string())
     }
 
-    /// Skips `len` bytes and returns their range in the file.
+    /// Skips `len` bytes and returns the byte range of the skipped bytes.
     pub(super) fn skip(&mut self, len: u64) -> Result<Range, String> {
         let at = self.at;
         self.advance(len)?;
@@ -116,7 +113,7 @@ impl Reader<'_> {
     }
 }
 
-/// Shortens and escapes a name from the file, so that it fits on one line of a message.
+/// Escapes and shortens a name for a message.
 pub(super) fn shown(name: &str) -> String {
     name.chars().take(40).flat_map(char::escape_default).collect()
 }

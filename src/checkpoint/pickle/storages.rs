@@ -7,16 +7,16 @@ use super::source::{ByteSource, Range, shown};
 use std::collections::BTreeMap;
 
 pub(super) enum Storages {
-    /// The storages are entries of a zip archive.
+    /// Entries of a zip archive.
     Zip(Archive),
-    /// The storages follow the pickles, in PyTorch's legacy format. The map has the byte range of each storage.
+    /// PyTorch's legacy format, with the byte range of each storage.
     Legacy(BTreeMap<Box<str>, Range>),
-    /// There are no storages, because the pickle contains NumPy arrays. Paddle writes such files.
+    /// No storages, because the file has NumPy arrays, as in Paddle.
     Absent,
 }
 
 impl Storages {
-    /// Returns the byte range of a storage. `key` is a text node with the name of the storage.
+    /// Returns the byte range of the storage `key`, a text node.
     pub(super) fn range(
         &self,
         graph: &Graph,

@@ -7,9 +7,7 @@ use super::storages::Storages;
 use super::view::{View, ViewData};
 use super::{HostTensor, Value};
 
-/// Maximum depth of nested containers. Real files need about ten.
-///
-/// There is a limit because dropping and comparing a tree is recursive.
+/// Maximum depth of nested containers. Dropping a tree is recursive.
 const DEPTH: usize = 128;
 
 const VALUE: usize = size_of::<Value>();
@@ -19,9 +17,9 @@ pub(super) struct Tree<'a> {
     pub(super) storages: &'a Storages,
     pub(super) source: &'a ByteSource,
     pub(super) budget: &'a mut Budget,
-    /// The containers around the current item, from the outermost. Used to find cycles.
+    /// The containers around the current item. Used to find cycles.
     path: Vec<u32>,
-    /// How many containers in `path` describe an instance of a class that this program does not know.
+    /// Number of objects of unknown classes in `path`.
     foreign: usize,
 }
 
@@ -35,9 +33,7 @@ impl<'a> Tree<'a> {
         Self { graph, storages, source, budget, path: Vec::new(), foreign: 0 }
     }
 
-    /// Converts one item to a [`Value`].
-    ///
-    /// Takes the memory of the content from the budget. The caller takes the memory of the `Value` itself.
+    /// Converts an item to a [`Value`], within the memory budget.
     pub(super) fn value(&mut self, item: Item) -> Result<Value, String> {
         let id = match item {
             Item::None => return Ok(Value::None),
@@ -89,10 +85,9 @@ impl<'a> Tree<'a> {
         value
     }
 
-    /// Fails with an error text that the file has `what`.
+    /// Returns the error that the file has `what`.
     ///
-    /// Inside of an instance of an unknown class, returns a description instead. So the rest of the file stays
-    /// readable.
+    /// Inside of an object of an unknown class, returns a description instead.
     fn refuse(&mut self, what: &str) -> Result<Value, String> {
         if self.foreign > 0 { self.opaque(what) } else { Err(format!("it has {what}")) }
     }
@@ -115,10 +110,7 @@ impl<'a> Tree<'a> {
         Ok(Value::Dict(dict))
     }
 
-    /// Converts the description of a class instance to a [`Value::Object`].
-    ///
-    /// The `state` of the result is the items that the pickle adds to the instance, the attributes, or a list of both.
-    /// If there are neither, `state` is the arguments of the constructor.
+    /// Converts the description of an object to a [`Value::Object`].
     fn object(&mut self, object: &Object) -> Result<Value, String> {
         self.budget.object(VALUE)?;
         let class = match self.graph.node(object.class) {

@@ -9,11 +9,10 @@ use super::graph::{Bytes, Storage};
 use super::source::{ByteSource, Range, cut_short};
 use super::window::Window;
 
-/// Where the elements of a view are.
 #[derive(Debug)]
 pub(super) enum ViewData {
     Storage(Storage),
-    /// The elements are in the content of a NumPy array.
+    /// The content of a NumPy array.
     Bytes(Bytes),
 }
 
@@ -22,17 +21,17 @@ pub(super) struct View {
     pub(super) dtype: &'static Dtype,
     big_endian: bool,
     pub(super) data: ViewData,
-    /// Index of the first element. Offset and strides are in elements, not in bytes.
+    /// Index of the first element. Offset and strides are in elements.
     offset: u64,
     pub(super) shape: Box<[u64]>,
     strides: Box<[u64]>,
 }
 
-/// A view whose elements are all inside of its storage or content.
+/// A tensor whose elements are all inside of the storage.
 pub(super) struct CheckedView<'a> {
     view: &'a View,
     bytes: Bytes,
-    /// Byte offset of the element with the index 0 in `bytes`.
+    /// Offset of the element with index 0, in bytes.
     base: u64,
     pub(super) numel: u64,
     /// Highest index of an element, plus 1.
@@ -55,7 +54,6 @@ impl View {
         }
     }
 
-    /// Returns the number of elements.
     pub(super) fn numel(&self) -> Result<u64, String> {
         let numel = self.shape.iter().try_fold(1_u64, |n, size| n.checked_mul(*size));
         numel.ok_or_else(|| {
@@ -63,8 +61,7 @@ impl View {
         })
     }
 
-    /// Fails if an element of the view is outside of its storage or content. `storage` is the byte range of the
-    /// storage.
+    /// Fails if an element of the view is outside of `storage`, a byte range.
     pub(super) fn check(&self, storage: Range) -> Result<CheckedView<'_>, String> {
         let numel = self.numel()?;
         let size = self.dtype.size;
@@ -102,9 +99,7 @@ impl View {
     }
 }
 
-/// Returns `numel`. Fails if the length of an array's content does not match this number of elements.
-///
-/// Content that is stored as text may be up to twice as long.
+/// Returns `numel`. Fails if the content does not have this number of elements.
 fn content_numel(bytes: Bytes, size: u64, numel: u64) -> Result<u64, String> {
     let len = bytes.range.len;
     let expected = numel.checked_mul(size);
@@ -122,7 +117,7 @@ fn content_numel(bytes: Bytes, size: u64, numel: u64) -> Result<u64, String> {
 }
 
 impl CheckedView<'_> {
-    /// Returns the value of a view that has one integer element.
+    /// Returns the value of a one-element integer tensor.
     pub(super) fn integer(
         &self,
         source: &ByteSource,
@@ -135,7 +130,7 @@ impl CheckedView<'_> {
         Ok(self.view.dtype.integer(bytes, self.view.big_endian))
     }
 
-    /// Returns the elements of a view with a float type as float32, in C order.
+    /// Returns the elements of a float tensor as float32, in C order.
     pub(super) fn floats(&self, source: &ByteSource, b: &mut Budget) -> Result<Vec<f32>, String> {
         let bytes = self.numel.saturating_mul(4).saturating_add(8 * self.view.shape.len() as u64);
         b.values(bytes).ok_or_else(|| self.too_much())?;
@@ -174,9 +169,7 @@ impl CheckedView<'_> {
         Ok(values)
     }
 
-    /// Reads the elements in the order of the file. Stores each element at its place in C order.
-    ///
-    /// So a transposed matrix is read only once, from start to end.
+    /// Reads the elements in file order. Returns the elements in C order.
     fn strided(
         &self,
         dims: &[Dim],
@@ -207,7 +200,7 @@ impl CheckedView<'_> {
         Ok(values)
     }
 
-    /// Returns the dimensions with more than one element, largest stride first.
+    /// Returns the dimensions of more than one element, largest stride first.
     fn dims(&self) -> Vec<Dim> {
         let mut to = 1;
         let mut dims = Vec::new();
@@ -224,7 +217,7 @@ impl CheckedView<'_> {
 
 struct Dim {
     size: u64,
-    /// Distance between neighbouring elements in the file, in elements. `to` is their distance in the result.
+    // Distance between neighbours in the file; `to` is the distance in the result. Both are in elements.
     stride: u64,
     to: u64,
 }

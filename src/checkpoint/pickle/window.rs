@@ -6,16 +6,16 @@ use super::source::{ByteSource, cut_short};
 
 const WINDOW: u64 = 64 * 1024;
 
-/// Minimum number of bytes that a read takes from the budget, even if it reads fewer bytes.
+/// Minimum number of bytes that a read takes from the memory budget.
 const READ: usize = 512;
 
 pub(super) struct Window<'a> {
     source: &'a ByteSource,
     bytes: Bytes,
-    /// Offset of the buffer's first byte in the decoded content.
+    /// Offset of the buffer in the content, in bytes.
     start: u64,
     buffer: Vec<u8>,
-    /// Number of bytes of stored text that are decoded so far. Used only for content that is stored as text.
+    /// Number of bytes of text that are already decoded.
     decoded: u64,
 }
 
@@ -24,7 +24,7 @@ impl<'a> Window<'a> {
         Self { source, bytes, start: 0, buffer: Vec::new(), decoded: 0 }
     }
 
-    /// Returns between `least` and `most` bytes of the content, from the offset `at`.
+    /// Returns `least` to `most` bytes of the content, from the offset `at`.
     pub(super) fn get(
         &mut self,
         at: u64,
@@ -55,9 +55,9 @@ impl<'a> Window<'a> {
         self.source.read_at(range.at + at, &mut self.buffer)
     }
 
-    /// Decodes text until the buffer starts at `at` and has at least `least` bytes.
+    /// Decodes text until the buffer has `least` bytes from the offset `at` on.
     ///
-    /// Fails if `at` is before the buffer. This does not happen, because arrays are read in the order of the file.
+    /// Fails if `at` is before the buffer.
     fn decode(&mut self, at: u64, least: u64, budget: &mut Budget) -> Result<(), String> {
         loop {
             let passed = at.checked_sub(self.start).ok_or_else(cut_short)?;
@@ -77,9 +77,7 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Decodes UTF-8 text to one byte per character (`latin1`). Returns the number of bytes of `text` that were decoded.
-///
-/// Stops before an incomplete character at the end. Fails if a character is above 255.
+/// Decodes UTF-8 text to bytes (`latin1`). Returns the number of bytes of `text` that were decoded.
 fn decode(text: &[u8], bytes: &mut Vec<u8>) -> Result<u64, String> {
     let mut used = 0;
     loop {

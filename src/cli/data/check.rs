@@ -23,7 +23,6 @@ pub(in crate::cli) struct Args {
     json: bool,
 }
 
-/// Maximum number of list entries that are printed. The CSV file of `--csv` has all entries.
 const SHOWN: usize = 20;
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
@@ -53,7 +52,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Returns one value for each of `in_chans` channels. If `values` has only one value, repeats it for all channels.
+/// Returns one value per channel. Repeats a single value for all channels.
 fn for_channels(values: &[f64], in_chans: usize) -> Vec<f64> {
     match values {
         [value] => vec![*value; in_chans],

@@ -1,4 +1,4 @@
-//! The jobs of a run in numbers.
+//! Steps, FLOPs, memory and time of the jobs of a run.
 
 use super::price::Price;
 use crate::cli::CliError;
@@ -8,41 +8,41 @@ use crate::shape::StageKind;
 use crate::train::TrainError;
 use serde::Serialize;
 
-/// One run; a sweep has one for each point.
+/// A planned run: a recipe without sweep has one, a sweep has several.
 pub(super) struct PlannedRun {
     pub jobs: Vec<PlannedJob>,
-    /// Time of the remaining jobs in seconds; `None` if the time of any job is unknown.
+    /// Time of the remaining jobs in seconds; `None` if any time is unknown.
     pub wall_s: Option<f64>,
 }
 
-/// The steps, FLOPs, memory and time of one job: an entry of `jobs` in the JSON output.
+/// Steps, FLOPs, memory and time of a job: an entry of `jobs` in the JSON output.
 #[derive(Debug, Serialize)]
 pub(super) struct PlannedJob {
-    /// The run's name; each point of a sweep has its own.
+    /// The run's name. Each run of a sweep has its own name.
     pub run: String,
     pub stage: String,
-    /// Checkpoint that the job starts from; `null` for pre-training.
+    /// Start checkpoint of the job; `null` for pre-training.
     pub from: Option<String>,
     pub dir: String,
-    /// The job that must be finished before this one.
+    /// Another job that must finish before this job starts.
     pub after: Option<String>,
     pub state: JobState,
     pub epochs: usize,
     pub effective_batch_size: usize,
     pub lr: f64,
-    /// Updates of the whole job; `null` if the size of the data is unknown.
+    /// Number of updates in the whole job; `null` if the size of the data is unknown.
     pub steps: Option<usize>,
     pub params: u64,
     /// FLOPs of the forward pass of one image; a multiply-add counts as 2.
     pub flops_per_image: f64,
-    /// FLOPs of the forward and the backward pass of one image.
+    /// FLOPs of forward and backward pass of one image.
     pub train_flops_per_image: f64,
     pub memory_bytes: f64,
     /// The parts of `memory_bytes`.
     pub memory: Memory,
-    /// Disk space of the checkpoints that the job keeps, in bytes.
+    /// Disk space of the job's kept checkpoints, in bytes.
     pub disk_bytes: f64,
-    /// The optimizer state's part of `disk_bytes`, in bytes.
+    /// Disk space of the optimizer states in the kept checkpoints, in bytes.
     pub disk_optimizer_bytes: f64,
     /// Number of hosts that train together.
     pub hosts: usize,
@@ -59,7 +59,7 @@ pub(super) struct PlannedJob {
 }
 
 impl PlannedRun {
-    /// Computes the steps, FLOPs, memory and time of a run's jobs.
+    /// Computes steps, FLOPs, memory and time of a run's jobs.
     ///
     /// `checked` is the result of the checks before the run.
     pub(super) fn of(plan: &Plan, checked: &CheckedPoint, price: &Price) -> Result<Self, CliError> {
@@ -130,8 +130,7 @@ fn planned(
     })
 }
 
-/// Returns the disk space of a job's kept checkpoints, and the part for optimizer state, in bytes. All values are stored as
-/// fp32.
+/// Returns the disk space of kept checkpoints and of their optimizer states, in bytes.
 fn disk(plan: &Plan, stage: StageKind, memory: Memory) -> (f64, f64) {
     match (stage, &plan.pretrain) {
         (StageKind::Pretrain, Some(pretrain)) => {
@@ -143,8 +142,9 @@ fn disk(plan: &Plan, stage: StageKind, memory: Memory) -> (f64, f64) {
     }
 }
 
-/// Returns whether each device trains its own job. This depends on the number of unfinished jobs. For a finished run, all
-/// jobs count.
+/// Returns whether each device trains its own job.
+///
+/// This depends on the number of unfinished jobs. If the run is finished, all jobs count.
 pub(super) fn is_job_parallel(plan: &Plan, checked: &CheckedPoint) -> bool {
     let all = || plan.jobs().iter().filter(|job| job.is_independent()).count();
     match checked.independent_jobs_left() {
@@ -153,7 +153,7 @@ pub(super) fn is_job_parallel(plan: &Plan, checked: &CheckedPoint) -> bool {
     }
 }
 
-/// Returns the time of the remaining jobs in seconds. The jobs run one after another, or in parallel on several devices.
+/// Returns the time of the remaining jobs in seconds.
 fn wall_s(plan: &Plan, jobs: &[PlannedJob]) -> Option<f64> {
     let left = |job: &PlannedJob| match &job.state {
         JobState::Done | JobState::Shared { .. } => Some(0.0),
@@ -170,7 +170,7 @@ fn wall_s(plan: &Plan, jobs: &[PlannedJob]) -> Option<f64> {
     Some(together + longest.max(alone / plan.runtime.devices as f64))
 }
 
-/// Returns the sum of times in seconds; `None` if any of them is unknown.
+/// Returns a sum of times in seconds; `None` if any time is unknown.
 pub(super) fn sum(seconds: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     seconds.sum()
 }

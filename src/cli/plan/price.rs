@@ -11,27 +11,27 @@ use crate::{bench, train};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-/// The GPU that a plan assumes. The peak speeds below are dense FLOP/s of the SXM5 version (NVIDIA's data sheet).
+/// The GPU that a plan assumes. Its peak speeds are dense FLOP/s (SXM5 data sheet).
 const DEVICE: &str = "H100";
 const PEAK_BF16: f64 = 989e12;
 const PEAK_FP32: f64 = 67e12;
-/// Assumed model FLOPs utilization (MFU), as a fraction of the peak speed.
+/// Assumed model FLOPs utilization, as a fraction of the peak speed.
 const MFU: f64 = 0.35;
-/// How long `mae plan --measure` measures each stage, in seconds.
+/// Duration of `mae plan --measure` for each stage, in seconds.
 const SECONDS: f64 = 3.0;
 
-/// The training speed that time estimates are based on.
+/// The training speed for time estimates.
 pub(super) enum Price {
     /// Assumed training FLOP/s of one device, and a description for the user.
     Assumed(f64, String),
-    /// Measured training FLOP/s of each stage on all devices together, the number of devices, and a description for the user.
+    /// Measured training FLOP/s per stage on all devices, and a description for the user.
     Measured { flops: HashMap<StageKind, f64>, devices: usize, words: String },
-    /// No speed. A plan does not assume a speed for the CPU.
+    /// No speed is known, because a plan does not assume a speed for the CPU.
     Unknown,
 }
 
 impl Price {
-    /// Returns the speed that a plan assumes if `--measure` is not given.
+    /// Returns the assumed speed, for a plan without `--measure`.
     pub(super) fn assumed(plan: &Plan) -> Self {
         let runtime = &plan.runtime;
         // If this machine has the data, the recipe will probably run here.
@@ -92,7 +92,7 @@ impl Price {
         Ok(Self::Measured { flops, devices, words: words.trim_end_matches(',').to_owned() })
     }
 
-    /// Returns the time in seconds to train on and evaluate the given numbers of images with `devices` devices.
+    /// Returns the time in seconds to train and evaluate the given numbers of images.
     pub(super) fn wall_s(
         &self,
         stage: StageKind,
@@ -109,7 +109,7 @@ impl Price {
         Some(work / (one * devices as f64))
     }
 
-    /// Returns a description of the speed that the time estimates are based on.
+    /// Returns the description of the speed for the user.
     pub(super) fn words(&self) -> &str {
         match self {
             Self::Assumed(_, words) | Self::Measured { words, .. } => words,
@@ -118,7 +118,7 @@ impl Price {
     }
 }
 
-/// Returns the FLOPs of training on one image. They include the recomputation of gradient checkpointing.
+/// Returns the training FLOPs of one image, with the recomputation of gradient checkpointing.
 fn all(cost: &Cost) -> f64 {
     cost.train_flops_per_image + cost.recomputed_flops_per_image
 }

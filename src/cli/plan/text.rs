@@ -1,4 +1,4 @@
-//! A plan as text: the recipe as TOML, and the jobs as comments below it.
+//! Prints a plan as text: the recipe as TOML, and the jobs as comments.
 
 use super::job::{PlannedJob, PlannedRun, sum};
 use super::price::Price;
@@ -8,7 +8,7 @@ use crate::run::JobState;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Returns the text that `mae plan` prints: the recipe of the first sweep point, and the jobs of all points.
+/// Returns the text of `mae plan`: one recipe, and the jobs of all runs.
 pub(super) fn text(
     resolved: &Resolved,
     runs: &[PlannedRun],
@@ -68,7 +68,7 @@ fn of_run(text: &mut String, plan: &Plan, run: &PlannedRun, folder: &Path) {
     let _ = writeln!(text, "# time left: {left}\n");
 }
 
-/// Writes one line for each stage, with the numbers that all jobs of the stage share.
+/// Writes one line per stage, with the numbers that all its jobs have in common.
 fn of_stages(text: &mut String, jobs: &[PlannedJob]) {
     let _ = writeln!(
         text,
@@ -104,7 +104,6 @@ fn of_stages(text: &mut String, jobs: &[PlannedJob]) {
     }
 }
 
-/// Writes a line with the disk space of all checkpoints that the jobs keep.
 fn of_disk(text: &mut String, jobs: &[PlannedJob]) {
     let sum = |bytes: fn(&PlannedJob) -> f64| jobs.iter().map(bytes).sum::<f64>();
     let (all, optimizer) = (sum(|job| job.disk_bytes), sum(|job| job.disk_optimizer_bytes));
@@ -166,7 +165,7 @@ fn state(state: &JobState, folder: &Path) -> String {
     }
 }
 
-/// Returns a sentence about how several devices share the jobs of a run.
+/// Returns a sentence about how several devices share the jobs.
 fn schedule(plan: &Plan, jobs: &[PlannedJob]) -> String {
     let is_job_parallel = jobs.iter().any(|job| job.schedule == Some("job-parallel"));
     let devices = plan.runtime.devices;
@@ -183,7 +182,7 @@ fn schedule(plan: &Plan, jobs: &[PlannedJob]) -> String {
     }
 }
 
-/// Formats seconds in their two largest units, as `2 h 1 min`.
+/// Formats seconds in two units, such as `2 h 1 min`.
 fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     let (minutes, hours, days) = (whole / 60, whole / 3600, whole / 86_400);

@@ -7,18 +7,15 @@ use crate::data::draw::{below, uniform};
 use super::rand_augment::blend::{brightness, color, contrast};
 use super::rand_augment::rgb::Rgb;
 
-/// The random colour jitter of one picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct DrawnJitter {
-    /// Factors for brightness, contrast and saturation, in this order.
+    /// Random multipliers for brightness, contrast and saturation.
     factors: [f64; 3],
-    /// Indices into `factors`, in the order of application.
+    /// Random order of application, as indices into `factors`.
     order: [usize; 3],
 }
 
-/// Multiplies brightness, contrast and saturation by random factors, in random order.
-///
-/// The factors are uniform in `1 - jitter..1 + jitter`.
+/// Multiplies brightness, contrast and saturation by random factors from `1 - jitter` to `1 + jitter`.
 pub(super) fn color_jitter(picture: Rgb, jitter: f64, rng: &mut impl Rng) -> Rgb {
     let DrawnJitter { factors, order } = draw(jitter, rng);
     order.into_iter().fold(picture, |picture, which| match which {

@@ -5,23 +5,21 @@ use rand::Rng;
 use crate::data::decode::picture::CropBox;
 use crate::data::draw::{below, uniform};
 
-/// What to do if a drawn box does not fit into the image.
+/// What happens if a random crop does not fit into the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CropRule {
-    /// As in torchvision: draw up to ten boxes. If none fits, use the largest central box with an
-    /// aspect ratio in 3/4..4/3.
+    /// Draws up to ten crops, like torchvision. If none fits, uses the largest central crop.
     TenTries,
-    /// As in the official linear probe: draw one box. If the box is wider or higher than the image, reduce it to fit.
+    /// Draws one crop, like the official linear probe, and clips the crop to the image.
     SingleTry,
 }
 
-/// Smallest and largest aspect ratio (width / height) of a crop box.
+/// Smallest and largest aspect ratio (width / height) of a crop.
 const ASPECT: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
 
-/// Draws a random crop box inside an image of `width` x `height` pixels.
+/// Draws a random crop inside an image of `width` x `height` pixels.
 ///
-/// The area of the box is a fraction of the image area, uniform within `scale`. The aspect ratio (width / height) is
-/// log-uniform in 3/4..4/3. If such a box does not fit into the image, `rule` decides what to do.
+/// `scale` is the range of the crop's area, as a fraction of the image area. `rule` handles a crop that does not fit.
 pub fn random_resized_crop(
     rule: CropRule,
     scale: [f64; 2],

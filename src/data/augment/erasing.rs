@@ -7,14 +7,12 @@ use crate::data::decode::picture::CropBox;
 use crate::data::draw::{below, uniform, unit};
 use crate::recipe::{EraseMode, ErasingPlan};
 
-/// Smallest and largest total area of the erased boxes, as a fraction of the image.
+/// Range of the total erased area, as a fraction of the image area.
 const AREA: [f64; 2] = [0.02, 1.0 / 3.0];
-/// Smallest and largest aspect ratio (height / width) of an erased box.
+/// Range of the aspect ratio (height / width) of an erased box.
 const ASPECT: [f64; 2] = [0.3, 1.0 / 0.3];
 
-/// Erases random boxes of `image`, `[C, side, side]`.
-///
-/// With probability `plan.reprob`, erases up to `plan.recount` boxes, otherwise none.
+/// Erases random boxes of `image`, `[C, side, side]`, as in timm.
 pub(super) fn erase(image: &mut [f32], side: usize, plan: &ErasingPlan, rng: &mut impl Rng) {
     for area in erasing_boxes(side, plan, rng) {
         fill(image, side, area, plan.remode, rng);
@@ -23,7 +21,7 @@ pub(super) fn erase(image: &mut [f32], side: usize, plan: &ErasingPlan, rng: &mu
 
 /// Draws the boxes to erase in one image.
 ///
-/// With probability `plan.reprob`, draws 1 to `plan.recount` boxes, otherwise none. Leaves out boxes that do not fit.
+/// There is no box with probability `1 - plan.reprob`, otherwise up to `plan.recount` boxes.
 pub fn erasing_boxes(side: usize, plan: &ErasingPlan, rng: &mut impl Rng) -> Vec<CropBox> {
     if unit(rng) >= plan.reprob {
         return Vec::new();
@@ -32,9 +30,7 @@ pub fn erasing_boxes(side: usize, plan: &ErasingPlan, rng: &mut impl Rng) -> Vec
     (0..count).filter_map(|_| draw_box(side, count, rng)).collect()
 }
 
-/// Draws one of the `count` boxes to erase in an image of `side` x `side` pixels.
-///
-/// The box must be smaller than the image in width and height. Returns `None` if ten draws give no such box.
+/// Draws one of `count` boxes to erase. Returns `None` if none of ten boxes fits.
 fn draw_box(side: usize, count: usize, rng: &mut impl Rng) -> Option<CropBox> {
     (0..10).find_map(|_| {
         let area = uniform(rng, AREA[0]..AREA[1]) * (side * side) as f64 / count as f64;

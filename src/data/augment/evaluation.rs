@@ -13,16 +13,14 @@ use crate::recipe::{DataPlan, Format};
 
 use super::frame::Frame;
 
-/// Ratio of the centre crop's side to the length of the resized short side, for an `input_size` of at most 224.
-///
-/// For a larger `input_size`, the ratio is 1.
+// The crop side divided by the resized short side. An `input_size` above 224 uses 1 instead.
 const CROP_PCT: f64 = 224.0 / 256.0;
 
-/// Prepares pictures for evaluation: resizes, crops the centre and normalizes.
+/// Resizes, centre-crops and normalizes pictures for evaluation.
 #[derive(Debug, Clone)]
 pub struct EvalTransform {
     pub(in crate::data) frame: Frame,
-    /// Length of the short side after resizing and before the crop, in pixels.
+    /// Length of the short side before the crop, in pixels.
     short_side: usize,
 }
 
@@ -31,17 +29,17 @@ impl EvalTransform {
         Self { frame: Frame::new(plan), short_side: short_side(plan) }
     }
 
-    /// Returns the length of the short side after resizing and before the crop, in pixels.
+    /// Returns the length of the short side before the crop, in pixels.
     pub fn short_side(&self) -> usize {
         self.short_side
     }
 
-    /// Resizes, crops and normalizes `picture`. Returns `[C, H, W]`.
+    /// Returns the resized, cropped and normalized picture as `[C, H, W]`.
     pub fn apply(&self, picture: &Picture) -> Vec<f32> {
         self.frame.normalize(&centre(picture, self.short_side, self.frame.input_size), false)
     }
 
-    /// Decodes and transforms a picture, and appends it to `images`.
+    /// Decodes `picture` and appends the evaluation input to `images`.
     pub(in crate::data) fn push(
         &self,
         images: &mut Images,
@@ -56,18 +54,16 @@ impl EvalTransform {
     }
 }
 
-/// Returns the length to which evaluation resizes the short side of an image, in pixels.
+/// Returns the length of the resized short side before the centre crop, in pixels.
 ///
-/// For CIFAR, this is `input_size`, so CIFAR images are not cropped.
+/// For CIFAR, this is `input_size`, so the crop keeps the whole image.
 pub fn short_side(plan: &DataPlan) -> usize {
     let is_centre = matches!(plan.format, Format::Cifar10 | Format::Cifar100);
     let crop_pct = if plan.input_size > 224 || is_centre { 1.0 } else { CROP_PCT };
     (plan.input_size as f64 / crop_pct) as usize
 }
 
-/// Resizes the short side of `picture` to `short_side`, and returns the central square of side `input_size`.
-///
-/// Returns a float picture unchanged if both sides are already `input_size`.
+/// Resizes the short side to `short_side`, then crops the central square of side `input_size`.
 pub(super) fn centre(picture: &Picture, short_side: usize, input_size: usize) -> Cow<'_, Picture> {
     if let (Pixels::F32(_), true) =
         (&picture.pixels, picture.width == input_size && picture.height == input_size)
@@ -83,7 +79,7 @@ pub(super) fn centre(picture: &Picture, short_side: usize, input_size: usize) ->
     Cow::Owned(cut(&whole, crop))
 }
 
-/// Returns width and height after resizing the shorter side to `short_side`. Rounds the longer side down.
+/// Returns width and height after resizing the shorter side to `short_side` pixels.
 pub(in crate::data) fn resized(width: usize, height: usize, short_side: usize) -> (usize, usize) {
     if width <= height {
         (short_side, short_side * height / width)
@@ -92,7 +88,6 @@ pub(in crate::data) fn resized(width: usize, height: usize, short_side: usize) -
     }
 }
 
-/// Returns the part of a picture inside `crop`.
 pub(super) fn cut(picture: &Picture, crop: CropBox) -> Picture {
     let row = picture.width * picture.channels;
     let columns = crop.left * picture.channels..(crop.left + crop.width) * picture.channels;

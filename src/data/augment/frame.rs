@@ -7,7 +7,7 @@ use crate::data::decode::picture::{Picture, Pixels};
 use crate::data::decode::simd::vectorized;
 use crate::recipe::DataPlan;
 
-/// Size and normalization of the images that the model expects.
+/// Writes pictures into batches, with the size and normalization that the model expects.
 #[derive(Debug, Clone)]
 pub(in crate::data) struct Frame {
     pub(in crate::data) input_size: usize,
@@ -26,14 +26,12 @@ impl Frame {
         Self { input_size: plan.input_size, scale, levels }
     }
 
-    /// Returns the number of values in one image: channels * height * width.
+    /// Returns the number of values in one image: C * H * W.
     pub(super) fn len(&self) -> usize {
         self.scale.mean.len() * self.input_size * self.input_size
     }
 
-    /// Returns empty [`Images`] with capacity for `images` images.
-    ///
-    /// If `levels` is true, the returned [`Images`] hold 8-bit pixel values, otherwise normalized floats.
+    /// Allocates [`Images`] for `images` images: 8-bit values if `levels` is true, otherwise normalized floats.
     pub(in crate::data) fn room(&self, images: usize, levels: bool) -> Images {
         let len = images * self.len();
         if levels {
@@ -43,9 +41,7 @@ impl Frame {
         }
     }
 
-    /// Appends `picture`, a square of side `input_size`, to `images` as `[C, H, W]`.
-    ///
-    /// Mirrors the picture if `hflip` is true. Repeats a single channel for every channel of the model.
+    /// Appends a square picture to `images` as `[C, H, W]`, mirrored if `hflip` is true.
     pub(super) fn push(&self, images: &mut Images, picture: &Picture, hflip: bool) {
         if let (Images::Levels(out, _), Pixels::U8(bytes), 3) =
             (&mut *images, &picture.pixels, picture.channels)
@@ -74,7 +70,7 @@ impl Frame {
         }
     }
 
-    /// Returns the normalized values of `picture`, `[C, H, W]`. Mirrors the picture if `hflip` is true.
+    /// Returns the normalized picture as `[C, H, W]`, mirrored if `hflip` is true.
     pub(super) fn normalize(&self, picture: &Picture, hflip: bool) -> Vec<f32> {
         let mut values = Images::Values(Vec::with_capacity(self.len()));
         self.push(&mut values, picture, hflip);
@@ -83,9 +79,7 @@ impl Frame {
     }
 }
 
-/// Converts 8-bit RGB pixels from `[H, W, 3]` to `[3, H, W]` and appends them to `out`.
-///
-/// This is faster than three calls of [`push_plane`].
+/// Appends 8-bit RGB pixels, `[H, W, 3]`, to `out` as `[3, H, W]`.
 fn push_planes(out: &mut Vec<u8>, levels: &[u8], width: usize, hflip: bool) {
     let (start, area) = (out.len(), levels.len() / 3);
     out.resize(start + 3 * area, 0);
@@ -99,7 +93,6 @@ fn push_planes(out: &mut Vec<u8>, levels: &[u8], width: usize, hflip: bool) {
 }
 
 vectorized! {
-    /// Splits interleaved RGB pixels, `[H, W, 3]`, into one slice per channel.
     fn deinterleave(pixels: &[u8], red: &mut [u8], green: &mut [u8], blue: &mut [u8]) {
         let pixels = pixels.as_chunks::<3>().0;
         for (((pixel, red), green), blue) in pixels.iter().zip(red).zip(green).zip(blue) {
@@ -108,7 +101,7 @@ vectorized! {
     }
 }
 
-/// Appends one channel of a picture, `[H, W, C]`, to `out` as `[H, W]`.
+/// Appends one channel of a picture to `out` as `[H, W]`.
 fn push_plane<T: Copy, U>(
     out: &mut Vec<U>,
     values: &[T],

@@ -14,30 +14,29 @@ use crate::random::{Key, Purpose};
 use crate::recipe::{MixupMode, MixupPlan};
 use crate::shape::mixed_targets;
 
-/// Applies mixup and CutMix to batches, and converts labels to soft targets.
+/// Mixes the images of a batch by mixup or CutMix, and makes soft targets.
 #[derive(Debug, Clone)]
 pub struct Mixup {
     pub plan: MixupPlan,
-    /// Label smoothing: the probability that is spread over all classes.
+    /// Label smoothing: the probability mass that all classes share.
     pub smoothing: f64,
     pub num_classes: usize,
 }
 
-/// How an image is mixed with its partner, another image of the batch.
+/// How to mix an image with a second image of the batch, the partner.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mix {
     Keep,
-    /// Mixup. The number is the weight of the image. The partner has the weight 1 minus this number.
+    /// Mixup. The number is the weight of the image; the partner has the remaining weight.
     Blend(f64),
-    /// CutMix: the box that is filled with the partner's pixels.
+    /// CutMix. The partner's pixels fill this box.
     Paste(CropBox),
 }
 
 impl Mixup {
-    /// Mixes the images of `batch` in place, and converts the labels to soft targets.
+    /// Mixes the images of `batch` in place, and replaces the labels by soft targets.
     ///
-    /// `key` and `micro_step` determine the random numbers. Panics if the targets are already soft, or if a label is
-    /// not below `num_classes`.
+    /// `key` and `micro_step` determine the random numbers. Panics if the targets are already soft.
     pub(in crate::data) fn apply(
         &self,
         batch: &mut Batch,
@@ -50,7 +49,6 @@ impl Mixup {
         mix(batch, side, &mixes, self.num_classes, self.smoothing);
     }
 
-    /// Draws how each of `n` images is mixed with its partner.
     fn draw(&self, n: usize, side: usize, rng: &mut impl Rng) -> Vec<Mix> {
         match self.plan.mixup_mode {
             MixupMode::Batch => vec![self.draw_one(side, rng); n],
@@ -83,10 +81,9 @@ impl Mixup {
     }
 }
 
-/// Mixes the images of `batch` in place, and converts the labels to soft targets.
+/// Mixes the images of `batch` in place, and replaces the labels by soft targets.
 ///
-/// `mixes[i]` is the way in which image `i` is mixed with its partner, image `N - 1 - i`. Panics if the targets are
-/// already soft, or if a label is not below `num_classes`.
+/// `mixes[i]` says how to mix image `i` with image `N - 1 - i`. Panics if the targets are already soft.
 pub fn mix(batch: &mut Batch, side: usize, mixes: &[Mix], num_classes: usize, smoothing: f64) {
     let Images::Values(values) = &mut batch.images else { panic!("mixup needs normalized images") };
     mix_images(values, mixes, side);
@@ -96,10 +93,9 @@ pub fn mix(batch: &mut Batch, side: usize, mixes: &[Mix], num_classes: usize, sm
 }
 
 impl Mix {
-    /// Returns the weight of an image's own label in the soft target. The label of the partner has the remaining
-    /// weight.
+    /// Returns the weight of the image's own label in the soft target.
     ///
-    /// For CutMix, this is the fraction of pixels outside the box. The image has `side` x `side` pixels.
+    /// The partner's label gets the remaining weight. The image has `side` x `side` pixels.
     pub fn share(self, side: usize) -> f64 {
         match self {
             Mix::Keep => 1.0,
@@ -109,14 +105,11 @@ impl Mix {
     }
 }
 
-/// Draws from the beta distribution Beta(alpha, alpha).
 fn beta(alpha: f64, rng: &mut impl Rng) -> f64 {
     Beta::new(alpha, alpha).expect("mixup and cutmix are above 0").sample(rng)
 }
 
-/// Draws a square box with a uniform random centre, and clips the box at the edges of the image.
-///
-/// Before clipping, the box covers the fraction `share` of the image, which has `side` x `side` pixels.
+/// Draws a random square box that covers the fraction `share` of the image, then clips the box.
 fn box_of_area(share: f64, side: usize, rng: &mut impl Rng) -> CropBox {
     let half = (side as f64 * share.sqrt()) as usize / 2;
     let mut span = || {
@@ -127,9 +120,7 @@ fn box_of_area(share: f64, side: usize, rng: &mut impl Rng) -> CropBox {
     CropBox { top, left, height: bottom - top, width: right - left }
 }
 
-/// Draws a box inside an image of `side` x `side` pixels.
-///
-/// Width and height of the box are random, between `bounds[0] * side` and `bounds[1] * side` pixels.
+/// Draws a box whose sides are between `bounds[0] * side` and `bounds[1] * side` pixels.
 fn bounded_box(bounds: [f64; 2], side: usize, rng: &mut impl Rng) -> CropBox {
     let [low, high] = bounds.map(|bound| (side as f64 * bound) as usize);
     let mut length = || low + below(rng, high.saturating_sub(low));
@@ -139,7 +130,7 @@ fn bounded_box(bounds: [f64; 2], side: usize, rng: &mut impl Rng) -> CropBox {
     CropBox { top, left, height, width }
 }
 
-/// Mixes each image with the original, unmixed pixels of its partner. `images` has the shape `[N, C, side, side]`.
+/// Mixes image `i` of `images`, `[N, C, side, side]`, with the unmixed image `N - 1 - i`.
 fn mix_images(images: &mut [f32], mixes: &[Mix], side: usize) {
     let n = mixes.len();
     if n == 0 {
@@ -185,9 +176,9 @@ fn mix_into(image: &mut [f32], partner: &[f32], mix: Mix, side: usize) {
     }
 }
 
-/// Returns the index range of each pixel row of the box `area`, channel by channel.
+/// Returns the index range of each pixel row inside `area`.
 ///
-/// The indices refer to an image of shape `[C, side, side]`, which has `len` values.
+/// The indices refer to an image of shape `[C, side, side]`.
 fn rows(area: CropBox, side: usize, len: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let channels = (0..len).step_by(side * side);
     channels.flat_map(move |channel| {

@@ -26,20 +26,17 @@ pub struct TrainTransform {
     pub(in crate::data) frame: Frame,
     decode: Decode,
     crop: Crop,
-    /// Length to which evaluation resizes the short side, in pixels.
-    ///
-    /// For [`Cut::At`], training resizes the short side to the same length.
+    /// Length of the short side after resizing, in pixels. Used for [`Cut::At`].
     eval_short_side: usize,
     hflip: bool,
-    /// Number of augmented versions of each image in an epoch (repeated augmentation).
+    /// Number of times that an epoch uses each image (repeated augmentation).
     pub(in crate::data) aug_repeats: usize,
-    /// Strength of the colour jitter; 0 disables it.
+    /// Strength of the colour jitter; 0 disables colour jitter.
     color_jitter: f64,
     rand_augment: Option<RandAugment>,
     erasing: Option<ErasingPlan>,
 }
 
-/// How to choose the crop.
 #[derive(Debug, Clone, Copy)]
 enum Crop {
     Centre,
@@ -47,31 +44,30 @@ enum Crop {
     Fixed,
 }
 
-/// The random crop and flip of one image in one epoch.
+/// The random crop and flip of one image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Augmentation {
     pub cut: Cut,
     pub hflip: bool,
 }
 
-/// The part of a picture that becomes the model's input.
+/// How to cut the model input out of a picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cut {
-    /// The central square, after the short side is resized to `input_size`.
+    /// Resizes the short side to `input_size`, then takes the central square.
     Centre,
-    /// The part inside this box, resized to `input_size`.
+    /// Takes this box and resizes the box to `input_size`.
     Box(CropBox),
-    /// The square of side `input_size` with its top left corner at `[row, column]`.
+    /// Takes a square of side `input_size`, with its top left corner at `[row, column]`.
     ///
-    /// Before this cut, the short side is resized as in evaluation.
+    /// The short side is first resized as in evaluation.
     At([usize; 2]),
 }
 
 impl TrainTransform {
     /// Creates a transform with crop, flip, colour jitter and normalization.
     ///
-    /// If `augment.crop_scale` is `[1, 1]`, the crop of [`CropMode::Resized`] is not random. The short side is resized
-    /// to `input_size`, and the central square is used.
+    /// With `crop_scale = [1, 1]`, the transform uses the central square instead of a random crop.
     pub fn new(plan: &DataPlan, augment: &AugmentPlan, rule: CropRule) -> Self {
         let crops = augment.crop_scale.iter().any(|&scale| scale < 1.0);
         Self {
@@ -91,26 +87,28 @@ impl TrainTransform {
         }
     }
 
-    /// Adds RandAugment, which runs on 8-bit pixel values after crop and flip.
+    /// Adds RandAugment after crop and flip.
     #[must_use]
     pub fn with_rand_augment(mut self, plan: RandAugmentPlan) -> Self {
         self.rand_augment = Some(RandAugment::new(plan, &self.frame.scale.mean));
         self
     }
 
-    /// Adds random erasing, which runs after normalization.
+    /// Adds random erasing after normalization.
     #[must_use]
     pub fn with_erasing(mut self, erasing: ErasingPlan) -> Self {
         self.erasing = Some(erasing);
         self
     }
 
-    /// Returns whether normalization is the last step, so it can run on the device.
+    /// Returns whether normalization is the last step. If so, the device can normalize.
     pub(in crate::data) fn ends_in_levels(&self) -> bool {
         self.erasing.is_none()
     }
 
-    /// Augments an image and appends it to `images`. `key` and `sample` determine the random numbers.
+    /// Augments an image and appends the result to `images`.
+    ///
+    /// `key` and `sample` determine the random numbers.
     pub(in crate::data) fn push(
         &self,
         images: &mut Images,
@@ -138,7 +136,7 @@ impl TrainTransform {
         Ok(())
     }
 
-    /// Decodes the part of an image that `cut` needs. Returns the decoded part, and `cut` relative to this part.
+    /// Decodes the pixels that `cut` needs. Also returns `cut` relative to the decoded pixels.
     fn decoded(&self, opened: OpenedImage<'_>, cut: Cut) -> Result<(Picture, Cut), ImageError> {
         let Cut::Box(crop) = cut else { return Ok((opened.whole()?, cut)) };
         let (picture, crop) = match self.decode {
@@ -148,7 +146,6 @@ impl TrainTransform {
         Ok((picture, Cut::Box(crop)))
     }
 
-    /// Applies colour jitter and RandAugment, which need 8-bit pixel values.
     fn recolored(&self, mut square: Rgb, key: &Key, sample: u64) -> Rgb {
         if self.color_jitter > 0.0 {
             let rng = &mut key.rng(sample, Purpose::ColorJitter);
@@ -177,14 +174,13 @@ impl TrainTransform {
         Augmentation { cut, hflip: self.hflip && unit(&mut rng) < 0.5 }
     }
 
-    /// Crops, flips and normalizes `picture` as `drawn` says. Returns `[C, H, W]`.
+    /// Crops, flips and normalizes a picture. Returns `[C, H, W]`.
     ///
-    /// Does not change colours and does not erase boxes.
+    /// Does not change colours or erase boxes.
     pub fn render(&self, picture: &Picture, drawn: Augmentation) -> Vec<f32> {
         self.frame.normalize(&self.square(picture, drawn.cut), drawn.hflip)
     }
 
-    /// Cuts the part `drawn` out of `picture`, and resizes it to a square of side `input_size`.
     fn square<'a>(&self, picture: &'a Picture, drawn: Cut) -> Cow<'a, Picture> {
         let side = self.frame.input_size;
         match drawn {

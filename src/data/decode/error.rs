@@ -1,4 +1,4 @@
-/// Why an image cannot be decoded or encoded. Callers add the file name to make a `DataError`.
+/// Why an image cannot be decoded or encoded. The caller adds the file name.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(in crate::data) enum ImageError {
     #[error("the file is empty")]

@@ -1,7 +1,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// The image extensions of torchvision's `ImageFolder`.
+/// The file extensions of torchvision's `ImageFolder`.
 const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
 
 /// Returns whether a file has the extension of a supported image format.

@@ -13,17 +13,17 @@ use super::error::ImageError;
 use super::jpeg::{self, Decoded, Jpeg};
 use super::picture::{Colour, CropBox, Picture, Pixels, Stored};
 
-/// Maximum side of a picture in pixels, the limit of libjpeg.
+/// Maximum side of a picture in pixels, as in libjpeg.
 const MAX_SIDE: u32 = 65_500;
-/// Maximum size of a decoded picture in bytes: about 179 million RGB pixels, the limit of Pillow.
+/// Maximum size of a decoded picture in bytes, as in Pillow.
 const MAX_BYTES: u64 = 512 << 20;
 
-/// Reads and decodes the image file at `path` to RGB, as training does.
+/// Reads and decodes the image file at `path` to RGB.
 pub fn read_picture(path: &Path) -> Result<Picture, DataError> {
     decode_file(path, Colour::Rgb)
 }
 
-/// Reads and decodes the image file at `path`. Detects the format from the content, not from the name.
+/// Reads and decodes an image file. Ignores the file extension.
 pub(in crate::data) fn decode_file(path: &Path, colour: Colour) -> Result<Picture, DataError> {
     if path.is_dir() {
         let hint = "name the image files in the folder";
@@ -34,16 +34,14 @@ pub(in crate::data) fn decode_file(path: &Path, colour: Colour) -> Result<Pictur
     whole.map_err(|error| DataError::bad_image(path, &error))
 }
 
-/// An open image whose size is known.
-///
-/// A JPEG file is decoded later, and only as far as needed. Other files are already decoded.
+/// An open image. JPEG files are decoded later and only as far as needed.
 pub(in crate::data) enum OpenedImage<'a> {
     Jpeg(Jpeg<'a>, Colour),
     Picture(Picture),
 }
 
 impl<'a> OpenedImage<'a> {
-    /// Opens a picture that a split returned.
+    /// Opens a picture of a split.
     pub(in crate::data) fn stored(stored: Stored<'a>) -> Result<Self, ImageError> {
         match stored {
             Stored::File { bytes, colour } => Self::file(bytes, colour),
@@ -80,9 +78,9 @@ impl<'a> OpenedImage<'a> {
         }
     }
 
-    /// Decodes at least the part of the image inside `crop`.
+    /// Decodes at least the part inside `crop`.
     ///
-    /// Returns the decoded picture, and the position of `crop` in that picture.
+    /// Also returns the position of `crop` in the decoded picture.
     pub(in crate::data) fn around(self, crop: CropBox) -> Result<(Picture, CropBox), ImageError> {
         match self {
             Self::Jpeg(jpeg, colour) => Ok(from_jpeg(jpeg.region(crop)?, colour)),
@@ -90,9 +88,9 @@ impl<'a> OpenedImage<'a> {
         }
     }
 
-    /// Decodes like [`Self::around`], but scales a JPEG file down to 1/8, 1/4 or 1/2 if possible.
+    /// Decodes like [`Self::around`], but scales JPEG files by 1/2, 1/4 or 1/8 if possible.
     ///
-    /// Uses the smallest scale at which `crop` still has at least `side` pixels in width and height.
+    /// The scaled `crop` still has at least `side` pixels on each side.
     pub(in crate::data) fn fast_around(
         self,
         crop: CropBox,
@@ -107,12 +105,11 @@ impl<'a> OpenedImage<'a> {
         Ok(from_jpeg(decoded?, colour))
     }
 
-    /// Decodes the whole image.
     pub(in crate::data) fn whole(self) -> Result<Picture, ImageError> {
         Ok(self.whole_and_warning()?.0)
     }
 
-    /// Decodes the whole image. Also returns the decoder's first warning about damaged data that it repaired.
+    /// Decodes the whole image. Also returns the decoder's warning about damaged data.
     pub(in crate::data) fn whole_and_warning(
         self,
     ) -> Result<(Picture, Option<String>), ImageError> {
@@ -152,10 +149,7 @@ fn decode(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
     reader.decode()
 }
 
-/// Converts a decoded image to 8-bit RGB or grey. The result equals Pillow's.
-///
-/// Drops the alpha channel without blending. 16-bit grey values without alpha are clamped to 255. Other 16-bit values
-/// keep their high byte.
+/// Converts an image to 8-bit RGB or grey, like Pillow. Drops the alpha channel.
 fn convert(image: DynamicImage, colour: Colour) -> Picture {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let (channels, bytes) = match colour {
@@ -182,9 +176,6 @@ fn rgb(image: DynamicImage) -> Vec<u8> {
     }
 }
 
-/// Converts RGB pixels to grey like Pillow, with 16-bit integer weights.
-///
-/// The weights add up to 65,536, so grey pixels stay unchanged.
 fn luma(rgb: &[u8]) -> Vec<u8> {
     let level = |[r, g, b]: &[u8; 3]| {
         let weighted = u32::from(*r) * 19_595 + u32::from(*g) * 38_470 + u32::from(*b) * 7_471;
@@ -193,7 +184,7 @@ fn luma(rgb: &[u8]) -> Vec<u8> {
     rgb.as_chunks().0.iter().map(level).collect()
 }
 
-/// Keeps the first `kept` channels of each pixel. A pixel has `channels` values.
+/// Keeps the first `kept` of `channels` values of each pixel.
 fn keep(values: &[u8], channels: usize, kept: usize) -> Vec<u8> {
     values.chunks_exact(channels).flat_map(|pixel| &pixel[..kept]).copied().collect()
 }
@@ -202,10 +193,7 @@ fn high_bytes(values: &[u16]) -> Vec<u8> {
     values.iter().map(|value| (value >> 8) as u8).collect()
 }
 
-/// Returns whether `bytes` is a JPEG file that stops before its end marker.
-///
-/// libjpeg fills the missing part with grey and reports no error. Without this check, a run would train on partial
-/// downloads.
+/// Returns whether `bytes` is a JPEG file without an end marker.
 fn is_truncated(bytes: &[u8]) -> bool {
     const SOI: [u8; 2] = [0xff, 0xd8];
     if !bytes.starts_with(&SOI) {

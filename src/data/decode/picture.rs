@@ -1,11 +1,11 @@
 use crate::data::error::DataError;
 
-/// A decoded picture at its original size, before any crop.
+/// A decoded picture, before crop and augmentation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Picture {
     pub width: usize,
     pub height: usize,
-    /// Number of channels. If the model has more channels, a single channel is repeated.
+    /// Number of channels. A single channel is repeated for models with more channels.
     pub channels: usize,
     /// Pixel values, `[H, W, C]`.
     pub pixels: Pixels,
@@ -14,23 +14,23 @@ pub struct Picture {
 /// Pixel values of a [`Picture`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pixels {
-    /// 8-bit values (0..255), for pictures from image files.
+    /// 8-bit values from an image file.
     U8(Vec<u8>),
-    /// Values in 0..1, for digits and some synthetic images, which already have the model's `input_size`.
+    /// Floats from 0 to 1, for digits and some synthetic images of side `input_size`.
     F32(Vec<f32>),
 }
 
-/// Whether image files are decoded to grey or to RGB.
+/// Whether to decode to grey or RGB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colour {
-    /// One channel: luma by ITU-R 601.
+    /// One channel (ITU-R 601 luma).
     Grey,
     Rgb,
 }
 
-/// A picture as a split stores it: an image file, or decoded pixels.
+/// A picture of a split: an image file or decoded pixels.
 pub enum Stored<'a> {
-    /// The bytes of an image file. The decoder converts the picture to the colour type `colour`.
+    /// The bytes of an image file, which the loader decodes to `colour`.
     File {
         bytes: &'a [u8],
         colour: Colour,
@@ -48,14 +48,14 @@ pub struct CropBox {
 }
 
 impl Picture {
-    /// Returns the box that covers the whole picture.
+    /// Returns the rectangle of the whole picture.
     pub fn whole(&self) -> CropBox {
         CropBox { top: 0, left: 0, height: self.height, width: self.width }
     }
 }
 
 impl Colour {
-    /// Returns the colour type for a model with `in_chans` channels: grey for 1, RGB for 3. Other numbers are errors.
+    /// Returns grey for 1 channel and RGB for 3. Other numbers of channels are errors.
     pub(in crate::data) fn of_channels(in_chans: usize) -> Result<Self, DataError> {
         match in_chans {
             1 => Ok(Self::Grey),

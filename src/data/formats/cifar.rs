@@ -18,15 +18,14 @@ use super::split::Split;
 const SIDE: usize = 32;
 const PIXELS: usize = 3 * SIDE * SIDE;
 
-/// The file names and the record layout of CIFAR-10 or CIFAR-100.
 pub(in crate::data) struct CifarLayout {
-    /// Name of the folder inside the downloaded archive.
+    /// Name of the folder in the downloaded archive.
     folder: &'static str,
     train: &'static [&'static str],
     test: &'static [&'static str],
-    /// Name of the file with the class names, one per line.
+    /// Name of the file with one class name per line.
     names: &'static str,
-    /// Number of label bytes before the pixels of a record. The last of these bytes is the class.
+    /// Number of label bytes before the pixels. The last label byte is the class.
     labels: usize,
     classes: usize,
     archive: &'static str,
@@ -60,7 +59,7 @@ pub(in crate::data) const CIFAR100: CifarLayout = CifarLayout {
 
 /// Reads a CIFAR data set into memory.
 ///
-/// The files are in `data.path`, or in its subfolder with the name of the unpacked archive.
+/// `data.path` is the unpacked archive, or a folder that contains the unpacked archive.
 pub(in crate::data) fn find(plan: &DataPlan, layout: &CifarLayout) -> Result<Found, DataError> {
     if plan.in_chans != 3 {
         return Err(DataError::setting(
@@ -120,7 +119,7 @@ fn check(file: &Path, bytes: &[u8], layout: &CifarLayout, hint: &str) -> Result<
     }
 }
 
-/// Reads the class names from `folder`. Returns class numbers if the file with the names is missing or incomplete.
+/// Reads the class names from `folder`. Falls back to class numbers.
 fn classes(folder: &Path, layout: &CifarLayout) -> Vec<String> {
     let text = fs::read_to_string(folder.join(layout.names)).unwrap_or_default();
     let names: Vec<String> =

@@ -6,21 +6,21 @@ use std::path::Path;
 
 use crate::data::error::DataError;
 
-/// The classes of ImageNet-1k as CSV with the columns index, `WordNet` id and names.
+/// The ImageNet-1k classes: a CSV file with the columns index, `WordNet` id and names.
 const IMAGENET1K: &str = include_str!("imagenet1k_classes.csv");
-/// Valid headers of the column with class folders in a CSV class map.
+/// Accepted CSV headers for the column of class folders.
 const FOLDER_HEADERS: [&str; 5] = ["wnid", "folder", "class", "id", "label"];
-/// Valid headers of the column with readable names in a CSV class map.
+/// Accepted CSV headers for the column of readable names.
 const NAME_HEADERS: [&str; 2] = ["names", "name"];
 
-/// Readable class names from the file `data.class_map`.
+/// The content of a class map file.
 enum ClassMap {
     ByFolder(HashMap<String, String>),
-    /// One name per class, in the order of the classes.
+    /// One name per class, in label order.
     InOrder(Vec<String>),
 }
 
-/// Returns the names of the ImageNet-1k classes in the order of their `WordNet` ids, with all synonyms.
+/// Returns the names of the ImageNet-1k classes in label order, including synonyms.
 pub fn imagenet1k_names() -> Vec<String> {
     imagenet1k().map(|[_, names]| names).collect()
 }
@@ -33,11 +33,9 @@ fn imagenet1k() -> impl Iterator<Item = [String; 2]> {
     })
 }
 
-/// Returns a readable name for each class folder. Uses the first source that applies:
+/// Returns a readable name for each class folder.
 ///
-/// - the class map, if the recipe sets one
-/// - ImageNet's names, if every folder name is a `WordNet` id of ImageNet-1k
-/// - the names of the folders
+/// The names come from `data.class_map`, from ImageNet-1k for `WordNet` ids, or from the folders.
 pub(in crate::data) fn readable_names(
     folders: &[String],
     class_map: Option<&Path>,
@@ -88,10 +86,7 @@ fn read_map(path: &Path, folders: &[String]) -> Result<ClassMap, DataError> {
     }
 }
 
-/// Reads a class map in CSV format.
-///
-/// The header decides which columns hold the folders and the readable names. Without a header, the last two columns are
-/// folder and name. A single column holds the names in the order of the classes.
+/// Reads a CSV class map. Without headers, the last two columns are folder and name.
 fn parse_csv(text: &str) -> Result<ClassMap, csv::Error> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
     let rows: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>()?;
@@ -110,10 +105,7 @@ fn parse_csv(text: &str) -> Result<ClassMap, csv::Error> {
     })
 }
 
-/// Reads a class map in text format.
-///
-/// If every name in `folders` is the first word of a line, each line is `folder name`. Otherwise, each line is one
-/// name.
+/// Reads a text class map. Each line is a class name, optionally after the folder name.
 fn parse_text(text: &str, folders: &[String]) -> ClassMap {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let pairs = lines.iter().filter_map(|line| line.split_once(char::is_whitespace));

@@ -16,11 +16,10 @@ use crate::recipe::DataPlan;
 use super::found::{Found, Integrity};
 use super::split::Split;
 
-/// The file with the digits. The hash of this file is the fingerprint of the data set.
 const BYTES: &[u8] = include_bytes!("digits/digits.safetensors");
 const SIDE: usize = 8;
 
-/// Returns the digits data set: a training split and a validation split.
+/// Returns the training split and the validation split of the digits.
 pub(in crate::data) fn find(plan: &DataPlan) -> Found {
     Found {
         train: Arc::new(Digits::new("train", plan.input_size)),
@@ -32,9 +31,7 @@ pub(in crate::data) fn find(plan: &DataPlan) -> Found {
     }
 }
 
-/// Converts a grey image to floats in 0..1, and resizes it to `side` x `side` pixels, like the digits.
-///
-/// The resizing has no antialiasing.
+/// Converts a grey image to floats (0..1) and resizes the image to `side` x `side` pixels.
 pub(in crate::data) fn like_a_digit(grey: &Picture, side: usize) -> Picture {
     let Pixels::U8(levels) = &grey.pixels else { unreachable!("image files have levels") };
     let pixels = Pixels::F32(resized(levels, grey.width, grey.height, side));
@@ -46,16 +43,16 @@ fn resized(levels: &[u8], width: usize, height: usize, side: usize) -> Vec<f32> 
     bilinear(&values, width, height, side)
 }
 
-/// A split of the digits data set. The images are already resized to `input_size`.
+/// A split of the digits data set, already resized to `input_size`.
 struct Digits {
     labels: Vec<u8>,
-    /// Pixel values in 0..1, `[N, input_size, input_size]`.
+    /// Pixel values (0..1), `[N, input_size, input_size]`.
     values: Vec<f32>,
     input_size: usize,
 }
 
 impl Digits {
-    /// Returns the split called `name`: `train` or `val`.
+    /// Returns the split `name`: `train` or `val`.
     fn new(name: &str, input_size: usize) -> Self {
         let file = SafeTensors::deserialize(BYTES).expect("the digits are part of the program");
         let tensor = |what: &str| {

@@ -7,40 +7,39 @@ use sha2::{Digest, Sha256};
 
 use super::split::Split;
 
-/// Whether the caller needs the classes of the images.
+/// Whether a caller needs the classes of the images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Labels {
-    /// For fine-tuning, probing and evaluation: `train/` and `val/` must have the same classes.
+    /// The caller needs classes, for fine-tuning, probing and evaluation.
     Needed,
-    /// For pre-training: images may have no classes, and folders may have any structure.
+    /// The caller does not need classes, for pre-training.
     Unneeded,
 }
 
-/// The data set that a format's `find` returns. `find` does not compare the counts with the recipe.
+/// The result of a format's `find`. The counts are not yet compared with the recipe.
 pub(in crate::data) struct Found {
     pub(in crate::data) train: Arc<dyn Split>,
     pub(in crate::data) val: Option<Arc<dyn Split>>,
-    /// Class names as the data stores them, indexed by label; empty if the images have no classes.
+    /// Class names in the data, indexed by label; empty for images without classes.
     pub(in crate::data) classes: Vec<String>,
-    /// SHA-256 of the data, used as the fingerprint.
+    /// SHA-256 that identifies the data.
     ///
-    /// Depending on the format, the hash covers file names and sizes, or the bytes of the files.
+    /// Depending on the format, covers the file contents, or file names and sizes.
     pub(in crate::data) hash: Sha256,
-    /// Description of how `mae data pack` re-encoded the images; `None` if the images were not re-encoded.
+    /// Describes how `mae data pack` re-encoded the images; `None` for original images.
     pub(in crate::data) note: Option<String>,
     pub(in crate::data) integrity: Integrity,
 }
 
-/// The samples and checksums that are missing from tar shards; empty for other formats.
+/// Problems of tar shards: missing samples and missing checksums.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Integrity {
-    /// Warnings about samples that may be missing or are not verified. Each warning begins with the path of the file.
+    /// Warnings about missing or unverified samples, each with a file path.
     pub lost: Vec<String>,
     /// Number of images in shards without checksums.
     pub unchecked: usize,
 }
 
-/// Finishes a SHA-256 and returns the hash in hexadecimal.
 pub(in crate::data) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").expect("a string takes any text");

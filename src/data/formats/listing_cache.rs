@@ -19,27 +19,24 @@ use crate::durable;
 
 use super::found::hex;
 
-/// Minimum number of images in a data set for writing the cache file. Listing fewer images is fast.
+/// Minimum number of images for which the listing is cached.
 const WORTH_KEEPING: usize = 10_000;
-/// Version of the cache file. A new file format or a new rule for image names needs a new version.
+/// Version of the cache file. Changes if the file format or the image extensions change.
 const VERSION: u32 = 2;
-/// Length of the hash at the beginning of the cache file, in bytes.
+/// Length of the hash at the start of the cache file, in bytes.
 const HASH_BYTES: usize = 32;
-/// Minimum time since the last modification of a folder or shard before its listing is cached.
-///
-/// A folder or shard that was modified more recently could change again without a new modification time.
+/// Minimum age of a modification before a listing is cached.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// Caches the listings of a data set's folders and shards.
 pub(in crate::data) struct ListingCache {
-    /// Path of the data set. The paths in the cache are relative to this path.
+    /// Path of the data set. Cached paths are relative to this path.
     data: PathBuf,
     /// Path of the cache file; `None` if the system has no cache folder.
     file: Option<PathBuf>,
     before: HashMap<String, CachedListing>,
-    /// The listings of all folders and shards that this process has used, read from the disk or taken from the cache.
+    /// The listings of all folders and shards that this process has used.
     now: Vec<CachedListing>,
-    /// Whether the cache file is outdated, because a folder or shard was read from the disk.
+    /// Whether the cache file must be written again.
     changed: bool,
 }
 
@@ -51,7 +48,6 @@ struct CacheFile {
     places: Vec<CachedListing>,
 }
 
-/// The listing of a folder or a shard.
 #[derive(Clone, PartialEq, Message)]
 struct CachedListing {
     #[prost(string, tag = "1")]
@@ -62,7 +58,7 @@ struct CachedListing {
     contents: Option<Contents>,
 }
 
-/// Modification time and size of a folder or shard. If either changes, the content may have changed.
+/// Modification time and size of a folder or shard. A new value means new content.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct Stamp {
     #[prost(uint64, tag = "1")]
@@ -73,37 +69,34 @@ pub(super) struct Stamp {
     size: u64,
 }
 
-/// The images in a folder or a shard, and the subfolders of a folder.
+/// The images in a folder or shard, and the subfolders of a folder.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Contents {
-    /// Names of the subfolders; empty for a shard.
+    /// Names of subfolders; empty for a shard.
     #[prost(string, repeated, tag = "1")]
     pub(super) folders: Vec<String>,
     #[prost(message, repeated, tag = "2")]
     pub(super) images: Vec<ListedImage>,
 }
 
-/// An image in a folder or a shard.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ListedImage {
     #[prost(string, tag = "1")]
     pub(super) name: String,
     #[prost(uint64, tag = "2")]
     pub(super) size: u64,
-    /// Offset of the image's bytes in the shard; 0 for a file in a folder.
+    /// Byte offset of the image in the shard; 0 for a file.
     #[prost(uint64, tag = "3")]
     pub(super) offset: u64,
     #[prost(uint32, optional, tag = "4")]
     pub(super) label: Option<u32>,
-    /// The first bytes of the image's BLAKE3 hash; `None` if `mae data pack` stored no hash.
+    /// First bytes of the image's BLAKE3 hash; `None` without a checksum file.
     #[prost(bytes = "vec", optional, tag = "5")]
     pub(super) hash: Option<Vec<u8>>,
 }
 
 impl Stamp {
-    /// Returns the stamp of a folder or shard.
-    ///
-    /// Returns `None` if the time since the last modification is at most [`SETTLED`].
+    /// Takes the modification time and size; `None` if the last modification was less than 2 s ago.
     fn of(metadata: &Metadata) -> Option<Self> {
         let modified = metadata.modified().ok()?;
         SystemTime::now().duration_since(modified).ok().filter(|age| *age > SETTLED)?;
@@ -113,16 +106,16 @@ impl Stamp {
         Some(Self { modified_s: since.as_secs(), modified_ns: since.subsec_nanos(), size })
     }
 
-    /// Returns the current stamp of a folder or shard, or `None` if it must not be cached.
+    /// Returns the modification time and size of `place`; `None` if the listing must not be cached.
     ///
-    /// Call this function before reading the content of the folder or shard.
+    /// Call this function before reading the folder or shard.
     pub(super) fn now(place: &Path) -> Option<Self> {
         Self::of(&fs::metadata(place).ok()?)
     }
 }
 
 impl ListingCache {
-    /// Reads the cache file of the data set at `data`. Returns an empty cache if the file is missing or unusable.
+    /// Reads the cache file. Returns an empty cache if the file is missing or damaged.
     pub(super) fn of(data: &Path) -> Self {
         let file = file_of(data);
         let kept = file.as_deref().and_then(|file| fs::read(file).ok());
@@ -132,7 +125,7 @@ impl ListingCache {
         Self { data: data.to_owned(), file, before, now: Vec::new(), changed: false }
     }
 
-    /// Removes the cache file of the data set at `data`, so all folders and shards are read again.
+    /// Removes the cache file of the data set at `data`.
     pub(in crate::data) fn forget(data: &Path) {
         if let Some(file) = file_of(data)
             && let Err(error) = durable::remove(&file)
@@ -141,7 +134,7 @@ impl ListingCache {
         }
     }
 
-    /// Returns the cached listing of the folder or shard `place`. Returns `None` if the listing is missing or outdated.
+    /// Returns the cached listing of `place`; `None` if the listing is missing or outdated.
     pub(super) fn get(&mut self, place: &Path, stamp: Option<Stamp>) -> Option<&Contents> {
         let stamp = stamp?;
         let known = self.before.remove(&self.path_in_data(place)?)?;
@@ -152,10 +145,9 @@ impl ListingCache {
         self.now.last()?.contents.as_ref()
     }
 
-    /// Adds the listing of the folder or shard `place` to the cache.
+    /// Caches the listing of `place`. Does nothing if `stamp` is `None`.
     ///
-    /// Call [`Stamp::now`] before reading `place`, and pass the result as `stamp`. If `stamp` is `None`, the listing is
-    /// not cached.
+    /// `stamp` is the result of [`Stamp::now`] before the listing.
     pub(super) fn add(&mut self, place: &Path, stamp: Option<Stamp>, contents: Contents) {
         self.changed = true;
         if let (Some(path), Some(_)) = (self.path_in_data(place), stamp) {
@@ -163,16 +155,14 @@ impl ListingCache {
         }
     }
 
-    /// Returns the path of `place` relative to the data set.
-    ///
-    /// Returns `None` if the path is not UTF-8. Then `place` is not cached.
+    /// Returns the path of `place` relative to the data set; `None` if the path is not UTF-8.
     fn path_in_data(&self, place: &Path) -> Option<String> {
         Some(place.strip_prefix(&self.data).ok()?.to_str()?.to_owned())
     }
 
     /// Writes the cache file if the data set is large and a listing has changed.
     ///
-    /// If writing fails, logs a message and continues.
+    /// A failed write only logs a message.
     pub(super) fn keep(self) {
         let images: usize =
             self.now.iter().filter_map(|p| p.contents.as_ref()).map(|c| c.images.len()).sum();
@@ -195,13 +185,13 @@ impl ListingCache {
     }
 }
 
-/// Checks the hash at the beginning of a cache file and returns the rest. Returns `None` if the file is damaged.
+/// Verifies a cache file. Returns the content after the hash, or `None` for a wrong hash.
 fn intact(bytes: &[u8]) -> Option<&[u8]> {
     let (hash, content) = bytes.split_at_checked(HASH_BYTES)?;
     (blake3::hash(content).as_bytes() == hash).then_some(content)
 }
 
-/// Returns the path of the cache file of the data set at `data`.
+/// Returns the path of the cache file; `None` if the system has no cache folder.
 fn file_of(data: &Path) -> Option<PathBuf> {
     let data = fs::canonicalize(data).ok()?;
     let name = hex(Sha256::new_with_prefix(data.as_os_str().as_encoded_bytes()));

@@ -29,17 +29,14 @@ use super::shards::Shards;
 use super::split::Split;
 
 const EXTENSION: &str = "parquet";
-/// Possible names of the column with the classes. The reader uses the first of these names that exists in the file.
+/// Possible names of the column with the classes. The first match counts.
 const LABELS: [&str; 4] = ["label", "labels", "fine_label", "cls"];
-/// Maximum number of row groups in memory.
-///
-/// If images are read in order, the workers need only the current row group and the next row group.
+/// Maximum number of row groups in memory. Sequential reading needs two row groups.
 const CACHED_GROUPS: usize = 4;
 const HINT: &str = "put the parquet files of an image data set in data.path or in its folder `data`; the names of \
                     validation files must contain `val` or `test`";
 const FETCH: &str = "download the file again";
 
-/// Why a parquet file cannot be read.
 #[derive(Debug, thiserror::Error)]
 enum ParquetProblem {
     #[error(transparent)]
@@ -51,7 +48,7 @@ enum ParquetProblem {
 }
 
 impl ParquetProblem {
-    /// Converts the problem to a `DataError` about the file `path`.
+    /// Adds the path of the file to the problem.
     fn at(self, path: &Path) -> DataError {
         match self {
             Self::Unreadable(error) => DataError::unreadable(path, error),
@@ -67,7 +64,7 @@ impl From<ParquetError> for ParquetProblem {
     }
 }
 
-/// Finds the parquet files of the data set `plan` and reads their classes.
+/// Finds the parquet files of the data set, and reads the classes.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
     let colour = Colour::of_channels(plan.in_chans)?;
     // On the hub, the files of a data set are in the folder `data`.
@@ -93,9 +90,7 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
     })
 }
 
-/// Returns the class names in the files, or class numbers if the files have no names.
-///
-/// Returns an empty list if the images have no classes.
+/// Returns the class names, or class numbers if the files have no names.
 fn classes(
     train: &ParquetSplit,
     val: Option<&ParquetSplit>,
@@ -145,27 +140,25 @@ struct ParquetSplit {
     labels: Vec<Option<u32>>,
     class_names: Vec<String>,
     colour: Colour,
-    /// The most recently used row groups: (index in `groups`, images). The last entry is the most recent.
+    /// Cached row groups as (index in `groups`, images). The most recent entry is the last.
     cache: Mutex<VecDeque<(usize, Arc<CachedGroup>)>>,
 }
 
-/// Position of a row group in its file and in the split.
 struct RowGroup {
     file: usize,
-    /// Index of the row group in its file.
     index: usize,
-    /// Index of the row group's first image in the split.
+    /// Index of this row group's first image in the split.
     first: usize,
-    /// Index of the row group's first image in the file.
+    /// Index of this row group's first image in the file.
     row: usize,
     bytes: i64,
 }
 
-/// The images of one row group. The first thread that needs the images reads them.
+/// The encoded images of one row group. The first thread that needs the images reads them.
 type CachedGroup = OnceLock<Result<Vec<Option<ByteArray>>, ParquetProblem>>;
 
 impl ParquetSplit {
-    /// Opens parquet files. Reads the metadata and the classes, but not the images.
+    /// Opens parquet files. Reads metadata and classes, but no images.
     fn open(files: Vec<PathBuf>, colour: Colour) -> Result<Self, DataError> {
         let (cache, class_names) = (Mutex::default(), Vec::new());
         let (groups, labels) = (Vec::new(), Vec::new());
@@ -207,7 +200,7 @@ impl ParquetSplit {
         Ok(())
     }
 
-    /// Adds the file name and size of each row group, and the class of each image, to `hash`.
+    /// Adds file names, row group sizes and classes to `hash`.
     fn hash_into(&self, hash: &mut Sha256) {
         for group in &self.groups {
             hash.update(self.files[group.file].file_name().unwrap_or_default().as_encoded_bytes());
@@ -219,15 +212,13 @@ impl ParquetSplit {
         }
     }
 
-    /// Returns the index of the row group that contains `image`, and the position of the image in this row group.
+    /// Returns the index of the row group, and the image's position in the row group.
     fn place(&self, image: usize) -> (usize, usize) {
         let group = self.groups.partition_point(|group| group.first <= image) - 1;
         (group, image - self.groups[group].first)
     }
 
-    /// Returns the cache entry of a row group. Adds an empty entry if the row group is not cached.
-    ///
-    /// The caller fills an empty entry after this function has unlocked the cache.
+    /// Returns the cache entry of a row group. A new entry is empty.
     fn cached(&self, group: usize) -> Arc<CachedGroup> {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let known = cache.iter().position(|(number, _)| *number == group);
@@ -278,10 +269,9 @@ impl Split for ParquetSplit {
     }
 }
 
-/// The columns of a parquet file that hold the images and the classes.
 struct ParquetColumns {
     schema: String,
-    /// The image column. In the file, it is a group of fields. Here, it has only the field `bytes`.
+    /// The image column. Only the field `bytes` of this column is read.
     image: TypePtr,
     label: Option<TypePtr>,
 }
@@ -314,7 +304,7 @@ impl ParquetColumns {
         Type::group_type_builder(&self.schema).with_fields(vec![field]).build().ok()
     }
 
-    /// Returns the class names in the file's Hugging Face metadata; empty if the metadata has no names.
+    /// Returns the class names in the Hugging Face metadata of the file; empty if missing.
     fn class_names(&self, metadata: &ParquetMetaData) -> Vec<String> {
         let names = || {
             let pairs = metadata.file_metadata().key_value_metadata()?;
@@ -327,7 +317,7 @@ impl ParquetColumns {
     }
 }
 
-/// Returns the column `field` with only its inner field `bytes`. Returns `None` if `field` is not an image column.
+/// Selects the field `bytes` of an image column. Returns `None` for other columns.
 fn image_bytes(field: &TypePtr) -> Option<TypePtr> {
     if !field.is_group() {
         return None;
@@ -390,7 +380,7 @@ fn bytes(row: Row) -> Option<ByteArray> {
     }
 }
 
-/// Runs `work` and turns a panic into an error, because the parquet library panics on some damaged files.
+/// Runs `work` and returns a panic as an error, because the parquet library may panic.
 fn caught<T>(work: impl FnOnce() -> Result<T, ParquetProblem>) -> Result<T, ParquetProblem> {
     let panicked = |_| Err(ParquetProblem::Damaged("its reader panicked".to_owned()));
     panics::catch(work).unwrap_or_else(panicked)

@@ -15,15 +15,13 @@ pub(super) struct Shards {
 }
 
 impl Shards {
-    /// Finds the files with the given extension in the subfolders `train/` and `val/` of `path`.
+    /// Finds the files with the given extension in the subfolders `train/` and `val/`.
     ///
-    /// If `train/` is missing, uses the files in `path` itself. Their names decide the split:
+    /// If `train/` is missing, the names of the files in `path` decide the split:
     ///
     /// - `val` in the name: validation.
-    /// - `test` in the name: validation if no name has `val`, otherwise unused. Most test files have no classes.
+    /// - `test` in the name: validation if no name has `val`, otherwise unused.
     /// - Other names: training.
-    ///
-    /// `hint` is the hint of error messages about missing files.
     pub(super) fn find(
         path: &Path,
         extension: &str,

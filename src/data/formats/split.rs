@@ -4,7 +4,7 @@ use crate::data::decode::opened_image::OpenedImage;
 use crate::data::decode::picture::{Picture, Stored};
 use crate::data::error::DataError;
 
-/// The training split or the validation split of a data set: labelled pictures by index.
+/// The training or validation split of a data set.
 pub trait Split: Send + Sync {
     /// Returns the number of pictures.
     fn len(&self) -> usize;
@@ -13,23 +13,25 @@ pub trait Split: Send + Sync {
         self.len() == 0
     }
 
-    /// Returns the class of picture `index`, or 0 if the data has no classes.
+    /// Returns the class of picture `index`; 0 without classes.
     fn label(&self, index: usize) -> u32;
 
-    /// Returns picture `index`. Every call with this index returns the same picture.
+    /// Returns picture `index`. Repeated calls return the same picture.
     ///
-    /// If the picture is an image file, reads its bytes into `buffer`.
+    /// For an image file, reads the bytes into `buffer`.
     fn read<'a>(&self, index: usize, buffer: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError>;
 
-    /// Returns the path of picture `index` for messages: the file, or the shard joined with the name in the shard.
+    /// Returns the path of picture `index`, for messages.
+    ///
+    /// In a shard, this is the path of the shard and the name in the shard.
     fn name(&self, index: usize) -> PathBuf;
 
-    /// Returns whether pictures have 8-bit pixel values. Otherwise, pictures are floats at the model's `input_size`.
+    /// Returns whether pictures have 8-bit pixel values. If false, pictures have floats.
     fn holds_levels(&self) -> bool {
         true
     }
 
-    /// Returns whether reading a picture only copies memory, so loader threads would not help.
+    /// Returns whether reading a picture only copies memory.
     fn is_cheap(&self) -> bool {
         false
     }

@@ -20,21 +20,19 @@ use crate::recipe::DataPlan;
 use super::found::{Found, Integrity};
 use super::split::Split;
 
-/// A split of the synthetic data.
-///
-/// The number of the split takes the place of the epoch in random keys, so each split has its own random numbers.
+/// A split of the synthetic data, with a number for random keys.
 #[derive(Debug, Clone, Copy)]
 enum SyntheticPart {
     Train = 1,
     Val = 2,
 }
 
-/// The number that takes the place of the epoch in the random keys of classes. Images use a [`SyntheticPart`] instead.
+// The random keys of class patterns use this number as the epoch; those of images use a `SyntheticPart`.
 const CLASSES: usize = 0;
 
-/// Returns the synthetic data set, with the numbers of classes and images in the recipe.
+/// Returns the synthetic data set with the recipe's numbers of classes and images.
 ///
-/// By default, there are 1,024 training images, 256 validation images and 1,000 classes.
+/// Defaults: 1,024 training images, 256 validation images, 1,000 classes.
 pub(in crate::data) fn find(plan: &DataPlan) -> Found {
     let num_classes = plan.promised.num_classes.unwrap_or(1000).max(1);
     let split = |part, images| {
@@ -62,9 +60,9 @@ struct Synthetic {
     in_chans: usize,
 }
 
-/// The striped pattern that all images of a class share.
+/// The striped pattern of a class.
 struct Grating {
-    /// Number of periods of the pattern across the image, along x and along y.
+    /// Number of periods across the image, along x and y.
     periods: [f32; 2],
     /// Amplitude of the stripes in each channel.
     colour: Vec<f32>,
@@ -79,9 +77,7 @@ impl Synthetic {
     }
 }
 
-/// Returns the random generator of an image or a class. The random numbers do not depend on the seed of the recipe.
-///
-/// `part` is the number of a [`SyntheticPart`] for an image, and [`CLASSES`] for a class.
+/// Returns the random generator of an image or a class pattern.
 fn rng(part: usize, index: u64) -> impl Rng {
     Key { seed: 0, stage: NO_STAGE, epoch: part }.rng(index, Purpose::Synthetic)
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::data::error::{self, DataError};
 use crate::data::table::{self, Problems};
 
-/// The unusable files that a job has found. All loaders of the job share this object.
+/// The unusable files of a job. All loaders of the job share this list.
 #[derive(Debug)]
 pub struct BadFiles {
     /// Maximum number of unusable training files.
@@ -19,17 +19,17 @@ pub struct BadFiles {
 }
 
 impl BadFiles {
-    /// Creates an empty list of unusable files. `table` is the path of the CSV file to write, if any.
+    /// Creates an empty list. `table` is the path of `bad_files.csv`; `None` writes no table.
     ///
-    /// `files` is the number of training files. At most the fraction `max_bad_fraction` of these files may be unusable.
+    /// Of `files` training files, at most the fraction `max_bad_fraction` may be unusable.
     pub fn new(max_bad_fraction: f64, files: usize, table: Option<PathBuf>) -> Self {
         let allowed = (max_bad_fraction * files as f64) as usize;
         Self { allowed, files, max_bad_fraction, table, met: Mutex::default() }
     }
 
-    /// Records that `file` is unusable because of `error`.
+    /// Records that `file` is unusable.
     ///
-    /// Fails if too many files are unusable, or if the CSV table cannot be written.
+    /// Fails if too many files are unusable, or if writing the CSV file fails.
     pub(super) fn note(&self, file: &Path, error: &DataError) -> Result<(), DataError> {
         let (name, problem) = (file.display().to_string(), error.problem());
         let shown = error::shown(file);
@@ -60,7 +60,7 @@ impl BadFiles {
         self.write(&met)
     }
 
-    /// Writes the CSV table of unusable files. Keeps the rows from earlier starts of the run.
+    /// Writes the CSV file. Keeps the rows of earlier starts.
     fn write(&self, met: &Problems) -> Result<(), DataError> {
         let Some(table) = &self.table else { return Ok(()) };
         let mut all = table::problems(table);

@@ -15,7 +15,7 @@ pub struct Epoch {
 }
 
 enum Making {
-    /// `next` loads each batch in the caller's thread, because there are no worker threads.
+    /// No worker threads: `next` loads the batch.
     Here,
     Prefetcher(Prefetcher),
 }
@@ -23,7 +23,7 @@ enum Making {
 impl Epoch {
     /// Starts loading the batches of the micro-steps `steps` on `workers` threads.
     ///
-    /// If `workers` is 0, loads the batches in the caller's thread.
+    /// With 0 workers, `next` loads each batch in the caller's thread.
     pub(super) fn start(
         work: Arc<LoaderShared>,
         epoch: usize,

@@ -31,15 +31,14 @@ pub use pass::Share;
 #[derive(Clone)]
 pub struct Loader {
     work: Arc<LoaderShared>,
-    /// Number of worker threads. If it is 0, the caller's thread loads the batches.
+    /// Number of worker threads. With 0, the caller's thread loads the batches.
     workers: usize,
 }
 
 impl Loader {
-    /// Returns a loader of shuffled, augmented batches of exactly `batch_size` images. Drops an incomplete last batch.
+    /// Returns a loader of shuffled, augmented batches. Drops an incomplete last batch.
     ///
-    /// Uses the seed and the stage of `key`, and ignores `key.epoch`. Fails if the split has fewer than `batch_size`
-    /// images.
+    /// Uses seed and stage of `key`. Fails if the split has fewer than `batch_size` images.
     pub fn train(
         split: Arc<dyn Split>,
         transform: TrainTransform,
@@ -60,7 +59,7 @@ impl Loader {
         Ok(Self::new(split, Transform::Train { transform, mixup, key }, batch_size, workers))
     }
 
-    /// Returns a loader for evaluation, which loads all images once, in order. The last batch may be smaller.
+    /// Returns a loader of all images in order. The last batch may be smaller.
     pub fn eval(
         split: Arc<dyn Split>,
         transform: EvalTransform,
@@ -90,26 +89,26 @@ impl Loader {
         Self { work: Arc::new(work), workers }
     }
 
-    /// Makes the loader replace unusable files with other images, up to the limit of `bad_files`.
+    /// Replaces unusable files by other images, up to the limit of `bad_files`.
     #[must_use]
     pub fn skipping_bad_files(self, bad_files: Arc<BadFiles>) -> Self {
         let work = LoaderShared { bad_files: Some(bad_files), ..(*self.work).clone() };
         Self { work: Arc::new(work), ..self }
     }
 
-    /// Returns the time that all workers have spent in each part of loading.
+    /// Returns the time of each loading step, summed over all workers.
     pub fn times(&self) -> &LoadTimes {
         &self.work.times
     }
 
-    /// Returns the number of worker threads. The caller's thread does not count.
+    /// Returns the number of worker threads, without the caller's thread.
     pub fn workers(&self) -> usize {
         self.workers
     }
 
-    /// Limits the loader to the batches of `share`. Divides its workers by the number of shares on this host.
+    /// Limits the loader to the batches of `share`.
     ///
-    /// Together, the loaders of all shares load each batch once. Their batches are identical to those of one loader.
+    /// Each device uses such a loader. The loaders of one host divide its workers.
     #[must_use]
     pub fn share(self, share: Share) -> Self {
         assert!(share.index < share.of, "the index is below the number of shares");
@@ -117,13 +116,13 @@ impl Loader {
         Self { work: Arc::new(work), workers: self.workers.div_ceil(share.on_this_host) }
     }
 
-    /// Divides the number of workers by `others + 1`, because `others` other jobs run at the same time.
+    /// Divides the number of workers by `others + 1`, for `others` more jobs in parallel.
     #[must_use]
     pub fn with_parallel_jobs(self, others: usize) -> Self {
         Self { workers: self.workers.div_ceil(1 + others), ..self }
     }
 
-    /// Returns the number of batches that this loader loads in an epoch.
+    /// Returns the number of batches that this loader loads per epoch.
     pub fn micro_steps(&self) -> usize {
         let LoaderShared { split, transform, batch_size, share, .. } = &*self.work;
         let all = match transform {
@@ -133,10 +132,9 @@ impl Loader {
         all.saturating_sub(share.index).div_ceil(share.of)
     }
 
-    /// Starts loading `epoch` (counted from 1) at `first_micro_step` (counted from 0). Does not read earlier batches.
+    /// Starts loading `epoch` (from 1) at micro-step `first_micro_step` (from 0).
     ///
-    /// The iterator ends after the first error. Dropping the iterator stops the workers, after each has loaded its
-    /// current images.
+    /// The iterator ends after the first error. Dropping the iterator stops the workers.
     pub fn epoch(&self, epoch: usize, first_micro_step: usize) -> Epoch {
         let steps = first_micro_step..self.micro_steps();
         Epoch::start(Arc::clone(&self.work), epoch, steps, self.workers)

@@ -17,26 +17,23 @@ use crate::random::{Key, NO_STAGE, Purpose};
 
 use super::bad_files::BadFiles;
 
-/// Position of the lowest bit of the repeat number in a sample number. The bits below it hold the index of the image.
+// A sample number holds the repeat number from this bit on, and the image index below.
 const REPEAT: u32 = 40;
 
-/// The parts of a loader that all its threads share.
 #[derive(Clone)]
 pub(super) struct LoaderShared {
     pub(super) split: Arc<dyn Split>,
     pub(super) transform: Transform,
     pub(super) batch_size: usize,
     pub(super) share: Share,
-    /// Whether batches hold 8-bit pixel values, because the device normalizes the images.
+    /// Whether batches hold 8-bit values, which the device normalizes.
     pub(super) levels: bool,
-    /// Records unusable files and limits their number. If this field is `None`, an unusable file stops the epoch.
+    /// Collects unusable files. If `None`, an unusable file is an error.
     pub(super) bad_files: Option<Arc<BadFiles>>,
     pub(super) times: LoadTimes,
 }
 
-/// The batches of an epoch that one loader loads: every `of`-th batch, starting at batch `index`.
-///
-/// Each training device has its own share.
+/// The batches of an epoch for one device: every `of`-th batch, starting at `index`.
 #[derive(Debug, Clone, Copy)]
 pub struct Share {
     pub index: usize,
@@ -56,17 +53,17 @@ pub(super) enum Transform {
     Train {
         transform: TrainTransform,
         mixup: Option<Mixup>,
-        /// The random key of the loader's seed and stage. Each [`EpochPass`] sets the epoch in a copy.
+        /// Random key with seed and stage. [`EpochPass`] sets the epoch.
         key: Key,
     },
     Eval(EvalTransform),
 }
 
-/// One epoch of a loader.
+/// One pass over a split.
 pub(super) struct EpochPass {
     pub(super) work: Arc<LoaderShared>,
     key: Key,
-    /// The shuffled indices of the images; `None` in evaluation, which reads images in order.
+    /// Shuffled image indices; `None` for evaluation, which does not shuffle.
     order: Option<Vec<u64>>,
 }
 
@@ -85,21 +82,19 @@ impl EpochPass {
         }
     }
 
-    /// Converts the index of a batch in this share to the index of the same batch in the whole epoch.
+    /// Converts the batch index on this device to the batch index in the epoch.
     fn global(&self, micro_step: usize) -> usize {
         let Share { index, of, .. } = self.work.share;
         micro_step * of + index
     }
 
-    /// Returns the range of epoch positions of the images in the batch of `micro_step`.
+    /// Returns the positions of the batch's images in the epoch.
     pub(super) fn places(&self, micro_step: usize) -> Range<usize> {
         let start = self.global(micro_step) * self.work.batch_size;
         start..(start + self.work.batch_size).min(self.work.split.len())
     }
 
-    /// Returns the sample number and the image index at position `place` of the epoch.
-    ///
-    /// The sample number is part of the random key. The image index is the index of the image in the split.
+    /// Returns (sample number, image index) for position `place` of the epoch.
     fn sample(&self, place: usize) -> (u64, usize) {
         let Some(order) = &self.order else { return (place as u64, place) };
         let repeats = self.work.transform.repeats();
@@ -107,7 +102,7 @@ impl EpochPass {
         (index | ((place % repeats) as u64) << REPEAT, index as usize)
     }
 
-    /// Loads the images at the positions `places` of the epoch. Does not apply mixup.
+    /// Loads the images at the positions `places` of the epoch, without mixup.
     pub(super) fn make(&self, places: Range<usize>) -> Result<Batch, DataError> {
         let mut batch = self.work.empty(places.len());
         let mut buffer = Vec::new();
@@ -120,7 +115,7 @@ impl EpochPass {
 
     /// Adds image `index` to `batch`.
     ///
-    /// If the file is unusable and `bad_files` allows another unusable file, adds the next usable image instead.
+    /// If the file is unusable, adds the next usable image, up to the limit of `bad_files`.
     fn add(
         &self,
         batch: &mut Batch,
@@ -165,9 +160,9 @@ impl LoaderShared {
         }
     }
 
-    /// Loads and transforms image `index` with the random numbers of `sample`, and adds it to `batch`.
+    /// Augments image `index`, and adds the result to `batch`.
     ///
-    /// The images of `batch` must not be mixed yet.
+    /// `sample` determines the random numbers.
     fn add(
         &self,
         batch: &mut Batch,
@@ -211,7 +206,6 @@ impl Transform {
         }
     }
 
-    /// Returns the number of augmented versions of each image in an epoch (repeated augmentation).
     fn repeats(&self) -> usize {
         match self {
             Self::Train { transform, .. } => transform.aug_repeats,

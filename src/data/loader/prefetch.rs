@@ -12,15 +12,11 @@ use super::pass::EpochPass;
 use super::workers::{Workers, guarded};
 
 /// Number of images that a worker loads at a time.
-///
-/// A small number lets all workers load images of the same batch, and lets them stop quickly.
 const CHUNK: usize = 8;
 
-/// A thread that joins the workers' images to batches and applies mixup.
-///
-/// The thread prepares each batch before the caller needs it.
+/// A thread that prepares batches in advance.
 pub(super) struct Prefetcher {
-    /// Receiver of the finished batches. `drop` sets this field to `None`, which stops the thread.
+    /// Receives finished batches. `drop` sets this to `None` to stop the thread.
     batches: Option<Receiver<Result<Batch, DataError>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -60,7 +56,7 @@ impl Drop for Prefetcher {
     }
 }
 
-/// Combines the images from the workers into batches, one for each micro-batch of an update.
+/// Joins chunks of images to batches and applies mixup.
 struct Gather {
     workers: Workers<Batch>,
 }
@@ -86,9 +82,9 @@ impl Gather {
     }
 }
 
-/// Returns the positions of chunk `index` of a batch. `places` are the positions of the whole batch.
+/// Returns the positions of chunk `index` in a batch.
 ///
-/// If the last batch is short, the result may be empty.
+/// Returns an empty range if an incomplete batch has fewer chunks.
 fn chunk(places: &Range<usize>, index: usize) -> Range<usize> {
     let start = (places.start + index * CHUNK).min(places.end);
     start..(start + CHUNK).min(places.end)

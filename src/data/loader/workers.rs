@@ -10,7 +10,9 @@ use std::thread::{self, JoinHandle};
 use crate::data::error::DataError;
 use crate::recipe::Threads;
 
-/// A thread pool that runs numbered jobs. Dropping the pool waits until the threads finish their current jobs.
+/// A thread pool that runs numbered jobs.
+///
+/// Dropping the pool waits for running jobs.
 pub(in crate::data) struct Workers<T> {
     shared: Arc<SharedQueue<T>>,
     threads: Vec<JoinHandle<()>>,
@@ -19,7 +21,7 @@ pub(in crate::data) struct Workers<T> {
 struct SharedQueue<T> {
     state: Mutex<QueueState<T>>,
     changed: Condvar,
-    /// Maximum number of started jobs whose results the consumer has not taken yet.
+    /// Maximum number of finished or running jobs that the consumer has not taken.
     window: usize,
     end: usize,
 }
@@ -27,13 +29,13 @@ struct SharedQueue<T> {
 struct QueueState<T> {
     /// Number of the next job to start.
     begin: usize,
-    /// Index of the job whose result the consumer takes next.
+    /// Number of the job that the consumer takes next.
     take: usize,
     done: BTreeMap<usize, Result<T, DataError>>,
     stopped: bool,
 }
 
-/// Converts the recipe setting `workers` or `threads` to a number. "auto" means the number of CPU cores.
+/// Returns the number of threads. "auto" means all CPU cores.
 pub(in crate::data) fn count(threads: Threads) -> usize {
     match threads {
         Threads::Count(count) => count,
@@ -42,10 +44,9 @@ pub(in crate::data) fn count(threads: Threads) -> usize {
 }
 
 impl<T: Send + 'static> Workers<T> {
-    /// Starts running the jobs with the numbers `jobs` on `threads` threads. Uses at least one thread.
+    /// Starts running the jobs with the numbers `jobs` on `threads` threads.
     ///
-    /// `window` limits the number of started jobs whose results the consumer has not taken yet. The limit is at least
-    /// the number of threads.
+    /// At most `window` jobs run or wait for [`Self::take`].
     pub(in crate::data) fn start(
         threads: usize,
         window: usize,
@@ -73,7 +74,9 @@ impl<T: Send + 'static> Workers<T> {
         Self { threads: (0..threads).map(spawn).collect(), shared }
     }
 
-    /// Waits for the result of the next job, in the order of job numbers. Panics if the last result was already taken.
+    /// Waits for the result of the next job, in order.
+    ///
+    /// Panics if all results were taken.
     pub(in crate::data) fn take(&mut self) -> Result<T, DataError> {
         let mut state = self.shared.lock();
         assert!(state.take < self.shared.end, "take() was called after the last job");
@@ -98,7 +101,7 @@ impl<T> SharedQueue<T> {
         }
     }
 
-    /// Waits until the next job may start, and returns its number. Returns `None` if no job is left or the pool stops.
+    /// Waits until the next job may start. Returns the job number; `None` if no job is left.
     fn next(&self) -> Option<usize> {
         let mut state = self.lock();
         while !state.stopped && state.begin < self.end {
@@ -111,7 +114,7 @@ impl<T> SharedQueue<T> {
         None
     }
 
-    /// Locks the state. Jobs run outside the lock, so the state stays valid even if a job panics.
+    /// Locks the state, which is valid even after a panic.
     fn lock(&self) -> MutexGuard<'_, QueueState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,7 +135,7 @@ impl<T> Drop for Workers<T> {
     }
 }
 
-/// Runs `work` and turns a panic into an error.
+/// Runs `work` and returns a panic as an error.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)))
 }

@@ -29,10 +29,10 @@ use crate::data::table::{self, Problems};
 use crate::durable;
 use crate::recipe::{DataPlan, Threads};
 
-/// Name of the table of files that were not packed.
+/// Name of the CSV file that lists skipped files.
 const LEFT_OUT: &str = "left_out.csv";
 
-/// How to pack a data set.
+/// Options of `mae data pack`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PackOptions {
     pub samples_per_shard: usize,
@@ -40,44 +40,41 @@ pub struct PackOptions {
     pub reencode: Option<Reencoded>,
 }
 
-/// The result of packing.
+/// The result of `mae data pack`.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct Packing {
     pub images: usize,
     pub shards: usize,
-    /// Number of shards that an earlier start of `mae data pack` had already written.
+    /// Number of shards that an earlier start had already written.
     pub shards_there: usize,
     pub bytes: u64,
-    /// Unusable files, which were not packed, as (file, problem). Includes those that the command found before it was
-    /// interrupted.
+    /// Unusable files that the shards do not contain, as (file, problem).
     pub left_out: Vec<(String, String)>,
 }
 
-/// A sample that is ready to be written into a shard.
 struct Member {
-    /// Name of the sample without extension.
+    /// Sample name without extension.
     key: String,
     extension: &'static str,
     bytes: Vec<u8>,
     label: Option<u32>,
 }
 
-/// The content of a shard and of its checksum file.
+/// The content of a shard and of the checksum file.
 struct ShardBytes {
     tar: Vec<u8>,
     checksums: Vec<u8>,
 }
 
-/// What a worker returns for one image.
 enum Made {
     Member(Member),
-    /// An unusable file, and the reason.
+    /// An unusable file, which is left out.
     LeftOut(PathBuf, ImageError),
 }
 
-/// Packs the data set `plan` into tar shards in the folder `out`. After an interruption, a later call continues.
+/// Packs the data set `plan` into tar shards in the folder `out`.
 ///
-/// Calls `progress` with the number of images done and the total. If `progress` returns `false`, packing stops and
+/// Continues an interrupted packing. Calls `progress(done, total)` with numbers of images. If `progress` returns false,
 /// returns `None`.
 pub fn pack(
     plan: &DataPlan,
@@ -134,7 +131,7 @@ pub fn pack(
     Ok(Some(packing))
 }
 
-/// Finds the data set `plan`. Also returns whether the images have classes.
+/// Finds the data set. The second result is whether the images have classes.
 fn find(plan: &DataPlan) -> Result<(Found, bool), DataError> {
     match dataset::find(plan, Labels::Needed) {
         Ok(found) => Ok((found, true)),
@@ -145,7 +142,6 @@ fn find(plan: &DataPlan) -> Result<(Found, bool), DataError> {
     }
 }
 
-/// Writes shards, and counts images and shards.
 struct Packer<'a, F> {
     out: &'a Path,
     options: PackOptions,
@@ -153,16 +149,13 @@ struct Packer<'a, F> {
     labelled: bool,
     left_out: Problems,
     packing: Packing,
-    /// Number of images done so far.
     done: usize,
     total: usize,
     progress: F,
 }
 
 impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
-    /// Writes shard number `shard` of a split, unless the shard already exists.
-    ///
-    /// Returns `false` if `progress` returned `false`.
+    /// Writes one shard, unless the shard exists. Returns false if `progress` returned false.
     fn add(&mut self, name: &str, split: &Arc<dyn Split>, shard: usize) -> Result<bool, DataError> {
         let first = shard * self.options.samples_per_shard;
         let samples = first..(first + self.options.samples_per_shard).min(split.len());
@@ -189,7 +182,9 @@ impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
         Ok(true)
     }
 
-    /// Returns the content of a shard and of its checksum file. Returns `None` if `progress` returned `false`.
+    /// Returns the content of a shard and its checksum file.
+    ///
+    /// Returns `None` if `progress` returned false.
     fn tar(
         &mut self,
         split: &Arc<dyn Split>,
@@ -219,9 +214,7 @@ impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
     }
 }
 
-/// Returns whether `mae data pack` writes a file with this path.
-///
-/// `path` is relative to the output folder and uses `/`.
+/// Returns whether `mae data pack` writes a file with this relative path.
 fn is_packs(path: &str) -> bool {
     let is_shards = |end: &OsStr| end == "tar" || end == checksums::EXTENSION;
     let shard = |path: &str| {
@@ -247,7 +240,7 @@ fn refuse_inside(plan: &DataPlan, out: &Path) -> Result<(), DataError> {
     }
 }
 
-/// Returns whether a shard exists and is complete: a complete tar file ends in two blocks of zeros.
+/// Returns whether `path` is a complete tar file, which ends with two blocks of zeros.
 fn is_whole_tar(path: &Path) -> bool {
     let mut end = [1; 1024];
     let read = fs::File::open(path).and_then(|mut file| {
@@ -262,7 +255,9 @@ fn write_packed(out: &Path, packed: &Packed) -> Result<(), DataError> {
     durable::write(&path, &packed.to_json()).map_err(|e| DataError::unreadable(&path, e))
 }
 
-/// Writes `pack.json` and the class names. Fails if `out` already has shards of different files or options.
+/// Writes `pack.json` and the class names.
+///
+/// Fails if `out` has shards of a different data set or with different options.
 fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataError> {
     let path = out.join(PACK);
     if let Ok(bytes) = fs::read(&path) {
@@ -295,7 +290,7 @@ fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataErro
     write_packed(out, packed)
 }
 
-/// Starts threads that read and re-encode the images `samples` of a split. The results arrive in order.
+/// Starts threads that read and re-encode the images `samples`.
 fn make(
     split: &Arc<dyn Split>,
     workers: Threads,
@@ -334,7 +329,7 @@ fn make(
     })
 }
 
-/// Re-encodes an image as a smaller JPEG. Returns `None` if the image is already small enough.
+/// Re-encodes an image as a smaller JPEG; `None` if the image is small enough.
 fn smaller(bytes: &[u8], how: Reencoded) -> Result<Option<Vec<u8>>, ImageError> {
     let picture = OpenedImage::stored(Stored::File { bytes, colour: Colour::Rgb })?.whole()?;
     if picture.width.min(picture.height) <= how.short_side {
@@ -348,17 +343,13 @@ fn smaller(bytes: &[u8], how: Reencoded) -> Result<Option<Vec<u8>>, ImageError> 
     jpeg::encode(&levels, width, height, how.quality).map(Some)
 }
 
-/// Returns the name of a sample: its index, then its file name without extension. The index makes names unique.
-///
-/// Replaces dots in the file name with underscores.
+/// Returns a unique sample name: the index, then the file name without extension.
 fn key(index: usize, name: &Path) -> String {
     let stem = name.file_stem().unwrap_or_default().to_string_lossy();
     format!("{index:08}_{}", stem.replace(['.', '/'], "_"))
 }
 
-/// Returns the file extension for the content of an image.
-///
-/// If the format of the content is unknown, returns `png` or `jpg`, depending on the extension of `name`.
+/// Returns the file extension that fits the content; if unknown, `png` or `jpg`.
 fn extension(bytes: &[u8], name: &Path) -> &'static str {
     match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => "jpg",

@@ -1,4 +1,6 @@
-//! Multi-head self-attention. The scores are stored as `[key][query]`, so softmax runs down columns and needs no sum across a vector.
+//! Multi-head self-attention on the CPU.
+//!
+//! Scores are stored as `[key][query]`, so softmax needs no sum across a SIMD vector.
 
 use super::blocks::each;
 use super::buffer::{Values, in_order, recycle, tensor, unwritten, values};
@@ -7,12 +9,12 @@ use super::simd::{self, Kernel, exp, mul_add};
 use super::small::{Left, SmallProduct, WIDTH};
 use burn::backend::TensorMetadata;
 
-/// Maximum number of scores in a head for which products use our own kernel. More scores do not fit into a typical L2
-/// cache, so `gemm` is faster.
+/// Maximum number of scores in a head for our own kernel. `gemm` computes larger heads.
 const MOST_SMALL_SCORES: usize = 50_000;
 
-/// Returns the attention `[N, L, D]`, and the scores after softmax for the backward pass. The input holds q, k and v,
-/// `[N, L, 3 D]`.
+/// Returns the attention `[N, L, D]`, and the scores after softmax.
+///
+/// `qkv` is `[N, L, 3 D]`.
 pub(super) fn attention(qkv: Values, heads: usize) -> (Values, Values) {
     let qkv = in_order(qkv);
     let sizes = Sizes::of(&qkv, heads);
@@ -32,10 +34,9 @@ pub(super) fn attention(qkv: Values, heads: usize) -> (Values, Values) {
     (tensor(y, shape), tensor(scores, [count]))
 }
 
-/// Returns the gradient of q, k and v, `[N, L, 3 D]`, from the output's gradient `grad` and the saved `scores`.
+/// Returns the gradient of q, k and v, `[N, L, 3 D]`.
 ///
-/// For each head, with the scores `s` after softmax and the gradient `∂y` of the output: `∂v = sᵀ ∂y`, `∂q = r k`,
-/// `∂k = rᵀ q`. Here `∂s = ∂y vᵀ` and `r = s (∂s - Σ s ∂s) / √d`. `Σ` sums each row. `d` is the width of a head.
+/// `grad` is the gradient of the output.
 pub(super) fn backward(qkv: Values, scores: Values, grad: Values, heads: usize) -> Values {
     let (qkv, grad) = (in_order(qkv), in_order(grad));
     let sizes = Sizes::of(&qkv, heads);
@@ -59,7 +60,6 @@ pub(super) fn backward(qkv: Values, scores: Values, grad: Values, heads: usize) 
     to_qkv
 }
 
-/// The sizes of an attention operation.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
     images: usize,
@@ -81,12 +81,11 @@ impl Sizes {
         self.heads * self.head
     }
 
-    /// Returns the number of values in q, k and v of one image.
     fn qkv(self) -> usize {
         self.tokens * 3 * self.width()
     }
 
-    /// Returns the number of scores of one head, with padding.
+    /// Returns the number of scores in one head, with padding.
     fn scores(self) -> usize {
         self.tokens * self.padded
     }
@@ -95,9 +94,7 @@ impl Sizes {
         (self.head as f32).powf(-0.5)
     }
 
-    /// Computes the attention of one head of an image.
-    ///
-    /// `turned` is a buffer `[head, padded]` for the transposed queries. Its padding must be zero.
+    /// Computes the attention of one head. `turned` is a buffer with zero padding.
     fn forward(
         self,
         head: usize,
@@ -115,7 +112,7 @@ impl Sizes {
         self.values_of(Left::Columns(scores, self.padded), (v, stride), y);
     }
 
-    /// Writes the gradients of q, k and v of one head into `to_qkv`. `qkv`, `grad` and `scores` belong to one image.
+    /// Writes the gradients of q, k and v into `to_qkv`, for one head.
     fn backward(
         self,
         head: usize,
@@ -138,27 +135,26 @@ impl Sizes {
         self.values_of(by_key, (q, stride), (&mut to_qkv[to(1)..], stride));
     }
 
-    /// Returns three slices of `qkv`. They start at the first query, key and value of a head.
+    /// Returns slices that start at the first query, key and value of a head.
     fn parts(self, head: usize, qkv: &[f32]) -> [&[f32]; 3] {
         [0, 1, 2].map(|part| &qkv[part * self.width() + head * self.head..])
     }
 
-    /// Returns whether the products of a head use our own kernel instead of `gemm`.
     fn is_small(self) -> bool {
         self.head.is_multiple_of(WIDTH) && self.scores() <= MOST_SMALL_SCORES
     }
 
-    /// Multiplies `left` `[key, head]` by the transposed queries `turned` `[head, query]`. Writes the product into `scores`.
+    /// Multiplies `left` `[key, head]` by `turned` `[head, query]`.
     fn scores_of(self, left: Left<'_>, turned: &[f32], scores: &mut [f32]) {
         self.product(self.padded, self.head, left, (turned, self.padded), (scores, self.padded));
     }
 
-    /// Multiplies `left` `[L, L]` by the `rows` of q, k, v or a gradient, `[L, head]`. Writes the product into `output`.
+    /// Multiplies `left` `[L, L]` by `rows` `[L, head]`.
     fn values_of(self, left: Left<'_>, rows: (&[f32], usize), output: (&mut [f32], usize)) {
         self.product(self.head, self.tokens, left, rows, output);
     }
 
-    /// Multiplies `a` `[L, k]` by `b` `[k, n]`. Writes the product into `c`.
+    /// Multiplies `a` `[L, k]` by `b` `[k, n]`.
     fn product(self, n: usize, k: usize, a: Left<'_>, b: (&[f32], usize), c: (&mut [f32], usize)) {
         let m = self.tokens;
         if self.is_small() {
@@ -171,7 +167,7 @@ impl Sizes {
         multiply(c.0, c.1, a, Matrix::strided(b.0, [k, n], [b.1, 1]), Write::Overwrite);
     }
 
-    /// Writes the transpose of `rows` `[L, head]`, multiplied by `scale`, into `turned` `[head, padded]`.
+    /// Transposes `rows` `[L, head]`, and multiplies by `scale`.
     fn turn(self, (rows, stride): (&[f32], usize), scale: f32, turned: &mut [f32]) {
         simd::run(Turn { rows, stride, scale, turned, sizes: self });
     }
@@ -186,7 +182,6 @@ struct Turn<'a> {
 }
 
 impl Kernel for Turn<'_> {
-    /// Transposes square blocks in registers, and then the remaining values one by one.
     #[inline(always)]
     fn run<const FMA: bool>(self) {
         let Self { rows, stride, scale, turned, sizes } = self;
@@ -215,7 +210,7 @@ impl Kernel for Turn<'_> {
     }
 }
 
-/// Applies softmax to each column of `scores`. Each row has `padded` values.
+/// Applies softmax to each column of `scores`.
 struct Softmax<'a> {
     scores: &'a mut [f32],
     padded: usize,
@@ -253,8 +248,7 @@ impl Kernel for Softmax<'_> {
     }
 }
 
-/// Replaces `grad`, the gradient of the scores after softmax, by the gradient of the scores before softmax, multiplied by
-/// `scale`.
+/// Replaces the gradient after softmax by the gradient before softmax, times `scale`.
 struct BeforeSoftmax<'a> {
     scores: &'a [f32],
     grad: &'a mut [f32],

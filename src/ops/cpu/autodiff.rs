@@ -1,4 +1,4 @@
-//! The backward pass of each operation.
+//! The backward pass of each operation on the CPU.
 
 use super::buffer::Values;
 use super::layer_norm::Moments;
@@ -115,7 +115,7 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
     }
 }
 
-/// Returns the parents that need a gradient, the saved state, and the gradient of the operation's result.
+/// Returns the parents that need a gradient, the saved state, and the output's gradient.
 fn opened<S, const N: usize>(
     ops: Ops<S, N>,
     grads: &mut Gradients,
@@ -124,7 +124,7 @@ fn opened<S, const N: usize>(
     (ops.parents.map(|node| node.map(|node| node.id)), ops.state, grad)
 }
 
-/// Registers the gradients `found` in `grads`, for those parents that need a gradient.
+/// Registers the gradients `found` of the parents that need a gradient.
 fn register<const N: usize>(
     parents: [Option<NodeId>; N],
     found: [Option<Values>; N],

@@ -1,21 +1,19 @@
 //! Splits an operation into blocks that several threads can compute.
 //!
-//! An operation works in blocks whose sizes depend only on the shapes of its tensors. Inside a rayon pool, the pool's
-//! threads share the blocks. Elsewhere, the calling thread computes one block after the other. Both ways give the same
-//! bits.
+//! The size of a block depends only on the shapes of the tensors. Inside a rayon pool, the pool's threads share the
+//! blocks. Elsewhere, the calling thread computes one block after the other. Both ways give the same bits.
 
 use std::ops::Range;
 
 /// Number of values in a block of rows. Such a block fits into the L2 cache.
 const BLOCK_VALUES: usize = 65_536;
-/// A matrix product is cut into blocks of about this many multiplications.
+/// Approximate number of multiplications in a block of a matrix product.
 const BLOCK_PRODUCTS: usize = 1 << 24;
-/// Maximum number of blocks of a matrix product.
 const MOST_BLOCKS: usize = 16;
-/// Each block of a matrix product has a multiple of this many columns, except the last block.
+/// A block's width is a multiple of this number of columns.
 const COLUMNS: usize = 16;
 
-/// Runs `work` on every item. Inside a rayon pool, the pool's threads share the items.
+/// Runs `work` on every item. In a rayon pool, the threads share the items.
 pub(super) fn each<T: Send>(items: impl ExactSizeIterator<Item = T>, work: impl Fn(T) + Sync) {
     if items.len() < 2 || rayon_core::current_thread_index().is_none() {
         return items.for_each(work);
@@ -28,14 +26,12 @@ pub(super) fn each<T: Send>(items: impl ExactSizeIterator<Item = T>, work: impl 
     });
 }
 
-/// Returns the number of rows in a block if a row has `width` values.
+/// Returns the number of rows in a block, for rows of `width` values.
 pub(super) fn block_rows(width: usize) -> usize {
     (BLOCK_VALUES / width.max(1)).max(1)
 }
 
-/// Cuts the `n` columns of a product of `[m, k]` and `[k, n]` into blocks. Returns the column range of each block.
-///
-/// Blocks of rows would be slower, because each block would pack the whole right factor again.
+/// Cuts the `n` columns of a matrix product into ranges, one per block.
 pub(super) fn column_blocks([m, k, n]: [usize; 3]) -> impl ExactSizeIterator<Item = Range<usize>> {
     let blocks = (m * n * k / BLOCK_PRODUCTS).clamp(1, MOST_BLOCKS);
     let blocks = if blocks.is_power_of_two() { blocks } else { blocks.next_power_of_two() / 2 };
@@ -43,10 +39,9 @@ pub(super) fn column_blocks([m, k, n]: [usize; 3]) -> impl ExactSizeIterator<Ite
     (0..n.div_ceil(width)).map(move |i| i * width..((i + 1) * width).min(n))
 }
 
-/// Returns the sum over all rows, for each of `columns` columns.
+/// Returns the sum of each column.
 ///
-/// Each item contains the tensor data of one block of rows. `work` adds up the rows of a block. The sums of the blocks
-/// are then added in block order.
+/// `work` adds up the rows of one block. The block sums are added in block order.
 pub(super) fn summed<T: Send>(
     items: impl ExactSizeIterator<Item = T>,
     columns: usize,

@@ -1,4 +1,4 @@
-//! Slices of Burn's CPU tensors, and the memory of tensors that are no longer used.
+//! Slices of Burn's CPU tensors, and reuse of freed tensor memory.
 
 use super::matrix::Matrix;
 use burn::backend::Flex;
@@ -17,7 +17,7 @@ pub(super) fn in_order(x: Values) -> Values {
     if x.is_contiguous() { x } else { x.to_contiguous() }
 }
 
-/// Returns the values of a contiguous fp32 tensor, as returned by [`in_order`].
+/// Returns the values of a contiguous fp32 tensor.
 pub(super) fn values(x: &Values) -> &[f32] {
     x.as_slice().expect("the values are fp32 and in order")
 }
@@ -26,43 +26,40 @@ pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> Values {
     Values::from_data(TensorData::new(values, shape.into()))
 }
 
-/// Returns the length of the last axis of a tensor.
+/// Returns the length of a tensor's last axis.
 pub(super) fn width(x: &Values) -> usize {
     let shape = x.shape();
     shape[shape.num_dims() - 1]
 }
 
-/// Returns a tensor that [`matrix`] can read. Transposed matrices are not copied.
+/// Returns a tensor that [`matrix`] can read. Does not copy transposed matrices.
 pub(super) fn any_order(w: Values) -> Values {
     if w.layout().has_positive_strides() { w } else { w.to_contiguous() }
 }
 
-/// Returns a view of a 2-D tensor that [`any_order`] has returned.
+/// Returns a view of a 2-D tensor from [`any_order`].
 pub(super) fn matrix(w: &Values) -> Matrix<'_> {
     let (shape, strides) = (w.shape(), w.layout().strides());
     let strides = [strides[0], strides[1]].map(isize::unsigned_abs);
     Matrix::strided(&w.storage::<f32>()[w.layout().start_offset()..], [shape[0], shape[1]], strides)
 }
 
-/// Minimum number of values in a buffer that is kept for reuse. For smaller buffers, the allocator is fast enough.
+/// Minimum length of a buffer to keep for reuse, in values.
 const LEAST_KEPT: usize = 4096;
-/// Time after which a kept buffer is freed, if no buffer of the same length was requested.
+/// Time after which an unused buffer is freed.
 const KEPT_FOR: Duration = Duration::from_secs(30);
 
-/// Buffers of dropped tensors that new tensors can reuse, grouped by their number of values.
-///
-/// Without reuse, both this program and the operating system would clear the memory of all activations in every step.
+/// Buffers for reuse, by number of values.
 static SPARE: Mutex<BTreeMap<usize, Spare>> = Mutex::new(BTreeMap::new());
 
-/// Reusable buffers of one length.
 struct Spare {
     buffers: Vec<Vec<f32>>,
-    /// Number of buffers of this length that were allocated. This is also the maximum number of kept buffers.
+    /// Number of buffers allocated with this length, which limits the kept buffers.
     allocated: usize,
     used: Instant,
 }
 
-/// Returns a buffer of `count` values with arbitrary content. The caller must write every value.
+/// Returns a buffer with arbitrary content. The caller must write every value.
 pub(super) fn unwritten(count: usize) -> Vec<f32> {
     if cfg!(test) {
         return vec![f32::NAN; count];
@@ -87,7 +84,7 @@ pub(super) fn unwritten(count: usize) -> Vec<f32> {
     vec![0.0; count]
 }
 
-/// Keeps the memory of a tensor for reuse by [`unwritten`], unless another tensor shares the memory.
+/// Keeps a tensor's memory for [`unwritten`], unless another tensor shares the memory.
 pub(super) fn recycle(x: Values) {
     let count = x.shape().num_elements();
     let is_whole = x.is_contiguous() && x.bytes().len() == count * size_of::<f32>();

@@ -1,14 +1,16 @@
-//! Layer normalization over the last axis.
+//! Layer normalization over the last axis, on the CPU.
 
 use super::blocks::{block_rows, each, summed};
 use super::buffer::{Values, in_order, recycle, tensor, unwritten, values, width};
 use super::simd::{self, Kernel, mul_add, sums};
 use burn::backend::TensorMetadata;
 
-/// The mean of a row, and the inverse of the row's standard deviation.
+/// The mean and the inverse standard deviation of a row.
 pub(super) type Moments = [f32; 2];
 
-/// Normalizes each row of `x` `[.., D]`, multiplies it by `gamma` and adds `beta`. Also returns the moments of each row.
+/// Normalizes each row of `x`, multiplies by `gamma`, and adds `beta`.
+///
+/// Also returns the moments of each row.
 pub(super) fn layer_norm(
     x: Values,
     gamma: Values,
@@ -29,8 +31,6 @@ pub(super) fn layer_norm(
 }
 
 /// Returns the gradients of `x`, `gamma` and `beta`.
-///
-/// With the normalized rows `n` and `g = γ ∂y`: `∂x = (g - mean g - n mean(g n)) / σ`, `∂γ = Σ n ∂y`, `∂β = Σ ∂y`.
 pub(super) fn backward(x: Values, moments: &[Moments], gamma: Values, grad: Values) -> [Values; 3] {
     let (x, gamma, grad) = (in_order(x), in_order(gamma), in_order(grad));
     let width = width(&x);

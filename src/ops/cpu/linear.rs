@@ -1,4 +1,4 @@
-//! The linear layer with its bias, alone or followed by GELU or by the addition of the residual stream.
+//! The linear layer on the CPU, alone, with GELU, or with the residual addition.
 
 use super::blocks::{block_rows, each, summed};
 use super::buffer::{
@@ -9,7 +9,7 @@ use super::simd::{self, Kernel, mul_add, normal};
 use burn::backend::TensorMetadata;
 use burn::tensor::Shape;
 
-/// Returns `x w + bias`, `[.., out]`, of `x` `[.., in]`, `w` `[in, out]` and `bias` `[out]`.
+/// Returns `x w + bias`, `[.., out]`, for `x` `[.., in]` and `w` `[in, out]`.
 pub(super) fn linear(x: Values, w: Values, bias: Values) -> Values {
     let layer = Layer::of(x, w);
     let bias = in_order(bias);
@@ -30,7 +30,7 @@ pub(super) fn linear_residual(x: Values, w: Values, bias: Values, residual: Valu
     tensor(layer.added_to(y), layer.output_shape())
 }
 
-/// Returns `residual + scale (x w + bias)`. `x` is `[N, .., in]`, and `scale` has one value for each of the `N` images.
+/// Returns `residual + scale (x w + bias)`. `scale` has one value per image.
 pub(super) fn linear_scaled(
     x: Values,
     w: Values,
@@ -47,7 +47,7 @@ pub(super) fn linear_scaled(
     tensor(y, layer.output_shape())
 }
 
-/// Returns the gradient of `z` from `grad`, the gradient of `residual + scale z`.
+/// Returns the gradient of `z`, from the gradient of `residual + scale z`.
 pub(super) fn through_scale(grad: &Values, scale: Values) -> Values {
     let (grad, scale) = (in_order(grad.clone()), in_order(scale));
     let mut to_z = unwritten(values(&grad).len());
@@ -66,7 +66,7 @@ pub(super) fn linear_gelu(x: Values, w: Values, bias: Values) -> Values {
     tensor(y, layer.output_shape())
 }
 
-/// Returns `gelu(z)`, and the slope `gelu'(z)` for the backward pass, where `z = x w + bias`.
+/// Returns `gelu(z)` and its derivative `gelu'(z)`, where `z = x w + bias`.
 pub(super) fn linear_gelu_with_slope(x: Values, w: Values, bias: Values) -> [Values; 2] {
     let layer = Layer::of(x, w);
     let bias = in_order(bias);
@@ -78,10 +78,12 @@ pub(super) fn linear_gelu_with_slope(x: Values, w: Values, bias: Values) -> [Val
     [tensor(y, shape.clone()), tensor(slope, shape)]
 }
 
-/// Whether the gradients of `x`, `w` and the bias of a linear layer are needed, in this order.
+/// Whether to compute the gradients of `x`, `w` and the bias, in this order.
 pub(super) type Wanted = [bool; 3];
 
-/// Returns the needed gradients of `x`, `w` and the bias from `grad`, the gradient of `x w + bias`.
+/// Returns the gradients of `x`, `w` and the bias that `wanted` selects.
+///
+/// `grad` is the gradient of `x w + bias`.
 pub(super) fn backward(x: Values, w: Values, grad: Values, wanted: Wanted) -> [Option<Values>; 3] {
     let grad = in_order(grad);
     let layer = Layer::of(x, w);
@@ -96,7 +98,9 @@ pub(super) fn backward(x: Values, w: Values, grad: Values, wanted: Wanted) -> [O
     found
 }
 
-/// Returns the needed gradients of `x`, `w` and the bias from `grad`, the gradient of `gelu(x w + bias)`.
+/// Returns the gradients of `x`, `w` and the bias that `wanted` selects.
+///
+/// `grad` is the gradient of `gelu(x w + bias)`. `slope` is the derivative of GELU.
 pub(super) fn backward_gelu(
     x: Values,
     w: Values,
@@ -121,7 +125,6 @@ pub(super) fn backward_gelu(
     found
 }
 
-/// The input `x` and the weight `w` of a linear layer.
 struct Layer {
     x: Values,
     w: Values,
@@ -154,8 +157,6 @@ impl Layer {
     }
 
     /// Returns the gradients of `x`, `w` and the bias that `wanted` selects.
-    ///
-    /// `grad` is the gradient of `x w + bias`, and `bias` is the bias gradient, which the caller has computed.
     fn gradients(
         &self,
         grad: &[f32],
@@ -255,7 +256,6 @@ impl Kernel for AddRows<'_> {
     }
 }
 
-/// Replaces each value of the slice by its GELU.
 struct Gelu<'a>(&'a mut [f32]);
 
 impl Kernel for Gelu<'_> {
@@ -284,7 +284,7 @@ impl Kernel for GeluWithSlope<'_> {
     }
 }
 
-/// Writes the products of `grad` and `slope` into `to_z`. Adds the sum over the rows of `to_z` to `sums`.
+/// Writes `grad * slope` into `to_z`, and adds the rows of `to_z` to `sums`.
 struct ThroughSlope<'a> {
     grad: &'a [f32],
     slope: &'a [f32],

@@ -3,7 +3,7 @@
 use super::blocks::{column_blocks, each};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// A view of a slice as a matrix. Entry `(i, j)` is at index `i * row + j * column` of the slice.
+/// A view of a slice as a matrix. Entry `(i, j)` is at index `i * row + j * column`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Matrix<'a> {
     values: &'a [f32],
@@ -14,7 +14,9 @@ pub(super) struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Returns a view with the given size and strides. Panics if an entry would be outside the slice.
+    /// Returns a view with the given size and strides.
+    ///
+    /// Panics if an entry would be outside of the slice.
     pub(super) fn strided(
         values: &'a [f32],
         [rows, columns]: [usize; 2],
@@ -25,7 +27,7 @@ impl<'a> Matrix<'a> {
         Self { values, rows, columns, row, column }
     }
 
-    /// Returns a view of a slice as a matrix with rows of `columns` values.
+    /// Returns a view of a slice as a matrix with `columns` columns.
     pub(super) fn of(values: &'a [f32], columns: usize) -> Self {
         Self::strided(values, [values.len() / columns.max(1), columns], [columns, 1])
     }
@@ -39,15 +41,14 @@ impl<'a> Matrix<'a> {
 /// What a matrix product does with the old values of its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Write {
-    /// Replaces the old values.
     Overwrite,
     /// Adds the product to the old values.
     Add,
 }
 
-/// Writes `a b` into `y`, or adds it to `y`.
+/// Writes the product of `a` and `b` into `y`, or adds the product to `y`.
 ///
-/// Each row of `y` has `stride` values. If the product has fewer columns, it uses the first values of each row.
+/// `stride` is the distance between two rows of `y`.
 pub(super) fn multiply(y: &mut [f32], stride: usize, a: Matrix<'_>, b: Matrix<'_>, write: Write) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!(k, b.rows, "the inner sizes agree");
@@ -59,9 +60,9 @@ pub(super) fn multiply(y: &mut [f32], stride: usize, a: Matrix<'_>, b: Matrix<'_
     let y = AtomicPtr::new(y.as_mut_ptr());
     each(column_blocks([m, k, n]), |columns| {
         #[expect(unsafe_code, reason = "the crate `gemm` takes raw pointers")]
-        // SAFETY: `Matrix::strided` keeps all entries of `a` and `b` inside their slices, and the assertion above those of `y`. `y` is
-        // borrowed mutably until all blocks are done, and no two blocks have a column in common. So nothing else reads or writes these
-        // entries of `y`. The strides fit into `isize`, because slices do.
+        // SAFETY: `Matrix::strided` keeps all entries of `a` and `b` inside their slices, and the assertion above those
+        // of `y`. `y` is borrowed mutably until all blocks are done, and no two blocks have a column in common. So
+        // nothing else reads or writes these entries of `y`. The strides fit into `isize`, because slices do.
         unsafe {
             gemm::gemm(
                 m,

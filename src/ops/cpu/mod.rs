@@ -1,7 +1,7 @@
-//! fp32 operations on the CPU. Each has its own backward pass and equals a composition of Burn's operations up to rounding.
+//! fp32 operations on the CPU, each with its own backward pass.
 //!
-//! Burn's operations go over memory once for each elementary step, and compute `exp` and `erf` one value at a time. The
-//! operations of this module fuse the steps, are vectorized, and keep only what their backward pass reads.
+//! Each operation equals a composition of Burn's operations up to rounding. Burn's operations read and write memory at
+//! each elementary step. These operations fuse the steps and are vectorized.
 
 #![expect(clippy::inline_always, reason = "a kernel is compiled once for each instruction set")]
 #![expect(
@@ -29,7 +29,7 @@ use burn::tensor::Tensor;
 
 use super::AdamWStep;
 
-/// Returns `x w + bias`, `[.., out]`, of `x` `[.., in]` and `w` `[in, out]`.
+/// Returns `x w + bias`, `[.., out]`, for `x` `[.., in]` and `w` `[in, out]`.
 pub(super) fn linear<const R: usize>(x: Tensor<R>, w: Tensor<2>, bias: Tensor<1>) -> Tensor<R> {
     let (x, w, bias) = (x.into_dispatch(), w.into_dispatch(), bias.into_dispatch());
     Tensor::from_dispatch(<Dispatch as Fused>::linear(x, w, bias))
@@ -61,7 +61,7 @@ pub(super) fn linear_residual<const R: usize>(
     ))
 }
 
-/// Returns `residual + scale (x w + bias)`. `scale` has one factor for each image, and no gradient.
+/// Returns `residual + scale (x w + bias)`. `scale` has one factor per image.
 pub(super) fn linear_scaled(
     x: Tensor<3>,
     w: Tensor<2>,
@@ -74,7 +74,7 @@ pub(super) fn linear_scaled(
     Tensor::from_dispatch(<Dispatch as Fused>::linear_scaled(x, w, bias, residual, scale))
 }
 
-/// Normalizes each row of `x` `[.., D]`, multiplies it by `gamma` and adds `beta`.
+/// Normalizes each row of `x` `[.., D]`, multiplies by `gamma`, and adds `beta`.
 pub(super) fn layer_norm<const R: usize>(
     x: Tensor<R>,
     gamma: Tensor<1>,
@@ -85,12 +85,14 @@ pub(super) fn layer_norm<const R: usize>(
     Tensor::from_dispatch(<Dispatch as Fused>::normalize(x, gamma, beta, eps))
 }
 
-/// Returns the multi-head attention `softmax(q kᵀ / √head) v`, `[N, L, D]`. The input `qkv` is `[N, L, 3 D]`.
+/// Returns the multi-head attention `softmax(q kᵀ / √head) v`, `[N, L, D]`.
+///
+/// `qkv` is `[N, L, 3 D]`.
 pub(super) fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     Tensor::from_dispatch(<Dispatch as Fused>::attend(qkv.into_dispatch(), heads))
 }
 
-/// Returns the new values of a parameter and of its two moments after a step of AdamW.
+/// Returns the new values of a parameter and its two moments after an AdamW step.
 pub(super) fn adamw(
     param: Tensor<1>,
     grad: Tensor<1>,
@@ -108,7 +110,7 @@ pub(super) fn sum_of_squares(x: Tensor<1>) -> Tensor<1> {
     Tensor::from_dispatch(<Dispatch as Updates>::sum_of_squares(x.into_dispatch()))
 }
 
-/// Operations of optimizers. They have no backward pass.
+/// Optimizer operations, without backward pass.
 #[backend_extension(Flex)]
 trait Updates: Backend {
     fn adamw(
@@ -138,7 +140,7 @@ impl Updates for Flex {
     }
 }
 
-/// Operations of the model on the CPU backend. Each has a version with and a version without autodiff.
+/// Model operations, with and without backward pass.
 #[backend_extension(Flex, Autodiff)]
 trait Fused: Backend {
     fn linear(

@@ -1,20 +1,19 @@
-//! Vector code: plain loops that the compiler vectorizes for AVX-512, AVX2 or NEON. At run time, [`run`] chooses the
-//! version for the processor.
+//! Vector code: loops that the compiler vectorizes for AVX-512, AVX2 or NEON.
+//!
+//! [`run`] chooses the version for the processor at run time.
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Number of partial sums per row. The number is fixed, so that the order of additions does not depend on the processor.
+/// Number of partial sums per row. The same on all processors, for the same rounding.
 const LANES: usize = 16;
 
-/// The partial sums of a row.
 type Lanes = [f32; LANES];
 
-/// A loop that [`run`] compiles once for each instruction set.
+/// A loop that the compiler builds for each instruction set.
 ///
-/// `run` and all functions that it calls must be inlined.
+/// All functions in the loop must be inlined.
 pub(super) trait Kernel {
-    /// Runs the loop. `FMA` is true if the processor has fused multiply-add. On other processors, fused multiply-add is a
-    /// slow function call.
+    /// Runs the loop. `FMA` is true if the processor has fused multiply-add.
     fn run<const FMA: bool>(self);
 }
 
@@ -37,14 +36,13 @@ impl<K: Kernel> WithSimd for Vectorized<K> {
     }
 }
 
-/// Returns `a * b + c`. With `FMA`, the result is rounded only once.
+/// Returns `a * b + c`. With `FMA`, rounds only once.
 #[inline(always)]
 pub(super) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Calls `f` once for each position, with the value of every row at this position. Returns the sums of the `M` results
-/// of `f`.
+/// Calls `f` at each position of the rows, and adds up its `M` results.
 ///
 /// All rows have the same length. The order of additions depends only on this length.
 #[inline(always)]
@@ -102,12 +100,12 @@ fn fold(lanes: Lanes) -> f32 {
     (four[0] + four[2]) + (four[1] + four[3])
 }
 
-/// Returns e^x with a relative error of at most 1.2e-7. `x` is clamped to -87..=88, and NaN stays NaN.
+/// Returns e^x with a relative error of at most 1.2e-7.
 ///
-/// Uses the method of the Cephes library: `x = k ln 2 + r`, and a polynomial of `r`.
+/// `x` is clamped to -87..=88. NaN stays NaN.
 #[inline(always)]
 pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
-    /// Adding this number to a float rounds the float to an integer. The integer is then in the lowest bits of the sum.
+    /// Adding this number to a float rounds the float to an integer.
     const ROUND: f32 = 12_582_912.0;
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     const COEFFICIENTS: [f32; 5] =
@@ -125,11 +123,11 @@ pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
 
 /// Returns the cumulative normal distribution Φ(x) and its density φ(x).
 ///
-/// For a ≥ 0, Φ(-a) = e^(-a²/2) P(1 / (1 + a/4)) with a fitted polynomial P (error 1e-8). So Φ and φ share one exponential.
+/// The error is about 1e-8.
 #[inline(always)]
 pub(super) fn normal<const FMA: bool>(x: f32) -> (f32, f32) {
     const FRAC_1_SQRT_2PI: f32 = 0.398_942_3;
-    /// Coefficients of P, from the 8th power to the constant. The fold below starts with the coefficient of the 9th power.
+    /// Coefficients of the polynomial, highest power first.
     const COEFFICIENTS: [f32; 9] = [
         -2.007_930_6e-1,
         4.058_290_7e-1,
@@ -166,7 +164,7 @@ mod tests {
         assert_eq!(exp::<true>(0.0).to_bits(), 1.0f32.to_bits());
     }
 
-    /// Returns the cumulative normal distribution at `x`, computed with Simpson's rule.
+    /// Returns the cumulative normal distribution, computed with Simpson's rule.
     fn exact_cdf(x: f64) -> f64 {
         let phi = |x: f64| (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
         let (steps, mut sum) = (2_000, 0.0);

@@ -1,29 +1,29 @@
-//! Products of small matrices, without packing. They are faster than `gemm` if all factors are in the L1 or L2 cache.
+//! Products of small matrices. They are faster than `gemm` if the factors fit into the cache.
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// The number of columns of the right factor and of the product must be a multiple of this.
+/// The number of columns of the right factor must be a multiple of this.
 pub(super) const WIDTH: usize = 16;
 
-/// The left factor `[m, k]` of a product: a slice, and the distance between the starts of adjacent rows of the slice.
+/// The left factor `[m, k]` of a product: a slice, and its row stride.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Left<'a> {
-    /// Each row of the slice is a row of the matrix.
+    /// The slice stores the matrix row by row.
     Rows(&'a [f32], usize),
-    /// Each row of the slice is a column of the matrix.
+    /// The slice stores the matrix column by column.
     Columns(&'a [f32], usize),
 }
 
-/// A product `c = a b` of `[m, k]` and `[k, n]`, where `n` is a multiple of [`WIDTH`]. The old values of `c` are overwritten.
+/// A product `c = a b` of `[m, k]` and `[k, n]`.
 #[derive(Debug)]
 pub(super) struct SmallProduct<'a> {
     pub m: usize,
     pub k: usize,
     pub n: usize,
     pub a: Left<'a>,
-    /// The slice that holds `b`, and the distance between the starts of adjacent rows.
+    /// The slice of `b`, and its row stride.
     pub b: (&'a [f32], usize),
-    /// The slice that holds `c`, and the distance between the starts of adjacent rows.
+    /// The slice of `c`, and its row stride.
     pub c: (&'a mut [f32], usize),
 }
 
@@ -34,8 +34,7 @@ impl SmallProduct<'_> {
     }
 }
 
-/// Computes all rows of the columns that fit into `$vectors` SIMD vectors. The rows are cut into pieces of nearly equal
-/// size, with at most `$most` rows each.
+/// Computes the columns that fit into `$vectors` SIMD vectors.
 macro_rules! strip {
     ($S:ident, $simd:ident, $product:ident, $column:ident, $vectors:literal, $most:literal: $($rows:literal)*) => {{
         let (mut row, mut pieces) = (0, $product.m.div_ceil($most));
@@ -55,7 +54,6 @@ macro_rules! strip {
 impl WithSimd for SmallProduct<'_> {
     type Output = ();
 
-    /// Computes the product in tiles that are as large as the registers allow.
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let mut column = 0;
@@ -80,7 +78,7 @@ impl WithSimd for SmallProduct<'_> {
     }
 }
 
-/// Computes a tile of the product: `ROWS` rows, and the columns that fit into `VECTORS` SIMD vectors.
+/// Computes `ROWS` rows, and the columns in `VECTORS` SIMD vectors.
 #[inline(always)]
 fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,
@@ -116,7 +114,6 @@ fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     }
 }
 
-/// Adds `a(i) * b` to row `i` of `sums`, for each of `ROWS` rows.
 #[inline(always)]
 fn add_products<S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,

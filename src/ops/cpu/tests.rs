@@ -5,7 +5,6 @@ use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData, activation, mo
 
 const EPS: f64 = 1e-6;
 
-/// The input tensors of a tested operation.
 struct Leaves {
     x: Tensor<3>,
     w: Tensor<2>,
@@ -20,9 +19,7 @@ fn leaf<const R: usize>(shape: [usize; R], factor: usize, dtype: FloatDType) -> 
     values.cast(dtype).autodiff().require_grad()
 }
 
-/// Returns the output of `f`, and the gradients of a weighted sum of this output.
-///
-/// `x` is `[images, tokens, inputs]`, `w` is `[inputs, outputs]`, and the two vectors in `rows` have `outputs` values each.
+/// Returns the output of `f`, and the gradients of its weighted sum.
 fn results(
     [images, tokens, inputs, outputs]: [usize; 4],
     dtype: FloatDType,
@@ -55,8 +52,7 @@ fn results(
     values.map(|data| data.try_to_vec().expect("float64")).collect()
 }
 
-/// Asserts that `own` and `composed` give the same results in fp32 and in float64. The tolerance is 1e-6 of the largest
-/// value.
+/// Asserts that `own` and `composed` agree within 1e-6 of the largest value.
 fn same(
     sizes: [usize; 4],
     own: impl Fn(Leaves) -> Tensor<3>,

@@ -7,7 +7,7 @@ use crate::ops::AdamWStep;
 use burn::backend::TensorMetadata;
 use burn::tensor::DType;
 
-/// Returns the new values of a parameter and of its two moments after a step of AdamW.
+/// Returns the new values of a parameter and its two moments after an AdamW step.
 pub(super) fn adamw(
     param: Values,
     grad: Values,
@@ -49,7 +49,7 @@ fn whole(x: Values) -> Values {
     tensor(values(&x).to_vec(), x.shape())
 }
 
-/// Updates one block of a parameter, with the same order of operations as Burn's `AdamW`.
+/// Updates a block of a parameter with the same order of operations as Burn's `AdamW`.
 struct Update<'a> {
     param: &'a [f32],
     grad: &'a [f32],

@@ -1,4 +1,4 @@
-//! The charts of the workbook. The spreadsheet program draws them from the cells.
+//! The charts of the Excel workbook.
 
 use super::comparison::Comparison;
 use super::curve::Curve;
@@ -13,15 +13,16 @@ const MOST_SERIES: usize = 255;
 const WIDTH: u32 = 620;
 const HEIGHT: u32 = 360;
 
-/// The rows of the sheet that a series of a chart shows, and the name of the series. Row 0 is the header.
+/// The rows of the sheet that a chart series shows. Row 0 is the header.
 struct ChartRows {
     name: String,
     first: u32,
     last: u32,
 }
 
-/// Adds charts of the mean accuracy against the pre-training epoch below the summary sheet, one series per group of
-/// runs.
+/// Adds charts of mean accuracy against pre-training epoch to the summary sheet.
+///
+/// Runs that differ only in their seed share a line.
 pub(super) fn accuracy(
     page: &mut Worksheet,
     sheet: &Sheet,
@@ -53,10 +54,6 @@ pub(super) fn accuracy(
     Ok(())
 }
 
-/// Returns one chart series per group of runs.
-///
-/// A series shows the rows of the group's first run that have a pre-training epoch. Column `y` holds the mean of the
-/// group, so the other runs of the group have the same values.
 fn groups(comparison: &Comparison, sheet: &Sheet, y: &str) -> Vec<ChartRows> {
     let (Some(x), Some(y)) = (sheet.column("pretrain_epoch"), sheet.column(y)) else {
         return Vec::new();
@@ -80,7 +77,7 @@ fn groups(comparison: &Comparison, sheet: &Sheet, y: &str) -> Vec<ChartRows> {
     series.collect()
 }
 
-/// Adds charts beside the table of epochs. They show accuracy and losses against the epoch, with one line per job.
+/// Adds charts of accuracy and losses, with one line per job, to a sheet.
 pub(super) fn epochs(
     page: &mut Worksheet,
     name: &str,

@@ -1,4 +1,4 @@
-//! Several runs, compared: groups over seeds, settings that differ, and differences to the first group.
+//! A comparison of runs: means over seeds, different settings, and accuracy differences.
 
 use super::error::CompareError;
 use super::groups::{self, Setting};
@@ -7,33 +7,39 @@ use super::run::{Metric, Run, SettingKey};
 use crate::results::seeds::{self, Measured};
 use std::path::Path;
 
-/// Several runs, grouped and ready to be compared.
+/// A comparison of runs, with means over seeds.
 #[derive(Debug)]
 pub struct Comparison {
     pub(super) runs: Vec<Run>,
     /// Groups of runs that differ only in their seed, as indices into `runs`.
     pub(super) groups: Vec<Vec<usize>>,
-    /// The settings that differ between the runs, swept keys first.
+    /// The settings that are not the same in all runs. Swept recipe keys come first.
     pub(super) settings: Vec<Setting>,
     /// The keys of the rows in the result tables, in order.
     pub(super) keys: Vec<SettingKey>,
 }
 
-/// The difference between the mean of a group of runs and the mean of the first group.
+/// The difference of a metric between some runs and the first runs.
+///
+/// The runs on each side differ only in their seed, and their metric is averaged.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Difference {
     pub(super) points: f64,
-    /// Limit of noise. A difference up to this limit may be chance.
+    /// Largest difference that chance may cause, in the metric's unit.
     pub(super) noise: f64,
 }
 
-/// The groups of runs that the terminal shows: (number from 1, indices of the runs).
+/// The runs that the terminal shows, as pairs of a number and indices.
+///
+/// Runs that differ only in their seed have the same number.
 pub(super) type Shown<'a> = [(usize, &'a [usize])];
 
 impl Comparison {
-    /// Reads the runs that `arguments` name (folders, tables, logs, or patterns), and the published tables that `published` names.
+    /// Reads the runs to compare.
     ///
-    /// Fails if an argument cannot be used, or if there is only one run.
+    /// `arguments` name folders, tables, logs or glob patterns. `published` names published tables.
+    ///
+    /// Fails if an argument is not readable, or if there is only one run.
     pub fn read(arguments: &[String], published: &[String]) -> Result<Self, CompareError> {
         let runs = input::read(arguments, published)?;
         Ok(Self {
@@ -44,7 +50,7 @@ impl Comparison {
         })
     }
 
-    /// Fails if no file can be written at `path`, or if `path` is a file of a compared run.
+    /// Fails if `path` is not writable or belongs to a compared run.
     pub fn check_output(&self, path: &Path) -> Result<(), CompareError> {
         let refuse = |problem: &str, hint| {
             let (path, problem) = (path.to_owned(), problem.to_owned());
@@ -89,9 +95,9 @@ impl Comparison {
         Measured::of(&values.collect::<Vec<_>>())
     }
 
-    /// Returns the difference between the metric of `group` and the metric of the first group.
+    /// Returns the metric's mean over `group` minus the mean over the first group.
     ///
-    /// Returns `None` if `group` is the first group, or if `group` or the first group has no value.
+    /// Returns `None` for the first group, or if a value is missing.
     pub(super) fn against_first(
         &self,
         group: &[usize],
@@ -108,7 +114,7 @@ impl Comparison {
         self.runs[*group.first()?].val_images
     }
 
-    /// Returns whether the value of `group` is preliminary, because a job that measures it has not finished.
+    /// Returns whether the metric of `group` is preliminary, because a job is unfinished.
     pub(super) fn is_open(&self, group: &[usize], key: &SettingKey, metric: Metric) -> bool {
         group.iter().any(|run| {
             let run = &self.runs[*run];

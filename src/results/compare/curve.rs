@@ -1,4 +1,4 @@
-//! The epochs of a job, from a run folder or a log.
+//! The epochs of a job, read from a run folder or a log.
 
 use crate::results::{EpochRow, JobResults};
 use crate::shape::StageKind;
@@ -7,12 +7,12 @@ use crate::shape::StageKind;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Curve {
     pub(super) stage: StageKind,
-    /// Folder of the job, relative to the run folder, such as `finetune/from-0800`.
+    /// Folder of the job relative to the run folder, such as `finetune/from-0800`.
     pub(super) dir: String,
     pub(super) points: Vec<CurvePoint>,
 }
 
-/// One epoch. Values that the log does not have are `None`.
+/// The values of one epoch; `None` if the log lacks a value.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct CurvePoint {
     /// Number of the epoch, from 1.

@@ -5,7 +5,7 @@ use crate::results::RunError;
 use std::io;
 use std::path::PathBuf;
 
-/// The reason why runs cannot be compared, or why the result cannot be written.
+/// An error of `mae compare`.
 #[derive(Debug, thiserror::Error)]
 pub enum CompareError {
     #[error(transparent)]
@@ -14,7 +14,7 @@ pub enum CompareError {
     NotThere { path: String, hint: String },
     #[error("cannot find a run that matches {pattern}\nhint: {hint}")]
     NoMatch { pattern: String, hint: String },
-    /// A file that is not a valid table or log.
+    /// A file is not a valid table or log.
     #[error("cannot read {place}: {problem}\nhint: {hint}")]
     Table { place: String, problem: String, hint: &'static str },
     #[error("cannot find the published figures `{name}`: the known names are {known}{}", near.map(|near| format!("\nhint: did you mean `{near}`?")).unwrap_or_default())]

@@ -1,4 +1,4 @@
-//! Tables for the terminal. A table that is too wide is split into several.
+//! Formats tables for the terminal.
 
 use crate::text::one_line;
 
@@ -8,12 +8,12 @@ const GAP: &str = "  ";
 
 /// A column of a table.
 pub(super) struct Column {
-    /// Lines of the heading. All columns of a table have the same number of lines.
+    /// Lines of the heading. All columns have the same number of lines.
     pub(super) head: Vec<String>,
     pub(super) cells: Vec<Cell>,
 }
 
-/// A table cell: a right-aligned number, followed by text. Both parts are optional.
+/// A table cell with an optional right-aligned number and optional text.
 #[derive(Clone, Default)]
 pub(super) struct Cell {
     pub(super) number: String,
@@ -30,9 +30,10 @@ impl Cell {
     }
 }
 
-/// Returns a table as indented lines. Splits a table wider than [`WIDTH`] into several parts.
+/// Returns a table as indented lines.
 ///
-/// Every part starts with the first `lead` columns. A part leaves out rows that are empty in all its other columns.
+/// Splits a table wider than [`WIDTH`] into parts. Each part repeats the first `lead` columns and leaves out empty
+/// rows.
 pub(super) fn lines(columns: &[Column], lead: usize) -> Vec<String> {
     let rendered: Vec<Vec<String>> = columns.iter().map(render).collect();
     let width = |column: &Vec<String>| column.first().map_or(0, |line| length(line)) + GAP.len();
@@ -64,7 +65,7 @@ pub(super) fn lines(columns: &[Column], lead: usize) -> Vec<String> {
     lines
 }
 
-/// Returns the heading and the cells of a column as lines of the same length.
+/// Returns a column's heading and cells as lines of equal length.
 fn render(column: &Column) -> Vec<String> {
     let longest = |of: fn(&Cell) -> &String| column.cells.iter().map(|c| length(of(c))).max();
     let number = longest(|cell| &cell.number).unwrap_or(0);
@@ -82,7 +83,7 @@ pub(super) fn length(text: &str) -> usize {
     text.chars().count()
 }
 
-/// Shortens a text to `most` characters by leaving out its middle.
+/// Shortens `text` to `most` characters by removing its middle.
 pub(super) fn shortened(text: &str, most: usize) -> String {
     let letters: Vec<char> = text.chars().collect();
     if letters.len() <= most {
@@ -94,7 +95,7 @@ pub(super) fn shortened(text: &str, most: usize) -> String {
     format!("{start}…{rest}")
 }
 
-/// Breaks a text into lines of at most [`WIDTH`] characters. All lines but the first are indented.
+/// Breaks `text` into lines of at most [`WIDTH`] characters.
 pub(super) fn wrapped(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {

@@ -1,4 +1,4 @@
-//! Reads the arguments of `mae compare`: folders, tables, logs, patterns, and names of published tables.
+//! Reads the arguments of `mae compare`: folders, tables, logs, patterns and published tables.
 
 use super::error::CompareError;
 use super::log::read_log;
@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 const WHAT: &str = "name the folder of a run or a sweep (runs/quickstart), a table (accuracy.csv), or a log.txt of the official code";
 
-/// Reads the runs that `arguments` name, in this order, then the published tables `names`.
+/// Reads the runs in `arguments` and the published tables in `names`.
 ///
-/// A run that two arguments name appears once.
+/// If two arguments name the same run, the result contains this run once.
 pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, CompareError> {
     let mut runs: Vec<Run> = Vec::new();
     let mut seen: Vec<PathBuf> = Vec::new();
@@ -23,7 +23,8 @@ pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, C
         for run in read_argument(argument)? {
             let place = Path::new(&run.place);
             let place = place.canonicalize().unwrap_or_else(|_| place.to_owned());
-            // Runs from one table share a path, so compare them only with earlier arguments. A run folder has a unique path.
+            // Runs from one table share a path, so compare them only with earlier arguments. A run folder has a unique
+            // path.
             let again = if run.recipe.is_some() { seen.len() } else { before };
             if !seen[..again].contains(&place) {
                 runs.push(run);
@@ -69,9 +70,9 @@ fn read_argument(argument: &str) -> Result<Vec<Run>, CompareError> {
     Err(CompareError::NotThere { path: argument.to_owned(), hint })
 }
 
-/// Reads the runs whose paths match a glob pattern.
+/// Reads the runs in folders that match a glob pattern.
 ///
-/// Skips folders without a run. Reads matching files only if no folder matches.
+/// Reads matching files only if no folder matches.
 fn read_pattern(pattern: &str) -> Result<Vec<Run>, CompareError> {
     let no_match = |hint: String| CompareError::NoMatch { pattern: pattern.to_owned(), hint };
     let found = glob::glob(pattern).map_err(|e| no_match(format!("correct the pattern: {e}")))?;
@@ -130,9 +131,7 @@ fn from_results(results: Results) -> Result<Run, CompareError> {
     Ok(run)
 }
 
-/// Returns rows with pre-training losses, for a run without accuracies.
-///
-/// There is one row for each epoch with a checkpoint, and one row for the last epoch so far.
+/// Returns the pre-training losses of each checkpoint and of the newest epoch.
 fn losses(results: &Results) -> Vec<AccuracyRow> {
     let Some(pretrain) = &results.recipe.pretrain else { return Vec::new() };
     let Some(job) = results.jobs.first().filter(|job| job.dir == "pretrain") else {
@@ -165,7 +164,7 @@ fn read_file(path: &Path) -> Result<Vec<Run>, CompareError> {
     read_table(&name, &place, &text)
 }
 
-/// Returns the file name with the name of its folder, because `accuracy.csv` alone would not identify a run.
+/// Returns the file name together with the name of its folder.
 fn name_of(path: &Path) -> String {
     let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
     let file = path.file_name().map(text).unwrap_or_default();
@@ -173,7 +172,7 @@ fn name_of(path: &Path) -> String {
     folder.map_or(file.clone(), |folder| format!("{folder}/{file}"))
 }
 
-/// Replaces the name of a run by its path if several runs have this name.
+/// If several runs have the same name, renames them to their paths.
 fn tell_apart(runs: &mut [Run]) {
     let names: Vec<(String, String)> =
         runs.iter().map(|run| (run.name.clone(), run.place.clone())).collect();
@@ -186,10 +185,9 @@ fn tell_apart(runs: &mut [Run]) {
     }
 }
 
-/// Removes the name of the checkpoint file from the row key, if the run has only one row that starts from a file.
+/// Removes a checkpoint file's name from the row key, if the run uses only one file.
 ///
-/// The output can then show this row beside the row of another run whose checkpoint file is unknown. A log, for
-/// example, does not name its checkpoint file.
+/// Logs do not name a file, so tables can then show their results in the same row.
 fn one_file_has_no_name(run: &mut Run) {
     let mut files = run.rows.iter_mut().filter(|row| row.key.epoch.is_none());
     if let (Some(row), None) = (files.next(), files.next()) {

@@ -1,4 +1,4 @@
-//! Reads `log.txt` of the official PyTorch code and its Paddle port: one JSON object per epoch, epochs count from 0.
+//! Reads `log.txt` of the official PyTorch code and its Paddle port: one JSON object per epoch.
 
 use super::curve::{Curve, CurvePoint};
 use super::error::CompareError;
@@ -9,11 +9,10 @@ use serde_json::Value;
 
 const HINT: &str = "use a log of the official code: one JSON object per line, with epoch and either test_acc1 or train_loss";
 
-/// Reads a `log.txt` of the official code as a run with one row.
+/// Reads an official `log.txt` as a run with one row.
 ///
-/// A log with accuracies is from fine-tuning, or from linear probing if the path contains `linprobe`. Its row has the
-/// last and the best top-1. A log without accuracies is from pre-training. Its row has the last epoch and loss. The log
-/// does not contain the checkpoint that a fine-tuning started from, or whether a pre-training schedule ended.
+/// A log with accuracies belongs to fine-tuning, or to linear probing if the path contains `linprobe`. The row has the
+/// last and the best top-1. A log without accuracies belongs to pre-training. The row has the last epoch and its loss.
 pub(super) fn read_log(name: &str, place: &str, text: &str) -> Result<Run, CompareError> {
     let mut points: Vec<CurvePoint> = Vec::new();
     // A run in progress may have written only part of the last line.

@@ -1,10 +1,9 @@
-//! `mae compare`: the settings that differ between runs, and their accuracies side by side.
+//! `mae compare`: the different settings of runs, and their accuracies side by side.
 //!
 //! Three steps:
 //!
-//! 1. `input` reads the arguments into `Run`s. Its formats are in `table`, `log` and `published`.
-//! 2. [`Comparison`] finds the settings that differ, groups the runs that differ only in their seed, and compares each
-//!    group with the first one. `seeds::noise` decides which differences may be chance.
+//! 1. `input` reads the arguments into `Run`s.
+//! 2. [`Comparison`] groups the runs that differ only in their seed, and compares each group with the first one.
 //! 3. `text`, `sheet` (CSV) and `xlsx` print or write the result.
 
 mod charts;
@@ -34,7 +33,7 @@ impl Comparison {
         text::text(self)
     }
 
-    /// Writes one CSV table with a row for each run and pre-training epoch.
+    /// Writes a CSV table with a row for each run and pre-training epoch.
     pub fn write_csv(&self, path: &Path) -> Result<(), CompareError> {
         self.check_output(path)?;
         sheet::write_csv(path, &sheet::summary(self))
@@ -42,7 +41,8 @@ impl Comparison {
 
     /// Writes an Excel workbook with charts.
     ///
-    /// The sheets are the table of [`Self::write_csv`], the settings that differ, the groups of seeds, and every epoch.
+    /// The sheets show the table of [`Self::write_csv`], the settings of the runs, the means over seeds, and all
+    /// epochs.
     pub fn write_xlsx(&self, path: &Path) -> Result<(), CompareError> {
         self.check_output(path)?;
         xlsx::write(path, self)

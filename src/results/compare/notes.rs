@@ -1,4 +1,4 @@
-//! The notes below a comparison: how to read it, and what not to conclude from it.
+//! The notes below a comparison, which explain marks and warn of wrong conclusions.
 
 use super::comparison::{Comparison, Shown};
 use super::run::{Metric, SettingKey};
@@ -42,9 +42,7 @@ pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]])
     notes
 }
 
-/// Explains the mark `~`. A difference below the limit of its group may be noise.
-///
-/// The text says how the limits of the shown groups are computed, and states the largest one.
+/// Explains the mark `~`: a difference that chance may have caused.
 fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let (mut seeds, mut single, mut images) = (false, false, None);
     let (mut widest_of_seeds, mut widest_of_two) = (0.0_f64, 0.0_f64);
@@ -102,9 +100,7 @@ fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     Some(text)
 }
 
-/// Warns if results for the same pre-training epoch must not be compared.
-///
-/// This is the case if one schedule ends at this epoch, but a longer schedule is still in the middle.
+/// Warns if a row compares checkpoints from the middle and the end of a schedule.
 fn annealed(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let there = |epoch: usize, annealed: bool| {
         let mut runs = shown.iter().flat_map(|(_, group)| group.iter());
@@ -124,7 +120,7 @@ fn annealed(comparison: &Comparison, shown: &Shown) -> Option<String> {
     })
 }
 
-/// Warns if groups of runs used different data.
+/// Warns if the compared runs used different data.
 fn data(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let fingerprint = |group: &[usize]| comparison.runs[group[0]].data_fingerprint.as_deref();
     let (one, first) = shown.iter().find_map(|(one, group)| Some((one, fingerprint(group)?)))?;

@@ -1,21 +1,20 @@
-//! The runs of a comparison, with their starting points and metrics.
+//! The runs of a comparison, with their results.
 
 use super::curve::Curve;
 use crate::recipe::Recipe;
 use crate::results::accuracy::{AccuracyRow, COLUMNS};
 use std::cmp::Ordering;
 
-/// Upper limit of an accuracy in percent.
 const PERCENT: f64 = 100.0;
 
-/// One column of a comparison: a run, or one series of results in a table.
+/// A run, or one series of results in a table.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Run {
-    /// Name in the CSV file. All series of a published table have the same name.
+    /// Name in the CSV file. All series of a published table share this name.
     pub(super) name: String,
     /// Name in the terminal. Each series of a published table has its own label.
     pub(super) label: String,
-    /// Where the run comes from: the path of its folder or file, or the name of its published table.
+    /// Path of the run's folder or file, or name of the published table.
     pub(super) place: String,
     /// Whether the run is a series of a published table.
     pub(super) published: bool,
@@ -23,12 +22,11 @@ pub(super) struct Run {
     pub(super) recipe: Option<Recipe>,
     /// Dotted keys and values of the settings.
     ///
-    /// For a run with a recipe: all settings, as TOML values. For a table: the columns with settings, as written in the
-    /// table.
+    /// A run with a recipe has all settings, as TOML values. A table has the settings in its columns.
     pub(super) settings: Vec<(String, String)>,
     pub(super) swept: Vec<String>,
     pub(super) origin: Option<RunOrigin>,
-    /// Whether the run has not finished yet.
+    /// Whether the run is unfinished.
     pub(super) unfinished: bool,
     /// Folders of the jobs that have started but not finished, relative to the run folder.
     pub(super) open_jobs: Vec<String>,
@@ -39,7 +37,7 @@ pub(super) struct Run {
     pub(super) curves: Vec<Curve>,
 }
 
-/// What a published result measures: the model, the varied setting, and the value of that setting.
+/// What a published result measures: the model and the varied setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RunOrigin {
     pub(super) model: String,
@@ -47,7 +45,7 @@ pub(super) struct RunOrigin {
     pub(super) value: String,
 }
 
-/// The results of a run for one starting point: a pre-training epoch, training from scratch, or a checkpoint file.
+/// The results of a run for one checkpoint, or for training from scratch.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct ComparisonRow {
     pub(super) key: SettingKey,
@@ -58,19 +56,19 @@ pub(super) struct ComparisonRow {
     pub(super) source: String,
 }
 
-/// Identifies a row of a result table. Results of several runs are in the same row if their keys are equal.
+/// The key of a row in the result tables.
+///
+/// A row shows the results of all runs with this key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct SettingKey {
-    /// Pre-training epoch that fine-tuning and probing start from; 0 for training from scratch, `None` for a checkpoint
-    /// file.
+    /// Pre-training epoch; 0 for training from scratch, `None` for a checkpoint file.
     pub(super) epoch: Option<usize>,
     pub(super) annealed: Option<bool>,
-    /// Name of the checkpoint file that fine-tuning and probing start from. Empty unless the run starts from several
-    /// checkpoint files.
+    /// Name of the checkpoint file. Empty unless a run starts from several files.
     pub(super) file: String,
 }
 
-/// A metric that runs are compared by.
+/// A metric in the result tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Metric {
     Finetune,
@@ -108,10 +106,10 @@ impl RunOrigin {
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
-    /// Returns whether both results belong to the same series.
+    /// Returns whether two published results belong to the same series.
     ///
-    /// Results of one series have the same model, varied setting and value. If the varied setting is the number of
-    /// pre-training epochs, the values may differ.
+    /// A series has one model and one varied setting. Only the number of pre-training epochs may differ within a
+    /// series.
     pub(super) fn is_series_of(&self, other: &Self) -> bool {
         let value =
             |of: &Self| if of.variant == "epochs" { String::new() } else { of.value.clone() };
@@ -120,7 +118,7 @@ impl RunOrigin {
 }
 
 impl ComparisonRow {
-    /// Parses the numbers in `cells` and returns the row. If a number is invalid, the error names its column.
+    /// Parses the numbers of `cells`. An error names the column.
     pub(super) fn of(cells: AccuracyRow, source: String) -> Result<Self, String> {
         let refuse =
             |column: &str, text: &str, what: &str| format!("{column} `{text}` is not {what}");
@@ -180,9 +178,7 @@ impl ComparisonRow {
 }
 
 impl Ord for SettingKey {
-    /// Orders keys by epoch. Keys of checkpoint files have no epoch and come last.
-    ///
-    /// For the same epoch, a checkpoint from the middle of a schedule comes before one from the end of a schedule.
+    /// Orders row keys by pre-training epoch. Checkpoint files come last.
     fn cmp(&self, other: &Self) -> Ordering {
         let place = |key: &Self| {
             (key.epoch.unwrap_or(usize::MAX), key.annealed.map_or(2, u8::from), key.file.clone())

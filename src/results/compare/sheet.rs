@@ -1,4 +1,4 @@
-//! The tables of a comparison, for the CSV file and the sheets of the workbook.
+//! The tables of a comparison, for CSV files and Excel sheets.
 
 use super::comparison::Comparison;
 use super::error::CompareError;
@@ -26,7 +26,7 @@ impl Sheet {
         self.header.iter().position(|head| head == name)
     }
 
-    /// Returns the number in a cell; `None` if the cell is text.
+    /// Returns the number in a cell; `None` for text.
     pub(super) fn number(&self, row: usize, column: usize) -> Option<f64> {
         let words = WORDS.contains(&self.header[column].as_str());
         let number: f64 = self.rows[row][column].parse().ok().filter(|_| !words)?;
@@ -72,10 +72,7 @@ fn origin(run: &Run, row: &ComparisonRow) -> [String; 4] {
     [origin.model, origin.variant, origin.value, row.source.clone()]
 }
 
-/// Returns the cells that compare a row with other runs.
-///
-/// These are the differences from the first group of runs. Then come the mean, the standard deviation and the number of
-/// runs of the row's group.
+/// Returns the accuracy cells of a row: difference to the first runs, mean, standard deviation.
 fn measures(comparison: &Comparison, run: usize, row: &ComparisonRow) -> Vec<String> {
     let group = comparison.group_of(run);
     let metrics = [Metric::Finetune, Metric::Linprobe];
@@ -102,7 +99,7 @@ fn number(value: f64) -> String {
     format!("{}", (value * 1e4).round() / 1e4 + 0.0)
 }
 
-/// Returns the table of settings that differ, with one row per setting and one column per run.
+/// Returns the table of settings: one row per setting, one column per run.
 pub(super) fn differences(comparison: &Comparison) -> Sheet {
     let shown: Vec<usize> =
         (0..comparison.runs.len()).filter(|run| !comparison.runs[*run].published).collect();
@@ -115,9 +112,7 @@ pub(super) fn differences(comparison: &Comparison) -> Sheet {
     Sheet { rows: rows.collect(), header }
 }
 
-/// Returns the table of means over seeds, with one row for each group of runs and starting point.
-///
-/// Returns `None` if no group has several seeds.
+/// Returns the table of means over seeds; `None` if no runs differ only in their seed.
 pub(super) fn groups(comparison: &Comparison) -> Option<Sheet> {
     comparison.groups.iter().find(|group| group.len() > 1)?;
     let settings: Vec<_> = comparison.settings.iter().filter(|s| s.key != "seed").collect();

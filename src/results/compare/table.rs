@@ -1,4 +1,4 @@
-//! Reads a CSV table with the columns of `accuracy.csv` as runs.
+//! Reads a CSV table with the columns of `accuracy.csv`.
 
 use super::error::CompareError;
 use super::run::{ComparisonRow, Run, RunOrigin};
@@ -12,11 +12,10 @@ const ORIGIN: [&str; 4] = ["model", "variant", "value", "source"];
 const HINT: &str =
     "use the columns of accuracy.csv: at least pretrain_epoch, and finetune_top1 or linprobe_top1";
 
-/// Reads a CSV table as runs. `name` is the table's name in the output. `place` is its path in error messages.
+/// Reads a CSV table as runs.
 ///
-/// The columns before `pretrain_epoch` are settings, such as swept keys. Rows with the same settings, model, variant
-/// and value form a run. A run has only one row per starting point, so a second row for a starting point belongs to
-/// another run.
+/// `name` is the table's name in the output. Errors show the path `place`. The columns before `pretrain_epoch` are
+/// settings. Rows with the same settings, model, variant and value belong to one run.
 pub(super) fn read_table(name: &str, place: &str, text: &str) -> Result<Vec<Run>, CompareError> {
     let refuse = |problem: String| {
         let place = place.to_owned();
@@ -51,7 +50,7 @@ pub(super) fn read_table(name: &str, place: &str, text: &str) -> Result<Vec<Run>
     Ok(runs)
 }
 
-/// Checks the header and returns the names of the columns that are settings.
+/// Checks the header and returns the names of the setting columns.
 fn check_header(header: &csv::StringRecord) -> Result<Vec<String>, String> {
     let place = |column: &str| header.iter().position(|head| head == column);
     let Some(epoch) = place("pretrain_epoch") else {
@@ -105,9 +104,7 @@ fn one_row(
     run
 }
 
-/// Adds `row` to the matching run in `runs`. If no run matches, adds `new` with this row.
-///
-/// A run matches if it has the same name and series as `new`, and has no row with the same key yet.
+/// Adds `row` to the run that matches `new`, or adds `new` as a further run.
 fn add(runs: &mut Vec<Run>, new: Run, row: ComparisonRow) {
     let fits = |run: &&mut Run| {
         let same = run.name == new.name

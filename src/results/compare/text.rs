@@ -1,4 +1,4 @@
-//! Formats a comparison for the terminal: runs, settings that differ, results and notes.
+//! Formats a comparison for the terminal: runs, different settings, results and notes.
 
 use super::comparison::{Comparison, Shown};
 use super::grid::{self, Cell, Column, shortened};
@@ -6,13 +6,11 @@ use super::notes::notes;
 use super::run::{Metric, Run, SettingKey};
 use crate::recipe::{ModelSize, Recipe};
 
-/// Maximum number of groups in a table with one column per group. With more groups, a table has one row per group.
+/// Maximum number of result columns. Larger tables use rows instead of columns.
 const SIDE_BY_SIDE: usize = 4;
-/// Maximum width of the columns of all groups together, in characters.
+/// Maximum total width of the result columns, in characters.
 const HEADINGS: usize = 94;
-/// Maximum length of a label of a group, in characters.
 const LABEL: usize = 60;
-/// Maximum length of a setting's value, in characters.
 const VALUE: usize = 28;
 
 pub(super) fn text(comparison: &Comparison) -> String {
@@ -41,8 +39,7 @@ pub(super) fn text(comparison: &Comparison) -> String {
     parts.collect::<Vec<_>>().join("\n\n")
 }
 
-/// Returns the official model sizes of the runs that are not published; `None` if the recipe of one of these runs is
-/// unknown.
+/// Returns the model sizes of the runs; `None` if the recipe of a run is unknown.
 fn models(comparison: &Comparison) -> Option<Vec<&'static str>> {
     let runs = comparison.runs.iter().filter(|run| !run.published);
     let recipes: Option<Vec<&Recipe>> = runs.map(|run| run.recipe.as_ref()).collect();
@@ -72,10 +69,9 @@ fn legend(comparison: &Comparison, shown: &Shown) -> Vec<String> {
     lines
 }
 
-/// Returns the label of a group of runs.
+/// Returns the label of runs that differ only in their seed.
 ///
-/// For a single run, this is the run's own label. For several runs, `seed=` is left out. If their labels still differ,
-/// this is the first label and the number of other runs, such as `vit-b +2`.
+/// If the runs have different labels, `vit-b +2` stands for the label `vit-b` and two others.
 pub(super) fn label(comparison: &Comparison, group: &[usize]) -> String {
     let labels: Vec<String> = group
         .iter()
@@ -108,7 +104,7 @@ fn state(comparison: &Comparison, group: &[usize]) -> String {
     }
 }
 
-/// Returns the seeds of a group, separated by spaces.
+/// Returns the seeds of several runs, separated by spaces.
 pub(super) fn seeds(runs: &[&Run]) -> String {
     let seeds: Vec<&str> = runs.iter().filter_map(|run| run.setting("seed")).collect();
     seeds.join(" ")
@@ -124,8 +120,7 @@ fn place<'a>(comparison: &'a Comparison, group: &[usize]) -> &'a str {
     }
 }
 
-/// Returns the column headings of the groups: the number and the label of each group. If a label is too long, returns
-/// only the numbers.
+/// Returns the column headings: numbers and, if they fit, labels.
 fn heads(comparison: &Comparison, shown: &Shown, most: usize) -> Vec<String> {
     let labels: Vec<String> = shown.iter().map(|(_, group)| label(comparison, group)).collect();
     let fits = labels.iter().all(|label| grid::length(label) + 4 <= most);
@@ -178,7 +173,7 @@ fn settings(comparison: &Comparison, shown: &Shown) -> Vec<String> {
     lines
 }
 
-/// Returns the different values of a setting in a group of runs, separated by spaces. Only `seed` can have several.
+/// Returns the values of a setting in several runs, separated by spaces.
 fn value(values: &[Option<String>], group: &[usize]) -> String {
     let mut distinct: Vec<&str> = Vec::new();
     for run in group {
@@ -190,7 +185,7 @@ fn value(values: &[Option<String>], group: &[usize]) -> String {
     distinct.join(" ")
 }
 
-/// Returns the lines of the table of one metric; `None` if no run has a value of this metric.
+/// Returns the table of a metric as lines; `None` if no run has this metric.
 fn results(comparison: &Comparison, shown: &Shown, metric: Metric) -> Option<Vec<String>> {
     let loss = metric == Metric::PretrainLoss;
     if loss && !shown.iter().any(|(_, group)| has_loss_alone(comparison, group)) {
@@ -260,9 +255,6 @@ fn epoch(key: &SettingKey) -> String {
 }
 
 /// Returns a cell of a result table, for example `97.50 ±0.28 (3) … +0.42 ~`.
-///
-/// The parts are: mean, standard deviation, number of runs, `…` if a job has not finished, difference to the first
-/// group, and `~` if the difference may be noise.
 fn cell(comparison: &Comparison, group: &[usize], key: &SettingKey, metric: Metric) -> Cell {
     let Some(measured) = comparison.measured(group, key, metric) else { return Cell::default() };
     let digits = if metric == Metric::PretrainLoss { 5 } else { 2 };

@@ -1,4 +1,4 @@
-//! Writes a comparison as an Excel workbook with numeric cells and native charts.
+//! Writes a comparison as an Excel workbook with charts.
 
 use super::charts;
 use super::comparison::Comparison;
@@ -10,9 +10,8 @@ use crate::shape::StageKind;
 use rust_xlsxwriter::{Format, Workbook, Worksheet, XlsxError};
 use std::path::Path;
 
-/// Longest sheet name that Excel allows.
+/// Longest sheet name that Excel allows, in characters.
 const LONGEST_NAME: usize = 31;
-/// Maximum column width, in pixels. Without this limit, the column `source` would be very wide.
 const WIDEST: u32 = 320;
 
 /// Writes the workbook, atomically.
@@ -52,9 +51,7 @@ fn workbook(comparison: &Comparison) -> Result<Vec<u8>, XlsxError> {
     book.save_to_buffer()
 }
 
-/// Returns a sheet name that Excel allows, for example `2 jobs quickstart`. `number` makes the name unique.
-///
-/// Shortens a long label by removing its start, because the ends of labels differ more.
+/// Returns a valid sheet name, such as `2 jobs quickstart`. `number` makes the name unique.
 fn name(number: usize, kind: &str, label: &str) -> String {
     let start = format!("{number} {kind} ");
     let allowed = |c: char| if "[]:*?/\\'".contains(c) || c.is_control() { '_' } else { c };
@@ -69,7 +66,6 @@ fn name(number: usize, kind: &str, label: &str) -> String {
     format!("{start}{}", label[from..].iter().collect::<String>()).trim_end().to_owned()
 }
 
-/// Returns a table with one row for each epoch of each job.
 fn epochs(curves: &[&Curve]) -> Sheet {
     type Get = fn(&CurvePoint) -> Option<f64>;
     let columns: [(&str, Get); 11] = [
@@ -98,7 +94,7 @@ fn epochs(curves: &[&Curve]) -> Sheet {
     Sheet { rows: rows.collect(), header }
 }
 
-/// Adds a worksheet that shows `sheet`. The header and the first `columns` columns stay visible when the user scrolls.
+/// Adds a worksheet. The header and the first `columns` columns do not scroll.
 fn add<'a>(
     book: &'a mut Workbook,
     name: &str,

@@ -1,4 +1,4 @@
-//! The head of the page: what the run is, and its progress.
+//! The head of the HTML report: title, settings and progress of the run.
 
 use super::beside::model;
 use super::groups::{by_size, short, swept};
@@ -10,7 +10,6 @@ use crate::results::Results;
 use crate::shape::StageKind;
 use std::fmt::Write as _;
 
-/// Returns the head of the HTML page.
 pub(super) fn head(report: &Report<'_>) -> String {
     let mut html = format!("<header><h1>{}</h1>\n", escape(&report.name));
     let _ = writeln!(html, "<p>{}</p>", escape(&what(report)));
@@ -144,7 +143,7 @@ fn sweep_state(report: &Report<'_>, points: &[Results]) -> String {
     html
 }
 
-/// Returns the swept values of a sweep point, for example `mask_ratio 0.5, seed 2`.
+/// Returns the swept values of a run, such as `mask_ratio 0.5, seed 2`.
 pub(super) fn point_name(run: &Results) -> String {
     let parts = swept(run).into_iter().map(|(key, value)| format!("{} {value}", short(&key)));
     parts.collect::<Vec<_>>().join(", ")
@@ -163,9 +162,7 @@ impl JobState {
     }
 }
 
-/// Returns the progress of all jobs of a run, including jobs that have not started.
-///
-/// The folders of the jobs come from the accuracy table.
+/// Returns the progress of all jobs, including jobs that have not started.
 pub(super) fn jobs(run: &Results) -> Vec<JobState> {
     let recipe = &run.recipe;
     let of = |stage: StageKind, dir: &str| JobState {

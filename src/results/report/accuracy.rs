@@ -1,4 +1,4 @@
-//! The accuracy table of the page.
+//! The accuracy table of the HTML report.
 
 use super::cells::{Cell, Mark, Read, boxed, explained, start_cells};
 use super::groups::{by_size, short, swept};
@@ -10,7 +10,6 @@ use crate::results::seeds::Measured;
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
-/// The table columns of a stage: a common heading, and the heading and the value of each column.
 struct TableColumns {
     heading: &'static str,
     cells: &'static [(&'static str, Read)],
@@ -36,11 +35,10 @@ const STAGES: [TableColumns; 2] = [
     },
 ];
 
-/// One row of the accuracy table.
 struct AccuracyTableRow<'a> {
     swept: Vec<String>,
     cells: &'a AccuracyRow,
-    /// Whether the fine-tuning (first) and the linear probe (second) of this row have started but not finished.
+    /// Whether the fine-tuning and the linear probe of this row are unfinished.
     open: [bool; 2],
 }
 
@@ -51,7 +49,7 @@ enum Marks {
     All { val_images: Option<usize> },
 }
 
-/// Returns the accuracy table of a run, or of all points of a sweep. With several seeds, a table of means comes first.
+/// Returns the accuracy table and, if needed, a table of means over seeds.
 pub(super) fn accuracy(report: &Report<'_>) -> String {
     let rows = rows(report);
     if rows.is_empty() {
@@ -81,7 +79,7 @@ fn keys(report: &Report<'_>) -> Vec<String> {
     swept.into_iter().filter(|_| report.is_sweep).map(|(key, _)| key).collect()
 }
 
-/// Returns the rows of all sweep points, sorted by their swept values.
+/// Returns the rows of all runs in a sweep, sorted by swept values.
 fn rows<'a>(report: &Report<'a>) -> Vec<AccuracyTableRow<'a>> {
     let mut rows = Vec::new();
     for run in report.points {
@@ -159,7 +157,7 @@ fn head(keys: &[String], stages: &[(usize, &TableColumns)]) -> String {
     html
 }
 
-/// Returns the starting point of a row's jobs: the pre-training epoch, or the name of the checkpoint file.
+/// Returns the pre-training epoch or checkpoint file that a row's jobs start from.
 fn start(row: &AccuracyRow) -> &str {
     let dirs = [&row.finetune.run, &row.linprobe.run];
     let file = || dirs.into_iter().find_map(|dir| dir.rsplit_once("from-"));
@@ -169,10 +167,7 @@ fn start(row: &AccuracyRow) -> &str {
     }
 }
 
-/// Returns the mark of one cell: the best value of the comparable rows, a value within the noise of the best, or no
-/// mark.
-///
-/// A row without pre-training is the baseline and gets no mark.
+/// Returns the mark of a cell: best value, close to the best value, or none.
 fn mark(
     rows: &[AccuracyTableRow<'_>],
     row: &AccuracyRow,

@@ -3,7 +3,7 @@
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use std::ops::Range;
 
-/// Width of a letter in a label, as a share of the horizontal axis.
+/// Width of a letter, as a fraction of the horizontal axis.
 const LETTER: f64 = 0.027;
 
 /// A range of numbers with labelled ticks.
@@ -11,27 +11,27 @@ const LETTER: f64 = 0.027;
 pub(super) struct PlotAxis {
     pub(super) start: f64,
     pub(super) end: f64,
-    /// Positions and labels of the ticks, ascending. All positions are within the range.
+    /// Positions and labels of the ticks, ascending and within the range.
     pub(super) ticks: Vec<(f64, String)>,
-    /// Power of 10 by which the labels must be multiplied. If it is 3, the label `2` means 2000.
+    /// Power of 10 by which to multiply the labels. With 3, the label `2` means 2000.
     pub(super) exponent: i32,
 }
 
 impl PlotAxis {
-    /// Returns an axis that covers `values` with a margin. It has at most about `most` ticks, at round numbers.
+    /// Returns an axis that covers `values`, with about `most` ticks at round numbers.
     pub(super) fn numbers(values: &[f64], most: usize) -> Self {
         let (start, end) = padded(values, 0.06);
         Self::cut(start, end, step(end - start, most))
     }
 
-    /// Same as [`PlotAxis::numbers`], but the axis starts at 0.
+    /// Like [`PlotAxis::numbers`], but the axis starts at 0.
     pub(super) fn from_zero(values: &[f64], most: usize) -> Self {
         let top = values.iter().copied().fold(0.0, f64::max);
         let end = if top > 0.0 { top * 1.06 } else { 1.0 };
         Self::cut(0.0, end, step(end, most))
     }
 
-    /// Same as [`PlotAxis::numbers`], but without ticks below 0 or above 100.
+    /// Like [`PlotAxis::numbers`], but without ticks below 0 or above 100.
     pub(super) fn percent(values: &[f64], most: usize) -> Self {
         let (start, end) = padded(values, 0.06);
         // Leaves room for half a mark beyond 0 and 100.
@@ -41,7 +41,7 @@ impl PlotAxis {
         axis
     }
 
-    /// Returns an axis for epochs that covers `values`. It has at most about `most` ticks, at whole numbers.
+    /// Returns an axis for epochs, with about `most` ticks at whole numbers.
     pub(super) fn epochs(values: &[f64], most: usize) -> Self {
         let (start, end) = padded(values, 0.03);
         let step = step(end - start, most).max(1.0);
@@ -56,9 +56,7 @@ impl PlotAxis {
         axis
     }
 
-    /// Returns an axis that covers `values` and has a tick at each of them.
-    ///
-    /// Leaves out ticks whose labels would touch. The last value always has a tick.
+    /// Returns an axis with a tick at each value. Leaves out ticks that would overlap.
     pub(super) fn at(values: &[f64]) -> Self {
         let (start, end) = padded(values, 0.08);
         let mut sorted = values.to_vec();
@@ -79,7 +77,7 @@ impl PlotAxis {
         Self { start, end, ticks, exponent: 0 }
     }
 
-    /// Returns an axis for text, with the labels `names` at 0, 1, 2 and so on. Shortens labels that would touch.
+    /// Returns an axis with text labels at 0, 1, 2 and so on.
     pub(super) fn names(names: &[String]) -> Self {
         let most = (1.0 / LETTER / names.len().max(1) as f64) as usize;
         let label = |name: &String| match name.chars().count() {
@@ -90,9 +88,6 @@ impl PlotAxis {
         Self { start: -0.5, end: names.len() as f64 - 0.5, ticks, exponent: 0 }
     }
 
-    /// Returns an axis with ticks at the multiples of `step`.
-    ///
-    /// If the numbers are very large or very small, the labels are in units of a power of 10.
     fn cut(start: f64, end: f64, step: f64) -> Self {
         let first = (start / step - 1e-9).ceil() as i64;
         let last = (end / step + 1e-9).floor() as i64;
@@ -110,7 +105,7 @@ impl PlotAxis {
         Some(&tick.1)
     }
 
-    /// Returns the name of the axis with the power of 10 of its labels: `rate, ×10⁻³`.
+    /// Returns the axis name with its power of 10, such as `rate, ×10⁻³`.
     pub(super) fn named(&self, name: &str) -> String {
         if self.exponent == 0 {
             return name.to_owned();
@@ -150,7 +145,9 @@ impl ValueFormatter<f64> for PlotAxis {
     }
 }
 
-/// Returns a range that covers `values`, with a margin of `share` of its width on both sides. The range is never empty.
+/// Returns the range of `values` with margins.
+///
+/// `share` is the width of a margin, as a fraction of the range.
 fn padded(values: &[f64], share: f64) -> (f64, f64) {
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -166,9 +163,7 @@ fn padded(values: &[f64], share: f64) -> (f64, f64) {
     (low - share * width, high + share * width)
 }
 
-/// Returns the smallest round step that divides `width` into approximately `most` parts or fewer.
-///
-/// A round step is 1, 2 or 5 times a power of 10.
+/// Returns a round step that divides `width` into about `most` parts.
 fn step(width: f64, most: usize) -> f64 {
     let rough = width / most.max(1) as f64;
     let decade = 10_f64.powf(rough.log10().floor());
@@ -176,13 +171,13 @@ fn step(width: f64, most: usize) -> f64 {
     factor.unwrap_or(10.0) * decade
 }
 
-/// Formats the label of a tick with as many decimals as `step` needs.
+/// Formats a tick label with as many decimals as `step` needs.
 fn label(tick: f64, step: f64) -> String {
     let digits = (-step.log10().floor()).max(0.0) as usize;
     format!("{tick:.digits$}")
 }
 
-/// Formats a number with all its digits. Numbers below 0.001 have an exponent.
+/// Formats a number with all digits. Numbers below 0.001 have an exponent.
 fn plain(value: f64) -> String {
     if value != 0.0 && value.abs() < 1e-3 { format!("{value:e}") } else { format!("{value}") }
 }

@@ -1,21 +1,21 @@
-//! Published results that the plots show beside the results of the run.
+//! Published results that the plots show beside the run's results.
 
 use crate::recipe::{Format, Recipe};
 use crate::results::published::published;
 use crate::results::published_names;
 
-/// One published result. Accuracies are in percent.
+/// A published result. Accuracies are in percent.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PublishedRow {
     /// Name of the published table.
     pub(super) table: &'static str,
-    /// Name of the official model size.
+    /// Official name of the model size.
     pub(super) model: String,
-    /// The setting that was varied, such as `mask_ratio`; empty if nothing was varied.
+    /// The varied setting, such as `mask_ratio`; empty if no setting was varied.
     pub(super) variant: String,
     pub(super) value: String,
     pub(super) pretrain_epoch: f64,
-    /// Whether the pre-training schedule ended at the epoch of this result.
+    /// Whether the pre-training schedule ended at this result's epoch.
     pub(super) annealed: bool,
     pub(super) finetune_top1: Option<f64>,
     pub(super) linprobe_top1: Option<f64>,
@@ -23,19 +23,19 @@ pub(super) struct PublishedRow {
 }
 
 impl PublishedRow {
-    /// Returns whether only the number of pre-training epochs was varied.
+    /// Returns whether the result varies only the number of pre-training epochs.
     pub(super) fn is_plain(&self) -> bool {
         self.pretrain_epoch > 0.0 && ["", "mae", "epochs"].contains(&self.variant.as_str())
     }
 
-    /// Returns whether the result is without pre-training.
+    /// Returns whether the result is from training without pre-training.
     pub(super) fn is_scratch(&self) -> bool {
         self.pretrain_epoch == 0.0
     }
 }
 
 impl PublishedRow {
-    /// Returns whether this result belongs to a study that varied the recipe key `key`.
+    /// Returns whether the study varied the recipe key `key`.
     pub(super) fn varies(&self, key: &str) -> bool {
         let table = match self.variant.as_str() {
             "decoder_depth" | "decoder_embed_dim" => "model",
@@ -49,10 +49,8 @@ impl PublishedRow {
 
 /// Returns the published results to show beside runs of `recipe`.
 ///
-/// If `asked` is empty, returns the results of the same model from all tables, or none if the data is not ImageNet-1k.
-///
-/// If `asked` names tables, returns the results of the same model from these tables. If a table does not have this
-/// model, returns all its results.
+/// `asked` names published tables. Returns their results for the recipe's model or, if a table lacks this model, all
+/// its results. If `asked` is empty, returns the model's results from all tables, but only for ImageNet-1k.
 pub(super) fn beside(recipe: &Recipe, asked: &[String]) -> Vec<PublishedRow> {
     let model = model(recipe);
     let same = |row: &PublishedRow| Some(&row.model) == model.as_ref();
@@ -74,7 +72,7 @@ fn is_imagenet(recipe: &Recipe) -> bool {
         && matches!(data.format, Some(Format::ImageFolder | Format::WebDataset | Format::Parquet))
 }
 
-/// Returns the official name of the model size in a resolved recipe; `None` if a dimension differs from that size.
+/// Returns the official model size of a recipe; `None` if a dimension differs.
 pub(super) fn model(recipe: &Recipe) -> Option<String> {
     let size = serde_json::to_value(recipe.model.size?).ok()?;
     size.as_str().map(str::to_owned)

@@ -1,16 +1,15 @@
-//! What all tables of the page share: cells, scroll boxes, and the explanation of marks.
+//! Table cells, scroll boxes and the explanation of marks in the HTML report.
 
 use super::text::escape;
 use crate::results::AccuracyRow;
 use crate::results::seeds::{Measured, is_inside, noise};
 use std::fmt::Write as _;
 
-/// A table cell.
 #[derive(Default)]
 pub(super) struct Cell {
     pub(super) text: String,
     pub(super) mark: Mark,
-    /// Whether the job that measures this value has not finished.
+    /// Whether the job that measures this value is unfinished.
     pub(super) open: bool,
 }
 
@@ -18,16 +17,15 @@ pub(super) struct Cell {
 pub(super) enum Mark {
     #[default]
     None,
-    /// The best value among the comparable rows.
+    /// Marks the best value of a column.
     Best,
-    /// The difference to the best value may be noise.
+    /// Marks a value whose difference from the best may be chance.
     Near,
 }
 
-/// A function that returns the text of one column in a row of `accuracy.csv`.
+/// A function that returns one column of an `accuracy.csv` row.
 pub(super) type Read = fn(&AccuracyRow) -> &str;
 
-/// Marks and words that appear in tables, with their explanation.
 const NOTES: [(&str, &str); 6] = [
     ("±", "Mean ± standard deviation over seeds."),
     ("★", "★ best of the comparable rows."),
@@ -48,7 +46,7 @@ const ENDED: &str = "ended here";
 const MIDDLE: &str = "mid-schedule";
 
 impl Mark {
-    /// Returns the mark of the value `own`, compared with `figures`, the values of the comparable rows.
+    /// Returns the mark of the value `own` in a column with the values `figures`.
     pub(super) fn among(
         own: Measured,
         figures: impl Iterator<Item = Measured>,
@@ -79,7 +77,7 @@ impl Cell {
     }
 }
 
-/// Returns two HTML cells of a row: the starting point of the jobs, and whether the pre-training schedule ended there.
+/// Returns two HTML cells: the start checkpoint, and whether its schedule ended there.
 ///
 /// `start` must already be escaped for HTML.
 pub(super) fn start_cells(start: &str, annealed: &str) -> String {
@@ -92,14 +90,14 @@ pub(super) fn start_cells(start: &str, annealed: &str) -> String {
     format!("<th scope=\"row\">{start}</th><td class=\"text\">{schedule}</td>")
 }
 
-/// Puts an HTML table into a box that scrolls.
+/// Puts an HTML table into a scroll box.
 pub(super) fn boxed(name: &str, table: &str) -> String {
     format!(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{name}\"><table>{table}</table></div>\n"
     )
 }
 
-/// Appends the explanations of the marks and words that appear in `table`.
+/// Appends explanations of the marks and words in `table`.
 pub(super) fn explained(table: String) -> String {
     let mut html = table;
     let notes: Vec<&str> =

@@ -1,4 +1,4 @@
-//! The curves over epochs: losses, learning rates, accuracies, throughput.
+//! The charts over epochs: losses, learning rates, accuracies, throughput.
 
 use super::axis::PlotAxis;
 use super::groups::by_size;
@@ -12,10 +12,9 @@ use crate::shape::StageKind;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Maximum number of points in a line: about one per pixel of a chart.
+/// Maximum number of values in a line, about one per pixel.
 const MOST_POINTS: usize = 400;
 
-/// A chart of one column of `epochs.csv`.
 struct CurveFigure {
     id: &'static str,
     title: &'static str,
@@ -76,13 +75,13 @@ const DATA_WAIT: CurveFigure = CurveFigure {
 const PRETRAIN: [CurveFigure; 4] = [TRAIN_LOSS, LR, THROUGHPUT, DATA_WAIT];
 const CLASSIFIER: [CurveFigure; 5] = [VAL_ACC1, VAL_LOSS, TRAIN_LOSS, THROUGHPUT, DATA_WAIT];
 
-/// A line in all charts of a stage: one job, or the same job with several seeds.
+/// A line in the charts of a stage: a job, averaged over seeds.
 struct Line<'a> {
     name: String,
     jobs: Vec<&'a JobResults>,
 }
 
-/// Returns the charts of all stages against the epoch, as HTML.
+/// Returns the charts of all stages as HTML.
 pub(super) fn curves(report: &Report<'_>) -> String {
     let mut html = String::new();
     for (stage, title, figures) in [
@@ -100,8 +99,7 @@ pub(super) fn curves(report: &Report<'_>) -> String {
 
 /// Returns the charts of a stage as HTML.
 ///
-/// A run has one block of charts. A sweep has one block per starting point, such as `epoch 800`. Only the last block is
-/// open.
+/// A sweep has one block of charts per start checkpoint.
 fn blocks(report: &Report<'_>, stage: StageKind, figures: &[CurveFigure]) -> String {
     if !report.is_sweep {
         let jobs = report.points.iter().flat_map(|run| &run.jobs).filter(|job| job.stage == stage);
@@ -136,7 +134,7 @@ fn blocks(report: &Report<'_>, stage: StageKind, figures: &[CurveFigure]) -> Str
     html
 }
 
-/// Returns the starting point in the folder name `dir` of a job, for example `epoch 800`.
+/// Returns the start checkpoint from a job's folder name, such as `epoch 800`.
 fn start(dir: &str) -> String {
     match dir.split_once("from-").map(|(_, start)| start) {
         None => String::new(),
@@ -147,7 +145,7 @@ fn start(dir: &str) -> String {
     }
 }
 
-/// Returns the charts for `lines` as HTML, one chart per figure, with a common legend above them.
+/// Returns one chart per figure as HTML, with a common legend.
 fn block(id: &str, lines: &[Line<'_>], figures: &[CurveFigure]) -> String {
     let charts: Vec<Chart> = figures.iter().filter_map(|figure| chart(id, lines, figure)).collect();
     let Some(first) = charts.first() else { return String::new() };
@@ -199,7 +197,7 @@ fn chart(id: &str, lines: &[Line<'_>], figure: &CurveFigure) -> Option<Chart> {
     })
 }
 
-/// Returns one point per epoch: the mean and standard deviation of `of` over the jobs that have reached the epoch.
+/// Returns the mean and standard deviation over jobs, for each epoch.
 fn points(jobs: &[&JobResults], of: fn(&EpochRow) -> Option<f64>) -> Vec<PlotPoint> {
     let mut by_epoch: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for row in jobs.iter().flat_map(|job| &job.epochs) {

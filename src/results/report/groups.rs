@@ -1,18 +1,18 @@
-//! The swept keys of a sweep, and groups of points that differ only in their seed.
+//! The swept recipe keys, and groups of runs that differ only in their seed.
 
 use crate::results::Results;
 use crate::results::seeds::{Identity, over_seeds};
 
-/// The points of a sweep that have the same value for every swept key except `seed`.
+/// Runs of a sweep that differ only in their seed.
 #[derive(Debug)]
 pub(super) struct RunGroup<'a> {
-    /// The swept keys except `seed`, with the values of this group.
+    /// The swept recipe keys except `seed`, with their values.
     pub(super) values: Vec<(String, String)>,
     pub(super) runs: Vec<&'a Results>,
 }
 
 impl RunGroup<'_> {
-    /// Returns the label of the group, for example `mask_ratio 0.5, blr 0.001`.
+    /// Returns the values as a label, such as `mask_ratio 0.5, blr 0.001`.
     pub(super) fn label(&self) -> String {
         let parts = self.values.iter().map(|(key, value)| format!("{} {value}", short(key)));
         parts.collect::<Vec<_>>().join(", ")
@@ -24,7 +24,7 @@ pub(super) fn short(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or(key)
 }
 
-/// Returns the swept keys of a sweep point, with the values of this point.
+/// Returns the swept recipe keys of a run with their values.
 pub(super) fn swept(results: &Results) -> Vec<(String, String)> {
     let text = |value: &serde_json::Value| match value {
         serde_json::Value::String(word) => word.clone(),
@@ -36,9 +36,9 @@ pub(super) fn swept(results: &Results) -> Vec<(String, String)> {
     results.recipe.sweep.iter().flatten().map(of).collect()
 }
 
-/// Puts the sweep points that differ only in their seed into one group. A single run forms one group.
+/// Groups the runs of a sweep that differ only in their seed.
 ///
-/// The groups are sorted by the values of the swept keys.
+/// The result is sorted by the swept values.
 pub(super) fn groups(points: &[Results]) -> Vec<RunGroup<'_>> {
     let identities: Vec<_> = points.iter().map(|run| Some(Identity::of(&run.recipe))).collect();
     let group = |members: Vec<usize>| {
@@ -58,7 +58,7 @@ pub(super) fn groups(points: &[Results]) -> Vec<RunGroup<'_>> {
     groups
 }
 
-/// Compares two texts. Numbers sort by value and come first; other texts sort by their bytes.
+/// Compares two texts. Numbers come first and compare by value.
 pub(super) fn by_size(a: &str, b: &str) -> std::cmp::Ordering {
     match (a.parse::<f64>(), b.parse::<f64>()) {
         (Ok(a), Ok(b)) => a.total_cmp(&b),

@@ -1,4 +1,4 @@
-//! What a page shows: a run, or the points of a sweep, and published results.
+//! The input of the HTML report: a run or a sweep, and published results.
 
 use super::beside::{self, PublishedRow};
 use super::groups::{self, RunGroup};
@@ -6,31 +6,31 @@ use crate::results::accuracy::read_accuracy;
 use crate::results::{Results, RunError, read_results};
 use std::path::Path;
 
-/// The input of every part of the page.
+/// The input of every part of the HTML report.
 pub(super) struct Report<'a> {
     pub(super) name: String,
-    /// The run, or all points of the sweep that have a folder.
+    /// The run, or all runs of the sweep that have a folder.
     pub(super) points: &'a [Results],
     pub(super) is_sweep: bool,
-    /// Number of points of the sweep that do not have a folder yet.
+    /// Number of runs in the sweep that do not have a folder yet.
     pub(super) not_begun: usize,
-    /// The sweep points, grouped if they differ only in their seed.
+    /// The runs in groups. The runs of a group differ only in their seed.
     pub(super) groups: Vec<RunGroup<'a>>,
     /// Published results to show in the plots.
     pub(super) beside: Vec<PublishedRow>,
 }
 
 impl Report<'_> {
-    /// Returns whether a group of sweep points has several seeds.
+    /// Returns whether any two runs differ only in their seed.
     pub(super) fn has_seeds(&self) -> bool {
         self.groups.iter().any(|group| group.runs.len() > 1)
     }
 }
 
 impl<'a> Report<'a> {
-    /// Collects the input of the page for the folder `run`.
+    /// Collects the input of the page.
     ///
-    /// `points` are the runs in this folder, as [`read_points`] returns them. `published` names published tables.
+    /// `points` are the runs in the folder `run`. `published` names published tables.
     pub(super) fn new(
         run: &Path,
         points: &'a [Results],
@@ -61,8 +61,9 @@ pub(super) fn read_points(run: &Path) -> Result<Vec<Results>, RunError> {
     if run.is_dir() { read_results(run) } else { Err(RunError::NoRun(run.to_owned())) }
 }
 
-/// Returns how many points in a sweep's `accuracy.csv` have no folder yet. `begun` is the number of points with a
-/// folder.
+/// Returns how many runs of a sweep do not have a folder yet.
+///
+/// `begun` is the number of runs with a folder.
 fn not_begun(sweep: &Path, begun: usize) -> Result<usize, RunError> {
     let (_, rows) = read_accuracy(sweep)?;
     let mut points: Vec<_> = rows.into_iter().map(|row| row.swept).collect();

@@ -9,25 +9,23 @@ use crate::results::seeds::Measured;
 use crate::results::{AccuracyRow, Results};
 use std::fmt::Write as _;
 
-/// One row of the table of means.
 struct MeanRow {
     values: Vec<String>,
     epoch: String,
     annealed: String,
     runs: usize,
-    /// Means of the fine-tuned top-1, the linear probe's top-1, and the pre-training loss.
+    /// Means of three values: fine-tuned top-1, linear-probe top-1, pre-training loss.
     figures: [Option<Measured>; 3],
 }
 
-/// The columns of the table of means. Each has its heading, its value, and the folder of the job that measures the
-/// value. The folder is `None` for pre-training.
+/// The columns of the table: heading, value, and job that measures the value.
 const MEANS: [(&str, Read, Option<Read>); 3] = [
     ("fine-tuned top-1 %", |row| &row.finetune.top1, Some(|row| &row.finetune.run)),
     ("linear probe top-1 %", |row| &row.linprobe.top1, Some(|row| &row.linprobe.run)),
     ("pre-training loss", |row| &row.pretrain_loss, None),
 ];
 
-/// Returns the table of means over seeds, with one row for each group of sweep points and starting point.
+/// Returns the table of means over seeds as HTML.
 pub(super) fn means(report: &Report<'_>) -> String {
     let rows = mean_rows(report);
     let val_images = report.points[0].val_images();

@@ -1,8 +1,8 @@
-//! `mae report`: a run or a sweep as one HTML page with tables, plots, curves, reconstructions, recipe and provenance.
+//! `mae report`: a run or a sweep as one HTML page.
 //!
-//! The file is self-contained: it has no scripts and loads nothing. `input` reads the runs. `page` puts the parts in order, and
-//! each part has its own module. `groups` groups the runs that differ only in their seed. Only `plot` and `axis` use the
-//! plotting library.
+//! The page has no scripts and loads nothing. `input` reads the runs. `page` puts the parts in order, and each part has
+//! its own module. `groups` groups the runs that differ only in their seed. Only `plot` and `axis` use the plotting
+//! library.
 
 mod about;
 mod accuracy;
@@ -29,10 +29,10 @@ use crate::durable::{self, Manifest};
 use input::Report;
 use std::path::{Path, PathBuf};
 
-/// Writes `report.html` into the folder of a run or of a sweep and returns its path.
+/// Writes `report.html` into the folder of a run or a sweep, and returns its path.
 ///
-/// `published` names the published tables to show. If it is empty, the page shows the tables of the same model and data.
-/// Fails if the folder has a `report.html` that this program did not write.
+/// `published` names the published tables to show. If empty, the page shows published results for the run's model and
+/// data. Fails if another program wrote the existing `report.html`.
 pub fn write_report(run: &Path, published: &[String]) -> Result<PathBuf, RunError> {
     let file = run.join("report.html");
     let html = html(run, published)?;
@@ -50,7 +50,7 @@ pub(super) fn is_report(file: &Path) -> bool {
     std::fs::read_to_string(file).is_ok_and(|text| text.contains("· mae</title>"))
 }
 
-/// Writes the same page as [`write_report`] to the path `file`, which the user chose.
+/// Writes the page of [`write_report`] to the path `file` instead.
 pub fn write_report_to(run: &Path, file: &Path, published: &[String]) -> Result<(), RunError> {
     let html = html(run, published)?;
     durable::write_output(file, html.as_bytes()).map_err(RunError::io(file))

@@ -1,4 +1,4 @@
-//! The page as a whole: its parts in their order.
+//! The HTML report as a whole, with its parts in order.
 
 use super::input::Report;
 use super::text::{escape, shell_word};

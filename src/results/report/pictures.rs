@@ -1,4 +1,4 @@
-//! The reconstructions of the page.
+//! The reconstruction figures of the HTML report.
 
 use super::about::point_name;
 use super::input::Report;
@@ -10,14 +10,14 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
-/// Note on the pictures of a model that was trained with `norm_pix_loss`.
+/// The note below reconstructions of a model with `norm_pix_loss`.
 const UN_NORMALIZED: &str = "The model predicts patches that are normalized by their own mean and variance \
      (<code>norm_pix_loss</code>). To show them, each patch uses the mean and variance of the original patch, \
      which leaks the answer's brightness and contrast.";
 
-/// Returns the pictures of each checkpoint as HTML; empty if there are no pictures.
+/// Returns the reconstruction figures of each checkpoint as HTML.
 ///
-/// For a sweep, returns only the pictures of the last checkpoint of each group.
+/// For a sweep, returns the last checkpoint of runs that differ only in their seed.
 pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
     let mut figures = String::new();
     let mut un_normalized = false;
@@ -59,7 +59,7 @@ pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
     ))
 }
 
-/// Returns the epochs and the files of the pictures, in order of the epochs.
+/// Returns epochs and figure files, sorted by epoch.
 fn pictures(run: &Results) -> Vec<(usize, PathBuf)> {
     let Ok(entries) = fs::read_dir(run.path.join("pretrain/reconstructions")) else {
         return Vec::new();

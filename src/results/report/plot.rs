@@ -1,6 +1,7 @@
-//! Draws charts as SVG inside the page.
+//! Draws charts as SVG inside the HTML report.
 //!
-//! Plotters draws with fixed colours. The style sheet maps them to one set of colours for light mode and one for dark mode.
+//! The library Plotters draws with placeholder colours. The style sheet replaces the placeholders by colours for light
+//! mode or dark mode.
 
 use super::axis::PlotAxis;
 use super::text::escape;
@@ -14,19 +15,18 @@ use plotters::style::{Color, IntoFont, RGBColor, TRANSPARENT, TextStyle};
 
 use std::fmt::Write as _;
 
-/// Units of an SVG drawing per pixel. Plotters uses whole numbers, so one unit per pixel would be too coarse.
+/// SVG units per pixel, because Plotters uses whole numbers.
 const UNIT: u32 = 10;
-/// Width of a chart in pixels. On a phone that is 360 pixels wide, the text is still above 10 pixels.
 const WIDTH: u32 = 380;
 const HEIGHT: u32 = 260;
 const FONT: u32 = 14;
-/// Width of a digit, as a share of the font size.
+/// Width of a digit, as a fraction of the font size.
 const DIGIT: f64 = 0.58;
 
 const INK: RGBColor = RGBColor(0x44, 0x4B, 0x55);
 const GRID: RGBColor = RGBColor(0xE0, 0xE3, 0xE8);
 const PAPER: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
-/// Colours that colour-blind readers can distinguish. The style sheet calls them `--c0`, `--c1` and so on.
+/// Line colours, also for colour-blind readers. CSS names: `--c0`, `--c1` and so on.
 const HUES: [RGBColor; 7] = [
     RGBColor(0x0A, 0x6C, 0xB0),
     RGBColor(0xC2, 0x57, 0x00),
@@ -36,16 +36,14 @@ const HUES: [RGBColor; 7] = [
     RGBColor(0x22, 0x26, 0x2B),
     RGBColor(0x70, 0x77, 0x80),
 ];
-/// Number of hues that the lines of a chart use in turn: all hues except the last.
+/// Number of colours for lines, without the colour for training from scratch.
 const CYCLE: usize = HUES.len() - 1;
-/// The [`Series::slot`] of a line for training from scratch. Only this slot uses the last hue.
+/// Index of the line for training from scratch, which has its own colour.
 pub(super) const SCRATCH: usize = usize::MAX;
-/// Dash patterns of lines. The first is a solid line, the next two are for lines that share a hue, and the last is for
-/// baselines.
+/// Dash patterns of lines. The last pattern is for baselines.
 const DASHES: [&str; 4] = ["none", "70 40", "20 35", "100 50"];
 const BASELINE: usize = 3;
 
-/// The content of a chart.
 #[derive(Debug, Clone)]
 pub(super) struct Chart {
     /// HTML id of the chart, unique on the page.
@@ -61,11 +59,11 @@ pub(super) struct Chart {
     pub(super) baselines: Vec<Baseline>,
 }
 
-/// One line, or one set of crosses.
+/// A line or a set of crosses in a chart.
 #[derive(Debug, Clone)]
 pub(super) struct Series {
     pub(super) name: String,
-    /// Number of the line in the chart. It selects the hue and the dash pattern.
+    /// Index of the line, which selects its colour and dash pattern.
     pub(super) slot: usize,
     pub(super) shape: Shape,
     pub(super) points: Vec<PlotPoint>,
@@ -73,11 +71,11 @@ pub(super) struct Series {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// A line. The spread is a band.
+    /// Draws a line, and the standard deviation as a band around the line.
     Curve,
-    /// A line with a mark at each point. The spread is an error bar.
+    /// Draws a line with a mark at each value, and the standard deviation as error bars.
     Marks,
-    /// Crosses without a line, for published results.
+    /// Draws crosses without a line, for published results.
     Crosses,
 }
 
@@ -99,7 +97,6 @@ pub(super) struct Baseline {
 }
 
 type Area<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<PlotAxis, PlotAxis>>;
-/// Panic message for drawing errors, which cannot occur.
 const INTO_A_STRING: &str = "drawing into a string cannot fail";
 
 impl Chart {
@@ -194,16 +191,14 @@ impl Chart {
         root.present().expect(INTO_A_STRING);
     }
 
-    /// Returns the right margin of the chart, which must have room for half of the last label.
+    /// Returns the right margin in pixels, with room for half of the last label.
     fn right_margin(&self) -> u32 {
         let Some((_, last)) = self.x.ticks.last() else { return 12 * UNIT };
         let half = last.chars().count() as f64 * DIGIT * f64::from(FONT * UNIT) / 2.0;
         (half as u32 + 2 * UNIT).max(12 * UNIT)
     }
 
-    /// Writes the value above each point. Does nothing if there are several lines, or if the points have spreads.
-    ///
-    /// Leaves out values that would touch.
+    /// Writes values above a line. Leaves out values that would overlap.
     fn draw_values(&self, area: &mut Area<'_, '_>) {
         let [series] = &self.series[..] else { return };
         if series.shape != Shape::Marks || series.points.iter().any(|p| p.spread.is_some()) {
@@ -224,7 +219,7 @@ impl Chart {
 }
 
 impl Series {
-    /// Returns the HTML of this line in the legend.
+    /// Returns this line's entry in the legend, as HTML.
     pub(super) fn key(&self) -> String {
         let sample = match self.shape {
             Shape::Crosses => {
@@ -279,7 +274,7 @@ impl Series {
 }
 
 impl Baseline {
-    /// Returns the HTML of this baseline in the legend.
+    /// Returns this baseline's entry in the legend, as HTML.
     pub(super) fn key(&self) -> String {
         format!("<li>{}{}</li>", line_key(self.slot, BASELINE), escape(&self.name))
     }
@@ -294,7 +289,7 @@ pub(super) fn legend(series: &[Series], baselines: &[Baseline]) -> String {
     format!("<ul class=\"legend\">{}</ul>\n", keys.collect::<String>())
 }
 
-/// Returns all y values of a chart, which the vertical axis must cover.
+/// Returns all y values of a chart, to compute the vertical axis.
 pub(super) fn heights(series: &[Series], baselines: &[Baseline]) -> Vec<f64> {
     let ends = |p: &PlotPoint| {
         let spread = p.spread.unwrap_or(0.0);
@@ -304,7 +299,6 @@ pub(super) fn heights(series: &[Series], baselines: &[Baseline]) -> Vec<f64> {
     points.chain(baselines.iter().map(|line| line.y)).filter(|y| y.is_finite()).collect()
 }
 
-/// Draws an element on the chart.
 fn show<'b, E>(area: &mut Area<'_, 'b>, element: &E)
 where
     E: plotters::element::Drawable<SVGBackend<'b>>,
@@ -319,19 +313,17 @@ fn text_style(size: u32) -> TextStyle<'static> {
     TextStyle::from(("sans-serif", size).into_font()).color(&INK)
 }
 
-/// Returns the index of the dash pattern for a [`Series::slot`]. The pattern changes when all hues have been used.
+/// Returns a line's index in [`DASHES`].
 fn dash(slot: usize) -> usize {
     if slot == SCRATCH { BASELINE } else { slot / CYCLE % BASELINE }
 }
 
-/// Returns the index in [`HUES`] for a [`Series::slot`].
+/// Returns a line's index in [`HUES`].
 fn place(slot: usize) -> usize {
     if slot == SCRATCH { CYCLE } else { slot % CYCLE }
 }
 
-/// Returns the placeholder colour for a hue and a dash pattern in the drawing.
-///
-/// On the page, [`style_rules`] replaces the placeholder by the hue and the dash pattern.
+/// Returns a placeholder colour, which [`style_rules`] replaces.
 fn hue(slot: usize, dash: usize) -> RGBColor {
     let RGBColor(r, g, b) = HUES[place(slot)];
     RGBColor(r, g, b + dash as u8)
@@ -348,7 +340,7 @@ fn hex(RGBColor(r, g, b): RGBColor) -> String {
     format!("#{r:02X}{g:02X}{b:02X}")
 }
 
-/// Returns CSS rules that replace the placeholder colours of the drawings by the page's colours and dash patterns.
+/// Returns CSS rules that replace the placeholder colours of the drawings.
 pub(super) fn style_rules() -> String {
     let mut css = format!(
         "svg [stroke=\"{}\"]{{stroke:var(--grid)}}svg [fill=\"{ink}\"]{{fill:var(--ink2)}}svg [stroke=\"{ink}\"]{{stroke:var(--line)}}svg [fill=\"{}\"]{{fill:var(--card)}}\n",

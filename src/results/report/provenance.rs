@@ -1,4 +1,4 @@
-//! The provenance table of the page.
+//! The provenance table of the HTML report.
 
 use super::about::point_name;
 use super::cells::boxed;
@@ -7,11 +7,10 @@ use super::text::{escape, utc};
 use crate::results::Provenance;
 use std::fmt::Write as _;
 
-/// Headings of rows that are left out if they are empty in all runs: changes to the images, files that jobs started from,
-/// jobs that failed.
+/// Headings of rows that are left out if all their cells are empty.
 const OPTIONAL: [&str; 3] = ["images", "start files", "failed jobs"];
 
-/// A row of the table: its heading, and a function that returns the value for a run.
+/// A row of the table: the heading, and a function that returns a run's value.
 type Fact = (&'static str, fn(&Provenance) -> String);
 
 const FACTS: [Fact; 14] = [
@@ -31,7 +30,7 @@ const FACTS: [Fact; 14] = [
     ("end", |p| p.finished_unix_s.map_or_else(String::new, utc)),
 ];
 
-/// Returns the table about devices, versions and data as HTML, with one column per run.
+/// Returns the provenance table as HTML, with one column per run.
 pub(super) fn provenance(report: &Report<'_>) -> String {
     let begun = report.points.iter().filter_map(|run| Some((run, run.provenance.as_ref()?)));
     let runs: Vec<_> = begun.collect();
@@ -58,7 +57,7 @@ pub(super) fn provenance(report: &Report<'_>) -> String {
     boxed("Provenance", &html)
 }
 
-/// Names each checkpoint file that jobs started from once, with its BLAKE3 hash and its number of epochs.
+/// Lists each start checkpoint with its BLAKE3 hash and number of epochs.
 fn start_files(provenance: &Provenance) -> String {
     let mut texts: Vec<String> = Vec::new();
     for file in &provenance.start_files {
@@ -71,13 +70,12 @@ fn start_files(provenance: &Provenance) -> String {
     texts.join("; ")
 }
 
-/// Names each failed job with its reason.
 fn failed_jobs(provenance: &Provenance) -> String {
     let failed = provenance.failed_jobs.iter();
     failed.map(|failed| format!("{}: {}", failed.job, failed.reason)).collect::<Vec<_>>().join("; ")
 }
 
-/// Returns the cells of a row. A value that all runs share spans all columns.
+/// Returns the cells of a row. A value of all runs spans all columns.
 fn cells(values: &[String]) -> String {
     let same = values.iter().all(|value| *value == values[0]);
     let (shown, span) = if same { (&values[..1], values.len()) } else { (values, 1) };

@@ -1,6 +1,6 @@
 //! Formatting of text, numbers and times.
 
-/// Escapes text for HTML, both between tags and in quoted attributes.
+/// Escapes text for HTML tags and quoted attributes.
 pub(super) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -58,7 +58,7 @@ pub(in crate::results) fn utc_compact(unix_s: u64) -> String {
     format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
 }
 
-/// Returns year, month and day of a day counted from 1970-01-01 (Howard Hinnant's `civil_from_days`).
+/// Returns (year, month, day) of a day counted from 1970-01-01.
 fn civil(day: i64) -> (i64, i64, i64) {
     let from_march_0000 = day + 719_468;
     let era = from_march_0000.div_euclid(146_097);

@@ -1,9 +1,8 @@
-//! Thins out the points of a line, to keep the page small.
+//! Removes values from long lines, to keep the page small.
 
-/// Returns at most `most` of the points, in the same order.
+/// Returns at most `most` of the values, in the same order.
 ///
-/// Keeps the first and the last point. Of each group of points in between, keeps the lowest and the highest, so that
-/// spikes stay visible.
+/// Keeps the first, the last, and local extremes, so spikes stay visible.
 pub(super) fn thin<T: Copy>(points: &[T], most: usize, y: impl Fn(&T) -> f64) -> Vec<T> {
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return Vec::new() };
     if points.len() <= most {

@@ -1,4 +1,4 @@
-//! The plots of the main result: top-1 against the pre-training epoch, and against each swept key.
+//! The accuracy plots: top-1 against pre-training epoch and against each swept key.
 
 use super::axis::PlotAxis;
 use super::beside::{PublishedRow, model};
@@ -11,7 +11,7 @@ use crate::results::AccuracyRow;
 use crate::results::seeds::Measured;
 use std::fmt::Write as _;
 
-/// A stage that measures accuracies, and how to read its results from a run and from a published table.
+/// A stage with accuracies, and functions that read its results.
 struct SeriesKind {
     id: &'static str,
     name: &'static str,
@@ -34,10 +34,9 @@ const KINDS: [SeriesKind; 2] = [
     },
 ];
 
-/// Maximum number of lines in one plot.
 const MOST_LINES: usize = 18;
 
-/// Returns all accuracy plots that have values, as HTML.
+/// Returns all accuracy plots as HTML.
 pub(super) fn plots(report: &Report<'_>) -> String {
     let by_epoch: Vec<Chart> =
         KINDS.iter().filter_map(|kind| against_epochs(report, kind)).collect();
@@ -62,7 +61,7 @@ pub(super) fn plots(report: &Report<'_>) -> String {
     html
 }
 
-/// Returns charts side by side as HTML, each with its legend.
+/// Returns charts with their legends, side by side, as HTML.
 fn grid(charts: &[Chart]) -> String {
     let with_legend = |chart: &Chart| {
         format!("<div>{}{}</div>", chart.figure(), legend(&chart.series, &chart.baselines))
@@ -78,7 +77,7 @@ fn swept_keys(report: &Report<'_>) -> Vec<String> {
     of_first.into_iter().flatten().map(|(key, _)| key.clone()).collect()
 }
 
-/// Returns the point of a group in a plot: the mean accuracy of its jobs that start from `epoch`, at the position `x`.
+/// Returns the mean accuracy of the jobs that start from `epoch`.
 fn point(group: &RunGroup<'_>, kind: &SeriesKind, epoch: &str, x: f64) -> Option<PlotPoint> {
     let rows = group.runs.iter().flat_map(|run| &run.accuracy);
     let rows: Vec<&AccuracyRow> = rows.filter(|row| row.pretrain_epoch == epoch).collect();
@@ -88,9 +87,7 @@ fn point(group: &RunGroup<'_>, kind: &SeriesKind, epoch: &str, x: f64) -> Option
     Some(PlotPoint { x, y: measured.mean, spread: measured.spread, hollow })
 }
 
-/// Returns the pre-training epochs that the jobs of `groups` start from, sorted and without duplicates.
-///
-/// Leaves out jobs that start from a checkpoint file.
+/// Returns the pre-training epochs that jobs start from, without duplicates.
 fn epochs<'a>(groups: &[&RunGroup<'a>]) -> Vec<&'a str> {
     let rows = groups.iter().flat_map(|group| &group.runs).flat_map(|run| &run.accuracy);
     let mut epochs: Vec<&str> =
@@ -147,7 +144,7 @@ fn next_slot(series: &[Series]) -> usize {
     series.iter().filter(|line| line.slot != SCRATCH).count()
 }
 
-/// Returns the published results to show in a chart, as crosses. Each published table and model is one series.
+/// Returns published results as crosses, one series per table and model.
 fn published(
     report: &Report<'_>,
     kind: &SeriesKind,
@@ -170,7 +167,7 @@ fn published(
     series
 }
 
-/// Returns the published results without pre-training, as horizontal baselines.
+/// Returns the published results without pre-training as horizontal baselines.
 fn published_scratch(report: &Report<'_>, kind: &SeriesKind, first_slot: usize) -> Vec<Baseline> {
     let rows = report.beside.iter().filter(|row| row.is_scratch());
     let baseline = |row: &PublishedRow| {
@@ -180,7 +177,6 @@ fn published_scratch(report: &Report<'_>, kind: &SeriesKind, first_slot: usize) 
     rows.filter_map(baseline).collect()
 }
 
-/// Returns the name of a published result in the legend: its table, and its model if the run has a different model.
 fn name(report: &Report<'_>, row: &PublishedRow) -> String {
     if model(&report.points[0].recipe).as_ref() == Some(&row.model) {
         row.table.to_owned()
@@ -189,14 +185,13 @@ fn name(report: &Report<'_>, row: &PublishedRow) -> String {
     }
 }
 
-/// Returns the index of the published table of a result. The index gives each table the same style in every chart.
+/// Returns the index of a result's table, which selects a style for its crosses.
 fn table(report: &Report<'_>, row: &PublishedRow) -> usize {
     let mut tables: Vec<&str> = report.beside.iter().map(|row| row.table).collect();
     tables.dedup();
     tables.iter().position(|table| *table == row.table).unwrap_or(0)
 }
 
-/// Returns the sources of the published results in the plots, as HTML.
 fn sources(report: &Report<'_>) -> String {
     let keys = swept_keys(report);
     let shown = |row: &&PublishedRow| {
@@ -217,9 +212,7 @@ fn sources(report: &Report<'_>) -> String {
     html
 }
 
-/// The lines of a plot against one swept key.
-///
-/// Each line has a label with the values of the other swept keys, and one point per group.
+/// The lines of a plot: each label, with the runs that the line shows.
 type Lines<'r, 'a> = Vec<(String, Vec<&'r RunGroup<'a>>)>;
 
 fn against_key(report: &Report<'_>, kind: &SeriesKind, key: &str) -> Option<Chart> {

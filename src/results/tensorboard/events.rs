@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-/// A record of a TensorBoard event file. Has only the fields of TensorFlow's `event.proto` that scalars need.
+/// A record of a TensorBoard event file, with the `event.proto` fields for scalars.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TfEvent {
     /// Time of the event, in seconds since 1970.
@@ -31,7 +31,7 @@ struct Scalar {
 }
 
 impl TfEvent {
-    /// Returns the event that every file starts with.
+    /// Returns the event with the format version, with which every file starts.
     pub(super) fn version(wall_time: f64) -> Self {
         let file_version = Some("brain.Event:2".to_owned());
         Self { wall_time, step: 0, file_version, summary: None }
@@ -50,8 +50,7 @@ impl TfEvent {
         self.file_version.is_some()
     }
 
-    /// Returns whether the event has results of an epoch, such as a validation accuracy. Other events have results of
-    /// an update.
+    /// Returns whether the event belongs to an epoch. Other events belong to updates.
     pub(super) fn is_of_an_epoch(&self) -> bool {
         let mut scalars = self.summary.iter().flat_map(|summary| &summary.value);
         scalars.any(|scalar| scalar.tag.starts_with("perf/"))
@@ -76,8 +75,9 @@ impl TfEvent {
     }
 }
 
-/// Returns the events of a file, each with the byte position of its end. Stops at the first incomplete or corrupt
-/// record.
+/// Returns each event, with the byte position of its end.
+///
+/// Stops at the first incomplete or corrupt record.
 pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = (TfEvent, usize)> {
     let mut begin = 0;
     std::iter::from_fn(move || {
@@ -87,7 +87,7 @@ pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = (TfEvent, usize)> {
     })
 }
 
-/// Decodes the first record in `bytes`. Returns its event and its length in bytes.
+/// Returns the event in the first record, and the record's length in bytes.
 fn first(bytes: &[u8]) -> Option<(TfEvent, usize)> {
     let (length, rest) = bytes.split_first_chunk::<8>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;

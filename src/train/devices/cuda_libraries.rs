@@ -1,4 +1,4 @@
-//! Checks whether the CUDA libraries are installed, before the first call into them.
+//! Checks whether the CUDA libraries are installed.
 
 #![expect(
     unsafe_code,
@@ -17,7 +17,7 @@ pub(crate) fn nvrtc() -> bool {
     unsafe { cudarc::nvrtc::sys::is_culib_present() }
 }
 
-/// Returns whether NCCL (`libnccl`), which all-reduces gradients over GPUs, is installed.
+/// Returns whether NCCL (`libnccl`), which sums gradients over GPUs, is installed.
 pub(crate) fn nccl() -> bool {
     // SAFETY: as above.
     unsafe { cudarc::nccl::sys::is_culib_present() }

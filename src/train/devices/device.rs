@@ -14,16 +14,18 @@ use std::thread;
 /// The devices that a run uses.
 #[derive(Debug, Clone)]
 pub struct ChosenDevice {
-    /// The device to compute on: the first of `devices` or, after `of`, the device of one rank.
+    /// The device that runs computations: the first of `devices`, or the device of one rank.
     pub device: Device,
-    /// The devices that train together, one per rank. On the CPU, all entries are the same device.
+    /// The devices that train together, one per rank.
+    ///
+    /// On the CPU, all entries are the same device.
     pub devices: Vec<Device>,
-    /// Description of the devices, for messages and `provenance.json`.
+    /// Device names for messages and `provenance.json`.
     pub name: String,
     pub backend: Backend,
-    /// Total number of compute threads of all devices. A GPU counts as one thread.
+    /// Number of compute threads of all devices. A GPU counts as one thread.
     pub threads: usize,
-    /// Notes for the log on why these devices were chosen.
+    /// Log messages about why the run uses these devices.
     pub notes: Vec<String>,
 }
 
@@ -37,10 +39,9 @@ pub enum Backend {
 }
 
 impl ChosenDevice {
-    /// Starts the [`Replicas`] of one device: worker threads on the CPU, none on a GPU.
+    /// Starts the worker threads that run the shards of a micro-batch.
     ///
-    /// On the CPU, the worker threads run the shards of a micro-batch. A GPU runs the whole micro-batch on the calling
-    /// thread.
+    /// Without worker threads, as on a GPU, the calling thread runs the whole micro-batch.
     pub fn replicas(&self) -> Replicas {
         match self.backend {
             Backend::Cpu => Replicas::start(self.threads.div_ceil(self.devices.len())),
@@ -48,7 +49,7 @@ impl ChosenDevice {
         }
     }
 
-    /// Returns a copy of this value whose `device` is the device of rank `index`.
+    /// Returns a copy whose `device` is the device of rank `index`.
     pub(crate) fn of(&self, index: usize) -> Self {
         Self { device: self.devices[index].clone(), ..self.clone() }
     }
@@ -64,7 +65,7 @@ impl ChosenDevice {
 }
 
 impl Backend {
-    /// Returns the backend's name in recipes. The backend's cargo feature has the same name.
+    /// Returns the backend's name, as in recipes and cargo features.
     pub fn word(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -74,7 +75,7 @@ impl Backend {
         }
     }
 
-    /// Returns the devices of this backend, with GPUs before software adapters. Fails if there are none.
+    /// Returns this backend's devices, GPUs first. Fails if no device is found.
     fn find(self) -> Result<Vec<FoundDevice>, NotFound> {
         #[cfg(feature = "gpu")]
         if self != Self::Cpu {
@@ -100,15 +101,14 @@ impl Backend {
     }
 }
 
-/// A device of this machine, such as a GPU.
 struct FoundDevice {
     device: Device,
     name: String,
-    /// Whether the device is a GPU. Otherwise, it is a software adapter, which runs on the CPU.
+    /// Whether the device is a GPU, not a software adapter.
     hardware: bool,
 }
 
-/// Why a backend cannot be used, and what the user can do about it.
+/// Why a backend is unusable, and what the user can do.
 struct NotFound {
     reason: String,
     hint: String,
@@ -164,7 +164,8 @@ fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<FoundDevic
         let reason = format!("this machine has no adapter for {apis}");
         return Err(NotFound::new(reason, "install the graphics driver"));
     };
-    // Observed: with Mesa 22.3, the process ends, so no check can report this. SwiftShader returns zeros for matrix products.
+    // Observed: with Mesa 22.3, the process ends, so no check can report this. SwiftShader returns zeros for matrix
+    // products.
     if cfg!(feature = "vulkan") && !first.hardware {
         let reason = format!(
             "{} is a software adapter, on which SPIR-V kernels crash or return wrong results",
@@ -178,11 +179,12 @@ fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<FoundDevic
     Ok(found)
 }
 
-/// Returns the devices that a recipe's `[runtime]` selects. Fails if the recipe names a missing device.
+/// Returns the devices that the recipe's `[runtime]` selects.
 ///
-/// `auto` prefers CUDA, then Vulkan, then wgpu, then the CPU. It ignores software adapters.
+/// `auto` prefers CUDA, then Vulkan, then wgpu, then the CPU, and ignores software adapters. Fails if the recipe names
+/// a missing device.
 ///
-/// This also switches the autotuning of bf16 matrix products on or off for the whole process.
+/// Also turns the autotuning of bf16 matrix products on or off for the whole process.
 pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
     ops::autotune(runtime.autotune);
     let mut notes = Vec::new();
@@ -230,7 +232,7 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
     Ok(ChosenDevice { device, devices, name, backend, threads, notes })
 }
 
-/// Returns the number of GPUs that a run with `devices = "all"` uses. Software adapters are not counted.
+/// Returns the number of GPUs for `devices = "all"`, without software adapters.
 pub fn count_gpus(kind: DeviceKind) -> usize {
     let found = match named(kind) {
         Some(backend) => backend.find().ok().map(|found| (backend, found)),
@@ -253,9 +255,7 @@ fn named(kind: DeviceKind) -> Option<Backend> {
     }
 }
 
-/// Returns as many devices as the recipe asks for. Fails if there are fewer devices.
-///
-/// The CPU can simulate any number of devices with the same results, but only if the recipe contains `device = "cpu"`.
+/// Returns as many devices as the recipe requests. Fails if fewer exist.
 fn together(
     runtime: &RuntimePlan,
     backend: Backend,
@@ -301,7 +301,6 @@ fn because(notes: &[String]) -> String {
     if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) }
 }
 
-/// Fails if the recipe asks for bf16 but the device does not support bf16.
 fn refuse_precision(runtime: &RuntimePlan, device: &Device, name: &str) -> Result<(), TrainError> {
     if runtime.precision == Precision::Fp32 || device.supports_dtype(FloatDType::BF16) {
         return Ok(());
@@ -312,7 +311,9 @@ fn refuse_precision(runtime: &RuntimePlan, device: &Device, name: &str) -> Resul
     })
 }
 
-/// Returns the best backend that works on this machine, and its devices. Adds a note for each backend that does not work.
+/// Returns the best working backend and its devices.
+///
+/// Adds a note for each backend that does not work.
 fn automatic(notes: &mut Vec<String>) -> Result<(Backend, Vec<FoundDevice>), TrainError> {
     for backend in [Backend::Cuda, Backend::Vulkan, Backend::Wgpu] {
         if !backend.is_built() {

@@ -1,7 +1,7 @@
 //! One thread per device of a run. No other thread uses that device.
 //!
-//! GPU drivers keep a stream and a memory pool for each thread. So the threads live as long as the run, and each job reuses
-//! the memory of the job before it.
+//! GPU drivers keep a stream and a memory pool for each thread. The threads live as long as the run, so jobs can reuse
+//! the memory of earlier jobs.
 
 use crate::infer::DeviceError;
 use crate::train::error::TrainError;
@@ -13,21 +13,21 @@ use std::time::{Duration, Instant};
 type Task = Box<dyn FnOnce() + Send>;
 type Member = (mpsc::Sender<Task>, thread::JoinHandle<()>);
 
-/// One thread for each device, in device order. With a single device, work runs on the calling thread instead.
+/// One thread for each device, in device order.
 ///
-/// Dropping this value ends the threads.
+/// With a single device, work runs on the calling thread instead. Dropping this value ends the threads.
 pub(crate) struct DeviceThreads {
     members: Vec<Member>,
-    /// Number of running tasks. The number stays above 0 if a task waits forever for its GPU.
+    /// Number of running tasks, including tasks that wait forever for their GPU.
     running: Arc<AtomicUsize>,
-    /// How long to wait for running tasks, after one rank of a job has failed or before new tasks start.
+    /// Maximum time to wait for running tasks.
     patience: Duration,
 }
 
-/// Whether the tasks on different device threads wait for each other.
+/// Whether the tasks on different devices wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TaskCoupling {
-    /// The tasks are the ranks of one job. They wait for each other.
+    /// The tasks are the ranks of one job, so they wait for each other.
     Joined,
     Independent,
 }
@@ -55,14 +55,14 @@ impl DeviceThreads {
         self.all(1, TaskCoupling::Independent, move |_| work()).remove(0)
     }
 
-    /// Runs `work` on the first `devices` devices at the same time. Returns one result per device.
+    /// Runs `work` on the first `devices` devices at the same time, and returns one result per device.
     ///
-    /// `work` receives the index of the device that it runs on. A panic becomes [`DeviceError::Crashed`].
+    /// `work` receives the index of its device. A panic becomes [`DeviceError::Crashed`].
     ///
-    /// With [`TaskCoupling::Joined`], the devices wait for each other. If `work` fails on one device, the other devices
-    /// have one minute to finish. The result of a device that does not finish in time is [`TrainError::OtherRank`].
+    /// With [`TaskCoupling::Joined`], the other devices have one minute to finish after a failure. A device that takes
+    /// longer has the result [`TrainError::OtherRank`].
     ///
-    /// If a device is still busy from the previous call, this function waits for up to one minute. Then it fails with
+    /// If a device is still busy with the previous call, this function waits up to one minute. Then it fails with
     /// [`TrainError::Stuck`].
     pub(crate) fn all<T: Send + 'static>(
         &self,

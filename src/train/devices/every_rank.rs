@@ -1,4 +1,4 @@
-//! Runs one job on all devices. Each device is a rank of the job.
+//! Runs one job on all devices, one rank per device.
 
 use super::device::ChosenDevice;
 use super::device_threads::{DeviceThreads, TaskCoupling};
@@ -7,7 +7,7 @@ use super::ranks::Rank;
 use crate::train::error::TrainError;
 use std::sync::{Mutex, PoisonError};
 
-/// Runs `work` on every device of this host. Each device is one rank. Returns the result of this host's first rank.
+/// Runs `work` on every device of this host, and returns the result of the host's first rank.
 ///
 /// All hosts must call this for the same work. If it failed on another host, returns that failure.
 pub(crate) fn on_every_rank<T: Send + 'static>(
@@ -29,7 +29,7 @@ pub(crate) fn on_every_rank<T: Send + 'static>(
 
 /// Returns all results or, if a rank failed, one error.
 ///
-/// [`TrainError::OtherRank`] is returned only if all failed ranks have this error.
+/// The error is [`TrainError::OtherRank`] only if all failed ranks have this error.
 pub(crate) fn first_error<T>(ends: Vec<Result<T, TrainError>>) -> Result<Vec<T>, TrainError> {
     let (mut all, mut failed) = (Vec::new(), None);
     for end in ends {

@@ -4,10 +4,10 @@ use cubecl::config::cache::CacheConfig;
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use std::sync::Once;
 
-/// Enables the cache of compiled kernels, in the user's cache folder or in the folder that `cubecl.toml` names.
+/// Enables the cache of compiled kernels in the user's cache folder.
 ///
-/// Without the cache, every start compiles all kernels again. Call this before the first use of a device, because later
-/// configuration changes have no effect. A cached kernel is only used by the same build on the same kind of GPU.
+/// `cubecl.toml` can name a different folder. Call this function before the first use of a device, because later
+/// changes have no effect. Only the same build on the same kind of GPU uses a cached kernel.
 pub(crate) fn keep() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,4 +1,4 @@
-//! Compares the memory that training needs with the memory of the machine, before the CPU allocates anything.
+//! Compares the memory that CPU training needs with the memory of the machine.
 
 use super::device::{Backend, ChosenDevice};
 use crate::recipe::{Memory, Plan};
@@ -9,10 +9,10 @@ use std::path::Path;
 
 const HINT: &str = "choose a smaller model (`model.size`, `model.embed_dim`, `model.depth`), or a machine with more memory";
 
-/// Fails if one of `stages` needs more memory than this machine has. GPUs are not checked, because their drivers return
-/// errors.
+/// Fails if a stage needs more CPU memory than this machine has.
 ///
-/// Without this check, the process would abort when an allocation fails.
+/// Without this check, a failed allocation would abort the process. GPUs need no check, because their drivers return
+/// errors.
 pub(crate) fn check_memory(
     device: &ChosenDevice,
     plan: &Plan,
@@ -25,7 +25,7 @@ pub(crate) fn check_memory(
     }
 }
 
-/// Fails if a stage needs more memory than this process may use on the CPU.
+/// Fails if a stage needs more memory than this process may use.
 fn check_cpu_memory(plan: &Plan, stages: &[StageKind], classes: usize) -> Result<(), TrainError> {
     let Some((limit, source)) = limit() else { return Ok(()) };
     for stage in stages {
@@ -58,11 +58,7 @@ fn gib(bytes: f64) -> String {
     format!("{:.1} GiB", bytes / f64::from(1u32 << 30))
 }
 
-/// Returns the memory limit of this process in bytes, and a phrase that names the limit, such as "this machine has".
-/// Returns `None` if the system is not Linux.
-///
-/// The limit is the smallest of three numbers: the machine's memory, the memory limits of the control groups, and the
-/// address-space limit.
+/// Returns this process's memory limit in bytes, and a phrase that names the limit.
 fn limit() -> Option<(u64, &'static str)> {
     let machine = memory_total(&fs::read_to_string("/proc/meminfo").ok()?)?;
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -76,22 +72,22 @@ fn limit() -> Option<(u64, &'static str)> {
     all.into_iter().filter_map(|(bytes, source)| Some((bytes?, source))).min_by_key(|all| all.0)
 }
 
-/// Returns `MemTotal` from the content of `/proc/meminfo`, in bytes.
+/// Returns `MemTotal` of `/proc/meminfo`, in bytes.
 fn memory_total(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kib * 1024)
 }
 
-/// Returns the soft address-space limit from the content of `/proc/self/limits`, in bytes; `None` if unlimited.
+/// Returns the soft address-space limit in `/proc/self/limits`, in bytes.
 fn address_space(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("Max address space"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Returns the smallest memory limit of this process's control groups and their parent groups, in bytes.
+/// Returns the smallest memory limit of this process's control groups, in bytes.
 ///
-/// `groups` is the content of `/proc/self/cgroup`. `root` is the folder where control groups (version 1 or 2) are mounted.
+/// `groups` is the content of `/proc/self/cgroup`. `root` is the mount point of the control groups.
 fn group_limit(groups: &str, root: &Path) -> Option<u64> {
     let mut least = None;
     for line in groups.lines() {
@@ -104,7 +100,8 @@ fn group_limit(groups: &str, root: &Path) -> Option<u64> {
             }
             _ => continue,
         };
-        // In a container, `path` can be a path of the host that does not exist here. `ancestors` ends with the root, which exists.
+        // In a container, `path` can be a path of the host that does not exist here. `ancestors` ends with the root,
+        // which exists.
         for folder in Path::new(path.trim_start_matches('/')).ancestors() {
             let text = fs::read_to_string(root.join(folder).join(file)).unwrap_or_default();
             let limit: Option<u64> = text.trim().parse().ok();

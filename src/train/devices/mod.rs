@@ -1,4 +1,4 @@
-//! Devices: choosing and checking them, one thread for each, the ranks that train together, and the hosts that they are on.
+//! Devices: their choice, their checks, their threads, the ranks that train together, and the hosts of the ranks.
 
 #[cfg(feature = "cuda")]
 mod cuda_libraries;

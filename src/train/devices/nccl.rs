@@ -1,22 +1,19 @@
-//! All-reduce between GPUs, with NCCL through Burn's distributed tensors.
+//! All-reduce between GPUs with NCCL.
 
 use crate::infer::host;
 use crate::train::error::TrainError;
 use burn::tensor::distributed::{CollectiveTensor, ReduceOperation, all_reduce};
 use burn::tensor::{Device, Tensor};
 
-/// The gradients of a bucket, copied into one flat tensor, and the length of each gradient. The copy doubles the memory
-/// of the gradients.
+/// The gradients of a bucket, copied into one flat tensor.
 pub(crate) struct FlatBucket {
     values: Tensor<1>,
     lens: Vec<usize>,
 }
 
-/// A running all-reduce. The GPUs can compute something else at the same time.
+/// A running all-reduce. The GPUs can compute something else meanwhile.
 ///
-/// Dropping this value waits for the all-reduce, because an abandoned all-reduce would block the next job. If another
-/// GPU never sends its values, the thread that drops this value waits forever. `DeviceThreads` stops waiting for that
-/// thread after one minute.
+/// Dropping this value waits for the all-reduce, because an unfinished all-reduce would block the next job.
 pub(crate) struct PendingAllReduce {
     values: Option<CollectiveTensor<1>>,
     lens: Vec<usize>,
@@ -34,8 +31,7 @@ impl FlatBucket {
         Ok(())
     }
 
-    /// Starts the all-reduce of this bucket over `devices`. The GPUs exchange the gradients as soon as they have computed
-    /// them.
+    /// Starts the all-reduce of this bucket over `devices`.
     ///
     /// Every rank must send the same number of values. Otherwise, the GPUs wait for each other forever.
     pub(crate) fn start_reduce(self, devices: &[Device]) -> PendingAllReduce {
@@ -45,7 +41,9 @@ impl FlatBucket {
 }
 
 impl PendingAllReduce {
-    /// Returns the gradient sums. The device waits for the all-reduce before it starts its next work.
+    /// Returns the gradient sums.
+    ///
+    /// The device waits for the all-reduce before it starts its next work.
     pub(crate) fn finish(mut self) -> Vec<Tensor<1>> {
         let values = self.values.take().expect("`finish` consumes the all-reduce").resolve();
         let mut start = 0;

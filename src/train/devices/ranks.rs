@@ -1,8 +1,7 @@
 //! Ranks: the devices that train one job together, on all hosts. Each has its own thread, model, optimizer and loader.
 //!
-//! Rank `r` of `N` takes the micro-batches `r`, `N + r`, `2 N + r` and so on of an epoch. So an update of N ranks has the same
-//! images as an update of one rank with N times the `accum_iter`, and the sums differ only by rounding. The learning rates within
-//! an epoch are the same if its number of micro-batches is a multiple of N.
+//! Rank `r` of `N` takes the micro-batches `r`, `N + r`, `2 N + r` and so on of an epoch. So one update of N ranks has
+//! the same images as one rank with N times the `accum_iter`.
 //!
 //! All ranks run the same loop and wait for each other at each exchange. Only rank 0 writes files and reports events.
 //!
@@ -30,17 +29,13 @@ pub(crate) enum Link {
     /// NCCL sends the gradients directly from GPU to GPU.
     #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only CUDA has NCCL"))]
     Nccl(Vec<Device>),
-    /// The host sums the gradients of all ranks in its own memory, after the backward pass.
-    ///
-    /// A sum during the backward pass would leave the device idle while the host waits for other ranks.
+    /// The host sums the gradients of all ranks after the backward pass.
     Host,
-    /// The host adds the gradients bucket by bucket. Tests use this to run the code for NCCL on the CPU.
-    ///
-    /// The number is the bucket size in gradient values.
+    /// The host sums buckets of this many gradient values. Only tests use this.
     Simulated(usize),
 }
 
-/// Bucket size for NCCL, in gradient values. Smaller buckets would not use the full bandwidth between GPUs.
+/// Bucket size for NCCL, in gradient values.
 const NCCL_BUCKET: usize = 1 << 24;
 
 /// State that the ranks of a job on this host share.
@@ -53,14 +48,13 @@ struct RankGroup {
     changed: Condvar,
 }
 
-/// One exchange of values: each rank stores its value, and then each rank takes all values. The next exchange starts after
-/// that.
+/// An exchange in which every rank receives the values of all ranks.
 #[derive(Default)]
 struct ExchangeRound {
     brought: Vec<Option<Box<dyn Any + Send>>>,
     arrived: usize,
     leaving: usize,
-    /// Whether a rank has ended. If so, the other ranks must stop waiting.
+    /// Whether a rank has ended. Then the other ranks stop waiting.
     broken: bool,
 }
 
@@ -94,7 +88,7 @@ impl Rank {
         Share { index: self.index(), of: self.world(), on_this_host: self.group.devices }
     }
 
-    /// Returns whether this is rank 0, which writes files and reports events.
+    /// Returns whether this is rank 0, which alone writes files and reports events.
     pub fn is_first(&self) -> bool {
         self.index() == 0
     }
@@ -152,7 +146,7 @@ impl Rank {
         Ok(all)
     }
 
-    /// Returns whether `yes` is true on any rank. All ranks get the same result.
+    /// Returns whether `yes` is true on at least one rank. All ranks get the same result.
     pub fn any(&self, yes: bool) -> Result<bool, TrainError> {
         Ok(self.exchange(yes)?.contains(&true))
     }
@@ -170,7 +164,7 @@ impl Rank {
 
     /// Starts the all-reduce of a bucket.
     ///
-    /// Every rank must start its buckets in the same order, and the buckets must have the same lengths on all ranks.
+    /// All ranks must start buckets of the same lengths in the same order.
     pub(crate) fn start_reduce(&self, bucket: Bucket) -> Result<PendingReduce, TrainError> {
         match bucket {
             #[cfg(feature = "cuda")]
@@ -207,8 +201,9 @@ impl Rank {
         Ok(PendingReduce::OverHosts { sum, lens: lens(tensors), device })
     }
 
-    /// Returns the number of gradient values in a bucket. If `None`, all gradients are reduced together after the backward
-    /// pass.
+    /// Returns the number of gradient values in a bucket.
+    ///
+    /// `None` reduces all gradients together after the backward pass.
     pub(crate) fn bucket_size(&self) -> Option<usize> {
         match self.group.link {
             _ if self.world() == 1 => None,
@@ -251,7 +246,7 @@ impl Rank {
 }
 
 impl Drop for Rank {
-    /// Makes the other ranks stop waiting, because this rank has finished or failed.
+    /// Wakes the waiting ranks, because this rank has finished or failed.
     fn drop(&mut self) {
         self.lock().broken = true;
         self.group.changed.notify_all();
@@ -265,7 +260,7 @@ pub(crate) mod tests {
     use burn::tensor::{Device, Tensor, TensorData};
     use std::thread;
 
-    /// Runs `work` on every rank of a new group, each on its own thread.
+    /// Runs `work` on `world` new ranks, each on its own thread.
     pub(crate) fn on_threads<T: Send>(
         world: usize,
         link: &Link,

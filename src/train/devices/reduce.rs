@@ -15,8 +15,7 @@ pub(crate) enum Bucket {
 impl Bucket {
     /// Fails if the device could not compute the gradients in this bucket.
     ///
-    /// A GPU reports an error only when its memory is read. Without this check, the other ranks would wait forever in NCCL
-    /// for the failed rank. Buckets in host memory need no check, because their values have already been read.
+    /// Without this check, the other ranks would wait in NCCL forever for the failed rank.
     #[cfg_attr(
         not(feature = "cuda"),
         expect(clippy::unnecessary_wraps, reason = "only NCCL buckets are checked")

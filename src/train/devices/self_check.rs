@@ -1,10 +1,10 @@
 //! The check of a device before a run: one training step of a one-block model is compared with the CPU.
 //!
-//! A GPU or a software adapter can return wrong matrix products without an error. For example, an adapter returned zeros if the
-//! inner dimension was not a multiple of 4. The step has the shapes of the run, so it finds such a fault before the training.
+//! A GPU or a software adapter can return wrong matrix products without an error. The step has the shapes of the run,
+//! so it finds such errors before the training.
 //!
-//! The device gets a full batch of copies of two images, and the CPU gets the two images once. The mean loss and its gradients
-//! are the same for both. The full batch also lets a GPU tune the matrix products of the run.
+//! The device gets a full batch of copies of two images. The CPU gets the two images once. Mean loss and gradients are
+//! the same.
 
 use super::device::{Backend, ChosenDevice};
 use super::device_threads::{DeviceThreads, TaskCoupling};
@@ -16,32 +16,29 @@ use crate::train::error::TrainError;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Returns the largest accepted difference between the device and the CPU, divided by the tensor's largest value.
+/// Returns the largest accepted difference between device and CPU, relative to the tensor's largest value.
 ///
-/// If matrix products are wrong, the difference is about 1. Correct bf16 gradients differ by up to 2.9e-2, and correct
-/// fp32 gradients by up to 1e-3. The reason is that a sum over thousands of equal images repeats the same rounding
-/// error.
+/// Correct gradients differ by up to 1e-3 (fp32) or 2.9e-2 (bf16).
 fn tolerance(precision: Precision) -> f64 {
     match precision {
         Precision::Fp32 => 5e-3,
         Precision::Bf16 => 0.1,
     }
 }
-/// Maximum number of different images in a test batch. The remaining images are copies of these.
+/// Maximum number of different images in a test batch.
 const IMAGES: usize = 2;
 
-/// A training step that is computed on a device and on the CPU, to compare the results.
+/// A training step that a device and the CPU compute, to compare the results.
 ///
-/// Uses the model of the run, reduced to a depth of 1.
+/// The model is the run's model with a depth of 1.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum DeviceCheck {
     /// Compares the loss and the gradients of a masked autoencoder.
     Autoencoder { images: usize },
-    /// Compares the loss of a classifier. If `trained` is true, also compares the gradients of the whole classifier.
+    /// Compares the loss of a classifier. With `trained`, also compares the gradients.
     Classifier { images: usize, classes: usize, global_pool: bool, trained: bool },
 }
 
-/// Returns the checks of all stages of a recipe.
 fn of_stages(plan: &Plan, classes: usize) -> Vec<DeviceCheck> {
     let pretrain = plan
         .pretrain
@@ -62,9 +59,9 @@ fn of_stages(plan: &Plan, classes: usize) -> Vec<DeviceCheck> {
     [pretrain, finetune, linprobe].into_iter().flatten().collect()
 }
 
-/// Runs one step of each stage of `plan` on each device and on the CPU. Fails if the results differ.
+/// Compares one step of each stage on each device with the CPU.
 ///
-/// Each device is checked on its own thread.
+/// Fails if the results differ.
 pub(crate) fn check_stages(
     device: &ChosenDevice,
     plan: &Plan,
@@ -81,7 +78,7 @@ pub(crate) fn check_stages(
     checked.into_iter().collect()
 }
 
-/// Compares one step on `device` with the same step on the CPU. Fails if the results differ.
+/// Compares one step on `device` with the CPU, and fails if the results differ.
 ///
 /// Does nothing if `device` is the CPU or `runtime.verify_device` is false.
 pub(crate) fn check(
@@ -112,8 +109,7 @@ pub(crate) fn check(
 
 type Named = Vec<(String, Vec<f32>)>;
 
-/// Returns the name of the tensor with the largest difference, and this difference divided by the tensor's largest expected
-/// value.
+/// Returns the name and the relative difference of the least accurate tensor.
 fn largest_difference<'a>(expected: &'a Named, got: &Named) -> Option<(&'a str, f64)> {
     let shares = expected.iter().zip(got).map(|((name, expected), (_, got))| {
         let largest = expected.iter().fold(1e-12f64, |m, v| m.max(f64::from(v.abs())));
@@ -138,12 +134,10 @@ impl DeviceCheck {
         self.images().min(IMAGES)
     }
 
-    /// Returns how often each image appears in the test batch.
     fn copies(self) -> usize {
         self.images() / self.distinct()
     }
 
-    /// Computes the loss and the gradients of a test batch with `copies` copies of each image.
     fn results(self, plan: &Plan, device: &Device, copies: usize) -> Result<Named, TrainError> {
         let encoder = EncoderDims { depth: 1, ..plan.encoder_dims() };
         let imgs = self.pixels(&encoder, copies, device);
@@ -185,7 +179,7 @@ impl DeviceCheck {
     }
 }
 
-/// Copies a loss from the device. If `gradients` is true, also copies the gradients of `module`.
+/// Copies a loss and, if `gradients` is true, gradients from the device.
 fn read<M: Module>(module: &M, loss: &Tensor<1>, gradients: bool) -> Result<Named, TrainError> {
     let values = |tensor: Tensor<1>| -> Result<Vec<f32>, TrainError> {
         Ok(tensor.try_into_vec_as().map_err(|e| DeviceError::from_driver(format!("{e:?}")))?)

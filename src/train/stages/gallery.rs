@@ -1,4 +1,4 @@
-//! The images that pre-training reconstructs at each epoch of `checkpoint_epochs`.
+//! The validation images that pre-training reconstructs at each epoch of `checkpoint_epochs`.
 
 use crate::data::{self, DataSet, EvalTransform, Split};
 use crate::durable;
@@ -10,12 +10,11 @@ use crate::train::error::TrainError;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Number of images in a reconstruction figure.
 const IMAGES: usize = 6;
 
-/// A few images for the reconstruction figures of a job. The images and their masks are the same at every epoch.
+/// The images for a job's reconstruction figures.
 ///
-/// The images are spread evenly over the validation split, because adjacent images often have the same class. Without a
+/// All epochs use the same images and masks. The images are spread evenly over the validation split. Without a
 /// validation split, they come from the training split.
 pub(crate) struct Gallery {
     split: Arc<dyn Split>,
@@ -40,8 +39,9 @@ impl Gallery {
         }
     }
 
-    /// Draws the reconstructions at an epoch, and writes the figure to a file such as `reconstructions/epoch-0800.png`
-    /// in the job's folder.
+    /// Writes the reconstruction figure of an epoch to the job's folder.
+    ///
+    /// The file name is, for example, `reconstructions/epoch-0800.png`.
     pub(crate) fn show(
         &self,
         autoencoder: &Autoencoder,

@@ -10,9 +10,9 @@ use crate::train::step::{MicroBatch, RankContext, Stage, StepPart};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::sync::Arc;
 
-/// The training of a linear classifier on frozen features.
+/// The training of a linear classifier on the features of a frozen encoder.
 pub(crate) struct LinprobeStage {
-    /// The frozen encoder. The probe does not use the classifier head of this network.
+    /// The frozen encoder. The head of this network is unused.
     pub frozen: Vit,
     pub encoder: EncoderDims,
     pub num_classes: usize,
@@ -23,9 +23,9 @@ pub(crate) struct LinprobeStage {
 impl Stage for LinprobeStage {
     type Model = ProbeHead;
 
-    /// Runs the frozen encoder on each shard, and then the head on the whole micro-batch.
+    /// Runs the encoder on each shard, and the head on the whole micro-batch.
     ///
-    /// The head's `BatchNorm` needs the mean and variance of the whole micro-batch.
+    /// The head's `BatchNorm` needs the statistics of the whole micro-batch.
     fn backward(
         self: &Arc<Self>,
         head: &mut ProbeHead,
@@ -61,7 +61,7 @@ impl Stage for LinprobeStage {
 }
 
 impl LinprobeStage {
-    /// Returns the frozen encoder's features of a micro-batch, `[N, D]`.
+    /// Returns the encoder's features of a micro-batch, `[N, D]`.
     fn features(
         self: &Arc<Self>,
         micro_batch: &MicroBatch<'_, '_>,
@@ -76,9 +76,7 @@ impl LinprobeStage {
     }
 }
 
-/// Updates the running statistics of `BatchNorm` with the micro-batch of each rank, in rank order.
-///
-/// The result is the same as if a single rank had processed these micro-batches one after the other.
+/// Updates the running statistics of `BatchNorm` with each rank's micro-batch, in rank order.
 fn observe(
     mut head: ProbeHead,
     features: &Tensor<2>,

@@ -22,8 +22,6 @@ pub(crate) struct PretrainStage {
 }
 
 impl ShardLoss<Mae> for PretrainStage {
-    /// Returns the forward pass with a random mask for each image. The loss is computed only on the removed patches
-    /// (paper §3).
     fn loss(&self, mae: &Mae, shard: &Shard<'_>, key: Key) -> Chain<Mae> {
         let patches = self.encoder.num_patches();
         let noise = model::mask_noise(shard.samples, patches, key);

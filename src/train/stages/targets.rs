@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 /// Returns the target probabilities of a shard's images, `[N, C]`.
 ///
-/// Label smoothing is applied here only to plain labels. The targets of mixup are already smoothed.
+/// `smoothing` applies only to images without mixup, because mixup targets are already smoothed.
 pub(super) fn targets(
     shard: &Shard<'_>,
     num_classes: usize,

@@ -26,14 +26,15 @@ pub(crate) struct FitPlan {
     pub gradient_checkpointing: bool,
     /// Epochs whose checkpoints are kept.
     pub keep: Vec<usize>,
-    /// Whether the kept checkpoints also contain the optimizer state.
+    /// Whether kept checkpoints contain the optimizer state.
     pub keep_optimizer: bool,
-    /// Time between two saves within an epoch. If `None`, the state is saved only after each epoch.
+    /// Time between two saves within an epoch; `None` saves only after each epoch.
     pub save_every: Option<Duration>,
-    /// Selects the random numbers of the stage. The training loop sets the key's `epoch`.
+    /// Selects the stage's random numbers. The training loop sets the key's `epoch`.
     pub key: Key,
-    /// Number of micro-batches that one rank computes for an update: `accum_iter`, or more if there are fewer ranks
-    /// than `runtime.devices`.
+    /// Number of micro-batches per update on one rank.
+    ///
+    /// This is `accum_iter`, or more if the job has fewer ranks than `runtime.devices`.
     pub micro_batches: usize,
 }
 

@@ -1,7 +1,7 @@
 //! The gradient of an update: the sum over its micro-batches and over the ranks.
 //!
-//! When the last micro-batch has added its gradient of a parameter, this rank's sum for the parameter is final. With
-//! NCCL, the all-reduce of a bucket starts as soon as the bucket is full, while the GPU computes the other gradients.
+//! With NCCL, the all-reduce of a bucket starts as soon as the bucket is full. The GPU computes the other gradients
+//! meanwhile.
 
 use super::step_timer::StepTimer;
 use crate::infer::check_faults;
@@ -13,22 +13,21 @@ use burn::tensor::Tensor;
 /// The sums of losses and gradients over the micro-batches of one update.
 pub(crate) struct GradientSum<'a> {
     rank: &'a Rank,
-    /// Number of gradient values in a bucket. If `None`, all gradients are reduced together after the backward pass.
+    /// Number of gradient values in a bucket; `None` puts all gradients into one bucket.
     bucket_size: Option<usize>,
-    /// Whether the all-reduce of a bucket starts as soon as the bucket is full.
+    /// Whether a full bucket starts its all-reduce during the backward pass.
     early: bool,
-    /// Whether the current micro-batch is the last one of the update.
     is_last: bool,
     loss: Option<Tensor<1>>,
-    /// Gradient sum of each parameter, by its index in [`crate::model::trainable_names`].
+    /// Gradient sum of each parameter, in the order of [`crate::model::trainable_names`].
     grads: Vec<Option<Tensor<1>>>,
-    /// Indices of gradients that are complete but not yet in a bucket.
+    /// Indices of complete gradients that are not yet in a bucket.
     unbucketed: Vec<usize>,
     /// Full buckets, each with the indices of its gradients.
     buckets: Vec<(Vec<usize>, Bucket)>,
-    /// All-reduces that have started, each with the indices of its gradients.
+    /// Started all-reduces, each with the indices of its gradients.
     pub(super) pending: Vec<(Vec<usize>, PendingReduce)>,
-    /// The error of an early all-reduce. [`GradientSum::finish`] returns it.
+    /// The error of an early all-reduce, for [`GradientSum::finish`].
     failed: Option<TrainError>,
 }
 
@@ -41,10 +40,11 @@ pub(crate) struct Gradient {
 }
 
 impl<'a> GradientSum<'a> {
-    /// Calls `run` for each micro-batch of an update. `run` must add the micro-batch's loss and gradients to the sum.
+    /// Calls `run` for each micro-batch of an update.
     ///
-    /// If `early` is true, the all-reduce of a bucket starts as soon as the bucket is full. If `timer` is running, `early` is
-    /// ignored, because the timer measures computation and communication separately.
+    /// `run` must add the micro-batch's loss and gradients to the sum. With `early`, the all-reduce of a full bucket
+    /// starts during the backward pass. A running `timer` turns `early` off, to measure computation and communication
+    /// separately.
     pub(crate) fn of_update(
         rank: &'a Rank,
         timer: &StepTimer,
@@ -80,7 +80,7 @@ impl<'a> GradientSum<'a> {
         }
     }
 
-    /// Adds a micro-batch's loss `[1]`. The caller has multiplied the loss by the weight of the micro-batch.
+    /// Adds a micro-batch's loss `[1]`, already multiplied by its weight.
     pub(crate) fn add_loss(&mut self, loss: Tensor<1>) {
         self.loss = Some(match self.loss.take() {
             Some(sum) => sum + loss,
@@ -88,7 +88,7 @@ impl<'a> GradientSum<'a> {
         });
     }
 
-    /// Adds a micro-batch's gradients. The caller has multiplied them by the weight of the micro-batch.
+    /// Adds a micro-batch's gradients, already multiplied by its weight.
     ///
     /// All ranks must add gradients in the same order.
     pub(crate) fn add(&mut self, grads: PartialGrads) {
@@ -134,7 +134,6 @@ impl<'a> GradientSum<'a> {
         Ok(Gradient { loss, grads: model::present(self.grads) })
     }
 
-    /// Starts the all-reduces of all full buckets.
     fn send(&mut self) -> Result<(), TrainError> {
         for (places, bucket) in self.buckets.drain(..) {
             self.pending.push((places, self.rank.start_reduce(bucket)?));
@@ -171,13 +170,13 @@ mod tests {
         Tensor::from_data(values, &Device::flex())
     }
 
-    /// Returns the gradients of parameters 2 and 0, in the order of a backward pass. The loss does not depend on parameter 1.
+    /// Returns the gradients of parameters 2 and 0, in backward order.
     fn grads(micro_batch: usize) -> [PartialGrads; 2] {
         let value = micro_batch as f32;
         [vec![(2, tensor([value, 1.0]))], vec![(0, tensor([-value, 2.0]))]]
     }
 
-    /// Computes an update of four micro-batches, which are distributed over the ranks.
+    /// Computes an update of four micro-batches, distributed over the ranks.
     fn update(rank: &Rank, timer: &StepTimer, early: bool) -> Gradient {
         let mut turns = (rank.index()..4).step_by(rank.world());
         let sum = GradientSum::of_update(rank, timer, early, 4 / rank.world(), |sum| {
@@ -211,8 +210,7 @@ mod tests {
         }
     }
 
-    /// Runs an update. Returns three values after each micro-batch: the backward mode, the number of full buckets, and the
-    /// number of started all-reduces.
+    /// Returns the backward mode, the full buckets and the started all-reduces of each micro-batch.
     fn buckets_of(
         link: &Link,
         early: bool,

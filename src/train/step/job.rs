@@ -16,22 +16,24 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum JobEnd {
     Done,
-    /// The user stopped the job. Its state is saved, and the next start resumes from it.
+    /// The user stopped the job. The next start resumes from the saved state.
     Interrupted,
 }
 
 /// The name, the folder and the checkpoint metadata of a job.
 #[derive(Clone)]
 pub struct JobDir {
-    /// Path relative to the run's folder, for example `finetune/from-0800`.
+    /// Path relative to the run folder, for example `finetune/from-0800`.
     pub name: String,
     pub path: PathBuf,
-    /// Metadata of the job's checkpoints. `epoch` is filled in when a checkpoint is saved.
+    /// Metadata of the job's checkpoints. Each save fills in `epoch`.
     pub meta: Meta,
 }
 
 impl JobDir {
-    /// Removes the saved state of a finished job. Fails if an epoch is missing in the job's `epochs.csv`.
+    /// Removes the saved state of a finished job.
+    ///
+    /// Fails if an epoch is missing in the job's `epochs.csv`.
     pub(crate) fn finish(&self, epochs: usize) -> Result<(), TrainError> {
         EpochsCsv::in_job(&self.path).check_reaches(epochs)?;
         for path in [self.resume_file(), self.previous_state()] {
@@ -40,14 +42,13 @@ impl JobDir {
         Ok(())
     }
 
-    /// Renames the saved state to `previous-resume.safetensors`, before a newer state is saved.
+    /// Renames the saved state to `previous-resume.safetensors`, before the next save.
     pub(crate) fn keep_previous_state(&self) -> Result<(), RunError> {
         let (newest, previous) = (self.resume_file(), self.previous_state());
         durable::rename(&newest, &previous).map_err(|source| RunError::Io { path: newest, source })
     }
 
-    /// Returns the saved state to resume from: the newest state or, if the newest state is missing or damaged, the
-    /// previous state.
+    /// Returns the newest undamaged state to resume from.
     pub(crate) fn saved_state(&self) -> Result<Option<SavedState>, RunError> {
         let (newest, previous) = (self.resume_file(), self.previous_state());
         if !newest.exists() {
@@ -72,7 +73,7 @@ impl JobDir {
         }
     }
 
-    /// Returns whether a saved state exists that the job can resume from.
+    /// Returns whether the job has a saved state to resume from.
     pub(crate) fn has_state(&self) -> bool {
         self.resume_file().exists() || self.previous_state().exists()
     }
@@ -86,33 +87,33 @@ impl JobDir {
     }
 }
 
-/// A rank, the worker threads that run its shards, and the timer of its steps.
+/// A rank, its worker threads, and its step timer.
 pub struct RankContext {
     pub rank: Rank,
     pub replicas: Replicas,
     pub timer: StepTimer,
 }
 
-/// A saved state to resume from, and a warning about the state for the user.
+/// A saved state to resume from, and a warning for the user.
 pub(crate) struct SavedState {
     pub path: PathBuf,
     pub warning: Option<String>,
 }
 
-/// What a training loop needs from the run: its rank, the stop flag and the callbacks.
+/// What a training loop gets from the run: rank, stop flag and callbacks.
 pub struct JobContext {
     pub rank_context: RankContext,
     pub stop: StopFlag,
     pub observer: Observer,
-    /// Called after each row of `epochs.csv` is written.
+    /// Callback after each new row in `epochs.csv`.
     pub row_written: RowWritten,
 }
 
-/// A function that updates the accuracy tables of the run.
+/// A callback that updates the accuracy tables of the run.
 pub type RowWritten = Arc<dyn Fn() -> Result<(), RunError> + Send + Sync>;
 
 impl JobContext {
-    /// Reports an event if this rank is rank 0. On other ranks, does nothing.
+    /// Reports an event, if this is rank 0.
     pub(crate) fn tell(&self, event: Event<'_>) {
         if self.rank_context.rank.is_first() {
             (self.observer)(event);

@@ -13,18 +13,20 @@ use burn::tensor::Tensor;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A stage whose loss is a mean over images. Shards of a micro-batch can therefore be computed separately.
+/// A stage whose loss is a mean over images, so that shards can run separately.
 pub(crate) trait ShardLoss<M>: Send + Sync + 'static {
-    /// Returns the forward pass from a shard's images to their mean loss. `key` selects the random numbers of the epoch.
+    /// Returns the forward pass from a shard's images to their mean loss.
+    ///
+    /// `key` selects the epoch's random numbers.
     fn loss(&self, model: &M, shard: &Shard<'_>, key: Key) -> Chain<M>;
 }
 
-/// A micro-batch of one rank, and the sums to which its loss and gradients are added.
+/// A micro-batch of one rank, and the gradient sum to add to.
 pub(crate) struct MicroBatch<'a, 'r> {
     pub(super) batch: Arc<Batch>,
-    /// Selects the random numbers of the epoch.
+    /// Selects the epoch's random numbers.
     pub(super) key: Key,
-    /// Weight of the micro-batch's mean loss in the loss of the whole update.
+    /// Weight of the micro-batch's mean loss in the update's loss.
     pub(super) weight: f64,
     pub(super) gradient_checkpointing: bool,
     pub(crate) rank_context: &'r RankContext,
@@ -37,7 +39,7 @@ impl MicroBatch<'_, '_> {
         self.batch.shard(0..self.batch.len())
     }
 
-    /// Runs the forward pass `work` on each shard. Returns the results in shard order.
+    /// Runs `work` on each shard. Returns the results in shard order.
     pub(crate) fn map_shards<T: Send + 'static>(
         &self,
         work: impl Fn(&Shard<'_>) -> T + Send + Sync + 'static,
@@ -48,10 +50,10 @@ impl MicroBatch<'_, '_> {
         Ok(self.rank_context.replicas.map(ranges, work)?)
     }
 
-    /// Computes the loss and the gradients in shards, and adds them to `sum` in shard order.
+    /// Computes loss and gradients in shards, and adds them to `sum` in shard order.
     ///
-    /// Each shard has its own copy of `model` with autodiff. Shards are weighted by their number of images. On a GPU there is
-    /// one shard, and `sum` receives gradients already during the backward pass.
+    /// Each shard has its own copy of `model` with autodiff. The weight of a shard is proportional to its number of
+    /// images. On a GPU, there is only one shard, and `sum` receives gradients during the backward pass.
     pub(crate) fn in_shards<M: Module + Sync + 'static>(
         self,
         stage: &Arc<impl ShardLoss<M>>,
@@ -94,8 +96,9 @@ impl MicroBatch<'_, '_> {
         Ok(())
     }
 
-    /// Computes the loss and the gradients of the whole micro-batch at once, and adds them to `sum`. `loss` returns the mean
-    /// loss, `[1]`.
+    /// Computes loss and gradients of the whole micro-batch, and adds them to `sum`.
+    ///
+    /// `loss` returns the mean loss, `[1]`.
     pub(crate) fn at_once<M: Module>(self, model: &M, loss: impl FnOnce(&M) -> Tensor<1>) {
         let timer = &self.rank_context.timer;
         let device = model::device(model);
@@ -108,7 +111,6 @@ impl MicroBatch<'_, '_> {
     }
 }
 
-/// Runs the forward and backward passes of a micro-batch's shards.
 struct ShardPass<S> {
     stage: Arc<S>,
     batch: Arc<Batch>,
@@ -118,9 +120,9 @@ struct ShardPass<S> {
 }
 
 impl<S> ShardPass<S> {
-    /// Runs the forward and backward pass for the images in `range`. `take` receives the gradients.
+    /// Runs forward and backward for the images in `range`, and returns the loss `[1]`.
     ///
-    /// Loss and gradients are multiplied by `weight`. Returns the loss `[1]`.
+    /// Loss and gradients are multiplied by `weight`. `take` receives the gradients.
     fn run<M: Module + 'static>(
         &self,
         model: &M,
@@ -177,8 +179,7 @@ mod tests {
         }
     }
 
-    /// Computes an update with one micro-batch of two images. Also returns how many all-reduces started during the backward
-    /// pass.
+    /// Returns the gradient, and the number of all-reduces started in the backward pass.
     fn update(
         rank_context: &RankContext,
         loss: fn(Tensor<2>) -> Tensor<1>,

@@ -8,7 +8,9 @@ use crate::infer::DeviceError;
 use crate::train::error::TrainError;
 use crate::train::events::Event;
 
-/// Writes the reconstruction figure and the checkpoint of an epoch. If the checkpoint already exists, does nothing.
+/// Writes an epoch's reconstruction figure and checkpoint.
+///
+/// If the checkpoint already exists, does nothing.
 pub(crate) fn publish<S: Stage>(
     stage: &S,
     state: &TrainingState<S::Model>,
@@ -35,7 +37,7 @@ pub(crate) fn publish<S: Stage>(
     Ok(())
 }
 
-/// Draws the reconstruction figure of an epoch. A panic becomes an error.
+/// Draws an epoch's reconstruction figure. A panic becomes an error.
 fn show<S: Stage>(
     stage: &S,
     model: &S::Model,

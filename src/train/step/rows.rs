@@ -1,4 +1,4 @@
-//! The row of an epoch in `epochs.csv`: the means over the epoch's updates, and the validation metrics.
+//! The row of an epoch in `epochs.csv`: mean training values, and validation metrics.
 
 use super::state::{EpochSums, Progress};
 use crate::infer::{Evaluated, host};
@@ -9,21 +9,20 @@ use burn::tensor::Tensor;
 /// What a job does if a loss or a gradient is NaN or infinite.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OnNanRule {
-    /// Number of updates that may be skipped in each epoch. With `None`, the job stops instead of skipping an update.
+    /// Maximum number of skipped updates per epoch; `None` stops the job at once.
     pub skip_limit: Option<usize>,
     pub updates_per_epoch: usize,
-    /// The recipe key that sets the learning rate, for the error's hint.
+    /// The recipe key of the learning rate, for the error's hint.
     pub rate: &'static str,
 }
 
 impl OnNanRule {
-    /// Returns how many updates of an epoch may be skipped. At least one update must remain, because the epoch needs a loss.
     fn limit(self) -> usize {
         self.skip_limit.unwrap_or(0).min(self.updates_per_epoch.saturating_sub(1))
     }
 }
 
-/// Losses and gradient norms that are still on the device, and the learning rates of their updates.
+/// Losses and gradient norms that the host has not read from the device.
 #[derive(Clone, Default)]
 pub(crate) struct UnreadLosses {
     values: Vec<Tensor<1>>,
@@ -41,10 +40,10 @@ impl UnreadLosses {
         self.lrs.len()
     }
 
-    /// Reads all losses and gradient norms from the device and adds them to the epoch's sums.
+    /// Reads losses and gradient norms from the device, and adds them to the epoch's sums.
     ///
-    /// Returns the loss and the learning rate of each update, and the number of updates that were skipped because a value is
-    /// NaN or infinite. Fails if too many updates of the epoch were skipped. The error names the update.
+    /// Returns the loss and the learning rate of each update, and the number of skipped updates. Fails if the epoch has
+    /// skipped too many updates.
     pub(crate) fn read_into(
         &mut self,
         progress: &mut Progress,
@@ -132,7 +131,7 @@ pub(crate) fn row(
     }
 }
 
-/// Returns a warning about the updates that were skipped since losses were last read from the device.
+/// Returns a warning about skipped updates.
 pub(crate) fn skipped_text(skipped: usize, progress: &Progress, rule: OnNanRule) -> String {
     let updates = if skipped == 1 { "update" } else { "updates" };
     format!(
@@ -143,7 +142,7 @@ pub(crate) fn skipped_text(skipped: usize, progress: &Progress, rule: OnNanRule)
     )
 }
 
-/// Returns a warning if the training of an epoch spent much of its time waiting for data.
+/// Returns a warning if an epoch spent much of its time waiting for data.
 pub(crate) fn waited(row: &EpochRow, train_s: f64) -> Option<String> {
     const SHARE: f64 = 0.05;
     let share = row.data_wait_s / train_s.max(1e-9);

@@ -1,8 +1,7 @@
-//! What the first rank of a job saves while it trains: states and TensorBoard events.
+//! What rank 0 of a job saves: states and TensorBoard events.
 //!
-//! [`Saves`] holds a clone of the state after the last complete update while the next update is computed. If the next
-//! update takes too long, another thread can save this clone. Cloned tensors share their memory, and
-//! [`Saves::begin_update`] drops the clone before the optimizer replaces the values. So no values are copied.
+//! During an update, [`Saves`] holds a clone of the state before this update. If the update takes too long after a stop
+//! request, another thread can save the clone. Cloned tensors share their memory, so no values are copied.
 
 use super::rows::{OnNanRule, UnreadLosses};
 use super::state::{Progress, TrainingState};
@@ -16,13 +15,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What the ranks of a job do after the backward pass of an update.
 ///
-/// If the ranks request different actions, all ranks do the requested action that is listed last here.
+/// If the ranks request different actions, all ranks do the later one in this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum StopRequest {
     Continue,
     /// Finish the update, save the state, and stop.
     AfterUpdate,
-    /// Another thread has already saved the state before this update. Drop this update, and stop.
+    /// Drop this update and stop, because another thread has already saved the state.
     SavedLate,
 }
 
@@ -40,7 +39,7 @@ impl Wire for StopRequest {
     }
 }
 
-/// The state after a complete update, with losses that are still on the device.
+/// The state after a complete update, with losses still on the device.
 struct WholeUpdate<M> {
     state: TrainingState<M>,
     unread: UnreadLosses,
@@ -50,9 +49,9 @@ struct WholeUpdate<M> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Training,
-    /// Another thread has saved the state after the last complete update. The job must not continue to train or save.
+    /// Another thread has saved the state, so the job must not continue.
     SavedLate,
-    /// Only the job itself saves its state, or the job has ended.
+    /// Only the job itself may save its state.
     Closed,
 }
 
@@ -61,10 +60,10 @@ struct Shared<M> {
     writer: StateWriter,
     board: TensorBoard,
     on_nan: OnNanRule,
-    /// The state that another thread can save. `None` while the optimizer or the end of an epoch replaces the state.
+    /// The state for other threads to save; `None` during changes of the state.
     last: Option<WholeUpdate<M>>,
     phase: Phase,
-    /// The error of another thread that could not save the last complete update.
+    /// The error of another thread that could not save the state.
     failed: Option<TrainError>,
 }
 
@@ -73,11 +72,13 @@ struct Inner<M> {
     changed: Condvar,
 }
 
-/// Saves the states and the TensorBoard events of a job. Dropping this value waits for the running write.
+/// Saves the states and the TensorBoard events of a job.
+///
+/// Dropping this value waits for the running write.
 pub(super) struct Saves<M>(Arc<Inner<M>>);
 
 impl<M: Module + 'static> Saves<M> {
-    /// Registers the job with `stop`, so that another thread can save the last complete update.
+    /// Registers the job with `stop`, so that another thread can save the state.
     pub(super) fn new(
         job: &str,
         writer: StateWriter,
@@ -94,12 +95,12 @@ impl<M: Module + 'static> Saves<M> {
         Self(inner)
     }
 
-    /// Returns whether the job should save its state now, within the epoch.
+    /// Returns whether the job should save its state before the epoch ends.
     pub(super) fn is_due(&self) -> Result<bool, TrainError> {
         self.0.lock().writer.is_due()
     }
 
-    /// Starts to save a state. Training continues as soon as the state is read from the device.
+    /// Copies a state from the device, and saves the copy in the background.
     pub(super) fn start(&self, state: &TrainingState<M>) -> Result<(), TrainError> {
         self.0.lock().start(state)
     }
@@ -116,9 +117,9 @@ impl<M: Module + 'static> Saves<M> {
         self.0.changed.notify_all();
     }
 
-    /// Stops other threads from saving the last complete update, before the job replaces the state.
+    /// Stops other threads from saving the state, before the job changes the state.
     ///
-    /// Returns false if another thread has already saved this update. The job must then end.
+    /// Returns false if another thread has already saved the state. The job must then end.
     pub(super) fn begin_update(&self) -> Result<bool, TrainError> {
         let mut shared = self.0.lock();
         shared.last = None;
@@ -128,8 +129,9 @@ impl<M: Module + 'static> Saves<M> {
         }
     }
 
-    /// Stops other threads from saving the state until the job ends. Returns false if another thread has already saved
-    /// the state.
+    /// Stops other threads from saving the state until the job ends.
+    ///
+    /// Returns false if another thread has already saved the state.
     pub(super) fn close(&self) -> Result<bool, TrainError> {
         let is_left = self.begin_update()?;
         self.0.lock().phase = Phase::Closed;
@@ -137,7 +139,9 @@ impl<M: Module + 'static> Saves<M> {
         Ok(is_left)
     }
 
-    /// Adds losses and learning rates of consecutive updates to TensorBoard. `first` is the number of the first update.
+    /// Adds losses and learning rates of consecutive updates to TensorBoard.
+    ///
+    /// `first` is the number of the first update.
     pub(super) fn board_updates(
         &self,
         epoch: usize,
@@ -189,7 +193,7 @@ impl<M: Module> Shared<M> {
 }
 
 impl<M: Module + 'static> LastUpdate for Inner<M> {
-    /// Saves the last complete update. First waits while the job replaces the state or a write is running.
+    /// Saves the state after the last complete update, once no write is running.
     fn save(&self) -> Result<bool, String> {
         let is_replaced = |shared: &mut Shared<M>| {
             shared.phase == Phase::Training && shared.failed.is_none() && shared.last.is_none()
@@ -227,7 +231,6 @@ mod tests {
     use burn::tensor::Device;
     use std::path::Path;
 
-    /// Returns the [`Saves`] of a job in the folder `path`, after one update.
     fn after_update(path: &Path, stop: &StopFlag) -> Saves<ProbeHead> {
         let head = ProbeHead::zeros(4, 2, Precision::Fp32, &Device::flex());
         let optimizer = Optimizer::new(Rule::Lars { momentum: 0.9 }, Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! The interface between a stage and the training loop. The training loop is the same for all stages.
+//! The interface between a stage and the training loop, which all stages share.
 
 use super::job::{JobDir, RankContext};
 use super::micro_batch::MicroBatch;
@@ -8,21 +8,21 @@ use crate::train::error::TrainError;
 use burn::module::Module;
 use std::sync::Arc;
 
-/// The part of training that differs between pre-training, fine-tuning and linear probing.
+/// What differs between pre-training, fine-tuning and linear probing.
 pub(crate) trait Stage: Send + Sync + 'static {
-    /// The trained model, without autodiff. Replicas are copies of the model with autodiff.
+    /// The trained model, without autodiff.
     type Model: Module + Sync + 'static;
 
-    /// Computes the loss and the gradients of a micro-batch, and adds them to the sums of the update.
+    /// Adds the loss and the gradients of a micro-batch to the sums of the update.
     ///
-    /// A stage may change the running statistics of the model's `BatchNorm`, but not its trained parameters.
+    /// A stage may change `BatchNorm`'s running statistics, but not trained parameters.
     fn backward(
         self: &Arc<Self>,
         model: &mut Self::Model,
         micro_batch: MicroBatch<'_, '_>,
     ) -> Result<(), TrainError>;
 
-    /// Counts the model's correct predictions on this rank's share of the validation images.
+    /// Counts correct predictions on this rank's share of the validation images.
     ///
     /// Returns `None` if the stage does not measure an accuracy.
     fn evaluate(
@@ -38,12 +38,12 @@ pub(crate) trait Stage: Send + Sync + 'static {
         model::named(model)
     }
 
-    /// Draws a figure of the model's output into the job's folder. By default, does nothing.
+    /// Draws a figure of the model's output, if the stage has one.
     fn show(&self, _model: &Self::Model, _dir: &JobDir, _epoch: usize) -> Result<(), TrainError> {
         Ok(())
     }
 
-    /// Returns a notice if users are likely to misread the training loss of an epoch.
+    /// Returns a notice if an epoch's training loss is easy to misread.
     fn notice(&self, _epoch: usize, _train_loss: f64) -> Option<String> {
         None
     }

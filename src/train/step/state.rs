@@ -1,4 +1,4 @@
-//! The state of a job: model, optimizer and progress. `resume.safetensors` contains it.
+//! The state of a job, as in `resume.safetensors`: model, optimizer and progress.
 
 use crate::checkpoint::{CheckpointError, HostTensor, OptimizerState, TensorFile, load_module};
 use crate::infer::host;
@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// Sums over the finished updates of the current epoch, from which the row in `epochs.csv` is computed.
+/// Sums over the updates of the current epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct EpochSums {
     pub updates: usize,
-    /// Number of updates that were skipped, because their loss or gradient was NaN or infinite.
+    /// Number of updates skipped because of NaN or infinity.
     #[serde(default)]
     pub skipped: usize,
     pub loss: f64,
@@ -42,27 +42,27 @@ pub(crate) struct Progress {
     pub epoch: usize,
     /// Number of finished updates in the current epoch.
     pub update: usize,
-    /// Number of optimizer updates since the job started. Only `to_host` sets this field, for the saved state.
+    /// Number of optimizer updates, set only in saved states.
     pub optimizer_updates: usize,
     pub sums: EpochSums,
 }
 
 impl Progress {
-    /// Returns the progress of a job that has not started.
+    /// Returns the progress of a new job.
     pub(crate) fn start() -> Self {
         Self { epoch: 1, update: 0, optimizer_updates: 0, sums: EpochSums::default() }
     }
 }
 
 impl<M: Module> TrainingState<M> {
-    /// Returns the state of a job that has not started.
+    /// Returns the state of a new job.
     pub(crate) fn start(model: M, optimizer: Optimizer) -> Self {
         Self { model, optimizer, progress: Progress::start() }
     }
 
-    /// Clips the gradients and updates the trained parameters. Returns the gradient norm before clipping, `[1]`.
+    /// Clips the gradients and updates the trained parameters.
     ///
-    /// A trained parameter without a gradient is updated with a gradient of zeros.
+    /// Returns the gradient norm before clipping, `[1]`. A missing gradient counts as zeros.
     pub(crate) fn update(
         &mut self,
         grads: PartialGrads,
@@ -75,7 +75,6 @@ impl<M: Module> TrainingState<M> {
         norm
     }
 
-    /// Returns the model with new values from `step` for each trained parameter.
     fn stepped(
         &mut self,
         mut grads: HashMap<usize, Tensor<1>>,
@@ -88,7 +87,7 @@ impl<M: Module> TrainingState<M> {
         })
     }
 
-    /// Updates as [`TrainingState::update`] does, but skips the update if the loss or the gradient norm is NaN or infinite.
+    /// Updates like [`TrainingState::update`], unless the loss or gradient norm is NaN or infinite.
     ///
     /// `before` is the model before the update. The device decides, so the host does not wait.
     pub(crate) fn update_if_finite(
@@ -113,9 +112,9 @@ impl<M: Module> TrainingState<M> {
         norm
     }
 
-    /// Reads the state from the device. A job that resumes from this state gives the same bits as an uninterrupted job.
+    /// Copies the state from the device. Fails if a weight is NaN or infinite.
     ///
-    /// Fails if a weight is NaN or infinite.
+    /// Resuming from this state gives the same bits as an uninterrupted job.
     pub(crate) fn to_host(&self) -> Result<TensorFile, TrainError> {
         let mut tensors = BTreeMap::new();
         for param in model::named(&self.model) {
@@ -146,7 +145,7 @@ impl<M: Module> TrainingState<M> {
         Ok(OptimizerState { updates, moments })
     }
 
-    /// Returns the state that was saved to `path`. Fails if a tensor is missing.
+    /// Loads the state saved at `path`. Fails if a tensor is missing.
     pub(crate) fn resume(self, path: &Path) -> Result<Self, TrainError> {
         let damaged = |problem: String| RunError::Damaged {
             path: path.into(),
@@ -180,7 +179,7 @@ impl<M: Module> TrainingState<M> {
     }
 }
 
-/// Returns the gradient norm before clipping, `[1]`, and the clipped gradients by parameter index.
+/// Returns the gradient norm before clipping, `[1]`, and the clipped gradients.
 fn clipped(grads: PartialGrads, clip_grad: Option<f64>) -> (Tensor<1>, HashMap<usize, Tensor<1>>) {
     let (places, grads): (Vec<_>, Vec<_>) = grads.into_iter().unzip();
     let norm = optim::global_norm(&grads);
@@ -191,7 +190,7 @@ fn clipped(grads: PartialGrads, clip_grad: Option<f64>) -> (Tensor<1>, HashMap<u
     (norm, places.into_iter().zip(grads).collect())
 }
 
-/// Copies parameters from the device into the tensors of a checkpoint. Fails if a value is NaN or infinite.
+/// Copies parameters from the device. Fails if a value is NaN or infinite.
 pub(crate) fn tensor_file(params: Vec<NamedParam>) -> Result<TensorFile, TrainError> {
     let mut file = TensorFile::default();
     for param in params {

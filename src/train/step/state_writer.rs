@@ -1,4 +1,4 @@
-//! Writes the state of a job on a thread of its own, while training continues.
+//! Writes a job's state on a separate thread, while training continues.
 
 use super::job::JobDir;
 use crate::checkpoint::TensorFile;
@@ -6,12 +6,14 @@ use crate::train::error::TrainError;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Writes states on a background thread, one at a time. Dropping the writer waits for the write that is running.
+/// Writes states on a background thread, one at a time.
+///
+/// Dropping this value waits for the running write.
 pub(super) struct StateWriter {
     dir: JobDir,
-    /// Time between two saves within an epoch. If `None`, the state is saved only after each epoch.
+    /// Time between two saves within an epoch; `None` saves only after each epoch.
     every: Option<Duration>,
-    /// Start time of the newest save. Before the first save, the start time of the job.
+    /// Start time of the newest save or, without a save, of the job.
     last: Instant,
     running: Option<JoinHandle<Result<(), TrainError>>>,
 }
@@ -21,10 +23,9 @@ impl StateWriter {
         Self { dir, every, last: Instant::now(), running: None }
     }
 
-    /// Returns whether to save within an epoch: the time `every` has passed since the last save, and no write is
-    /// running.
+    /// Returns whether a save within the epoch is due.
     ///
-    /// Fails if the previous write has failed.
+    /// A save is due if the time `every` has passed and no write is running. Fails if the previous write failed.
     pub(super) fn is_due(&mut self) -> Result<bool, TrainError> {
         if self.running.as_ref().is_some_and(|write| !write.is_finished()) {
             return Ok(false);
@@ -33,9 +34,9 @@ impl StateWriter {
         Ok(self.every.is_some_and(|every| self.last.elapsed() >= every))
     }
 
-    /// Starts to write `state`. First waits for the previous write, and fails if that write has failed.
+    /// Starts to write `state`, after the previous write is complete.
     ///
-    /// The state that is already on the disk is kept as the previous state.
+    /// Keeps the state on the disk as the previous state. Fails if the previous write failed.
     pub(super) fn start(&mut self, state: TensorFile) -> Result<(), TrainError> {
         self.wait()?;
         self.last = Instant::now();
@@ -48,7 +49,7 @@ impl StateWriter {
         Ok(())
     }
 
-    /// Waits until the running write is complete. Fails if the write has failed.
+    /// Waits for the running write. Fails if the write failed.
     pub(super) fn wait(&mut self) -> Result<(), TrainError> {
         match self.running.take().map(JoinHandle::join) {
             Some(Err(panic)) => std::panic::resume_unwind(panic),
@@ -57,9 +58,9 @@ impl StateWriter {
         }
     }
 
-    /// Waits like [`StateWriter::wait`], but ignores the error of the write.
+    /// Waits for the running write, and ignores an error.
     ///
-    /// Without this wait, the write could continue after the run has unlocked its folder.
+    /// Otherwise, the write could continue after the run has unlocked its folder.
     pub(super) fn settle(&mut self) {
         if let Some(write) = self.running.take() {
             let _ = write.join();

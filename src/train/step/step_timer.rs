@@ -18,15 +18,18 @@ pub enum StepPart {
     Optimizer,
 }
 
-/// Number of parts of a training step.
 const PARTS: usize = 5;
 
-/// Adds up the time of each part of a step over all threads. Clones share the sums. The default timer does not measure.
+/// Adds up the time of each part of a step over all threads.
+///
+/// Clones share the sums. The default timer does not measure.
 #[derive(Debug, Clone, Default)]
 pub struct StepTimer(Option<Arc<[AtomicU64; PARTS]>>);
 
 impl StepTimer {
-    /// Returns a timer that measures. It waits for the device after each part, so steps are slower than in a normal run.
+    /// Returns a timer that measures.
+    ///
+    /// The timer waits for the device after each part, so steps are slower than in a normal run.
     pub fn running() -> Self {
         Self(Some(Arc::default()))
     }
@@ -35,7 +38,7 @@ impl StepTimer {
         self.0.is_some()
     }
 
-    /// Runs `work` and adds its time to `part`. The time ends when the device has finished.
+    /// Runs `work`, waits for the device, and adds the time to `part`.
     pub(crate) fn time<T>(&self, part: StepPart, device: &Device, work: impl FnOnce() -> T) -> T {
         let Some(sums) = &self.0 else { return work() };
         let started = Instant::now();
@@ -53,7 +56,7 @@ impl StepTimer {
         }
     }
 
-    /// Returns the time of `part` so far and resets it to zero.
+    /// Returns the total time of `part`, and resets it to zero.
     pub fn take(&self, part: StepPart) -> Duration {
         let sum = self.0.as_ref().map_or(0, |sums| sums[part as usize].swap(0, Ordering::Relaxed));
         Duration::from_nanos(sum)

@@ -24,15 +24,14 @@ use burn::tensor::Tensor;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Maximum number of updates between two reads of losses from the device. A read after every update would make the GPU
-/// wait.
+/// Maximum number of updates between two reads of losses from the device.
 const READ_EVERY: usize = 20;
-/// Maximum duration of the work that is queued on the device. A stop must wait for this work.
+/// Maximum duration of the work in the device's queue. A stop waits for this work.
 const QUEUE: Duration = Duration::from_secs(3);
 
 /// Trains `stage` until its last epoch is finished or the user stops the run.
 ///
-/// Training resumes from `resume.safetensors` in the folder `dir`. If this file is missing, training starts from `state`.
+/// Training resumes from `resume.safetensors` in the folder `dir`. Without this file, training starts from `state`.
 pub(crate) fn fit<S: Stage>(
     stage: &Arc<S>,
     state: TrainingState<S::Model>,
@@ -66,7 +65,6 @@ pub(crate) fn fit<S: Stage>(
     Ok(JobEnd::Done)
 }
 
-/// The training loop of one job on one rank.
 struct TrainingLoop<'a, S: Stage> {
     stage: &'a Arc<S>,
     state: TrainingState<S::Model>,
@@ -74,13 +72,12 @@ struct TrainingLoop<'a, S: Stage> {
     plan: &'a FitPlan,
     dir: &'a JobDir,
     context: &'a JobContext,
-    /// Writer of `epochs.csv`; `None` except on rank 0.
+    /// Writes `epochs.csv`; `None` except on rank 0.
     epochs_csv: Option<EpochsWriter>,
-    /// Writer of saved states and TensorBoard events; `None` except on rank 0.
+    /// Saves states and TensorBoard events; `None` except on rank 0.
     saves: Option<Saves<S::Model>>,
-    /// Whether all threads share the work inside each operation of an update.
+    /// Whether all threads work on the same operation of an update.
     is_large: bool,
-    /// Number of updates between two reads of losses from the device.
     read_every: usize,
     last_read: Instant,
     /// Whether to report a slow loader. The first report clears this flag.
@@ -140,13 +137,15 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(training)
     }
 
-    /// Makes the remaining updates of the current epoch. Returns [`JobEnd::Interrupted`] if the job must stop.
+    /// Makes the remaining updates of the epoch.
+    ///
+    /// Returns [`JobEnd::Interrupted`] if the job must stop.
     fn train_epoch(&mut self) -> Result<JobEnd, TrainError> {
         let (plan, epoch) = (self.plan, self.state.progress.epoch);
         let mut batches = self.loader.epoch(epoch, self.state.progress.update * plan.micro_batches);
         let mut unread = UnreadLosses::default();
-        // The first update shows whether there is enough memory. A running all-reduce could not be cancelled if there is not. So
-        // the first update starts no all-reduce before its backward pass has ended.
+        // The first update shows whether there is enough memory. A running all-reduce could not be cancelled if there
+        // is not. So the first update starts no all-reduce before its backward pass has ended.
         let mut send_early = false;
         let mut clock = Instant::now();
         self.last_read = clock;
@@ -189,7 +188,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(JobEnd::Done)
     }
 
-    /// Computes the gradients of an update's micro-batches. Returns their sums, and the seconds spent waiting for data.
+    /// Returns an update's gradient sums, and the seconds of waiting for data.
     fn backward(
         &mut self,
         batches: &mut Epoch,
@@ -218,9 +217,9 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok((sum, waited))
     }
 
-    /// Updates the model. Returns the gradient norm before clipping, `[1]`.
+    /// Updates the model, and returns the gradient norm before clipping, `[1]`.
     ///
-    /// If `before`, the model before the backward pass, is given, skips an update that is NaN or infinite.
+    /// If `before`, the old model, is given, skips an update with NaN or infinity.
     fn update(
         &mut self,
         before: Option<&S::Model>,
@@ -239,7 +238,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         })
     }
 
-    /// Adds up the loss and the gradients of all ranks. Also returns what all ranks must do next.
+    /// Sums the gradients over all ranks. Also returns what the ranks do next.
     fn reduce(&self, sum: GradientSum<'_>) -> Result<(Gradient, StopRequest), TrainError> {
         let rank_context = &self.context.rank_context;
         let device = model::device(&self.state.model);
@@ -255,7 +254,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         })
     }
 
-    /// Reads losses and gradient norms from the device. Adds them to the epoch's row and to TensorBoard.
+    /// Reads losses from the device, for `epochs.csv` and TensorBoard.
     fn read(&mut self, unread: &mut UnreadLosses) -> Result<(), TrainError> {
         let progress = &mut self.state.progress;
         let first = progress.sums.updates + 1;
@@ -277,7 +276,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(())
     }
 
-    /// Measures the model on the validation split. Each rank evaluates a share of the images.
+    /// Measures the model on the validation split, which the ranks share.
     fn evaluate(&self) -> Result<Evaluated, TrainError> {
         let rank_context = &self.context.rank_context;
         Ok(match self.stage.evaluate(&self.state.model, rank_context)? {
@@ -286,8 +285,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         })
     }
 
-    /// Writes the row of the epoch to `epochs.csv`, saves a checkpoint if the epoch is kept, and saves the state for the next
-    /// epoch.
+    /// Writes the epoch's row in `epochs.csv`, saves the state, and keeps a checkpoint if needed.
     fn finish_epoch(&mut self, measured: Evaluated, started: Instant) -> Result<(), TrainError> {
         let (plan, dir, context) = (self.plan, self.dir, self.context);
         let epoch = self.state.progress.epoch;
@@ -318,12 +316,12 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(())
     }
 
-    /// Starts to save the state, from which the next start of the run resumes.
+    /// Starts to save the state for the next start of the run.
     fn save(&self) -> Result<(), TrainError> {
         self.saves.as_ref().map_or(Ok(()), |saves| saves.start(&self.state))
     }
 
-    /// Saves the state and waits until it is on the disk, unless another thread has already saved the state.
+    /// Saves the state and waits for the disk, unless another thread has saved the state.
     fn save_at_stop(&self) -> Result<(), TrainError> {
         match &self.saves {
             Some(saves) if saves.close()? => {
@@ -334,21 +332,23 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         }
     }
 
-    /// Lets [`StopFlag::save_last_updates`](crate::infer::StopFlag::save_last_updates) save the current state.
+    /// Lets other threads save the current state after a stop request.
     fn end_update(&self, unread: &UnreadLosses) {
         if let Some(saves) = &self.saves {
             saves.end_update(&self.state, unread);
         }
     }
 
-    /// Stops other threads from saving the state, before an update replaces it. Returns false if another thread has
-    /// already saved the state.
+    /// Stops other threads from saving the state, before an update changes the state.
+    ///
+    /// Returns false if another thread has already saved the state.
     fn begin_update(&self) -> Result<bool, TrainError> {
         self.saves.as_ref().map_or(Ok(true), Saves::begin_update)
     }
 
-    /// Stops other threads from saving the state, at the end of an epoch. Returns true on all ranks if another thread
-    /// has already saved the state.
+    /// Stops other threads from saving the state, at the end of an epoch.
+    ///
+    /// Returns true on all ranks if another thread has already saved the state.
     fn is_saved_late(&self) -> Result<bool, TrainError> {
         self.context.rank_context.rank.any(!self.begin_update()?)
     }
@@ -371,7 +371,6 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
     }
 }
 
-/// Opens the TensorBoard event files of a job.
 fn tensorboard<M: Module>(
     state: &TrainingState<M>,
     plan: &FitPlan,

@@ -5,16 +5,16 @@
 
 use super::rgb::Rgb;
 
-/// How to compute the colour at a position between pixels.
+/// How to compute the colour between pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interpolation {
-    /// Linear interpolation of 2 × 2 pixels.
+    /// Bilinear interpolation of 2 × 2 pixels.
     Bilinear,
-    /// Cubic interpolation of 4 × 4 pixels, with the kernel parameter a = -1.
+    /// Bicubic interpolation of 4 × 4 pixels, with a = -1.
     Bicubic,
 }
 
-/// Rotates a picture counter-clockwise around its centre by `degrees`.
+/// Rotates a picture counter-clockwise by `degrees`.
 pub(super) fn rotate(
     picture: &Rgb,
     degrees: f64,
@@ -32,17 +32,14 @@ pub(super) fn rotate(
     transform(picture, matrix, fill, interpolation)
 }
 
-/// Rounds to 15 decimal places, like Python's `round`.
 fn to_15_decimals(value: f64) -> f64 {
     format!("{value:.15}").parse().expect("a formatted number is a number")
 }
 
-/// Applies an affine transform to `picture`.
+/// Applies an affine transform to `picture`, like Pillow.
 ///
-/// The pixel at (x, y) of the result has the colour of `picture` at (ax + by + c, dx + ey + f). If that position is
-/// outside the picture, the pixel has the colour `fill`.
-///
-/// `matrix` is `[a, b, c, d, e, f]`. The centre of the first pixel is at (0.5, 0.5).
+/// Output pixel (x, y) gets the colour at (ax + by + c, dx + ey + f). `matrix` is `[a, b, c, d, e, f]`. `fill` is the
+/// colour outside the picture.
 pub(super) fn transform(
     picture: &Rgb,
     matrix: [f64; 6],
@@ -74,24 +71,21 @@ pub(super) fn transform(
     picture.with_colours(colours)
 }
 
-/// The RGB values of a pixel, and an unused fourth value. Four values fill a vector register.
+/// An RGB pixel. The fourth value is unused; four values fill a vector register.
 type Pixel = [f64; 4];
 
-/// A picture with a border of two pixels on each side, because bicubic interpolation reads beyond the edge.
-///
-/// The border repeats the outermost pixels.
+/// A picture with a border of two repeated edge pixels, for bicubic interpolation.
 struct Padded {
     stride: usize,
     pixels: Vec<[f32; 4]>,
 }
 
-/// A position between pixels, for interpolation.
 struct SubpixelPosition {
-    /// Index in [`Padded::pixels`] of the top left pixel of the 4 × 4 pixels around the position.
+    /// Index of the first of the 4 × 4 pixels around the position.
     start: usize,
-    /// Horizontal distance in pixels (0..1) from the second of the four surrounding pixel columns to the position.
+    /// Horizontal distance (0..1) from the second pixel column to the position.
     dx: f64,
-    /// Vertical distance in pixels (0..1) from the second of the four surrounding pixel rows to the position.
+    /// Vertical distance (0..1) from the second pixel row to the position.
     dy: f64,
 }
 
@@ -150,7 +144,7 @@ fn linear(from: Pixel, to: Pixel, d: f64) -> Pixel {
     std::array::from_fn(|c| from[c] + (to[c] - from[c]) * d)
 }
 
-/// Interpolates between the second and the third of four pixels. `d` is the distance from the second pixel, in 0..1.
+/// Interpolates between the second and the third pixel. `d` (0..1) is the distance from the second.
 fn cubic([v0, v1, v2, v3]: [Pixel; 4], d: f64) -> Pixel {
     if d == 0.0 {
         return v1;

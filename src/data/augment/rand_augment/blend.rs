@@ -5,7 +5,7 @@
 use super::levels::{look_up, table};
 use super::rgb::Rgb;
 
-/// Changes the saturation: blends `picture` (weight `share`) with its grey version (weight 1 - `share`).
+/// Changes the saturation by the factor `share`: 0 gives a grey picture, 1 the original.
 pub(in crate::data::augment) fn color(picture: &Rgb, share: f64) -> Rgb {
     let blend = Blend::new(share);
     let colours = picture.colours().iter();
@@ -16,7 +16,7 @@ pub(in crate::data::augment) fn color(picture: &Rgb, share: f64) -> Rgb {
     picture.with_colours(blended.collect())
 }
 
-/// Changes the contrast: blends `picture` (weight `share`) with its mean grey value (weight 1 - `share`).
+/// Changes the contrast by the factor `share`: 0 gives uniform grey, 1 the original.
 pub(in crate::data::augment) fn contrast(picture: &Rgb, share: f64) -> Rgb {
     let colours = picture.colours();
     let sum: u64 = colours.iter().map(|&colour| u64::from(luma(colour))).sum();
@@ -24,7 +24,7 @@ pub(in crate::data::augment) fn contrast(picture: &Rgb, share: f64) -> Rgb {
     with_flat(picture, mean, share)
 }
 
-/// Changes the brightness: blends `picture` (weight `share`) with black (weight 1 - `share`).
+/// Changes the brightness by the factor `share`: 0 gives black, 1 the original.
 pub(in crate::data::augment) fn brightness(picture: &Rgb, share: f64) -> Rgb {
     with_flat(picture, 0, share)
 }
@@ -34,9 +34,7 @@ fn with_flat(picture: &Rgb, flat: u8, share: f64) -> Rgb {
     look_up(picture, &[table(|level| u32::from(blend.level(flat, level as u8))); 3])
 }
 
-/// Changes the sharpness: blends `picture` (weight `share`) with a smoothed version (weight 1 - `share`).
-///
-/// The smoothing covers 3 × 3 pixels. The outermost pixels stay unchanged.
+/// Changes the sharpness by the factor `share`: 0 gives a smoothed picture, 1 the original.
 pub(super) fn sharpness(picture: &Rgb, share: f64) -> Rgb {
     let mut out = picture.clone();
     if picture.width < 3 || picture.height < 3 {
@@ -60,22 +58,19 @@ pub(super) fn sharpness(picture: &Rgb, share: f64) -> Rgb {
     out
 }
 
-/// Returns the weighted mean of 3 × 3 pixel values, rounded. The centre has the weight 5, the other values 1.
-///
-/// `sum_of_nine` is the sum of all nine values. Pillow computes the mean in floats. Integers give the same result: the
-/// weights add up to 13, so the mean is never halfway between two integers.
+/// Returns the weighted mean of 3 × 3 values: weight 5 for the centre, 1 for the others.
 fn smooth(sum_of_nine: u32, centre: u8) -> u8 {
     let sum = sum_of_nine + 4 * u32::from(centre);
     ((2 * sum + 13) / 26) as u8
 }
 
-/// Converts an RGB pixel to grey like Pillow: ITU-R 601-2 luma with 16-bit integer weights, rounded.
+/// Converts an RGB pixel to grey like Pillow (ITU-R 601-2 luma).
 fn luma([r, g, b]: [u8; 3]) -> u8 {
     let sum = 19_595 * u32::from(r) + 38_470 * u32::from(g) + 7_471 * u32::from(b);
     ((sum + 0x8000) >> 16) as u8
 }
 
-/// Blends two 8-bit pixel values like Pillow: in single precision, clamped to 0..255 and rounded down.
+/// Blends two 8-bit values like Pillow: in single precision, rounded down.
 #[derive(Clone, Copy)]
 struct Blend {
     share: f32,

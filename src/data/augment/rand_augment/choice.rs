@@ -6,10 +6,7 @@ use crate::data::draw::below;
 
 use super::op::Op;
 
-/// timm's operations: (operation without `inc1`, operation with `inc1`, weight with `w0` in thousandths).
-///
-/// `inc1` and `w0` are options in timm's policy string. timm defines weights only for the operations without `inc1`. An
-/// operation with `inc1` has the weight of the operation at the same index.
+/// Each entry is (operation, operation with timm's option `inc1`, probability in 1/1000).
 const CHOICES: [(Op, Op, usize); 15] = [
     (Op::AutoContrast, Op::AutoContrast, 25),
     (Op::Equalize, Op::Equalize, 5),
@@ -28,10 +25,9 @@ const CHOICES: [(Op, Op, usize); 15] = [
     (Op::TranslateYRel, Op::TranslateYRel, 100),
 ];
 
-/// Chooses `n` operations.
+/// Chooses `n` random operations.
 ///
-/// If `weighted` is true, chooses by weight without replacement, otherwise uniformly with replacement. If `increasing`
-/// is true, chooses from the operations of timm's option `inc1`.
+/// `increasing` means timm's option `inc1`. `weighted` means timm's option `w0`: each operation at most once.
 pub(super) fn choose(n: usize, increasing: bool, weighted: bool, rng: &mut impl Rng) -> Vec<Op> {
     let mut weights = CHOICES.map(|(_, _, weight)| if weighted { weight } else { 1 });
     let mut one = || {
@@ -45,7 +41,7 @@ pub(super) fn choose(n: usize, increasing: bool, weighted: bool, rng: &mut impl 
     (0..n).map(|_| one()).collect()
 }
 
-/// Draws an index with a probability proportional to its weight. Returns 0 if all weights are 0.
+/// Draws an index. `weights` are proportional to the probabilities.
 fn pick(weights: &[usize], rng: &mut impl Rng) -> usize {
     let mut left = below(rng, weights.iter().sum());
     for (index, &weight) in weights.iter().enumerate() {

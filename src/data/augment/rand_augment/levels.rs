@@ -5,7 +5,7 @@ use super::rgb::Rgb;
 /// A look-up table: the new value of each 8-bit pixel value.
 pub(super) type Table = [u8; 256];
 
-/// Replaces each pixel value with the new value from the look-up table of the same channel.
+/// Applies one look-up table to each channel.
 pub(super) fn look_up(picture: &Rgb, tables: &[Table; 3]) -> Rgb {
     let [red, green, blue] = tables;
     let look_up =
@@ -13,12 +13,12 @@ pub(super) fn look_up(picture: &Rgb, tables: &[Table; 3]) -> Rgb {
     picture.with_colours(picture.colours().iter().map(look_up).collect())
 }
 
-/// Builds a look-up table from a function of the pixel value. Results above 255 become 255.
+/// Builds a look-up table from a function. Results above 255 become 255.
 pub(super) fn table(new_level: impl Fn(u32) -> u32) -> Table {
     std::array::from_fn(|level| new_level(level as u32).min(255) as u8)
 }
 
-/// Stretches each channel linearly, so that its darkest pixel value becomes 0 and its brightest becomes 255.
+/// Stretches each channel linearly to the full range 0..=255.
 pub(super) fn auto_contrast(picture: &Rgb) -> Rgb {
     look_up(picture, &histograms(picture).map(|counts| stretched(&counts)))
 }
@@ -35,15 +35,12 @@ fn stretched(counts: &[u32; 256]) -> Table {
     table(|level| (f64::from(level) * scale + offset) as u32)
 }
 
-/// Equalizes the histogram of each channel, so that all pixel values become about equally frequent.
+/// Equalizes the histogram of each channel, like Pillow.
 pub(super) fn equalize(picture: &Rgb) -> Rgb {
     look_up(picture, &histograms(picture).map(|counts| equalized(&counts)))
 }
 
-/// Returns the look-up table that equalizes a histogram. `counts` is the number of pixels with each value.
-///
-/// The new value is the number of darker pixels, divided by the average number of pixels per value. As in Pillow, the
-/// average leaves out the pixels with the brightest value.
+/// Returns the look-up table that equalizes a histogram. `counts[v]` pixels have the value `v`.
 fn equalized(counts: &[u32; 256]) -> Table {
     let brightest = counts.iter().rfind(|&&n| n > 0).copied().unwrap_or_default();
     let step = (counts.iter().sum::<u32>() - brightest) / 255;
@@ -62,9 +59,7 @@ pub(super) fn invert(picture: &Rgb) -> Rgb {
     look_up(picture, &[table(|level| 255 - level); 3])
 }
 
-/// Keeps the `bits` highest bits of each pixel value, and clears the other bits.
-///
-/// Accepts 0 bits, which newer versions of Pillow reject.
+/// Keeps the `bits` highest bits of each pixel value.
 pub(super) fn posterize(picture: &Rgb, bits: u32) -> Rgb {
     let cleared = 8u32.saturating_sub(bits);
     look_up(picture, &[table(|level| level >> cleared << cleared); 3])

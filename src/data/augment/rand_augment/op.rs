@@ -6,7 +6,7 @@ use super::{blend, levels};
 
 /// An operation of timm's RandAugment.
 ///
-/// If the name of a variant ends in `Increasing`, its effect grows with the magnitude.
+/// Variants named `…Increasing` have a stronger effect at a higher magnitude.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     AutoContrast,
@@ -32,7 +32,6 @@ pub enum Op {
     TranslateYRel,
 }
 
-/// timm's name of each operation.
 const NAMES: [(&str, Op); 21] = [
     ("AutoContrast", Op::AutoContrast),
     ("Equalize", Op::Equalize),
@@ -68,15 +67,16 @@ impl Op {
         NAMES.iter().find(|(_, op)| *op == self).expect("every operation has a name").0
     }
 
-    /// Returns the arguments that timm passes to the operation: one number, or none if the magnitude has no effect.
+    /// Returns timm's arguments of the operation: none or one number.
     ///
-    /// `magnitude` is in 0..10. `negate` reverses the effect of operations that have a direction, such as rotation.
+    /// `magnitude` is 0 to 10. `negate` reverses operations that have a direction, such as rotation.
     pub fn level_args(self, magnitude: f64, negate: bool) -> Vec<f64> {
         self.argument(magnitude, negate).into_iter().collect()
     }
 
-    /// Applies the operation to `picture`. Geometric operations use the colour `fill` for positions outside the
-    /// picture.
+    /// Applies the operation to `picture`.
+    ///
+    /// `fill` is the colour outside the picture, for example after a rotation.
     pub fn apply(
         self,
         picture: &Rgb,

@@ -11,54 +11,52 @@ use super::choice::choose;
 use super::op::Op;
 use super::rgb::Rgb;
 
-/// Probability that a chosen operation is applied.
 const PROB: f64 = 0.5;
 
-/// Maximum magnitude. Larger random magnitudes are clamped to this value.
+/// Magnitudes above this maximum are clamped.
 const MAX_MAGNITUDE: f64 = 10.0;
 
-/// Applies RandAugment with the settings of a recipe.
+/// Applies RandAugment to pictures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RandAugment {
     plan: RandAugmentPlan,
-    /// The colour that geometric operations use for positions outside the picture.
+    /// The colour outside the picture, for example after a rotation.
     fill: [u8; 3],
     interpolation: Interpolation,
 }
 
-/// An operation of RandAugment with its random parameters.
+/// A random operation with a random magnitude.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Drawn {
     pub op: Op,
-    /// Strength of the operation, in 0..10.
+    /// Strength of the operation, 0 to 10.
     pub magnitude: f64,
-    /// Whether to reverse the effect of an operation that has a direction, such as rotation.
+    /// Reverses operations that have a direction, such as rotation.
     pub negate: bool,
 }
 
 impl RandAugment {
-    /// Creates a policy from the settings of a recipe.
+    /// Creates a RandAugment policy.
     ///
-    /// Uses `mean`, the channel means of the normalization, as the fill colour. The interpolation is bicubic, as in the
-    /// official fine-tuning.
+    /// `mean` is the mean of each channel, used as the fill colour.
     pub fn new(plan: RandAugmentPlan, mean: &[f32]) -> Self {
         Self { plan, fill: fill_colour(mean), interpolation: Interpolation::Bicubic }
     }
 
-    /// Draws operations and applies them to `picture`.
+    /// Draws random operations and applies the operations to `picture`.
     pub fn apply(&self, picture: &Rgb, rng: &mut impl Rng) -> Rgb {
         self.render(picture, &self.draw(rng))
     }
 
-    /// Draws the operations for one picture, in the order of application.
+    /// Draws random operations in the order of application.
     ///
-    /// Chooses as many operations as the recipe says, and skips each of them with probability 0.5.
+    /// Each chosen operation is skipped with probability 0.5.
     pub fn draw(&self, rng: &mut impl Rng) -> Vec<Drawn> {
         let ops = choose(self.plan.layers, self.plan.increasing, self.plan.weighted, rng);
         ops.into_iter().filter_map(|op| self.draw_one(op, rng)).collect()
     }
 
-    /// Applies the operations `drawn` to `picture`, in order.
+    /// Applies the operations `drawn` in order.
     pub fn render(&self, picture: &Rgb, drawn: &[Drawn]) -> Rgb {
         drawn.iter().fold(picture.clone(), |picture, one| {
             one.op.apply(&picture, one.magnitude, one.negate, self.fill, self.interpolation)
@@ -76,9 +74,7 @@ impl RandAugment {
     }
 }
 
-/// Converts the channel means (0..1) to an 8-bit RGB colour, like timm's `img_mean`.
-///
-/// If there is only one mean, uses it for all three channels.
+/// Converts channel means (0..1) to an 8-bit RGB colour, like timm's `img_mean`.
 fn fill_colour(mean: &[f32]) -> [u8; 3] {
     std::array::from_fn(|channel| {
         let mean = mean.get(channel).or(mean.first()).copied().unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use crate::data::decode::picture::{Picture, Pixels};
 
-/// An 8-bit RGB picture, at least one pixel wide and high.
+/// An 8-bit RGB picture with at least one pixel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rgb {
     pub width: usize,
@@ -12,18 +12,16 @@ pub struct Rgb {
 }
 
 impl Rgb {
-    /// Returns the pixels row by row.
     pub(super) fn colours(&self) -> &[[u8; 3]] {
         self.pixels.as_chunks().0
     }
 
-    /// Returns a picture of the same size with the pixels `colours`.
     pub(super) fn with_colours(&self, colours: Vec<[u8; 3]>) -> Self {
         Self { width: self.width, height: self.height, pixels: colours.into_flattened() }
     }
 }
 
-/// Converts floats in 0..1 to integers in 0..255, and repeats a single channel three times.
+/// Converts floats (0..1) to 8-bit values. Repeats a grey channel three times.
 impl From<&Picture> for Rgb {
     fn from(picture: &Picture) -> Self {
         let level = |value: f32| (value * 255.0).round().clamp(0.0, 255.0) as u8;

@@ -5,11 +5,10 @@
 
 use crate::data::decode::simd::vectorized;
 
-/// Number of pixels that one call of [`convert`] converts.
 const BLOCK: usize = 32;
 
 vectorized! {
-    /// Interpolates between two rows: computes `3 * near + far`, which is 4 times the interpolated sample.
+    /// Interpolates vertically: computes `3 * near + far` for each sample.
     pub(super) fn blend(near: &[u8], far: &[u8], out: &mut [u16]) {
         for ((near, far), out) in near.iter().zip(far).zip(out) {
             *out = 3 * u16::from(*near) + u16::from(*far);
@@ -18,7 +17,6 @@ vectorized! {
 }
 
 vectorized! {
-    /// Converts samples to 16 bits, so that [`widen`] can use them without interpolation between rows.
     pub(super) fn copy(samples: &[u8], out: &mut [u16]) {
         for (sample, out) in samples.iter().zip(out) {
             *out = u16::from(*sample);
@@ -27,7 +25,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// Adds `bias` to each sum and drops `bits` fraction bits.
+    /// Adds `bias` to each sum, then divides by 2 to the power `bits`.
     pub(super) fn round(sums: &[u16], bias: u16, bits: u32, out: &mut [u8]) {
         for (sum, out) in sums.iter().zip(out) {
             *out = ((sum + bias) >> bits) as u8;
@@ -36,10 +34,9 @@ vectorized! {
 }
 
 vectorized! {
-    /// Doubles the width of a row by interpolation, and drops `bits` fraction bits.
+    /// Doubles the width of a row by interpolation, then divides by 2 to the power `bits`.
     ///
-    /// `sums` starts and ends with one additional neighbour. `biases` are the rounding offsets of even and of odd
-    /// pixels.
+    /// `sums` has one more sample at each end. `biases` are rounding offsets of even and odd pixels.
     pub(super) fn widen(sums: &[u16], biases: [u16; 2], bits: u32, out: &mut [u8]) {
         let (left, right) = (sums, &sums[2..]);
         let pairs = out.as_chunks_mut::<2>().0.iter_mut();
@@ -52,7 +49,6 @@ vectorized! {
 }
 
 vectorized! {
-    /// Converts a row of pixels from `YCbCr` to RGB.
     pub(super) fn ycc_to_rgb(y: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]) {
         let (ys, y) = y.as_chunks::<BLOCK>();
         let (cbs, cb) = cb.as_chunks::<BLOCK>();
@@ -68,7 +64,6 @@ vectorized! {
     }
 }
 
-/// Converts [`BLOCK`] pixels from `YCbCr` to RGB.
 #[inline(always)]
 fn convert(y: &[u8; BLOCK], cb: &[u8; BLOCK], cr: &[u8; BLOCK], out: &mut [u8; 3 * BLOCK]) {
     let mut planes = [[0; BLOCK]; 3];
@@ -80,10 +75,6 @@ fn convert(y: &[u8; BLOCK], cb: &[u8; BLOCK], cr: &[u8; BLOCK], out: &mut [u8; 3
     }
 }
 
-/// Converts one pixel from `YCbCr` to RGB.
-///
-/// The constants have 16 fraction bits. Large constants are split into a whole number and a fraction that fits into 16
-/// bits.
 #[inline(always)]
 fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let (y, cb, cr) = (i16::from(y), i16::from(cb) - 128, i16::from(cr) - 128);
@@ -99,7 +90,6 @@ fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     [red, green, blue].map(|level| level.clamp(0, 255) as u8)
 }
 
-/// Converts grey to RGB by repeating each value.
 pub(super) fn grey_to_rgb(y: &[u8], out: &mut [u8]) {
     for (pixel, y) in out.as_chunks_mut::<3>().0.iter_mut().zip(y) {
         *pixel = [*y; 3];
@@ -110,7 +100,7 @@ pub(super) fn grey_to_rgb(y: &[u8], out: &mut [u8]) {
 mod tests {
     use super::*;
 
-    /// Converts one pixel from `YCbCr` to RGB with libjpeg's formula, as the expected result.
+    /// Computes the expected RGB pixel with libjpeg's formula.
     fn expected(y: i32, cb: i32, cr: i32) -> [u8; 3] {
         let fix = |x: f64| (x * 65536.0 + 0.5) as i32;
         let (cb, cr) = (cb - 128, cr - 128);

@@ -5,32 +5,29 @@
 use super::huffman::{AcCodes, Codes, natural_order};
 use super::idct::Dequantizer;
 
-/// Maximum number of blocks in a minimum coded unit (MCU; ITU T.81, B.2.3).
+/// Maximum number of blocks in a minimum coded unit (ITU T.81, B.2.3).
 const MOST_BLOCKS: usize = 10;
 
-/// The headers of a JPEG file before its scan.
 #[derive(Default)]
 pub(super) struct Headers {
     pub(super) frame: Option<JpegFrame>,
     pub(super) huffman: HuffmanTables,
     quantization: [Option<[u16; 64]>; 4],
-    /// Number of minimum coded units (MCUs) between two restart markers; 0 if the file has no restart markers.
+    /// Restart interval in minimum coded units (MCUs); 0 without restart markers.
     pub(super) interval: usize,
 }
 
-/// The frame header of a JPEG file.
 pub(super) struct JpegFrame {
     pub(super) width: usize,
     pub(super) height: usize,
     pub(super) colours: Vec<ColourComponent>,
 }
 
-/// A colour component: luma, or one colour difference.
+/// A colour component: luma or one of the two chroma channels.
 pub(super) struct ColourComponent {
     id: u8,
-    /// Number of 8 × 8 blocks of this component in a minimum coded unit (MCU), `[across, down]`.
+    /// Number of 8 × 8 blocks per minimum coded unit (MCU), as `[across, down]`.
     pub(super) blocks: [usize; 2],
-    /// Index of this component's quantization table.
     quantization: usize,
 }
 
@@ -40,7 +37,6 @@ pub(super) struct HuffmanTables {
     pub(super) ac: [Option<AcCodes>; 4],
 }
 
-/// Indices of the DC table and the AC table that decode a colour component.
 #[derive(Clone, Copy)]
 pub(super) struct TableChoice {
     pub(super) dc: usize,
@@ -48,7 +44,7 @@ pub(super) struct TableChoice {
 }
 
 impl Headers {
-    /// Reads one header segment before the scan. Returns `None` if `plain.rs` cannot decode files with this segment.
+    /// Reads one header segment. Returns `None` if only libjpeg can decode the file.
     pub(super) fn read(&mut self, marker: u8, segment: &[u8]) -> Option<()> {
         match marker {
             // SOF0 and SOF1: frame header, baseline or extended sequential.
@@ -87,10 +83,9 @@ impl Headers {
         Some(())
     }
 
-    /// Reads the scan header, and returns the indices of each colour component's Huffman tables.
+    /// Reads the scan header. Returns the Huffman tables of each colour component.
     ///
-    /// Returns `None` if the header is invalid. Also returns `None` if the scan does not contain all components and all
-    /// coefficients.
+    /// Returns `None` if the header is invalid or the file is progressive.
     pub(super) fn choices(&self, scan_header: &[u8]) -> Option<Vec<TableChoice>> {
         let [count, selectors @ .., 0, 63, 0] = scan_header else { return None };
         let colours = &self.frame.as_ref()?.colours;
@@ -109,7 +104,7 @@ impl Headers {
             .collect()
     }
 
-    /// Returns the quantization steps of each colour component. Returns `None` if a table is missing or unsupported.
+    /// Returns the quantization table of each colour component; `None` if a table is missing.
     pub(super) fn dequantizers(&self) -> Option<Vec<Dequantizer>> {
         let steps = |colour: &ColourComponent| {
             Dequantizer::new(self.quantization.get(colour.quantization)?.as_ref()?)
@@ -141,16 +136,14 @@ impl JpegFrame {
         complete.then_some(Self { width: size(w1, w0), height: size(h1, h0), colours })
     }
 
-    /// Returns the maximum number of blocks that any colour component has in a minimum coded unit, `[across, down]`.
+    /// Returns the largest number of blocks per minimum coded unit (MCU) of any component, as `[across, down]`.
     pub(super) fn most_blocks(&self) -> [usize; 2] {
         [0, 1].map(|axis| self.colours.iter().map(|colour| colour.blocks[axis]).max().unwrap_or(1))
     }
 }
 
 impl HuffmanTables {
-    /// Reads a segment of Huffman tables. Returns `None` if the segment is invalid or redefines a table.
-    ///
-    /// Redefinitions are not supported, because a malicious file could make the decoder build many tables.
+    /// Reads a segment of Huffman tables. Returns `None` if a table is invalid or already defined.
     fn read(&mut self, mut segment: &[u8]) -> Option<()> {
         while let [which, rest @ ..] = segment {
             let (counts, rest) = rest.split_first_chunk::<16>()?;
@@ -169,7 +162,6 @@ impl HuffmanTables {
     }
 }
 
-/// Stores `value` in `place`. Returns `None` if `place` already holds a value.
 fn fill<T>(place: &mut Option<T>, value: T) -> Option<()> {
     place.is_none().then(|| *place = Some(value))
 }

@@ -11,26 +11,19 @@
 
 use super::idct::{BlockGroup, LANES};
 
-/// Number of bits that index the look-up table of single codes. The decoder searches for longer codes, which are rare.
+/// Number of bits to look up when decoding one coefficient.
 const LOOK: u32 = 10;
 
-/// Number of bits that index the look-up table of pairs of Huffman codes.
-///
-/// A larger table would take more time to build than it saves.
+/// Number of bits to look up when decoding two coefficients.
 const PAIR: u32 = 10;
 
-/// Marks the end of a block. A [`Symbol`] stores this number in place of the distance to the next coefficient.
-///
-/// This number is larger than every real distance, so it moves the index past the last coefficient.
+/// Marks the end of a block. The number is larger than every distance between two coefficients.
 const END: usize = 128;
 
-/// Number of zero bytes that must follow the coded data, because [`BitReader`] loads bytes in advance.
+/// Number of zero bytes to append to the coded data, because the reader loads bytes in advance.
 pub(super) const PADDING: usize = 16;
 
-/// Zigzag order: maps the index of a coefficient in the file to its position in the 8 × 8 block.
-///
-/// Indices above 63 map to position 63. [`Pair::write`] may write a zero there, and then overwrites it with the last
-/// coefficient.
+/// Maps zigzag indices of coefficients to row-major indices.
 const ZIGZAG: [u8; 2 * END] = zigzag();
 
 const fn zigzag() -> [u8; 2 * END] {
@@ -50,19 +43,17 @@ const fn zigzag() -> [u8; 2 * END] {
     order
 }
 
-/// The meaning of a Huffman code: a run of zero coefficients, then one coefficient whose value has `size` bits.
+/// The meaning of a Huffman code, packed into 32 bits.
 ///
-/// In the data, the bits of the value follow the code. The wrapped number consists of these bits:
-///
-/// - 0 to 7: length of code and value together, in bits
-/// - 8 to 15: length of the code, in bits
-/// - 16 to 23: `size`
-/// - 24 to 31: distance from the previous coefficient, or [`END`]
+/// - bits 0 to 7: length of the code and the value, in bits
+/// - bits 8 to 15: length of the code, in bits
+/// - bits 16 to 23: length of the value, in bits
+/// - bits 24 to 31: distance from the previous coefficient, or [`END`]
 #[derive(Clone, Copy)]
 struct Symbol(u32);
 
 impl Symbol {
-    /// An entry for an invalid code, or for a code of more than [`LOOK`] bits.
+    /// Means that the code is invalid or longer than [`LOOK`] bits.
     const NONE: Self = Self(0);
 
     fn new(byte: u8, code_bits: u32) -> Self {
@@ -77,19 +68,17 @@ impl Symbol {
         self.0 == 0
     }
 
-    /// Returns the length of code and value together, in bits. The maximum is 31.
+    /// Returns the length of the code and the value together, in bits.
     fn bits(self) -> u32 {
         self.0 & 0xff
     }
 
-    /// Returns the distance from the previous coefficient, or [`END`] at the end of a block.
+    /// Returns the distance from the previous coefficient; [`END`] at the end of the block.
     fn step(self) -> usize {
         (self.0 >> 24) as usize
     }
 
-    /// Returns the value of the coefficient.
-    ///
-    /// The highest bits of `bits` must be the code, followed by the bits of the value.
+    /// Returns the value of the coefficient. `bits` starts with the code, then the value.
     fn value(self, bits: u64) -> i32 {
         let (code_bits, size) = (self.0 >> 8 & 0xff, self.0 >> 16 & 0xff);
         let bits = bits << code_bits;
@@ -100,22 +89,19 @@ impl Symbol {
     }
 }
 
-/// One Huffman table.
 pub(super) struct Codes {
     look: Box<[Symbol; 1 << LOOK]>,
-    /// For each code length, a limit on the next 16 bits of the data.
-    ///
-    /// If the next 16 bits are below the limit, they begin with a code of at most this length.
+    // If the next 16 bits are below `above[n]`, they start with a code of at most `n` bits.
     above: [u32; 17],
-    /// For each code length, the number to add to a code to get the index of the code's symbol in `symbols`.
+    // `offset[n]` plus a code of `n` bits is the index of the code's symbol.
     offset: [i32; 17],
     symbols: Vec<u8>,
 }
 
 impl Codes {
-    /// Builds the table (ITU T.81, annex C). `counts[i]` is the number of codes with `i + 1` bits.
+    /// Builds a Huffman table (ITU T.81, annex C). `counts[i]` codes have `i + 1` bits.
     ///
-    /// Returns `None` if libjpeg would reject the table, for example because a code has only ones.
+    /// Returns `None` for tables that libjpeg rejects.
     pub(super) fn new(counts: &[u8], symbols: &[u8]) -> Option<Self> {
         let mut look = Box::new([Symbol::NONE; 1 << LOOK]);
         let (mut above, mut offset) = ([0; 17], [0; 17]);
@@ -140,7 +126,6 @@ impl Codes {
         Some(Self { look, above, offset, symbols: symbols.to_vec() })
     }
 
-    /// Returns whether the table is valid for DC differences: all its symbols must be sizes below 16.
     pub(super) fn are_dc(&self) -> bool {
         self.symbols.iter().all(|symbol| *symbol < 16)
     }
@@ -163,22 +148,19 @@ impl Codes {
     }
 }
 
-/// One or two coefficients, which one look-up decodes.
+/// One or two coefficients, packed into 64 bits.
 ///
-/// If there is only one coefficient, the second one is a placeholder: a zero at the next index. The wrapped number
-/// consists of these bits:
-///
-/// - 0 to 7: length of all codes and values together, in bits
-/// - 8 to 15: distance from the previous coefficient to the last coefficient of this entry
-/// - 16 to 23: distance from the previous coefficient to the first coefficient
-/// - 24 to 31: distance from the previous coefficient to the second coefficient
-/// - 32 to 47: value of the first coefficient
-/// - 48 to 63: value of the second coefficient
+/// - bits 0 to 7: length of all codes and values, in bits
+/// - bits 8 to 15: distance from the previous coefficient to the last coefficient
+/// - bits 16 to 23: distance from the previous coefficient to the first coefficient
+/// - bits 24 to 31: distance from the previous coefficient to the second coefficient
+/// - bits 32 to 47: value of the first coefficient
+/// - bits 48 to 63: value of the second coefficient; 0 if missing
 #[derive(Clone, Copy)]
 struct Pair(u64);
 
 impl Pair {
-    /// An entry for the end of a block, or for a coefficient whose code and value have more than [`PAIR`] bits.
+    /// Means the end of a block, or a coefficient of more than [`PAIR`] bits.
     const NONE: Self = Self((END << 8) as u64);
 
     fn new(codes: &Codes, bits: u64) -> Self {
@@ -210,10 +192,7 @@ impl Pair {
         (self.0 >> 8 & 0xff) as usize
     }
 
-    /// Writes the one or two coefficients that follow coefficient `k` to `block`.
-    ///
-    /// Writes the second coefficient before the first. At the end of a block, the second one may be a placeholder 0 at
-    /// the position of the first, which must overwrite it.
+    /// Writes one or two coefficients to `block`, after the coefficient with index `k`.
     #[inline(always)]
     fn write(self, block: &mut BlockPlace<'_>, k: usize) {
         let steps = [(self.0 >> 24, self.0 >> 48), (self.0 >> 16, self.0 >> 32)];
@@ -223,21 +202,20 @@ impl Pair {
     }
 }
 
-/// The part of a [`BlockGroup`] that receives the coefficients of one block. It must contain only zeros at first.
+/// Where to store the coefficients of one block. The coefficients must be 0 at first.
 pub(super) struct BlockPlace<'a> {
     pub(super) group: &'a mut BlockGroup,
     pub(super) lane: usize,
 }
 
 impl BlockPlace<'_> {
-    /// Writes the coefficient `level`. `k` is the index of the coefficient in the order of the file (zigzag).
+    /// Stores the coefficient with the zigzag index `k`.
     #[inline(always)]
     pub(super) fn put(&mut self, k: usize, level: i16) {
         self.group[usize::from(ZIGZAG[k % (2 * END)] % 64)][self.lane % LANES] = level;
     }
 }
 
-/// Reorders values from the order of the file (zigzag) to natural order, row by row.
 pub(super) fn natural_order(values: &[u16; 64]) -> [u16; 64] {
     let mut ordered = [0; 64];
     for (value, at) in values.iter().zip(ZIGZAG) {
@@ -246,7 +224,6 @@ pub(super) fn natural_order(values: &[u16; 64]) -> [u16; 64] {
     ordered
 }
 
-/// Look-up tables for the Huffman codes of AC coefficients.
 pub(super) struct AcCodes {
     codes: Codes,
     pairs: Box<[Pair; 1 << PAIR]>,
@@ -262,38 +239,34 @@ impl AcCodes {
     }
 }
 
-/// A position in the coded data, with the next bits loaded.
 #[derive(Default, Clone, Copy)]
 pub(super) struct BitPosition {
-    /// Index of the next byte to load into `bits`.
     byte: usize,
-    /// The next bits of the data, starting at the highest bit.
+    /// The next bits, starting at the highest bit.
     bits: u64,
-    /// Number of valid bits in `bits`.
     count: u32,
 }
 
 impl BitPosition {
-    /// Returns the position at the start of the byte with index `byte`.
+    /// Returns the position of the first bit of the byte with index `byte`.
     pub(super) fn at(byte: usize) -> Self {
         Self { byte, bits: 0, count: 0 }
     }
 
-    /// Returns the number of bits before this position.
     pub(super) fn position(self) -> usize {
         8 * self.byte - self.count as usize
     }
 }
 
-/// Reads Huffman codes from coded data. The methods return `None` if the data are invalid.
+/// Reads Huffman codes. The methods return `None` if the data are invalid.
 pub(super) struct BitReader<'a> {
-    /// The coded data without stuffed bytes and markers, followed by [`PADDING`] zero bytes.
+    /// The coded data without stuffed zeros and markers, plus [`PADDING`] zero bytes.
     pub(super) data: &'a [u8],
     pub(super) place: BitPosition,
 }
 
 impl BitReader<'_> {
-    /// Loads more bits of the data, so that at least 56 bits are available.
+    /// Loads bits until at least 56 bits are available.
     #[inline(always)]
     fn fill(&mut self) -> Option<()> {
         let place = &mut self.place;
@@ -311,7 +284,7 @@ impl BitReader<'_> {
         self.place.count -= bits;
     }
 
-    /// Reads a DC difference: the DC coefficient of this block minus that of the component's previous block.
+    /// Reads a DC coefficient, as the difference from the previous block of the component.
     pub(super) fn difference(&mut self, codes: &Codes) -> Option<i32> {
         self.fill()?;
         let symbol = codes.symbol(self.place.bits);
@@ -320,7 +293,7 @@ impl BitReader<'_> {
         (!symbol.is_none()).then_some(value)
     }
 
-    /// Reads the AC coefficients of a block. If `block` is not `None`, writes them to `block`.
+    /// Reads the AC coefficients of a block. Does not store coefficients if `block` is `None`.
     #[inline(always)]
     pub(super) fn coefficients(
         &mut self,
@@ -347,9 +320,9 @@ impl BitReader<'_> {
         Some(())
     }
 
-    /// Reads the Huffman code after coefficient `k`. If `block` is not `None`, writes the coefficient to `block`.
+    /// Reads the coefficient after index `k`. Returns the index of that coefficient.
     ///
-    /// Returns the index of this coefficient, or 64 at the end of the block.
+    /// Returns 64 at the end of the block.
     #[inline(always)]
     fn coefficient(
         &mut self,

@@ -10,29 +10,30 @@
 
 use crate::data::decode::simd::vectorized;
 
-/// Number of blocks that [`transform`] transforms together, one per vector lane.
+/// Number of blocks that [`transform`] handles together.
 pub(super) const LANES: usize = 16;
 
-/// The coefficients of [`LANES`] blocks: for each position in natural order, one value per block.
+/// Coefficients of [`LANES`] blocks, `[coefficient, block]`.
+///
+/// The coefficients of a block are in row-major order.
 pub(super) type BlockGroup = [[i16; LANES]; 64];
 
-/// Maximum absolute value of an input of [`one_dimension`], so that the sum of four inputs fits into 16 bits.
+// Larger inputs of `one_dimension` could overflow 16 bits.
 const LARGEST: u16 = 8191;
 
-/// Number of fraction bits of the fixed-point constants.
 const CONST_BITS: u32 = 13;
-/// Number of additional fraction bits of the values between the column pass and the row pass.
+/// Fraction bits in the result of the column pass.
 const PASS1_BITS: u32 = 2;
 
-/// The quantization steps of a colour component, in natural order.
+/// Quantization table of a colour component, in row-major order.
 pub(super) struct Dequantizer {
     steps: [i16; 64],
-    /// For each coefficient, the maximum absolute value that [`transform`] can handle.
+    /// Maximum absolute value of each coefficient without overflow.
     limits: [u16; 64],
 }
 
 impl Dequantizer {
-    /// Prepares the quantization steps for [`transform`]. Returns `None` if a step has more than 15 bits.
+    /// Prepares a quantization table. Returns `None` if an entry has more than 15 bits.
     pub(super) fn new(steps: &[u16; 64]) -> Option<Self> {
         if steps.iter().any(|step| i16::try_from(*step).is_err()) {
             return None;
@@ -45,10 +46,9 @@ impl Dequantizer {
 }
 
 vectorized! {
-    /// Transforms each block of `group` to `size` x `size` pixels; `size` is 8, 4, 2 or 1.
+    /// Applies the inverse DCT to 16 blocks. Each block becomes `size` x `size` pixels.
     ///
-    /// Writes the pixels of the blocks side by side into `out`, whose rows have `stride` bytes. Returns whether the
-    /// pixels equal libjpeg's. They may differ if a number is too large for 16 bits.
+    /// Writes the blocks side by side into `out`, with `stride` bytes per row. Returns false on overflow.
     pub(super) fn transform(
         group: &BlockGroup,
         dequantizer: &Dequantizer,
@@ -83,9 +83,7 @@ fn sized<const N: usize>(
     sound
 }
 
-/// Transforms the columns of each block to `N` values each. This is the first pass.
-///
-/// Also returns a number for each lane, which is 0 if all coefficients of the lane are small enough.
+/// Applies the inverse DCT to the columns. The second result is nonzero for blocks that overflow.
 #[inline(always)]
 fn columns<const N: usize>(
     group: &BlockGroup,
@@ -111,9 +109,7 @@ fn columns<const N: usize>(
     (between, over)
 }
 
-/// Transforms one row of each block to `N` pixels. This is the second pass.
-///
-/// Returns whether the pixels equal libjpeg's. They may differ if a number is too large for 16 bits.
+/// Applies the inverse DCT to one row of each block. Returns false on overflow.
 #[inline(always)]
 fn pixel_row<const N: usize>(row: &[[i16; LANES]; 8], pixels: &mut [[u8; LANES]; N]) -> bool {
     let (mut over, mut outside) = ([0u16; LANES], [0u16; LANES]);
@@ -135,7 +131,7 @@ fn pixel_row<const N: usize>(row: &[[i16; LANES]; 8], pixels: &mut [[u8; LANES];
     over.iter().chain(&outside).all(|bits| *bits == 0)
 }
 
-/// Returns whether a transform to `N` x `N` pixels uses the coefficients in the row or column `index`.
+/// Returns whether an `N` x `N` output needs the coefficients in row or column `index`.
 #[inline(always)]
 fn is_used<const N: usize>(index: usize) -> bool {
     match N {
@@ -146,7 +142,7 @@ fn is_used<const N: usize>(index: usize) -> bool {
     }
 }
 
-/// Returns how many fraction bits the results of [`one_dimension`] have in addition to [`CONST_BITS`].
+/// Returns the additional fraction bits of [`one_dimension`]'s results.
 #[inline(always)]
 fn extra_bits<const N: usize>() -> u32 {
     match N {
@@ -156,7 +152,7 @@ fn extra_bits<const N: usize>() -> u32 {
     }
 }
 
-/// Applies the one-dimensional inverse DCT to 8 coefficients. Returns `N` values, multiplied by √8.
+/// Computes a one-dimensional inverse DCT, multiplied by √8.
 #[inline(always)]
 fn one_dimension<const N: usize>(v: [i16; 8]) -> [i32; 8] {
     match N {
@@ -167,9 +163,7 @@ fn one_dimension<const N: usize>(v: [i16; 8]) -> [i32; 8] {
     }
 }
 
-/// Transforms 8 coefficients to 8 values.
-///
-/// Uses the algorithm of Loeffler, Ligtenberg and Moschytz, with libjpeg's 13-bit constants.
+/// Computes an inverse DCT of length 8 (Loeffler, Ligtenberg and Moschytz).
 #[inline(always)]
 fn eight(v: [i16; 8]) -> [i32; 8] {
     let common = times(v[2].wrapping_add(v[6]), 4433);
@@ -219,19 +213,16 @@ fn times(value: i16, constant: i16) -> i32 {
     i32::from(value) * i32::from(constant)
 }
 
-/// Drops `bits` fraction bits, and rounds to the nearest integer.
 #[inline(always)]
 fn descale(value: i32, bits: u32) -> i32 {
     (value + (1 << (bits - 1))) >> bits
 }
 
-/// Converts a number to 16 bits. Clamps numbers that are too large or too small.
 #[inline(always)]
 fn to_i16(value: i32) -> i16 {
     value.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16
 }
 
-/// Writes one row of pixels of all blocks side by side, beginning with the `N` pixels of the first block.
 #[inline(always)]
 fn interleave<const N: usize>(pixels: &[[u8; LANES]; N], out: &mut [u8]) {
     let mut from = [0; 8 * LANES];

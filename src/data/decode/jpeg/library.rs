@@ -13,16 +13,13 @@ use mozjpeg_sys::{jpeg_common_struct, jpeg_decompress_struct, jpeg_error_mgr};
 pub(super) struct DecoderState {
     /// The error handler of libjpeg.
     ///
-    /// This field must be the first, so that a pointer to this field is also a pointer to the `DecoderState`.
+    /// This must be the first field: libjpeg's pointer to this field is cast to the whole struct.
     pub(super) errors: jpeg_error_mgr,
     pub(super) decompress: jpeg_decompress_struct,
-    /// libjpeg's first warning.
     pub(super) warning: Option<String>,
 }
 
-/// Runs `work`, which calls libjpeg. Returns the error message if libjpeg reports an error.
-///
-/// On an error, libjpeg calls [`give_up`], which unwinds to this function without calling the panic hook.
+/// Runs `work`, which calls libjpeg. Returns libjpeg's error message on failure.
 pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     panics::catch(work).map_err(|panic| {
         let text = panic.downcast::<String>().map(|text| *text);
@@ -30,12 +27,12 @@ pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// Handles an error of libjpeg by unwinding to [`caught`]. libjpeg does not allow this function to return.
+/// Handles an error of libjpeg by unwinding to [`caught`].
 pub(super) extern "C-unwind" fn give_up(common: &mut jpeg_common_struct) {
     resume_unwind(Box::new(message(common)));
 }
 
-/// Stores libjpeg's first warning in [`DecoderState`]. Messages with a `level` below 0 are warnings.
+/// Stores libjpeg's first warning. Warnings have a negative `level`.
 pub(super) extern "C-unwind" fn note_warning(common: &mut jpeg_common_struct, level: c_int) {
     if level >= 0 {
         return;

@@ -42,27 +42,25 @@ pub(in crate::data) fn is_jpeg(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, 0xd8, 0xff])
 }
 
-/// An open JPEG file, whose header is already read.
 pub(in crate::data) struct Jpeg<'a> {
-    /// The state of libjpeg. It is boxed, because libjpeg's structures point to each other and must not move.
+    /// The state of libjpeg. The box keeps the address constant, which libjpeg requires.
     state: Box<DecoderState>,
     bytes: &'a [u8],
 }
 
-/// A decoded rectangle in RGB. `pixels` may also contain a margin on the left and right of the rectangle.
+/// A decoded rectangle. `pixels` may have margins on the left and right.
 pub(in crate::data) struct Decoded {
     pub(in crate::data) width: usize,
     pub(in crate::data) height: usize,
-    /// The pixels of the rectangle and its margin, `[H, W, 3]`.
+    /// Pixels of the rectangle and the margins, `[H, W, 3]`.
     pub(in crate::data) pixels: Vec<u8>,
-    /// The position of the rectangle in `pixels`.
+    /// Position of the rectangle inside `pixels`.
     pub(in crate::data) crop: CropBox,
-    /// libjpeg's first warning about damaged data that it repaired.
+    /// libjpeg's first warning about repaired damage.
     pub(in crate::data) warning: Option<String>,
 }
 
 impl<'a> Jpeg<'a> {
-    /// Opens a JPEG file and reads its header.
     pub(in crate::data) fn open(bytes: &'a [u8]) -> Result<Self, ImageError> {
         // SAFETY: zero is a valid value of every field of libjpeg's structures.
         let state = unsafe {
@@ -92,15 +90,13 @@ impl<'a> Jpeg<'a> {
         (header.image_width as usize, header.image_height as usize)
     }
 
-    /// Decodes the rectangle `crop` of the picture.
     pub(in crate::data) fn region(self, crop: CropBox) -> Result<Decoded, ImageError> {
         self.shrunk_region(crop, 1)
     }
 
-    /// Decodes the rectangle `crop` at 1/`shrink` of its width and height. `shrink` is 2, 4 or 8.
+    /// Decodes the rectangle `crop` at 1/`shrink` of its width and height.
     ///
-    /// `crop` is in pixels of the original picture. Its edges are rounded outwards to whole pixels of the smaller
-    /// picture. Uses only the low frequencies of each block.
+    /// `shrink` is 2, 4 or 8. `crop` is in pixels of the full-size picture.
     pub(in crate::data) fn small_region(
         self,
         crop: CropBox,
@@ -112,7 +108,7 @@ impl<'a> Jpeg<'a> {
         self.shrunk_region(CropBox { top, left, height, width }, shrink)
     }
 
-    /// Decodes the picture at 1/`shrink` of its size, but only the rectangle `crop` of this smaller picture.
+    /// Scales the picture by 1/`shrink`, and decodes the rectangle `crop` of the result.
     fn shrunk_region(mut self, crop: CropBox, shrink: usize) -> Result<Decoded, ImageError> {
         let Some(pixels) = self.plain_scan().and_then(|scan| plain::decode(scan, crop, shrink))
         else {
@@ -123,7 +119,7 @@ impl<'a> Jpeg<'a> {
         Ok(Decoded { width, height, pixels, crop, warning: self.state.warning.take() })
     }
 
-    /// Finds the coded data of the file. Returns `None` if only libjpeg can decode the file.
+    /// Finds the coded data. Returns `None` if `plain.rs` cannot decode the file.
     fn plain_scan(&self) -> Option<Scan> {
         let colours = self.state.decompress.jpeg_color_space;
         let known = matches!(colours, J_COLOR_SPACE::JCS_YCbCr | J_COLOR_SPACE::JCS_GRAYSCALE);
@@ -149,10 +145,7 @@ impl Drop for Jpeg<'_> {
     }
 }
 
-/// Decodes the rectangle `crop` with libjpeg. Returns (pixels, width of a row, first column of the rectangle).
-///
-/// The returned rows have a margin of whole blocks on the left and right of the rectangle. libjpeg needs the margin,
-/// because it interpolates colours between neighbouring pixels.
+/// Decodes with libjpeg. Returns pixels, width in pixels, and the first column of `crop`.
 fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usize, usize) {
     let inks =
         matches!(decompress.jpeg_color_space, J_COLOR_SPACE::JCS_CMYK | J_COLOR_SPACE::JCS_YCCK);
@@ -187,7 +180,7 @@ fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usi
     }
 }
 
-/// Converts a CMYK pixel to RGB like Pillow. The CMYK values are inverted, as in the files of Adobe's programs.
+/// Converts a CMYK pixel with inverted values to RGB, like Pillow.
 fn rgb_of_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     [c, m, y].map(|ink| {
         let product = u32::from(255 - ink) * u32::from(k) + 128;
@@ -195,7 +188,7 @@ fn rgb_of_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     })
 }
 
-/// Encodes RGB pixels (0..255), `[H, W, 3]`, as a JPEG file. `quality` is 1 to 100.
+/// Encodes RGB pixels, `[H, W, 3]`, as a JPEG file. `quality` is 1 to 100.
 pub(in crate::data) fn encode(
     levels: &[u8],
     width: usize,
@@ -251,7 +244,6 @@ mod tests {
         }
     }
 
-    /// Encodes a test picture that has many frequencies.
     fn encoded(width: usize, height: usize, kind: CodingKind) -> Vec<u8> {
         let (space, channels) = if kind.grey {
             (mozjpeg::ColorSpace::JCS_GRAYSCALE, 1)
@@ -283,9 +275,7 @@ mod tests {
         bytes
     }
 
-    /// Generates random JPEG files with sides below `side` pixels, and sometimes a stored file with restart markers.
-    ///
-    /// The stored file is needed because the encoder of the tests cannot write restart markers.
+    /// Generates random JPEG files of less than `side` x `side` pixels.
     fn files(side: usize) -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             1 => Just(include_bytes!("../../../../tests/golden/restarts.jpg").to_vec()),

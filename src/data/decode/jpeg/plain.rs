@@ -17,12 +17,12 @@ use super::idct::{BlockGroup, Dequantizer, LANES, transform};
 use super::scan::{Scan, UnitRow};
 use crate::data::decode::picture::CropBox;
 
-/// Number of pixels around a rectangle that interpolating the rectangle's colours requires.
+/// Number of pixels around the rectangle that chroma interpolation reads.
 const MARGIN: usize = 2;
 
-/// Decodes the picture at 1/`shrink` of its size to RGB, but only the rectangle `crop` of this smaller picture.
+/// Decodes the rectangle `crop` of a picture that is scaled by 1/`shrink`.
 ///
-/// Returns `None` if the file is damaged, or if its chroma subsampling is unusual.
+/// Returns `None` if the file is damaged or has unsupported chroma subsampling.
 pub(super) fn decode(mut scan: Scan, crop: CropBox, shrink: usize) -> Option<Vec<u8>> {
     let layout = Layout::new(&scan.frame, shrink)?;
     let columns = layout.units(0, crop.left..crop.left + crop.width);
@@ -53,7 +53,6 @@ pub(super) fn decode(mut scan: Scan, crop: CropBox, shrink: usize) -> Option<Vec
     Some(pixels)
 }
 
-/// Converts the pixels `columns` of row `y` to RGB and writes them to `out`.
 fn convert(
     planes: &[Plane<'_>],
     y: usize,
@@ -72,29 +71,31 @@ fn convert(
     }
 }
 
-/// The block and sample sizes of a picture at 1/`shrink` of its size. Axis 0 is across, axis 1 is down.
+/// Sizes of the scaled picture. Pairs are (horizontal, vertical).
 struct Layout {
-    /// Size of a minimum coded unit (MCU) on each axis, in pixels.
+    /// Pixels per minimum coded unit (MCU).
     unit: [usize; 2],
-    /// Number of minimum coded units (MCUs) of the whole picture on each axis.
+    /// Number of minimum coded units (MCUs) in the picture.
     all_units: [usize; 2],
     colours: Vec<ColourLayout>,
 }
 
-/// The block and sample sizes of a colour component.
+/// Sizes of one colour component. Pairs are (horizontal, vertical).
 struct ColourLayout {
     /// Side of a transformed block, in samples.
     size: usize,
-    /// Number of blocks of this component in a minimum coded unit (MCU), on each axis.
+    /// Blocks per minimum coded unit (MCU).
     blocks: [usize; 2],
-    /// Number of samples of this component in the whole picture, on each axis.
+    /// Number of samples in the picture.
     samples: [usize; 2],
-    /// For each axis, whether a sample covers two pixels. Otherwise, a sample covers one pixel.
+    /// Whether the component has half the resolution of the picture.
     doubled: [bool; 2],
 }
 
 impl Layout {
-    /// Chooses the same block and sample sizes as libjpeg. Returns `None` if the chroma subsampling is unsupported.
+    /// Computes the sizes for a scaled picture.
+    ///
+    /// Returns `None` for unsupported chroma subsampling.
     fn new(frame: &JpegFrame, shrink: usize) -> Option<Self> {
         let most = frame.most_blocks();
         let picture = [frame.width, frame.height];
@@ -129,30 +130,27 @@ impl Layout {
         })
     }
 
-    /// Returns the range of minimum coded units (MCUs) on `axis` that contain `pixels` and their margin.
-    ///
-    /// The margin is [`MARGIN`] pixels wide on both sides.
+    /// Returns the minimum coded units (MCUs) that contain `pixels` and a margin.
     fn units(&self, axis: usize, pixels: Range<usize>) -> Range<usize> {
         let end = (pixels.end + MARGIN).div_ceil(self.unit[axis]);
         pixels.start.saturating_sub(MARGIN) / self.unit[axis]..end.min(self.all_units[axis])
     }
 }
 
-/// The samples of a colour component in one row of minimum coded units (MCUs).
+/// Samples of a colour component in one row of minimum coded units (MCUs).
 ///
-/// `samples` begins with one additional row: the last row of samples of the MCUs above.
+/// The first row of samples is the last row of the MCUs above.
 struct Plane<'a> {
     layout: &'a ColourLayout,
-    /// Column of the leftmost stored sample, counted in samples of the whole picture.
+    /// Column of the first stored sample, counted from the left edge of the picture.
     left: usize,
-    /// Row of the topmost sample of this row of minimum coded units, counted in samples of the whole picture.
+    /// Row of the first sample, counted from the top of the picture.
     top: usize,
-    /// Distance from the start of a row to the start of the next row, in samples.
+    /// Number of samples per stored row.
     stride: usize,
     samples: Vec<u8>,
 }
 
-/// Reusable memory for a row of interpolated samples.
 #[derive(Default)]
 struct RowScratch {
     sums: Vec<u16>,
@@ -172,9 +170,9 @@ impl<'a> Plane<'a> {
         }
     }
 
-    /// Transforms the blocks in a row of minimum coded units to samples. `row` is the index of this row.
+    /// Transforms row number `row` of minimum coded units (MCUs) to samples.
     ///
-    /// Sets the coefficients in `groups` to 0. Returns `None` if a number is too large for [`transform`].
+    /// Returns `None` on overflow. Also resets the coefficients to 0.
     fn read<'b>(
         &mut self,
         row: usize,
@@ -196,13 +194,12 @@ impl<'a> Plane<'a> {
         Some(())
     }
 
-    /// Returns the samples in row `row` and the columns `columns`.
     fn samples(&self, row: usize, columns: Range<usize>) -> &[u8] {
         let row = &self.samples[(1 + row - self.top) * self.stride..][..self.stride];
         &row[columns.start - self.left..columns.end - self.left]
     }
 
-    /// Returns one sample for each of the pixels `columns` in row `y`. Interpolates if a sample covers two pixels.
+    /// Returns one sample per pixel of row `y`. Interpolates if the component has half resolution.
     fn row<'b>(&'b self, y: usize, columns: Range<usize>, scratch: &'b mut RowScratch) -> &'b [u8] {
         let ColourLayout { samples: [width, height], doubled: [wide, high], .. } = *self.layout;
         // The samples that are needed, including neighbours for interpolation.

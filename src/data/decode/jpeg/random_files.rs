@@ -6,25 +6,23 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The random properties of a test file.
 #[derive(Debug, Clone)]
 struct RandomFile {
     width: usize,
     height: usize,
-    /// For each colour component, the number of blocks in a minimum coded unit (MCU): (across, down).
+    /// Blocks per minimum coded unit (MCU) of each colour component, as (across, down).
     sampling: Vec<(usize, usize)>,
-    /// Number of minimum coded units (MCUs) between two restart markers; 0 if the file has no restart markers.
+    /// Restart interval in minimum coded units (MCUs); 0 without restart markers.
     interval: usize,
-    /// Maximum quantization step.
     step: u16,
-    /// Maximum absolute value of a coefficient after the multiplication by its quantization step.
+    /// Maximum absolute value of a dequantized coefficient.
     level: i32,
-    /// Number of coefficients of a block that may be nonzero.
+    /// Maximum number of nonzero coefficients per block.
     frequencies: usize,
     seed: u64,
 }
 
-/// Chroma subsamplings that `plain.rs` supports at full size, unless the picture is tiny.
+/// Supported chroma subsamplings, as (across, down) blocks of each component.
 const PLAIN: [&[(usize, usize)]; 5] = [
     &[(1, 1)],
     &[(1, 1), (1, 1), (1, 1)],
@@ -52,7 +50,7 @@ prop_compose! {
     }
 }
 
-/// Collects bits into bytes, and inserts a zero byte after each 0xff byte.
+/// Collects bits into bytes, and stuffs a zero byte after each 0xff byte.
 #[derive(Default)]
 struct BitWriter {
     bytes: Vec<u8>,
@@ -75,27 +73,25 @@ impl BitWriter {
         }
     }
 
-    /// Fills the unused bits of the last byte with ones.
+    /// Fills the last byte with ones.
     fn align(&mut self) {
         while self.count > 0 {
             self.put(1, 1);
         }
     }
 
-    /// Writes the `size` bits of `value`, which follow the Huffman code of the value.
+    /// Writes the `size` bits that follow the Huffman code of `value`.
     fn value(&mut self, value: i32, size: u32) {
         let bits = if value < 0 { value - 1 } else { value };
         self.put(bits as u32 & ((1 << size) - 1), size);
     }
 }
 
-/// Returns the number of bits of a value.
 fn size(value: i32) -> u32 {
     32 - value.unsigned_abs().leading_zeros()
 }
 
 impl RandomFile {
-    /// Returns the bytes of the file. DC codes have 5 bits and AC codes have 9 bits, so every symbol has a code.
     fn bytes(&self) -> Vec<u8> {
         let mut random = self.seed | 1;
         let mut next = move |below: i32| {
@@ -185,21 +181,21 @@ impl RandomFile {
     }
 }
 
-/// Returns the pixels of the rectangle without the margin, and the decoder's warning.
 fn cut(decoded: Result<Decoded, ImageError>) -> Result<(Vec<u8>, Option<String>), ImageError> {
     let decoded = decoded?;
     Ok((pixels(&decoded), decoded.warning))
 }
 
-/// Returns the RGB pixels of the rectangle in `decoded`, without the extra pixels around it.
+/// Returns the pixels of the rectangle without margins.
 pub(super) fn pixels(decoded: &Decoded) -> Vec<u8> {
     let CropBox { top, left, width, height } = decoded.crop;
     let rows = decoded.pixels.chunks_exact(decoded.width * 3).skip(top).take(height);
     rows.flat_map(|row| &row[left * 3..(left + width) * 3]).copied().collect()
 }
 
-/// Returns a rectangle inside a picture. Its place and size are the shares `(x, y, w, h)`, from 0 to below 1, of the space that is
-/// left.
+/// Returns a rectangle inside a picture.
+///
+/// The arguments give position and size as fractions (0..1) of the available space.
 pub(super) fn rectangle(
     (width, height): (usize, usize),
     (x, y, w, h): (f64, f64, f64, f64),

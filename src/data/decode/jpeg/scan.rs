@@ -9,49 +9,44 @@ use super::idct::{BlockGroup, Dequantizer, LANES};
 /// The coded data of a JPEG file, and the read position.
 pub(super) struct Scan {
     pub(super) frame: JpegFrame,
-    /// The quantization steps of each colour component.
     pub(super) dequantizers: Vec<Dequantizer>,
-    /// The coded data without stuffed bytes and markers, followed by [`PADDING`] zero bytes.
+    /// The coded data without stuffed zeros and markers, plus [`PADDING`] zero bytes.
     data: Vec<u8>,
-    /// Bit position in `data` of each restart marker. The last entry is the end of `data` without the padding.
+    /// Bit position of each restart marker in `data`, then the end of the data.
     ends: Vec<usize>,
-    /// Restart interval in minimum coded units (MCUs); 0 if the file has no restarts.
+    /// Restart interval in minimum coded units (MCUs); 0 without restart markers.
     interval: usize,
     tables: HuffmanTables,
-    /// The indices of each colour component's Huffman tables.
     choices: Vec<TableChoice>,
     place: BitPosition,
-    /// Number of restart markers that have been read.
+    /// Number of restart markers that were already read.
     restarts: usize,
-    /// Number of minimum coded units (MCUs) since the last restart marker.
+    /// Minimum coded units (MCUs) read since the last restart marker.
     units: usize,
-    /// The DC coefficient of the last block of each colour component.
+    /// Last DC coefficient of each colour component.
     last_dc: [i32; 4],
 }
 
-/// The coefficients of a row of minimum coded units (MCUs), limited to the columns in `kept`.
+/// The coefficients of one row of minimum coded units (MCUs).
 pub(super) struct UnitRow {
-    /// Columns of minimum coded units (MCUs) whose coefficients are kept.
+    /// Columns of minimum coded units (MCUs) to keep.
     kept: Range<usize>,
-    /// The block groups: all rows of blocks of the first colour component, then those of the next component.
+    /// Coefficients of the first colour component, then of the second and third.
     pub(super) groups: Vec<BlockGroup>,
     blocks: Vec<UnitBlock>,
 }
 
-/// The position of a block in a minimum coded unit (MCU).
 struct UnitBlock {
     colour: usize,
-    /// Index in [`UnitRow::groups`] of the first block group in this block's row.
+    /// Index in [`UnitRow::groups`] at which this row of blocks starts.
     groups: usize,
-    /// Number of blocks of this colour component across a minimum coded unit (MCU).
-    ///
-    /// `column` is the index of this block among these blocks.
+    /// Number of this component's blocks in one row of a minimum coded unit (MCU).
     across: usize,
     column: usize,
 }
 
 impl UnitRow {
-    /// Allocates zeroed coefficients for the columns `kept` of minimum coded units (MCUs).
+    /// Allocates coefficients for the columns `kept`. All coefficients are 0.
     pub(super) fn new(frame: &JpegFrame, kept: Range<usize>) -> Self {
         let (mut blocks, mut groups) = (Vec::new(), 0);
         for (colour, component) in frame.colours.iter().enumerate() {
@@ -71,9 +66,7 @@ impl UnitRow {
 }
 
 impl Scan {
-    /// Finds the coded data of a JPEG file.
-    ///
-    /// Returns `None` if only libjpeg can decode the file, because it is progressive or uses another rare feature.
+    /// Finds the coded data of a JPEG file. Returns `None` if `plain.rs` cannot decode the file.
     pub(super) fn of(file: &[u8]) -> Option<Self> {
         let mut headers = Headers::default();
         let mut at = 2;
@@ -109,9 +102,9 @@ impl Scan {
         })
     }
 
-    /// Reads a row of `columns` minimum coded units (MCUs). Returns `None` if the data are invalid.
+    /// Reads a row of `columns` minimum coded units (MCUs). Stores coefficients if `row` is not `None`.
     ///
-    /// Stores the coefficients of the columns [`UnitRow::kept`] in `row`. If `row` is `None`, skips all coefficients.
+    /// Returns `None` if the data are invalid.
     pub(super) fn read_row(&mut self, columns: usize, mut row: Option<&mut UnitRow>) -> Option<()> {
         let colours: Vec<_> = self.frame.colours.iter().map(|colour| colour.blocks).collect();
         for column in 0..columns {
@@ -124,7 +117,7 @@ impl Scan {
         Some(())
     }
 
-    /// Continues after the next restart marker if the current restart interval is complete (ITU T.81, F.2.1.3.1).
+    /// Continues after the next restart marker if the restart interval is complete.
     ///
     /// Returns `None` if the data are invalid.
     fn restart(&mut self) -> Option<()> {
@@ -143,7 +136,7 @@ impl Scan {
         Some(())
     }
 
-    /// Reads a minimum coded unit (MCU) into `row`. `column` is the index of the MCU among the kept columns.
+    /// Reads a minimum coded unit (MCU) and stores the coefficients in `row`.
     fn keep_unit(&mut self, column: usize, row: &mut UnitRow) -> Option<()> {
         let mut reader = BitReader { data: &self.data, place: self.place };
         for block in &row.blocks {
@@ -159,9 +152,9 @@ impl Scan {
         self.end_unit(reader.place)
     }
 
-    /// Reads a minimum coded unit (MCU) without keeping its coefficients.
+    /// Reads a minimum coded unit (MCU) without storing coefficients.
     ///
-    /// `colours` is the number of blocks of each colour component, `[across, down]`.
+    /// `colours` has the number of blocks of each component, as `[across, down]`.
     fn skip_unit(&mut self, colours: &[[usize; 2]]) -> Option<()> {
         let mut reader = BitReader { data: &self.data, place: self.place };
         for (colour, [across, down]) in colours.iter().enumerate() {
@@ -175,17 +168,16 @@ impl Scan {
         self.end_unit(reader.place)
     }
 
-    /// Moves the read position to `place`. Returns `None` if `place` is after the end of the restart interval.
+    /// Moves the read position to `place`. Returns `None` if `place` is after the restart interval.
     fn end_unit(&mut self, place: BitPosition) -> Option<()> {
         self.place = place;
         (place.position() <= self.ends[self.restarts]).then_some(())
     }
 }
 
-/// Copies the coded data up to the next marker. Removes stuffed zeros, and appends [`PADDING`] zero bytes.
+/// Copies the coded data without stuffed zeros, then appends [`PADDING`] zero bytes.
 ///
-/// If `restarts` is true, removes restart markers and continues after them. Also returns the bit positions of the
-/// restart markers and of the end of the data.
+/// If `restarts` is true, also removes restart markers. Returns data and restart positions (in bits).
 fn unstuffed(data: &[u8], restarts: bool) -> Option<(Vec<u8>, Vec<usize>)> {
     let mut clean = Vec::with_capacity(data.len() + PADDING);
     let mut ends = Vec::new();

@@ -6,28 +6,28 @@
 
 use crate::data::decode::simd::vectorized;
 
-/// Number of fraction bits of a fixed-point weight, as in Pillow.
+/// Fraction bits of a fixed-point weight, as in Pillow.
 const FRACTION: u32 = 22;
-/// 0.5 in fixed point. Each sum starts with this value, so that [`level`] rounds to the nearest integer.
+/// 0.5 in fixed point, for rounding.
 const HALF: i32 = 1 << (FRACTION - 1);
-/// Number of bytes that the resizing kernel processes at a time: the size of an AVX2 register.
+/// Number of bytes in an AVX2 register.
 const BLOCK: usize = 32;
 
-/// An 8-bit picture with `C` channels. It can be a part of a larger picture.
+/// An 8-bit picture with `C` channels, or a rectangle of a larger picture.
 #[derive(Clone, Copy)]
 pub(super) struct SourceImage<'a, const C: usize> {
     pub(super) width: usize,
     pub(super) height: usize,
-    /// Distance in bytes from the start of a row to the start of the next row.
+    /// Bytes from one row to the next.
     pub(super) stride: usize,
-    /// Pixel values, starting at the first pixel of this picture.
+    /// Pixel values, starting at the first pixel of the rectangle.
     pub(super) pixels: &'a [u8],
 }
 
 impl<'a, const C: usize> SourceImage<'a, C> {
-    /// Resizes the picture to `[width, height]`. Returns `[H, W, C]`.
+    /// Resizes to `[width, height]` pixels. Returns `[H, W, C]`.
     ///
-    /// `LANE` is the number of bytes of a pixel in the transposed copy of the picture. It is at least `C`.
+    /// `LANE` is the number of bytes per pixel in a transposed copy; at least `C`.
     pub(super) fn resize<const LANE: usize>(
         self,
         [width, height]: [usize; 2],
@@ -50,23 +50,20 @@ impl<'a, const C: usize> SourceImage<'a, C> {
     }
 }
 
-/// The weights for resizing one axis: for each output position, the weights of its input positions.
 struct Weights {
     spans: Vec<Span>,
     weights: Vec<i32>,
 }
 
-/// The consecutive input positions that contribute to one output position.
+/// The input pixels that contribute to one output pixel.
 struct Span {
-    /// Index of the first input position.
     start: usize,
-    /// The index range in [`Weights::weights`] with the weights of these input positions.
+    /// Range of this output pixel's weights in [`Weights::weights`].
     weights: std::ops::Range<usize>,
 }
 
 impl Weights {
-    /// Computes the weights for resizing an axis from `size` to `to` pixels. Adds and rounds in the same order as
-    /// Pillow.
+    /// Computes the weights for resizing `size` to `to` pixels, like Pillow.
     fn new(size: usize, to: usize) -> Self {
         let scale = size as f64 / to as f64;
         let stretch = scale.max(1.0);
@@ -94,7 +91,7 @@ impl Weights {
     }
 }
 
-/// Evaluates the cubic convolution kernel of Keys with a = -0.5 at the distance `x`.
+/// Returns Keys' cubic convolution kernel (a = -0.5) at the distance `x`.
 fn bicubic(x: f64) -> f64 {
     const A: f64 = -0.5;
     let x = x.abs();
@@ -107,14 +104,14 @@ fn bicubic(x: f64) -> f64 {
     }
 }
 
-/// Resizes a picture vertically with the weights `rows`. Each row of the picture has `row` bytes.
+/// Resizes vertically. `row` is the number of bytes per row.
 fn vertical(pixels: &[u8], row: usize, rows: &Weights) -> Vec<u8> {
     let mut out = vec![0; rows.spans.len() * row];
     add_up(pixels, row, rows, &mut out);
     out
 }
 
-/// Resizes a picture horizontally. Each row of the picture has `width` pixels before resizing.
+/// Resizes horizontally. `width` is the width in pixels before resizing.
 fn horizontal<'a, const C: usize, const LANE: usize>(
     mut rows: impl ExactSizeIterator<Item = &'a [u8]>,
     width: usize,
@@ -145,9 +142,7 @@ fn horizontal<'a, const C: usize, const LANE: usize>(
     out
 }
 
-/// Returns the first `LANE` bytes of `row`. The first `C` of these bytes are a pixel.
-///
-/// The other bytes have no meaning. They are not cleared, because this would be slower.
+/// Returns one pixel, padded to `LANE` bytes with values that have no meaning.
 fn lane<const C: usize, const LANE: usize>(row: &[u8]) -> [u8; LANE] {
     row.first_chunk().copied().unwrap_or_else(|| {
         let mut last = [0; LANE];
@@ -157,7 +152,7 @@ fn lane<const C: usize, const LANE: usize>(row: &[u8]) -> [u8; LANE] {
 }
 
 vectorized! {
-    /// Computes each output row as a weighted sum of input rows. Each row has `row` bytes.
+    /// Computes each output row as a weighted sum of input rows. `row` is the number of bytes per row.
     fn add_up(rows: &[u8], row: usize, weights: &Weights, out: &mut [u8]) {
         for (span, out) in weights.spans.iter().zip(out.chunks_exact_mut(row)) {
             let weights = &weights.weights[span.weights.clone()];
@@ -184,7 +179,7 @@ vectorized! {
     }
 }
 
-/// Computes one output row like [`add_up`], for rows of less than [`BLOCK`] bytes.
+/// Computes one output row that has less than [`BLOCK`] bytes.
 fn add_up_narrow(rows: &[u8], row: usize, weights: &[i32], out: &mut [u8]) {
     for (at, out) in out.iter_mut().enumerate() {
         let values = rows.chunks_exact(row).map(|row| i32::from(row[at]));
@@ -192,7 +187,7 @@ fn add_up_narrow(rows: &[u8], row: usize, weights: &[i32], out: &mut [u8]) {
     }
 }
 
-/// Converts a fixed-point sum to a pixel value: drops the fraction, and clamps the result to 0..=255.
+/// Converts a fixed-point sum to a pixel value, clamped to 0..=255.
 fn level(sum: i32) -> u8 {
     (sum >> FRACTION).clamp(0, 255) as u8
 }
@@ -203,7 +198,7 @@ mod tests {
 
     use super::*;
 
-    /// Computes the expected result of [`add_up`] one value at a time.
+    /// Computes the expected result of [`add_up`].
     fn slow(rows: &[u8], row: usize, weights: &Weights) -> Vec<u8> {
         let value = |span: &Span, x: usize| {
             let weights = &weights.weights[span.weights.clone()];

@@ -9,10 +9,9 @@ use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resize
 use super::picture::{CropBox, Picture, Pixels};
 use levels::SourceImage;
 
-/// Resizes the part of `picture` inside `crop`, with antialiased bicubic interpolation.
+/// Resizes the part of `picture` inside `crop` by antialiased bicubic interpolation.
 ///
-/// Pixels outside `crop` have no influence, as in torchvision, which crops first. For 8-bit pictures, the result is
-/// identical to Pillow's `resize(BICUBIC)`. As in Pillow, the values are rounded after the first axis.
+/// For 8-bit pictures, the result equals Pillow's `resize(BICUBIC)` after a crop.
 pub(in crate::data) fn bicubic(
     picture: &Picture,
     crop: CropBox,
@@ -27,9 +26,9 @@ pub(in crate::data) fn bicubic(
     Picture { width, height, channels, pixels }
 }
 
-/// Resizes like [`bicubic`], but uses 16-bit weights for 8-bit pictures.
+/// Resizes like [`bicubic`], but faster, with 16-bit weights for 8-bit pictures.
 ///
-/// This is faster. Pixel values may differ from those of [`bicubic`] by a few units.
+/// Pixel values may differ slightly from Pillow's.
 pub(in crate::data) fn fast_bicubic(
     picture: &Picture,
     crop: CropBox,
@@ -90,7 +89,7 @@ fn resize_levels(levels: &[u8], picture: &Picture, crop: CropBox, to: [usize; 2]
     }
 }
 
-/// Resizes the part of a float picture inside `crop` to `to`, which is `[width, height]`. `values` is `[H, W, C]`.
+/// Crops and resizes a float picture, `[H, W, C]`, to `[width, height]` pixels.
 fn resize(values: &[f32], picture: &Picture, crop: CropBox, to: [usize; 2]) -> Vec<f32> {
     let rows = rows(values, picture, crop);
     if picture.channels == 3 {
@@ -106,9 +105,9 @@ fn resize(values: &[f32], picture: &Picture, crop: CropBox, to: [usize; 2]) -> V
     out
 }
 
-/// Resizes the pixels in `rows` to `[width, height]`.
+/// Resizes one channel to `[width, height]` pixels.
 ///
-/// Uses only every `step`-th value of a row, so that the caller can select one channel.
+/// `rows` may have several channels; only every `step`-th value is used.
 fn resize_pixels<'a, P: PixelTrait<Component = f32>>(
     rows: impl Iterator<Item = &'a [f32]>,
     step: usize,
@@ -145,14 +144,11 @@ fn convolve<P: PixelTrait<Component = f32>>(
 }
 
 /// Returns whether Pillow 13 and later resize the vertical axis first.
-///
-/// They do so if the height shrinks by more than twice as many pixels as the width. This rule was found by trying
-/// sizes. Earlier versions of Pillow always resize the horizontal axis first.
 fn vertical_first([width, height]: [usize; 2], [to_width, to_height]: [usize; 2]) -> bool {
     height > to_height && height - to_height > 2 * width.saturating_sub(to_width)
 }
 
-/// Resizes a one-channel picture to `size` x `size` by bilinear interpolation without antialiasing.
+/// Resizes a one-channel picture to `size` x `size` pixels, without antialiasing.
 ///
 /// Equals torch's `interpolate(mode="bilinear", align_corners=False)`.
 pub(in crate::data) fn bilinear(
@@ -175,9 +171,7 @@ pub(in crate::data) fn bilinear(
     out
 }
 
-/// Returns the two input positions around output position `i`, and the weight of the second input position.
-///
-/// The axis is resized from `source` to `size` pixels.
+/// Returns the two input positions around output position `i`, and the weight of the second position.
 fn taps(i: usize, size: usize, source: usize) -> (usize, usize, f32) {
     let at = ((i as f32 + 0.5) * (source as f32 / size as f32) - 0.5).max(0.0);
     let first = (at as usize).min(source - 1);

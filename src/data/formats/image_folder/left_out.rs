@@ -6,9 +6,9 @@ use crate::data::decode::image_name::is_image_name;
 
 use super::listing::{MAX_DEPTH, is_hidden};
 
-/// Counts the files without an image extension in the image folder data set `data`. Skips hidden files.
+/// Counts the non-image files of an image folder by extension, without hidden files.
 ///
-/// Returns (extension, number of files), with the most frequent extension first.
+/// Returns (extension, number of files), the most frequent extension first.
 pub(in crate::data) fn left_out(data: &Path) -> Vec<(String, usize)> {
     let mut counts = BTreeMap::new();
     let train = data.join("train");

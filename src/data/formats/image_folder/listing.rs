@@ -16,15 +16,14 @@ use crate::data::error::DataError;
 use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, Stamp};
 use crate::data::formats::split::Split;
 
-/// Maximum depth of nested folders. In practice, only a symbolic link to a parent folder leads to deeper folders.
+/// Maximum depth of nested folders, to stop at cyclic symbolic links.
 pub(super) const MAX_DEPTH: usize = 32;
 
-/// The classes and images below the folder of a split.
 pub(super) struct Listing {
     root: PathBuf,
-    /// Names of the class folders, which are the first-level subfolders, sorted.
+    /// Names of the first-level folders, sorted.
     pub(super) classes: Vec<String>,
-    /// The images directly in the root, then the images of each class folder, in the order of `classes`.
+    /// Images directly in the root folder, then the images of each class.
     files: Vec<Listed>,
 }
 
@@ -32,12 +31,12 @@ struct Listed {
     /// Path relative to the root of the split.
     path: PathBuf,
     size: u64,
-    /// Index of the class folder; `None` if the image is directly in the root.
+    /// Index of the class folder; `None` for an image directly in the root folder.
     class: Option<u32>,
 }
 
 impl Listing {
-    /// Lists all images below `root`. Uses the cached listing of each folder that has not changed.
+    /// Lists all images below `root`. Reads unchanged folders from `cache`.
     pub(super) fn read(root: &Path, cache: &mut ListingCache) -> Result<Self, DataError> {
         let mut listing = Self { root: root.to_owned(), classes: Vec::new(), files: Vec::new() };
         let (folders, loose) = entries(root, cache)?;
@@ -85,12 +84,11 @@ impl Listing {
         self.files.len()
     }
 
-    /// Returns whether there are images, and all of them are in class folders.
+    /// Returns whether the split has images, and every image is in a class folder.
     pub(super) fn is_labelled(&self) -> bool {
         !self.files.is_empty() && self.files.iter().all(|file| file.class.is_some())
     }
 
-    /// Returns the classes without images.
     pub(super) fn empty_classes(&self) -> Vec<&str> {
         let mut counts = vec![0; self.classes.len()];
         self.files.iter().filter_map(|file| file.class).for_each(|c| counts[c as usize] += 1);
@@ -98,7 +96,7 @@ impl Listing {
         empty.map(|(name, _)| name.as_str()).collect()
     }
 
-    /// Adds the names and sizes of the files to a hash.
+    /// Adds file names and sizes to `hash`.
     pub(super) fn hash_into(&self, hash: &mut Sha256) {
         for file in &self.files {
             hash.update(file.path.as_os_str().as_encoded_bytes());
@@ -107,7 +105,7 @@ impl Listing {
         }
     }
 
-    /// Converts the listing to a split. If `labelled` is false, every label is 0.
+    /// Converts the listing to a split. If `labelled` is false, all labels are 0.
     pub(super) fn into_split(self, labelled: bool, colour: Colour) -> ImageFolder {
         let label = |file: Listed| (file.path, file.class.filter(|_| labelled).unwrap_or(0));
         ImageFolder { root: self.root, files: self.files.into_iter().map(label).collect(), colour }
@@ -116,9 +114,7 @@ impl Listing {
 
 type Entries = (Vec<PathBuf>, Vec<(PathBuf, u64)>);
 
-/// Returns the subfolders of `folder`, and its images with their sizes in bytes.
-///
-/// Both lists are sorted by the bytes of the names.
+/// Returns the sorted subfolders and the sorted images of `folder`. Image sizes are in bytes.
 fn entries(folder: &Path, cache: &mut ListingCache) -> Result<Entries, DataError> {
     let stamp = Stamp::now(folder);
     if let Some(Contents { folders, images }) = cache.get(folder, stamp) {
@@ -132,7 +128,7 @@ fn entries(folder: &Path, cache: &mut ListingCache) -> Result<Entries, DataError
     Ok(entries)
 }
 
-/// Converts the entries of a folder to the type that the cache stores. Returns `None` if a name is not UTF-8.
+/// Converts a folder listing for the cache. Returns `None` if a name is not UTF-8.
 fn contents((folders, images): &Entries) -> Option<Contents> {
     let text = |path: &PathBuf| path.to_str().map(str::to_owned);
     let image = |(path, size): &(PathBuf, u64)| {
@@ -176,10 +172,10 @@ pub(super) fn is_hidden(name: &Path) -> bool {
     bytes(name).starts_with(b".")
 }
 
-/// A split of image files. A file is read each time its image is used.
+/// A split of image files. Each access to an image reads the file again.
 pub(super) struct ImageFolder {
     root: PathBuf,
-    /// For each image, the path relative to the root, and the label.
+    /// Path (relative to the root folder) and label of each image.
     files: Vec<(PathBuf, u32)>,
     colour: Colour,
 }

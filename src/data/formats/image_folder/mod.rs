@@ -19,7 +19,7 @@ use super::split::Split;
 pub(in crate::data) use left_out::left_out;
 use listing::Listing;
 
-/// Lists the images of the data set `plan`.
+/// Lists the images of an image folder data set.
 ///
 /// If labels are needed, fails unless `train/` and `val/` have the same classes.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
@@ -119,7 +119,7 @@ fn check_same_classes(path: &Path, train: &Listing, val: &Listing) -> Result<(),
     Err(DataError::layout(path, problem, hint))
 }
 
-/// Returns the first few names in quotes, and the number of the remaining names.
+/// Returns the first few names in quotes, and the number of other names.
 fn some_of(names: &[&str]) -> String {
     const SHOWN: usize = 5;
     let mut text: Vec<String> = names.iter().take(SHOWN).map(|n| format!("`{n}`")).collect();

@@ -12,42 +12,34 @@ use std::path::{Path, PathBuf};
 
 use super::index::ShardIndex;
 
-/// The extension of checksum files.
 pub(in crate::data) const EXTENSION: &str = "checksums";
-/// Number of hash bytes per image that are kept in memory.
-///
-/// 16 bytes are enough to find damage, and need half the memory of the whole hash.
+/// Number of hash bytes per image in memory, half of the whole hash.
 const KEPT_BYTES: usize = 16;
 /// Maximum number of names in a message.
 const SHOWN: usize = 3;
 
-/// The first bytes of the BLAKE3 hash of an image.
+/// The first half of an image's BLAKE3 hash.
 pub(super) type ImageHash = [u8; KEPT_BYTES];
 
-/// Returns the first bytes of the BLAKE3 hash of an image.
 pub(super) fn image_hash(bytes: &[u8]) -> ImageHash {
     *blake3::hash(bytes).as_bytes().first_chunk().expect("a hash has 32 bytes")
 }
 
-/// Returns the path of the checksum file of a shard.
 pub(in crate::data) fn path_of(shard: &Path) -> PathBuf {
     shard.with_extension(EXTENSION)
 }
 
-/// Collects the checksums of a shard that is being written.
 #[derive(Default)]
 pub(in crate::data) struct ChecksumsWriter {
     rows: Vec<[String; 3]>,
 }
 
 impl ChecksumsWriter {
-    /// Adds the name, class and checksum of an image.
     pub(in crate::data) fn add(&mut self, name: String, label: Option<u32>, bytes: &[u8]) {
         let class = label.map_or_else(String::new, |label| label.to_string());
         self.rows.push([name, class, blake3::hash(bytes).to_hex().to_string()]);
     }
 
-    /// Returns the content of the checksum file.
     pub(in crate::data) fn finish(self) -> Vec<u8> {
         let images = self.rows.len();
         let header = ["image", "class", "blake3"].map(str::to_owned);
@@ -64,13 +56,13 @@ fn first_line(images: usize, rows: &[u8]) -> String {
     format!("mae-checksums 1 images={images} blake3={}\n", blake3::hash(rows).to_hex())
 }
 
-/// The checksum file of a shard: class and hash of each image, by name.
+/// A shard's checksum file: class and hash of each image, by name.
 pub(super) struct Checksums {
     images: HashMap<String, (Option<u32>, ImageHash)>,
 }
 
 impl Checksums {
-    /// Reads the checksum file of `shard`. Returns `None` if this file does not exist. Fails if it is damaged.
+    /// Reads the checksum file of `shard`. Returns `None` if the file does not exist.
     pub(super) fn read(shard: &Path) -> io::Result<Option<Self>> {
         let bytes = match std::fs::read(path_of(shard)) {
             Ok(bytes) => bytes,
@@ -98,9 +90,7 @@ impl Checksums {
 
     /// Compares the images of `shard` with the checksum file.
     ///
-    /// Stores the hashes in `shard.images`. Adds warnings about missing and additional images to `shard.lost`. Fails if
-    /// the class of an image differs from the checksum file, because training would use a wrong class. The error is
-    /// (name of the image, reason).
+    /// Adds hashes to `shard.images` and warnings to `shard.lost`. A wrong class is an error: (image name, reason).
     pub(super) fn compare(mut self, shard: &mut ShardIndex) -> Result<(), (String, String)> {
         let (packed, found) = (self.images.len(), shard.images.len());
         let mut others = Vec::new();
@@ -140,7 +130,7 @@ impl Checksums {
     }
 }
 
-/// Returns the first few names, and the number of the remaining names.
+/// Returns the first few names, and the number of other names.
 pub(super) fn list(names: &[impl AsRef<str>]) -> String {
     let shown: Vec<String> =
         names.iter().take(SHOWN).map(|name| name.as_ref().replace(char::is_control, "?")).collect();

@@ -16,24 +16,22 @@ use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, S
 use super::checksums::{self, Checksums};
 use super::{AGAIN, label};
 
-/// The size of the blocks of a tar file, in bytes.
+/// Block size of a tar file in bytes.
 const BLOCK: u64 = 512;
-/// Maximum number of zero bytes after the end marker of a normal tar file. `tar` pads its last record with zeros.
+/// Maximum number of zero bytes after the end marker of an undamaged tar file.
 const NORMAL_ZEROS: u64 = 1 << 20;
 const ONE_PICTURE: &str = "rename them: members belong to one sample if their names are the same up to the first dot; or pack an image \
                            folder with `mae data pack`";
 
-/// The images of a shard, and warnings about missing samples.
 #[derive(Default)]
 pub(super) struct ShardIndex {
     pub(super) images: Vec<ListedImage>,
-    /// Warnings about samples that may be missing. A run continues despite these warnings.
+    /// Warnings about samples that may be missing.
     pub(super) lost: Vec<String>,
 }
 
 type Indexed = Result<ShardIndex, DataError>;
 
-/// The image and the class of one sample, from the tar members that were read so far.
 #[derive(Default)]
 struct SampleGroup {
     key: String,
@@ -41,9 +39,9 @@ struct SampleGroup {
     label: Option<u32>,
 }
 
-/// Returns the index of each shard. Uses the cached index of each shard that has not changed.
+/// Indexes all shards. Uses the cache for unchanged shards.
 ///
-/// `checksummed` says whether `mae data pack` wrote checksum files for all shards.
+/// `checksummed` says whether every shard should have a checksum file.
 pub(super) fn read_all(
     shards: &[PathBuf],
     checksummed: bool,
@@ -96,9 +94,7 @@ fn read_on_all_cores(shards: &[&Path], checksummed: bool) -> Vec<Indexed> {
     all.into_iter().map(|(_, index)| index).collect()
 }
 
-/// Indexes one shard: reads the headers of the tar members, and the small members with the classes.
-///
-/// Then compares the index with the checksum file of the shard.
+/// Indexes one shard from tar headers, then compares the index with the checksum file.
 fn read(path: &Path, checksummed: bool) -> Indexed {
     let mut index = read_members(path)?;
     if index.images.is_empty() {
@@ -176,9 +172,7 @@ fn read_members(path: &Path) -> Indexed {
     Ok(index)
 }
 
-/// Returns a warning if unusual bytes follow the end marker of a tar file.
-///
-/// The end marker has two blocks. The caller has already read the first of these blocks.
+/// Returns a warning if data follows the end marker. The caller has read half of the marker.
 fn after_end(mut file: File) -> io::Result<Option<String>> {
     let start = file.stream_position()?;
     let mut buffer = vec![0; 1 << 16];
@@ -216,10 +210,9 @@ fn kind_name(kind: EntryType) -> String {
 }
 
 impl SampleGroup {
-    /// Adds an image to the sample. Fails if the sample already has an image with the same extension.
+    /// Adds an image to the sample. Fails if the sample has two images with the same extension.
     ///
-    /// A sample may have images with different extensions, such as a photo `a.jpg` and a mask `a.png`. In this case,
-    /// only the first image is used.
+    /// If the extensions differ, only the first image is used.
     fn add_image(&mut self, shard: &Path, image: ListedImage) -> Result<(), DataError> {
         let extension = |name: &str| Path::new(name).extension().map(OsStr::to_ascii_lowercase);
         let same = |other: &&ListedImage| extension(&other.name) == extension(&image.name);
@@ -232,7 +225,7 @@ impl SampleGroup {
         Ok(())
     }
 
-    /// Returns the image with its class, or `None` if the sample has no image.
+    /// Returns the image and the class; `None` for a sample without image.
     fn image(self) -> Option<ListedImage> {
         self.image.map(|image| ListedImage { label: self.label, ..image })
     }
@@ -242,7 +235,9 @@ fn damaged(path: &Path, error: &io::Error) -> DataError {
     DataError::layout(path, format!("the tar file is damaged: {error}"), AGAIN)
 }
 
-/// Splits the path of a tar member at the first dot of the file name. Converts the second part to lower case.
+/// Splits the path of a tar member at the first dot of the file name.
+///
+/// The second part is in lower case.
 fn split_name(name: &str) -> (String, String) {
     let start = name.rfind('/').map_or(0, |slash| slash + 1);
     match name[start..].find('.') {

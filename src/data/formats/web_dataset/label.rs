@@ -4,12 +4,10 @@ use serde_json::Value;
 
 use crate::shape::MAX_CLASSES;
 
-/// Maximum size of a tar member with a class, in bytes. Larger members are ignored.
+/// Maximum size of a tar member with a class, in bytes.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
-/// Keys that can hold the class in a `.json` file.
 const KEYS: [&str; 2] = ["label", "cls"];
 
-/// Why the class in a tar member is invalid.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(super) enum LabelError {
     #[error("{0} is not a class: it must be a whole number")]
@@ -21,7 +19,6 @@ pub(super) enum LabelError {
 }
 
 impl LabelError {
-    /// Returns the hint: what the user can do about the error.
     pub(super) fn hint(&self) -> &'static str {
         match self {
             Self::TooLarge(_) => {
@@ -32,14 +29,14 @@ impl LabelError {
     }
 }
 
-/// Returns whether tar members with the extension `ending` may contain a class.
+/// Returns whether tar members with the extension `ending` may hold a class.
 pub(super) fn is_label(ending: &str) -> bool {
     matches!(ending, "cls" | "json")
 }
 
 /// Reads the class in a tar member with the extension `ending`.
 ///
-/// Returns `None` if a `.json` file has no class, for example if it has only captions.
+/// Returns `None` if a `.json` member has no class.
 pub(super) fn parse(ending: &str, bytes: &[u8]) -> Result<Option<u32>, LabelError> {
     let label = parse_number(ending, bytes)?;
     match label {

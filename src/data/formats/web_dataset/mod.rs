@@ -31,14 +31,13 @@ use super::split::Split;
 use checksums::{ImageHash, image_hash};
 use packed::{CLASSES, Packed, ShardCounts};
 
-/// The extension of shards.
 const EXTENSION: &str = "tar";
-/// The hint of errors about a damaged shard.
+/// The hint of errors about damaged shards.
 const AGAIN: &str = "download or pack the shard again, or delete it";
 const HINT: &str = "put tar shards in train/ and val/ under data.path, or directly in data.path; there, the names of \
                     validation shards must contain `val`";
 
-/// Finds the tar shards of the data set `plan` and indexes them. Fails if a shard is damaged.
+/// Finds and indexes the tar shards of the data set. Fails if a shard is damaged.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
     let (found, problems) = find_with(plan, labels)?;
     match problems.into_iter().next() {
@@ -47,7 +46,7 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
     }
 }
 
-/// Works like [`find`] with [`Labels::Unneeded`], but skips damaged shards. Also returns their errors.
+/// Finds and indexes all undamaged tar shards. Also returns the errors of damaged shards.
 pub(in crate::data) fn find_past_damage(
     plan: &DataPlan,
 ) -> Result<(Found, Vec<DataError>), DataError> {
@@ -95,9 +94,7 @@ fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>),
     Ok((Found { train: Arc::new(train), val, classes, hash, note, integrity }, problems))
 }
 
-/// Returns the class names from the file [`CLASSES`]. If this file is missing, returns class numbers.
-///
-/// `mae data pack` writes the file. `found` is the largest class in the data plus one.
+/// Reads the class names. Falls back to the class numbers below `found`.
 fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
     let file = plan.path.join(CLASSES);
     let too_many = |known: usize, by: &str| {
@@ -121,11 +118,10 @@ fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
     Ok((0..classes).map(|class| class.to_string()).collect())
 }
 
-/// Errors and warnings from indexing the shards.
 struct Findings {
     /// Errors that stop a run.
     problems: Vec<DataError>,
-    /// Warnings about samples that may be missing, for [`Integrity::lost`].
+    /// Warnings about samples that may be missing.
     lost: Vec<String>,
 }
 
@@ -136,20 +132,19 @@ struct WebDataset {
     colour: Colour,
 }
 
-/// An image in a shard.
 struct Sample {
     shard: u32,
     offset: u64,
     size: u64,
     label: Option<u32>,
-    /// The image's hash; `None` if `mae data pack` stored no hash.
+    /// First half of the image's hash; `None` without a checksum file.
     hash: Option<ImageHash>,
-    /// Name of the image in the shard.
+    /// File name inside the shard.
     name: Box<str>,
 }
 
 impl WebDataset {
-    /// Indexes `shards`. Skips damaged shards, and adds errors and warnings to `findings`.
+    /// Indexes `shards`. Skips damaged shards and adds the errors to `findings`.
     fn open(
         shards: Vec<PathBuf>,
         colour: Colour,
@@ -187,13 +182,13 @@ impl WebDataset {
         Some(self.name(place))
     }
 
-    /// Returns the number of classes: the largest class plus one.
+    /// Returns the number of classes: the largest class plus 1.
     fn classes(&self) -> usize {
         let largest = self.samples.iter().filter_map(|sample| sample.label).max();
         largest.map_or(0, |label| label as usize + 1)
     }
 
-    /// Adds the name, size and class of each sample to `hash`, in order.
+    /// Adds name, size and class of each sample to `hash`.
     fn hash_into(&self, hash: &mut Sha256) {
         for Sample { name, size, label, .. } in &self.samples {
             hash.update(name.as_bytes());

@@ -5,34 +5,33 @@ use std::{fmt, fs};
 
 use crate::data::error::DataError;
 
-/// Name of the file that describes the packed shards. Its content is a [`Packed`].
+/// Name of the file that describes the shards of `mae data pack`.
 pub(in crate::data) const PACK: &str = "pack.json";
-/// Name of the file with the class names, one per line.
+/// Name of the file with one class name per line.
 pub(in crate::data) const CLASSES: &str = "classes.txt";
 const AGAIN: &str = "run the same `mae data pack` again; it writes the missing shards";
 
-/// The content of `pack.json`: how the shards were packed.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(in crate::data) struct Packed {
     pub(in crate::data) samples_per_shard: usize,
-    /// SHA-256 fingerprint of the data set before packing. A run on the unpacked data set records the same fingerprint.
+    /// SHA-256 fingerprint of the data set before packing.
     pub(in crate::data) source: String,
     pub(in crate::data) reencoded: Option<Reencoded>,
     /// Number of shards; `None` until all shards are written.
     #[serde(default)]
     pub(in crate::data) shards: Option<ShardCounts>,
-    /// Whether each shard has a checksum file. Older versions of `mae data pack` did not write checksum files.
+    /// Whether every shard has a checksum file. Old versions wrote no checksum files.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(in crate::data) checksums: bool,
-    /// BLAKE3 hash of the file [`CLASSES`]; `None` if this file does not exist.
+    /// BLAKE3 hash of the file [`CLASSES`]; `None` without this file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::data) classes: Option<String>,
-    /// BLAKE3 hash of this struct as compact JSON, without this field.
+    /// BLAKE3 hash of the other fields as compact JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     blake3: Option<String>,
 }
 
-/// The number of shards of each split.
+/// Number of shards of each split.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(in crate::data) struct ShardCounts {
     pub(in crate::data) train: usize,
@@ -56,7 +55,7 @@ impl fmt::Display for Reencoded {
 }
 
 impl Packed {
-    /// Creates the content of `pack.json` before the shards are written.
+    /// Creates the content of `pack.json` before packing.
     ///
     /// `source` is the fingerprint of the data set to pack.
     pub(in crate::data) fn new(
@@ -68,13 +67,13 @@ impl Packed {
         Self { samples_per_shard, source, reencoded, shards, checksums: false, classes, blake3 }
     }
 
-    /// Returns whether `other` describes the same images, packed in the same way.
+    /// Returns whether `other` describes the same images and packing options.
     pub(in crate::data) fn is_of_the_same_images(&self, other: &Self) -> bool {
         let key = |packed: &Self| (packed.samples_per_shard, packed.reencoded);
         key(self) == key(other) && self.source == other.source
     }
 
-    /// Returns the content of `pack.json`.
+    /// Returns `pack.json` as bytes.
     pub(in crate::data) fn to_json(&self) -> Vec<u8> {
         let blake3 = Some(self.own_hash());
         let packed = Self { blake3, ..self.clone() };
@@ -87,9 +86,7 @@ impl Packed {
         blake3::hash(&json).to_hex().to_string()
     }
 
-    /// Reads `pack.json` in `folder`. Returns `None` if this file does not exist.
-    ///
-    /// Shards from other programs have no `pack.json`.
+    /// Reads `pack.json`. Returns `None` if the file does not exist.
     pub(in crate::data) fn read(folder: &Path) -> Result<Option<Self>, DataError> {
         let file = folder.join(PACK);
         let Ok(bytes) = fs::read(&file) else { return Ok(None) };
@@ -107,7 +104,7 @@ impl Packed {
         }
     }
 
-    /// Returns a message if the file of class names has changed since `mae data pack` wrote it.
+    /// Returns a message if the class names have changed since packing.
     pub(super) fn changed_classes(&self, folder: &Path) -> Option<String> {
         let (file, packed) = (folder.join(CLASSES), self.classes.as_ref()?);
         let now = fs::read(&file).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
@@ -119,9 +116,7 @@ impl Packed {
         })
     }
 
-    /// Returns an error if `folder` does not have all shards that `mae data pack` wrote.
-    ///
-    /// `found` is the number of shards in `folder`.
+    /// Returns an error if packing did not finish, or if `found` is not the number of packed shards.
     pub(super) fn problem(&self, folder: &Path, found: ShardCounts) -> Option<DataError> {
         let Some(all) = self.shards else {
             return Some(DataError::layout(

@@ -8,25 +8,24 @@ use crate::data::decode::picture::{Pixels, Stored};
 use crate::data::error::DataError;
 use crate::data::formats::split::Split;
 
-/// The result of checking one image.
 pub(super) struct Looked {
     pub(super) result: Result<Image, DataError>,
-    /// Name of the image; set only if there is an error or a warning.
+    /// Path of the image, but only if there is an error or a warning.
     pub(super) name: Option<PathBuf>,
 }
 
-/// The size and statistics of a decoded image.
+/// Size and statistics of a decoded image.
 pub(super) struct Image {
     /// Width and height in pixels.
     pub(super) size: (usize, usize),
     pub(super) bytes: u64,
     pub(super) hash: [u8; 32],
     pub(super) warning: Option<String>,
-    /// For each channel, the mean of the pixel values and the mean of the squared pixel values. Values are in 0..1.
+    /// For each channel, mean and mean square of the pixel values (0..1).
     pub(super) moments: Vec<[f64; 2]>,
 }
 
-/// Checks image `index` of a split: reads and decodes the image.
+/// Reads and decodes image `index` of a split.
 pub(super) fn look_at(split: &dyn Split, index: usize, buffer: &mut Vec<u8>) -> Looked {
     let bad_image = |error: ImageError| DataError::bad_image(&split.name(index), &error);
     let result = split.read(index, buffer).and_then(|stored| image(stored).map_err(bad_image));

@@ -23,13 +23,12 @@ use look::{Looked, look_at};
 use report::Checked;
 use sums::SplitSums;
 
-/// Number of images that a worker decodes before it returns results.
+/// Number of images that a worker checks at a time.
 const CHUNK: usize = 16;
 
-/// Decodes every image of the data set `plan`, on `plan.workers` threads.
+/// Decodes every image of a data set on `plan.workers` threads.
 ///
-/// Calls `progress` with the number of images done and the total. If `progress` returns `false`, the check stops and
-/// returns `None`.
+/// Calls `progress(done, total)` with numbers of images. If `progress` returns false, returns `None`.
 pub fn check(
     plan: &DataPlan,
     labels: Labels,
@@ -74,7 +73,7 @@ pub fn check(
     Ok(Some(checked))
 }
 
-/// Starts threads that check the images of a split in chunks. The results arrive in order.
+/// Starts threads that check the images of a split.
 fn look(split: &Arc<dyn Split>, workers: Threads) -> Workers<Vec<Looked>> {
     let threads = workers::count(workers);
     let split = Arc::clone(split);

@@ -9,21 +9,21 @@ use crate::text::csv_rows;
 /// The result of `mae data check`.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct Checked {
-    /// The training split, and the validation split if the data has one.
+    /// The training split and, if the data has one, the validation split.
     pub splits: Vec<CheckedSplit>,
-    /// Problems of the data set as a whole: missing classes, damaged shards, missing samples.
+    /// Problems of the whole data set, such as missing classes or damaged shards.
     pub problems: Vec<String>,
-    /// In an image folder, the number of files that are not images, by extension.
+    /// Files that are not images, as (extension, number of files).
     ///
-    /// The extension is "" for files without an extension.
+    /// Counted only in image folders. The extension may be "".
     pub left_out: Vec<(String, usize)>,
-    /// Number of images in tar shards without checksums; 0 for other formats.
+    /// Number of images in tar shards without checksums.
     pub unchecked: usize,
-    /// Images with the same bytes in both splits: the file in `train`, then the file in `val`.
+    /// Images with the same bytes in both splits, as (training file, validation file).
     pub in_both: Vec<[PathBuf; 2]>,
-    /// Mean of each channel over the training images, for pixel values in 0..1. Every image has the same weight.
+    /// Mean of each channel over the training images, for pixel values from 0 to 1.
     pub mean: Vec<f64>,
-    /// Standard deviation of each channel, computed like `mean`.
+    /// Standard deviation of each channel, for pixel values from 0 to 1.
     pub std: Vec<f64>,
 }
 
@@ -33,25 +33,25 @@ pub struct CheckedSplit {
     pub name: &'static str,
     pub images: usize,
     pub bytes: u64,
-    /// Number of images of each class, by class name; empty if the images have no classes.
+    /// Number of images per class, as (class name, number); empty without classes.
     pub classes: Vec<(String, usize)>,
     /// Smallest, median and largest width in pixels.
     pub width: [usize; 3],
     /// Smallest, median and largest height in pixels.
     pub height: [usize; 3],
-    /// Unusable files: (path, problem).
+    /// Unusable files, as (path, problem).
     pub bad: Vec<(PathBuf, String)>,
-    /// Damaged files that the decoder repaired: (path, warning of the decoder).
+    /// Damaged files that the decoder repaired, as (path, warning).
     pub damaged: Vec<(PathBuf, String)>,
 }
 
 impl Checked {
-    /// Returns whether the check found a problem or an unusable file, so that a run would stop or skip files.
+    /// Returns whether the check found a problem or an unusable file.
     pub fn is_bad(&self) -> bool {
         !self.problems.is_empty() || self.splits.iter().any(|split| !split.bad.is_empty())
     }
 
-    /// Writes all problems, unusable files, damaged files and duplicate files as CSV.
+    /// Writes all problems, unusable, damaged and duplicate files as CSV.
     ///
     /// The columns are `finding,split,file,detail`.
     pub fn write_csv(&self, path: &Path) -> Result<(), DataError> {

@@ -3,14 +3,13 @@ use crate::data::dataset::DataSet;
 use super::look::Looked;
 use super::report::CheckedSplit;
 
-/// Sums up the check results of all images in a split.
+/// Sums over all images of a split.
 pub(super) struct SplitSums {
     split: CheckedSplit,
-    /// Widths, then heights, of all images.
+    /// Widths and heights of all images, in pixels.
     sizes: [Vec<usize>; 2],
-    /// Number of images of each class.
     counts: Vec<usize>,
-    /// For each channel, the sum of the image means and the sum of the mean squares of the images.
+    /// For each channel, the sum of all image means and of all mean squares.
     moments: Vec<[f64; 2]>,
 }
 
@@ -54,7 +53,6 @@ impl SplitSums {
         }
     }
 
-    /// Returns the mean and the standard deviation of each channel.
     pub(super) fn mean_and_std(&self) -> (Vec<f64>, Vec<f64>) {
         let images = self.sizes[0].len().max(1) as f64;
         let mean = |moment: &[f64; 2]| moment[0] / images;
@@ -62,7 +60,6 @@ impl SplitSums {
         (self.moments.iter().map(mean).collect(), self.moments.iter().map(std).collect())
     }
 
-    /// Returns the check results of the whole split.
     pub(super) fn split(mut self, data: &DataSet) -> CheckedSplit {
         let three = |sizes: &mut Vec<usize>| {
             sizes.sort_unstable();
