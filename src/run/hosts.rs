@@ -8,7 +8,7 @@ use super::schedule::{self, JobContextMaker};
 use crate::durable::Content;
 use crate::recipe::{self, Job, Recipe, Resolved};
 use crate::results::StartLayout;
-use crate::train::{ChosenDevice, DeviceThreads, Hosts, JobEnd, RunContext, StepTimer, TrainError};
+use crate::train::{ChosenDevice, DeviceThreads, Hosts, JobEnd, RunContext, TrainError};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;

@@ -59,13 +59,15 @@ fn a_run_that_changes_its_devices_ends_like_an_unchanged_run() {
     }
 }
 
+/// Returns the arguments that pre-train with the settings `sets`.
+fn run<'a>(sets: &[&'a str]) -> Vec<&'a str> {
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    ["run", "r.toml", "--stage", "pretrain"].into_iter().chain(sets).collect()
+}
+
 #[test]
 fn only_a_change_that_keeps_each_update_is_accepted() {
     let bench = Bench::new(&recipe(1, 4));
-    let run = |sets: &[&str]| {
-        let sets = sets.iter().flat_map(|set| ["--set", set]);
-        ["run", "r.toml", "--stage", "pretrain"].into_iter().chain(sets).collect::<Vec<_>>()
-    };
     bench.done(&run(&[]));
     let refused = bench.refused(&run(&["runtime.devices=2"]), 2);
     assert!(
@@ -147,7 +149,6 @@ fn a_second_start_names_the_process_that_works_and_a_killed_process_holds_no_loc
     assert_eq!(bench.read("runs/tiny/.lock"), "");
 }
 
-#[cfg(not(feature = "mpi"))]
 #[test]
 fn one_of_several_processes_stops_before_it_writes() {
     let bench = Bench::new(TINY);

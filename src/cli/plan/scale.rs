@@ -2,7 +2,7 @@
 
 use super::price::Price;
 use crate::cli::CliError;
-use crate::recipe::{Network, Plan};
+use crate::recipe::Plan;
 use crate::run::CheckedPoint;
 use crate::shape::StageKind;
 use serde::Serialize;

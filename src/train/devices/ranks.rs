@@ -94,7 +94,7 @@ impl Rank {
     }
 
     /// Sends `mine` to all ranks. Returns the values of all ranks, in rank order. Fails if another rank has failed.
-    pub fn exchange<T: Wire>(&self, mine: T) -> Result<Vec<T>, TrainError> {
+    pub(crate) fn exchange<T: Wire>(&self, mine: T) -> Result<Vec<T>, TrainError> {
         let local = self.exchange_here(mine)?;
         if self.group.hosts.count() == 1 {
             return Ok(local);
@@ -147,7 +147,7 @@ impl Rank {
     }
 
     /// Returns whether `yes` is true on at least one rank. All ranks get the same result.
-    pub fn any(&self, yes: bool) -> Result<bool, TrainError> {
+    pub(crate) fn any(&self, yes: bool) -> Result<bool, TrainError> {
         Ok(self.exchange(yes)?.contains(&true))
     }
 

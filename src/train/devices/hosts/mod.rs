@@ -92,9 +92,9 @@ impl Hosts {
         }
     }
 
-    /// Returns the link to the other hosts; `None` if there are none.
-    pub(super) fn link(&self) -> Option<&Link> {
-        self.0.as_deref()
+    /// Starts to sum `values` over all hosts. Panics if there is only one.
+    pub(super) fn start_sum(&self, values: Vec<f32>) -> PendingSum {
+        self.0.as_ref().expect("there are several hosts").start_sum(values)
     }
 }
 
@@ -160,17 +160,16 @@ pub(crate) mod tests {
     #[test]
     fn a_job_that_fails_on_one_host_ends_on_all_and_the_next_job_runs() {
         let ends = on_hosts(3, |hosts| {
-            let link = hosts.link().unwrap();
             let work = || {
                 if hosts.index() == 1 {
                     return Err(TrainError::BadWeights { name: "head.bias".to_owned() });
                 }
-                let sums = [link.start_sum(vec![1.0]), link.start_sum(vec![2.0])];
+                let sums = [hosts.start_sum(vec![1.0]), hosts.start_sum(vec![2.0])];
                 sums.iter().try_for_each(|sum| sum.wait().map(|_| ()))?;
                 hosts.exchange(vec![7]).map(|_| ())
             };
             let failed = hosts.end_job(work()).unwrap_err();
-            let sum = link.start_sum(vec![hosts.index() as f32, 1.0]);
+            let sum = hosts.start_sum(vec![hosts.index() as f32, 1.0]);
             (failed, hosts.end_job(sum.wait()).unwrap())
         });
         for (index, (failed, sum)) in ends.into_iter().enumerate() {
