@@ -5,7 +5,7 @@ use super::recipe_args::{self, RecipeArgs};
 use crate::recipe::{Missing, Resolved};
 use crate::train::{Hosts, TrainError};
 
-/// Variables in which OpenMPI, MPICH and Slurm state the number of processes that they started together.
+/// Variables in which `mpirun` and `srun` state the number of processes that they started together.
 ///
 /// `SLURM_NTASKS` is not one of them: Slurm also sets it for a process that is started alone in a job of several tasks.
 const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];

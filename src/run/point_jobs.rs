@@ -5,7 +5,7 @@ use super::failed_jobs::{FailedJob, Failures, PointError};
 use super::hosts::{self, Command, JobOrder};
 use super::provenance;
 use super::runner::{Runner, Sweep};
-use super::schedule::{self, JobContextMaker, is_done};
+use super::schedule::{self, Announce, JobContextMaker, is_done};
 use crate::durable::now_unix_s;
 use crate::recipe::{Job, Resolved};
 use crate::results::RunFolder;
@@ -140,10 +140,7 @@ impl Runner<'_> {
 }
 
 /// Returns a function that tells the other hosts to train a job of sweep point `point`.
-fn announce(
-    point: usize,
-    work: &RunContext,
-) -> Arc<dyn Fn(&Job) -> Result<(), TrainError> + Send + Sync> {
+fn announce(point: usize, work: &RunContext) -> Announce {
     let (hosts, layouts, run) = (work.hosts.clone(), work.layouts.to_vec(), work.run.clone());
     Arc::new(move |job| {
         let provenance = hosts::provenance_hash(&run);

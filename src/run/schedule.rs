@@ -11,6 +11,9 @@ use crate::train::{
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// A function that tells the other hosts to train a job.
+pub(super) type Announce = Arc<dyn Fn(&Job) -> Result<(), TrainError> + Send + Sync>;
+
 /// Makes a [`JobContext`] in each device thread.
 #[derive(Clone)]
 pub(super) struct JobContextMaker {
@@ -18,7 +21,7 @@ pub(super) struct JobContextMaker {
     pub row_written: RowWritten,
     pub timer: StepTimer,
     /// Called before all devices train a job together.
-    pub announce: Arc<dyn Fn(&Job) -> Result<(), TrainError> + Send + Sync>,
+    pub announce: Announce,
 }
 
 impl JobContextMaker {

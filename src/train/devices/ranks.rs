@@ -99,11 +99,10 @@ impl Rank {
         if self.group.hosts.count() == 1 {
             return Ok(local);
         }
-        let all = self.first_here(|hosts| {
+        self.first_here(|hosts| {
             let messages = hosts.exchange(hosts::encode(&local))?;
             Ok(messages.iter().flat_map(|message| hosts::decode(message)).collect())
-        });
-        Ok(all?)
+        })
     }
 
     /// Runs `work` on the first rank of this host. Returns its result on all ranks of this host.

@@ -136,15 +136,18 @@ impl Drop for Link {
     }
 }
 
-/// The place of a sum: `None` while it is not finished, an error without a failure if the link's thread has ended.
+/// A finished sum. An error without a failure means that the link's thread has ended.
+type Sum = Result<Arc<Vec<f32>>, Option<HostFailure>>;
+
+/// The place of a sum; `None` until the sum is finished.
 #[derive(Default)]
 struct SumSlot {
-    sum: Mutex<Option<Result<Arc<Vec<f32>>, Option<HostFailure>>>>,
+    sum: Mutex<Option<Sum>>,
     changed: Condvar,
 }
 
 impl SumSlot {
-    fn lock(&self) -> MutexGuard<'_, Option<Result<Arc<Vec<f32>>, Option<HostFailure>>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Sum>> {
         self.sum.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
