@@ -110,6 +110,7 @@ pub fn bench_train(
     };
     let timer = StepTimer::running();
     let (whole, parts) = whole_and_parts(&device, seconds, &timer, measure)?;
+    hosts.disconnect();
     if !hosts.is_first() {
         return Ok(None);
     }

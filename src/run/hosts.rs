@@ -75,6 +75,8 @@ impl Drop for Finish<'_> {
         if self.hosts.is_first() {
             // If a host is gone, there is nobody to tell.
             let _ = tell(self.hosts, &Command::Finish { end: self.end });
+            // The other hosts disconnect now, too. What follows on this host may take long.
+            self.hosts.disconnect();
         }
     }
 }

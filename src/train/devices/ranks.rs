@@ -177,7 +177,7 @@ impl Rank {
                 if self.group.hosts.count() == 1 {
                     return Ok(PendingReduce::Running(Box::new(reduce)));
                 }
-                self.start_sum(&reduce.finish(), |own| read(own))
+                self.start_sum(&reduce.finish(), read)
             }
             Bucket::Separate(tensors) if self.world() == 1 => Ok(PendingReduce::Done(tensors)),
             Bucket::Separate(tensors) if self.group.hosts.count() == 1 => {

@@ -28,7 +28,8 @@ const IDLE: Duration = Duration::from_millis(100);
 
 /// A link to the other hosts. Dropping it disconnects this host.
 pub(crate) struct Link {
-    requests: Option<mpsc::Sender<Request>>,
+    /// `None` after this host has disconnected.
+    requests: Mutex<Option<mpsc::Sender<Request>>>,
     thread: Option<JoinHandle<()>>,
     index: usize,
     names: Vec<String>,
@@ -79,7 +80,8 @@ impl Link {
             Err(error) => drop(connected.send(Err(error))),
         });
         let (index, names) = connects.recv().expect("the link's thread answers or panics")?;
-        Ok(Self { requests: Some(requests), thread: Some(thread), index, names, reduced_bytes })
+        let requests = Mutex::new(Some(requests));
+        Ok(Self { requests, thread: Some(thread), index, names, reduced_bytes })
     }
 
     pub(super) fn hosts(&self) -> usize {
@@ -119,16 +121,22 @@ impl Link {
         answers.recv().map_err(|_| TrainError::OtherRank)
     }
 
+    /// Disconnects this host. Later requests fail.
+    pub(super) fn disconnect(&self) {
+        drop(self.requests.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     fn request(&self, request: Request) {
-        let requests = self.requests.as_ref().expect("only dropping the link removes them");
-        // If the thread has ended, it drops the request, and the receiver of the answer sees this.
-        let _ = requests.send(request);
+        // If the thread has ended, the request is dropped, and the receiver of the answer sees this.
+        if let Some(requests) = &*self.requests.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = requests.send(request);
+        }
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        drop(self.requests.take());
+        self.disconnect();
         if let Some(thread) = self.thread.take() {
             // If the thread has panicked, the requests have failed.
             let _ = thread.join();

@@ -32,6 +32,13 @@ impl Hosts {
         Ok(Self(Some(Arc::new(link)).filter(|link| link.hosts() > 1)))
     }
 
+    /// Disconnects this host, because its part of the work is done. Later exchanges fail.
+    pub fn disconnect(&self) {
+        if let Some(link) = &self.0 {
+            link.disconnect();
+        }
+    }
+
     /// Returns the number of hosts.
     pub fn count(&self) -> usize {
         self.0.as_ref().map_or(1, |link| link.hosts())
