@@ -135,9 +135,9 @@ impl Candidate {
     }
 }
 
-/// Returns the number of attention heads of two networks that do not have the usual number.
+/// Returns the number of attention heads if the network is mmpretrain's ViT-S or the ViT-S of `MoCo` v3.
 ///
-/// Returns `None` for all other networks.
+/// These two networks have an unusual number of heads. Returns `None` for all other networks.
 fn unusual_heads(dialect: Dialect, prefix: &str, facts: &Facts) -> Option<usize> {
     let is_moco = ["base_encoder", "momentum_encoder"].iter().any(|name| prefix.contains(name));
     match (dialect, facts.embed_dim, facts.depth, facts.mlp_dim) {
@@ -258,9 +258,9 @@ fn joined(name: &str, parts: [Option<HostTensor>; 3]) -> Result<HostTensor, Stri
     Ok(HostTensor { shape, values: [query.values, key.values, value.values].concat() })
 }
 
-/// Transposes linear weights that the file stores as `[in, out]`.
+/// Transposes all linear weights if the file stores linear weights as `[in, out]`.
 ///
-/// Returns whether the file does.
+/// Returns whether the weights were transposed.
 fn transpose(tensors: &mut BTreeMap<String, HostTensor>) -> bool {
     let qkv = tensors.get("blocks.0.attn.qkv.weight").map(|tensor| &tensor.shape[..]);
     let transposed = matches!(qkv, Some([a, b]) if *b == a.saturating_mul(3));
@@ -270,7 +270,9 @@ fn transpose(tensors: &mut BTreeMap<String, HostTensor>) -> bool {
     transposed
 }
 
-/// Adds missing settings: attributes of a pickled module, otherwise the library's defaults.
+/// Fills in missing settings.
+///
+/// Uses the attributes of a pickled module. Without them, uses the defaults of the library that wrote the checkpoint.
 fn with_dialect(
     settings: Settings,
     dialect: Dialect,

@@ -8,7 +8,7 @@ use super::pickle::Value;
 use super::{HostTensor, OptimizerState, pickled};
 use std::collections::BTreeMap;
 
-/// A tensor with the full name and Paddle's internal name.
+/// A tensor with its full name. `internal` is Paddle's internal name, if stored.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub name: String,
@@ -43,13 +43,13 @@ pub(super) enum Attribute {
     Word(String),
 }
 
-/// Maximum length of the path to a container, in bytes.
+/// Maximum length of the path to a dict, list or module in a pickle, in bytes. The program skips longer paths.
 const LONGEST_PATH: usize = 256;
 /// Maximum length of all names together, in bytes. Limits the memory.
 const NAMES: usize = 16 << 20;
 /// Attributes of modules that change a network's outputs.
 const ATTRIBUTES: [&str; 4] = ["num_heads", "num_attention_heads", "eps", "global_pool"];
-/// Parts of tensor names that show optimizer values.
+/// A tensor whose dotted name contains one of these parts is optimizer state, not a weight.
 const OPTIMIZER: [&str; 6] =
     ["opt", "exp_avg", "exp_avg_sq", "momentum_buffer", "grads", "gradients"];
 
@@ -105,7 +105,7 @@ impl Content {
         Ok(())
     }
 
-    /// Adds a tensor, or all tensors of a container. Skips optimizer states.
+    /// Adds a tensor, or all tensors in a dict, list or module. Skips optimizer states.
     fn item(&mut self, key: String, value: Value, path: &mut String) -> Result<(), String> {
         if is_of_optimizer(&key) {
             return Ok(());

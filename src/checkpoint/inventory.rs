@@ -110,7 +110,7 @@ impl Inventory {
 
     /// Adds the tensors of `depth` blocks to the expected tensors.
     ///
-    /// Fails at the first missing block.
+    /// Fails if `tensors` lack one of these blocks.
     fn blocks(
         &mut self,
         list: &str,

@@ -27,7 +27,9 @@ pub(super) fn take(dict: &mut Vec<(Value, Value)>, key: &str) -> Option<Value> {
     Some(dict.swap_remove(at).1)
 }
 
-/// Returns a tensor and Paddle's internal name, if stored.
+/// Returns the tensor in `value`, and Paddle's internal name if the file has one.
+///
+/// Returns `None` if `value` is not a tensor.
 pub(super) fn tensor(value: Value) -> Option<(Option<String>, HostTensor)> {
     match value {
         Value::Tensor(tensor) => Some((None, tensor)),

@@ -10,7 +10,7 @@ use crate::recipe::{
 };
 use std::path::Path;
 
-/// What a command needs to know. Each variant includes the variants above.
+/// What a command needs to know about a checkpoint. Each variant includes the needs of the variants above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub enum Needs {
     /// Only the tensors.
@@ -142,7 +142,7 @@ impl Opened {
     }
 }
 
-/// The `--set` arguments, sorted by the settings that they change.
+/// The `--set` arguments, grouped by the settings that they change.
 struct SetArgs {
     /// Arguments for `[data]` and `[runtime]` of `--recipe`.
     of_data: Vec<String>,
@@ -227,7 +227,7 @@ fn described_point(
     Ok(recipe::resolve_checkpoint(path, &layers, &stated, set, &OPTIONS)?)
 }
 
-/// Fails if neither `known` nor `set` contains a setting that the command needs.
+/// Fails if the command needs a setting that is missing in both `known` and `set`.
 fn require(
     opened: &Opened,
     needs: Needs,

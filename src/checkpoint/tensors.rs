@@ -86,13 +86,13 @@ impl TensorFile {
         self.to_bytes_as(NOTE, &self.note)
     }
 
-    /// Returns the file with the header entry `key: word` instead of the note.
+    /// Returns the content of the safetensors file with the header entry `key: word` instead of the JSON note.
     pub(super) fn to_bytes_as(&self, key: &str, word: &str) -> Vec<u8> {
         let note = (!word.is_empty()).then(|| HashMap::from([(key.to_owned(), word.to_owned())]));
         safetensors::serialize(&self.tensors, note).expect("names and shapes are plain")
     }
 
-    /// Writes the tensors and the note to `path` atomically.
+    /// Writes the tensors and the JSON note as a safetensors file to `path`, atomically.
     pub fn write(&self, path: &Path) -> Result<(), CheckpointError> {
         durable::write(path, &self.to_bytes())
             .map_err(|source| CheckpointError::Write { path: path.into(), source })

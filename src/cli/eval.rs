@@ -84,7 +84,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 
 /// Fails if a class has different indices in the checkpoint and in the data.
 ///
-/// With `named`, the checkpoint stores class names, and a renamed class only causes a warning.
+/// If `named` is true, the checkpoint stores class names. A renamed class then only causes a warning.
 fn check_classes(
     checkpoint: &Path,
     known: &[String],

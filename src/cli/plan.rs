@@ -132,7 +132,9 @@ fn unknown_counts(plan: &Plan, checked: &CheckedPoint) -> Option<String> {
     Some(format!("the data could not be opened: {steps}{classes}"))
 }
 
-/// Fails if the plan has no numbers to show.
+/// Fails if a problem prevents the plan's estimates.
+///
+/// Such a problem is a run without updates or, if `measure` is true, unusable data.
 fn refuse_without_numbers(checked: &Preflight, measure: bool) -> Result<(), CliError> {
     let is_fatal = |problem: &Problem| match &**problem {
         TrainError::NeverUpdates(_) => true,

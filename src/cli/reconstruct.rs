@@ -121,7 +121,7 @@ fn last_part(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Fails before the computation if `path` is not writable.
+/// Fails before the computation if `path` is not writable or is one of `images`.
 fn refuse_output(path: &Path, images: &[PathBuf]) -> Result<(), CliError> {
     let refuse = |problem: &str, hint: &str| {
         Err(CliError::Usage(format!("cannot write {}: {problem}\nhint: {hint}", path.display())))

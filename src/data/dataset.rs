@@ -33,7 +33,7 @@ pub struct DataSet {
     pub integrity: Integrity,
 }
 
-/// Maximum number of missing samples that the warning lists.
+/// Maximum number of problems in the warning about incomplete tar shards.
 const SHOWN: usize = 5;
 
 /// Opens the data set of `plan` without decoding images.
@@ -54,7 +54,9 @@ pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
     Ok(data)
 }
 
-/// Opens a data set without its damaged parts. Also returns the errors of these parts.
+/// Opens a data set without damaged tar shards, or without labels if the labels are invalid.
+///
+/// Also returns the errors of the damaged shards or labels.
 ///
 /// Fails if no images remain.
 pub(super) fn open_past_damage(

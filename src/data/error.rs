@@ -29,7 +29,7 @@ pub enum DataError {
     Panicked { message: String },
 }
 
-/// Returns a path on one line. File names may contain line breaks.
+/// Returns a path as one line of text. Escapes line breaks in file names.
 pub(super) fn shown(path: &Path) -> String {
     one_line(&path.display().to_string()).into_owned()
 }

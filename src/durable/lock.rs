@@ -49,7 +49,8 @@ impl Lock {
     ///
     /// Fails with `Unsupported` if the file system does not support locks.
     pub fn take(folder: &Path) -> io::Result<Option<Self>> {
-        // Try again: a child process of another thread inherits a copy of a released lock, until it executes its program.
+        // Try again: a child process of another thread inherits a copy of a released lock, until it executes its
+        // program.
         for _ in 1..TRIES {
             if let Some(lock) = Self::try_take(folder)? {
                 return Ok(Some(lock));
@@ -160,7 +161,7 @@ pub fn is_held(folder: &Path) -> bool {
     })
 }
 
-/// Fails if the lock file was replaced, because another process may use the folder.
+/// Fails if the lock file of `folder` was replaced, because another process may then use the folder.
 ///
 /// Creates a missing lock file again.
 pub(super) fn confirm(folder: &Path) -> io::Result<()> {

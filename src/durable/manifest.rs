@@ -51,7 +51,7 @@ impl Manifest {
 
     /// Writes a manifest that lists `files` into the folder `root`.
     ///
-    /// Files without a content have no checksum.
+    /// A file whose [`Content`] is `None` is listed without a checksum.
     pub fn create_with(
         root: &Path,
         name: &str,
@@ -225,7 +225,7 @@ impl Manifest {
         if self.lines > self.needed() + OUTDATED { self.rewrite() } else { Ok(()) }
     }
 
-    /// Returns the maximum number of lines that a manifest needs.
+    /// Returns the maximum number of lines that are not outdated.
     fn needed(&self) -> usize {
         self.files.len() * KEPT + self.folders.len() + 1
     }
@@ -277,7 +277,7 @@ fn ends_with_newline(file: &mut File) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
-/// Returns whether a relative path stays inside the folder.
+/// Returns whether a relative path stays inside the manifest's folder.
 fn is_below(path: &str) -> bool {
     let mut parts = Path::new(path).components();
     !path.is_empty() && parts.all(|part| matches!(part, Component::Normal(_)))

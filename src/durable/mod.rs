@@ -36,7 +36,8 @@ const LOCK: &str = ".lock";
 
 /// Writes an output file atomically to a path that the user chose.
 ///
-/// Does not use a manifest. Fails if the folder does not exist. Writes directly to pipes and devices.
+/// Does not add the file to a [`Manifest`]. Fails if the folder does not exist. Writes to pipes and devices directly,
+/// without a temporary file.
 pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => File::options().write(true).open(path)?.write_all(bytes),
@@ -52,7 +53,8 @@ pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Replaces a file atomically. Creates a missing folder.
 ///
-/// Adds the file to the [`Manifest`] first, if there is one. Fails if an existing file is not in the manifest.
+/// If a parent folder has a [`Manifest`], adds the file to the manifest first. Fails if the file exists but is not in
+/// this manifest.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         if is_temporary(relative) {
@@ -65,7 +67,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_unlisted(path, bytes)
 }
 
-/// Replaces a file as [`write()`] does, but without a checksum.
+/// Replaces a file as [`write()`] does, but adds it to the manifest without a checksum.
 pub fn write_unchecked(path: &Path, bytes: &[u8]) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;
@@ -74,7 +76,7 @@ pub fn write_unchecked(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_unlisted(path, bytes)
 }
 
-/// Fails if an existing file is not in the manifest.
+/// Fails if `path` exists but is not in the manifest. `relative` is the path in the manifest.
 fn refuse_foreign(manifest: &Manifest, path: &Path, relative: &str) -> io::Result<()> {
     if manifest.lists(relative) || path.symlink_metadata().is_err() {
         return Ok(());
@@ -85,7 +87,7 @@ fn refuse_foreign(manifest: &Manifest, path: &Path, relative: &str) -> io::Resul
     ))
 }
 
-/// Replaces a file as [`write()`] does, but without a manifest.
+/// Replaces a file as [`write()`] does, but does not add it to a manifest.
 fn write_unlisted(path: &Path, bytes: &[u8]) -> io::Result<()> {
     patiently(path, bytes.len(), || write_once(path, bytes))
 }
@@ -156,8 +158,8 @@ pub fn hint(error: &io::Error) -> &'static str {
 
 /// Creates a folder atomically.
 ///
-/// `fill` writes the files into a temporary folder. An existing folder stays unchanged. Fails if an existing folder is
-/// not in the [`Manifest`].
+/// `fill` writes the files into a temporary folder, which then gets the name `path`. If `path` already exists, leaves
+/// the folder unchanged and succeeds. Exception: fails if a [`Manifest`] exists that does not list the existing folder.
 pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;
@@ -216,7 +218,7 @@ fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Resu
 
 /// Copies a finished folder atomically, with hard links if possible.
 ///
-/// Changing a hard-linked file in place changes both folders.
+/// After this, writing into a hard-linked file changes the file in both folders.
 pub fn share_folder(from: &Path, to: &Path) -> io::Result<()> {
     publish_folder(to, |unfinished| share_files(from, unfinished))
 }
@@ -245,7 +247,7 @@ fn share_files(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Renames a file of this program. Does nothing if `from` is missing.
 ///
-/// Fails if `to` is a file of another program.
+/// Fails if `to` exists, and a [`Manifest`] exists that does not list `to`.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     if !from.exists() {
         return Ok(());

@@ -120,7 +120,7 @@ impl Autoencoder {
     }
 }
 
-/// Copies `under`. Pixels with `visible(row, column)` come from `over`.
+/// Returns a copy of `under`, with the pixels of `over` where `visible(row, column)` is true.
 fn put_back(over: &Tile, under: &Tile, visible: impl Fn(usize, usize) -> bool) -> Tile {
     let side = over.side;
     let pixels = over.rgb.chunks_exact(3).zip(under.rgb.chunks_exact(3)).enumerate();

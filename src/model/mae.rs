@@ -109,8 +109,8 @@ impl Mae {
 
     /// Reconstructs images `[N, C, H, W]` from the kept patches, and computes the loss.
     ///
-    /// The loss covers only the removed patches. With `norm_pix_loss`, each target patch is normalized by its own mean
-    /// and unbiased variance.
+    /// The loss covers only the removed patches. If `norm_pix_loss` is true, each target patch is normalized by its own
+    /// mean and unbiased variance.
     pub fn forward(&self, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> MaeOutput {
         let rows = MaskRows::new(masks, &imgs.device());
         let latent = self.encode_rows(imgs.clone(), &rows);
@@ -120,8 +120,8 @@ impl Mae {
 
     /// Returns images `[N, C, H, W]` with the predicted pixels of every patch.
     ///
-    /// With `norm_pix_loss`, the decoder predicts normalized patches. This function then restores the mean and variance
-    /// of each original patch, which the network did not have.
+    /// If `norm_pix_loss` is true, the decoder predicts normalized patches. This function then applies the mean and
+    /// variance of the original patches. The network itself does not know this mean and variance.
     pub fn reconstruct(&self, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> Tensor<4> {
         let rows = MaskRows::new(masks, &imgs.device());
         let latent = self.encode_rows(imgs.clone(), &rows);
@@ -188,7 +188,7 @@ impl Mae {
         Tensor::cat(vec![cls, x], 1) + self.decoder_pos_embed.val()
     }
 
-    /// Returns predicted pixels `[N, 1 + L, P]` from the output of the last block.
+    /// Returns predicted pixels `[N, 1 + L, P]` from the output of the last decoder block.
     pub(super) fn predict(&self, x: Tensor<3>) -> Tensor<3> {
         self.decoder_pred.forward(self.decoder_norm.forward(x))
     }

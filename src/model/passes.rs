@@ -76,7 +76,7 @@ pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool)
 
 /// Returns the steps of [`Vit::forward`] and `loss`, for images `[N, C, H, W]`.
 ///
-/// `loss` maps logits to the loss. With `factors`, the steps are those of [`Vit::forward_drop_path`].
+/// `loss` maps logits to the loss. If `factors` are given, the steps are those of [`Vit::forward_drop_path`].
 pub fn vit_chain(
     vit: &Vit,
     imgs: Tensor<4>,
@@ -114,7 +114,7 @@ enum Kept<M> {
 
 struct Seam {
     output: Tensor<3>,
-    /// The input of the second section, as a leaf of the second autodiff graph.
+    /// The value of `output` as a leaf of the next section's autodiff graph.
     input: Tensor<3>,
 }
 
@@ -276,7 +276,7 @@ mod tests {
         Tensor::from_data(TensorData::new(numbers(N * 3 * 8 * 8), [N, 3, 8, 8]), device)
     }
 
-    /// Returns the gradient values per section, the loss, and the gradients.
+    /// Returns the number of gradient values in each section of the backward pass, the loss, and the gradients.
     fn results<M: Module + 'static>(
         module: &M,
         chain: Chain<M>,
@@ -300,7 +300,7 @@ mod tests {
 
     /// Asserts that every [`BackwardMode`] gives the same bits as one backward pass.
     ///
-    /// `sections` is the expected number of sections if each block is one section.
+    /// `sections` is the expected number of sections for `BackwardMode::Sections(1)`.
     fn assert_same<M: Module + 'static>(
         module: &M,
         loss: impl FnOnce(&M) -> Tensor<1>,

@@ -151,7 +151,7 @@ impl Sizes {
         B::float_reshape(B::float_swap_dims(x, 1, 2), self.of_heads())
     }
 
-    /// Returns the gradient before softmax from the gradient after softmax.
+    /// Returns the gradient of the softmax's input from `grad`, the gradient of its output `scores`.
     fn before_softmax<B: Backend>(
         self,
         scores: FloatTensor<B>,

@@ -103,7 +103,7 @@ fn wide_tensor<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     if x.dtype() == DType::F32 { x } else { x.cast(FloatDType::F32) }
 }
 
-/// Returns whether Burn's `matmul` computes products with this factor.
+/// Returns whether a product with this factor uses Burn's `matmul` instead of this crate's kernel.
 fn is_burns<const R: usize>(factor: &Tensor<R>) -> bool {
     is_tuned(factor.dtype()) || factor.device() == Device::flex()
 }

@@ -8,8 +8,8 @@ pub const TRUST_COEFFICIENT: f64 = 0.001;
 
 /// Returns the values and the momentum of a parameter after one LARS update.
 ///
-/// A matrix has weight decay and the trust ratio `0.001 |p| / |update|`, or 1 if a norm is zero. 1-D parameters have
-/// neither.
+/// For a matrix, the update includes weight decay and is multiplied by the trust ratio. This ratio is `0.001 |p| /
+/// |update|`, or 1 if one of these norms is zero. 1-D parameters have neither weight decay nor a trust ratio.
 pub(super) fn step(
     lr: f64,
     momentum: f64,

@@ -255,7 +255,7 @@ mod tests {
         tensor([0.3, -0.7, 1e-3]) * (update as f32).sin()
     }
 
-    /// Returns the bits of everything in a saved state.
+    /// Returns the bits of the parameter and of the optimizer state, and the number of updates.
     fn bits(param: &Tensor<1>, optimizer: &Optimizer) -> (Vec<u32>, usize) {
         let (state, updates) = optimizer.state();
         let tensors = state.into_iter().map(|(_, tensor)| tensor).chain([param.clone()]);

@@ -17,7 +17,7 @@ pub enum Purpose {
     Augment = 2,
     /// Random erasing of a sample.
     Erase = 3,
-    /// Mixup and `CutMix` of a micro-batch. The sample number is that of the micro-step.
+    /// Mixup and `CutMix` of a micro-batch. The sample number is the number of the micro-step.
     Mixup = 4,
     /// Random masking of the patches of a sample.
     Mask = 5,
@@ -36,7 +36,9 @@ pub enum Purpose {
 /// Value of [`Key::stage`] for random numbers outside of training, such as in evaluation.
 pub const NO_STAGE: u8 = 0;
 
-/// Seed, stage and epoch. [`Key::rng`] adds the sample and the purpose.
+/// Selects the random numbers of one epoch.
+///
+/// [`Key::rng`] also takes the sample's index and what the numbers are used for, such as cropping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     pub seed: u64,

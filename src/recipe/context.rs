@@ -30,7 +30,9 @@ impl Context<'_> {
             .map_or(Origin::Default, |placed| placed.origin.clone())
     }
 
-    /// Returns the priority of the file or argument that sets `key`; 0 for a default.
+    /// Returns the priority of the file or argument that sets `key`.
+    ///
+    /// Values with a higher priority override values with a lower priority. A default has priority 0.
     pub(super) fn rank(&self, key: &str) -> usize {
         self.origins.get(key).map_or(0, |placed| placed.rank)
     }

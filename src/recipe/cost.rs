@@ -28,11 +28,11 @@ pub struct Cost {
 pub struct Memory {
     /// Parameters in fp32, in bytes.
     pub params: f64,
-    /// Gradients in fp32, in bytes.
+    /// Memory of the fp32 gradients, in bytes.
     pub gradients: f64,
-    /// Optimizer state in fp32, in bytes: the two moments of AdamW or the momentum of LARS.
+    /// Memory of the fp32 optimizer state, in bytes: the two moments of AdamW or the momentum of LARS.
     pub optimizer: f64,
-    /// Activations of one micro-batch, in bytes.
+    /// Memory of the activations of one micro-batch, in bytes.
     ///
     /// Includes the temporary values of one block.
     pub activations: f64,

@@ -77,7 +77,7 @@ impl Plan {
             .collect()
     }
 
-    /// Returns whether each device trains its own job.
+    /// Returns whether each device trains its own job. If false, all devices train each job together.
     ///
     /// `jobs` is the number of remaining independent jobs.
     pub fn is_job_parallel(&self, jobs: usize) -> bool {
@@ -153,7 +153,9 @@ fn jobs(stage: StageKind, from: &[Source]) -> Vec<Job> {
         .collect()
 }
 
-/// Returns a folder name for the starting weights. Ambiguous names get a fingerprint.
+/// Returns a folder name for the starting weights.
+///
+/// A checkpoint file named like an epoch or `scratch` gets a fingerprint.
 fn source_name(source: &Source) -> String {
     let path = match source {
         Source::Scratch => return "scratch".to_owned(),

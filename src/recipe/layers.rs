@@ -101,8 +101,8 @@ impl Layers {
 
     /// Adds the recipe at `path`, after all recipes in its `extends`.
     ///
-    /// `named` is the place of the `extends` key with this path. `open` lists the recipes that are being read, to
-    /// detect cycles.
+    /// `named` is the place of the `extends` key with this path; `None` for the recipe of the user. `open` lists the
+    /// recipes that are being read, to detect cycles.
     fn add_file(&mut self, path: &Path, named: Option<&Origin>, open: &mut Vec<Open>) {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,

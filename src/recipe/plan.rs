@@ -268,7 +268,7 @@ pub enum Source {
 }
 
 impl fmt::Display for Source {
-    /// Writes the source like an entry of `from` in a recipe.
+    /// Writes the checkpoint as `finetune.from` names it: `scratch`, an epoch, or a path.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Scratch => f.write_str("scratch"),

@@ -14,9 +14,9 @@ pub struct RandAugmentPlan {
     pub std: f64,
     /// Number of operations per image. Each is applied with probability 0.5.
     pub layers: usize,
-    /// Whether to use the operations of timm's option `inc1`.
+    /// Whether a higher magnitude always has a stronger effect, as with timm's option `inc1`.
     pub increasing: bool,
-    /// Whether to use the probabilities of timm's option `w0`.
+    /// Whether to use the probabilities of timm's option `w0`; if false, all operations are equally likely.
     pub weighted: bool,
 }
 

@@ -72,9 +72,7 @@ impl Resolved {
         self.points.into_iter().next().expect("a recipe has at least one point")
     }
 
-    /// Returns the earlier runs that have the same job with the same settings.
-    ///
-    /// Earlier means that the run comes before the run `index`.
+    /// Returns the runs before run `index` that have the same job with the same settings.
     pub fn same_job_before(&self, index: usize, job: &Job) -> impl Iterator<Item = &ResolvedPoint> {
         let own = &self.points[index].settings;
         let same = move |point: &&ResolvedPoint| {

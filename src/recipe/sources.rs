@@ -93,7 +93,8 @@ pub(super) fn resume(setting: &mut Option<String>, cx: &mut Context<'_>) -> Opti
 
 /// Returns the checkpoint at the path `text`, which is the value of `key`.
 ///
-/// Warns or adds a problem if the path does not exist.
+/// If the path does not exist, adds a warning, a problem, or an entry to `cx.missing`, depending on
+/// `missing_data`.
 fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
     let path = expanded(key, text, cx)?;
     if !Path::new(&path).exists() {

@@ -216,9 +216,9 @@ fn check_rates(stage: StageKind, plan: &TrainingPlan, blr: Option<f64>, cx: &mut
     }
 }
 
-/// Removes `lr` or `blr` if both are set: the value with the lower priority.
+/// If both `lr` and `blr` are set, removes the value with the lower [priority](Context::rank).
 ///
-/// Adds a problem if both have the same priority.
+/// Adds a problem if both have the same priority, for example in the same file.
 fn keep_one_rate(
     stage: StageKind,
     lr: &mut Option<f64>,

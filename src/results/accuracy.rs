@@ -59,9 +59,9 @@ pub struct JobCells {
 
 /// Returns the rows of `accuracy.csv` for the run in `folder`.
 ///
-/// A row has the results for one pre-training checkpoint. Rows are sorted by pre-training epoch, with training from
-/// scratch as epoch 0. Rows for checkpoint files come last. A row is missing if all its jobs have failed. `prefix` is
-/// prepended to the job folders.
+/// A row has the results of all jobs that start from the same checkpoint, or from scratch. Rows are sorted by pre-
+/// training epoch, with training from scratch as epoch 0. If the recipe names checkpoint files, their rows come last.
+/// A row is missing if all its jobs have failed. `prefix` is prepended to the job folders.
 pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<AccuracyRow>, RunError> {
     let failed = read_provenance(folder)?.map(|run| run.failed_jobs).unwrap_or_default();
     let mut jobs = plan.jobs();
@@ -160,7 +160,7 @@ fn header(swept: &[String]) -> Vec<&str> {
     swept.iter().map(String::as_str).chain(COLUMNS).collect()
 }
 
-/// Returns whether the file at `path` has the header of [`write_accuracy`].
+/// Returns whether the file at `path` has the header that [`write_accuracy`] writes.
 pub(super) fn is_table_of(path: &Path, swept: &[String]) -> bool {
     let header = csv_rows([header(swept)], csv::Terminator::CRLF);
     fs::read(path).is_ok_and(|text| text.starts_with(header.trim_ascii_end()))

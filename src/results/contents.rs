@@ -104,7 +104,7 @@ fn list_as_they_are(folder: &Path, name: &str, files: Vec<String>) -> io::Result
     Manifest::create_with(folder, name, listed.into_iter().map(|(content, file)| (file, content)))
 }
 
-/// Returns the files in a run folder that have a file name of mae.
+/// Returns the files in a run folder whose names are file names that mae uses.
 pub(super) fn known(folder: &Path) -> Result<Vec<String>, RunError> {
     let mut files = Vec::new();
     if folder.is_dir() {
@@ -114,7 +114,7 @@ pub(super) fn known(folder: &Path) -> Result<Vec<String>, RunError> {
     Ok(files)
 }
 
-/// Collects the files below `root/below` that have a file name of mae.
+/// Collects the files below `root/below` whose names are file names that mae uses.
 fn known_files(root: &Path, below: &Path, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(root.join(below))? {
         let entry = entry?;
@@ -177,7 +177,7 @@ fn is_job_file(parts: &[&str]) -> bool {
 
 /// Fails if another program wrote `accuracy.csv` or `report.html` of the sweep `name`.
 ///
-/// If an older version of mae wrote one of these files, its name is in the result.
+/// Returns the names of those files that an older version of mae wrote without a manifest.
 pub fn check_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<Vec<String>, RunError> {
     let path = runs.join(name);
     let manifest = read_manifest(&path)?;
@@ -201,7 +201,7 @@ pub fn check_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<Vec<Stri
 
 /// Creates the folder and the manifest of the sweep `name`.
 ///
-/// Existing ones stay. Fails in the same cases as [`check_sweep`].
+/// Does not change an existing folder or manifest. Fails in the same cases as [`check_sweep`].
 pub fn open_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<(), RunError> {
     let older = check_sweep(runs, name, swept)?;
     let path = runs.join(name);

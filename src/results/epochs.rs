@@ -130,7 +130,7 @@ impl EpochsCsv {
         RunError::Damaged { path, problem, way_on: Remedy::RemoveItsFolder }
     }
 
-    /// Fails if the row of a finished epoch is missing.
+    /// Fails if the last row is for an epoch before `epoch`, which the job has finished.
     pub fn check_reaches(&self, epoch: usize) -> Result<(), RunError> {
         let last = self.read()?.last().map_or(0, |row| row.epoch);
         if last >= epoch {

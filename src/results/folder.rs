@@ -34,8 +34,10 @@ pub struct OpenOptions {
 impl RunFolder {
     /// Opens and locks the folder of the run `name` below `runs`.
     ///
-    /// Creates a missing folder and writes `recipe` into the folder. With `fresh`, first moves the files of an earlier
-    /// run into the trash, and returns the trash folder.
+    /// Creates a missing folder and writes `recipe` into the folder. If `fresh` is true, first moves the files of an
+    /// earlier run into the trash, and returns the trash folder.
+    ///
+    /// If the layout of the run has changed, first records the new layout in `provenance.json`.
     ///
     /// If the layout of the run has changed, first records the new layout in `provenance.json`.
     ///
@@ -155,8 +157,8 @@ fn read_recipe(path: &Path) -> Result<Option<Recipe>, RunError> {
 
 /// Checks whether a run of `recipe` can use the folder `path`. Changes nothing.
 ///
-/// Returns whether the run would continue an earlier run. This is false with `fresh`, and after an interrupted
-/// `--fresh`.
+/// Returns whether the run would continue an earlier run. The result is false if `fresh` is true, or after an
+/// interrupted `--fresh`.
 ///
 /// Fails if the folder's run has a different recipe. Also fails if the run would overwrite a file that mae did not
 /// write.

@@ -84,12 +84,12 @@ pub struct FailedJobNote {
 pub struct StartFile {
     /// Folder of the job relative to the run folder, such as `finetune/from-vit.pth`.
     pub job: String,
-    /// Path of the file in the recipe, or in the recipe's checkpoint folder.
+    /// Path of the file. If the recipe names a checkpoint folder, this is a file in that folder.
     pub path: PathBuf,
     pub bytes: u64,
     /// BLAKE3 hash of the file, in hexadecimal.
     pub blake3: String,
-    /// Number of epochs that the file in `pretrain.resume` was trained for; otherwise `None`.
+    /// Number of epochs that the checkpoint was trained for; `None` unless the checkpoint is `pretrain.resume`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<usize>,
 }

@@ -18,7 +18,7 @@ pub struct Results {
     pub path: PathBuf,
     /// Name of the run in the recipe.
     ///
-    /// In a sweep, the run's folder follows the name: `mr/pretrain.mask_ratio=0.5`.
+    /// In a sweep, the name of the run's folder is appended: `mr/pretrain.mask_ratio=0.5`.
     pub name: String,
     /// The resolved recipe.
     pub recipe: Recipe,

@@ -74,11 +74,14 @@ impl Measured {
 ///
 /// The limit is the largest of:
 ///
-/// - two standard errors over seeds, `2 sqrt(s1² / n1 + s2² / n2)`. A single run uses the other side's standard
-///   deviation;
+/// - two standard errors over seeds, `2 sqrt(s1² / n1 + s2² / n2)`. If one of `a` and `b` is a single run, `s1`
+///   and `s2` are both the standard deviation of the other;
 /// - two standard errors over the validation images, if their number is known: `2 sqrt(p1 (1 - p1) / (n1 val_images) +
 ///   p2 (1 - p2) / (n2 val_images))`;
 /// - [`SINGLE_RUN_FLOOR`], if `a` or `b` is a single run.
+///
+/// `s1` is the standard deviation of `a`, `n1` its number of runs, and `p1` its mean accuracy as a fraction. `s2`, `n2`
+/// and `p2` belong to `b`. The second limit is converted from a fraction to percentage points.
 pub(super) fn noise(a: &Measured, b: &Measured, val_images: Option<usize>) -> f64 {
     let variance = |of: &Measured, other: &Measured| {
         of.spread.or(other.spread).unwrap_or(0.0).powi(2) / of.runs as f64

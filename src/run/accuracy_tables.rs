@@ -17,7 +17,7 @@ pub(super) struct AccuracyTables {
 }
 
 impl AccuracyTables {
-    /// Writes both tables, if the recipe has fine-tuning or linear probing.
+    /// Writes the tables of the run and of its sweep, if the recipe has fine-tuning or linear probing.
     pub(super) fn write(&self) -> Result<(), RunError> {
         let Self { plan, all, run, .. } = self;
         if plan.finetune.is_none() && plan.linprobe.is_none() {

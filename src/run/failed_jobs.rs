@@ -82,7 +82,7 @@ impl Failures<'_> {
         Ok(self.tables.write()?)
     }
 
-    /// Returns an error if the job's checkpoint is missing because the pre-training failed.
+    /// Returns an error if the job's start checkpoint is missing because the pre-training failed.
     pub(super) fn prevents(&self, work: &RunContext, job: &Job) -> Option<FailedJob> {
         let source = source_file(&work.run, job).filter(|_| job.is_after_pretraining())?;
         let pretrain = StageKind::Pretrain.to_string();

@@ -79,7 +79,7 @@ pub enum JobState {
     ToDo,
     /// The job is unfinished. The run resumes the job after this number of epochs.
     Begun { epochs: usize },
-    /// The job is new. The run resumes from `pretrain.resume`, which was trained for `epochs` epochs.
+    /// The pre-training is new and continues the checkpoint `pretrain.resume`, which has `epochs` finished epochs.
     GoesOn { epochs: usize },
     /// The job is finished. The run skips the job.
     Done,
@@ -183,7 +183,7 @@ impl CheckedPoint {
         self.continues && self.before.is_some()
     }
 
-    /// Returns the failed jobs of earlier starts that this start leaves out.
+    /// Returns the failed jobs of earlier starts, without the jobs that the command includes.
     pub(super) fn failed_before(&self) -> Vec<FailedJobNote> {
         let before = self.before.iter().flat_map(|before| &before.failed_jobs);
         before.filter(|note| self.asked().all(|job| job.job.dir != note.job)).cloned().collect()

@@ -6,7 +6,7 @@ use super::hosts::{self, Command, Finish};
 use super::preflight::{CheckedJob, CheckedPoint, Purpose, preflight};
 use super::provenance;
 use crate::data::DataSet;
-use crate::durable::SharedLock;
+use crate::durable::{SharedLock, now_unix_s};
 use crate::infer::{StopFlag, forget_faults, look_through};
 use crate::recipe::{self, Job, Plan, Resolved};
 use crate::results::{self, Moved, OpenOptions, RunError, RunFolder};
@@ -19,7 +19,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// From this number of validation images, a notice says that the run reads them all.
+/// From this many validation images on, a notice says that the run reads all of them first.
 const MANY_IMAGES: usize = 5_000;
 
 /// Command-line options of a run.
@@ -299,7 +299,7 @@ pub(super) fn recipe_of(
     })
 }
 
-/// Returns a notice about the files of an earlier run in the trash.
+/// Returns a notice about an earlier run whose files were moved to the trash.
 fn moved_text(moved: &Moved) -> String {
     let mut text = format!("the files of the earlier run are in {}", moved.to.display());
     if !moved.stayed.is_empty() {

@@ -25,7 +25,7 @@ impl FileHashes {
         Ok(content)
     }
 
-    /// Fails if a start checkpoint of the run has changed. Removed files are ignored.
+    /// Fails if a file in `before` has changed since its hash was recorded. Ignores removed files.
     pub(super) fn check_unchanged(
         &mut self,
         run: &Path,

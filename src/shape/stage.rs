@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A stage of an experiment.
 ///
-/// The stage's number is part of every random key. Number 0 is for random numbers outside of the stages.
+/// Every random key contains the number of the stage. Random numbers that do not belong to a stage use the number 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum StageKind {

@@ -38,13 +38,12 @@ pub enum Event<'a> {
     },
     /// The job failed.
     ///
-    /// If other jobs continue, `error` is the error of this job. If `error` is `None`, the run ends and returns the
-    /// error.
+    /// `error` is the job's error. If `error` is `None`, the run ends and returns the error.
     JobFailed {
         job: &'a str,
         error: Option<&'a TrainError>,
     },
-    /// The run skips the job, because an earlier start has finished the job.
+    /// The run skips the job, because an earlier start of the run has finished it.
     JobSkipped {
         job: &'a str,
     },

@@ -193,7 +193,7 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
 
 /// Returns a checkpoint's position in the training schedule.
 ///
-/// Fails if a checkpoint from mid-epoch has a different number of images per update.
+/// Fails for a checkpoint from mid-epoch if its number of images per update differs from the number in `training`.
 fn progress(opened: &Opened, seen: usize, training: &TrainingPlan) -> Result<Progress, TrainError> {
     let Some(note) = &opened.progress else {
         return Ok(Progress { epoch: seen + 1, ..Progress::start() });

@@ -30,7 +30,7 @@ pub struct RunContext {
     /// Returns a job's resolved recipe in TOML, for the job's checkpoints.
     pub recipe_of: Arc<dyn Fn(&Job) -> String + Send + Sync>,
     pub stop: StopFlag,
-    /// Number of jobs that other devices train at the same time.
+    /// Number of other jobs that train at the same time, each on its own device.
     pub parallel_jobs: usize,
     /// The checkpoint files that jobs start from, with their length and hash.
     pub start_files: Arc<[StartFile]>,
@@ -179,7 +179,9 @@ impl RunContext {
         fit(&Arc::new(stage), state, &loader, &fit_plan, dir, context)
     }
 
-    /// Fails if a file of the checkpoint has changed since the start of the run.
+    /// Fails if a file of the checkpoint `path` has changed since the start of the run.
+    ///
+    /// If `resumes` is true, the check includes the optimizer state.
     fn check_unchanged(&self, path: &Path, resumes: bool) -> Result<(), TrainError> {
         for file in checkpoint::content_files(path, resumes)? {
             let Some(known) = self.start_files.iter().find(|known| known.path == file) else {

@@ -139,7 +139,7 @@ impl Case {
         self.tensors.get(name).is_some_and(|stored| stored.shape == shape)
     }
 
-    /// Fails if no comparison has read a tensor of the case.
+    /// Fails if the case has a tensor that no comparison has read.
     pub(super) fn all_read(&self) -> Result<(), VerifyError> {
         let read = self.read.borrow();
         // A case whose numbers are all in `case.json` has one dummy tensor, called `none`.

@@ -56,7 +56,7 @@ pub(super) fn mae(
     Ok(())
 }
 
-/// Loads another program's optimizer state, and compares the next update.
+/// Loads another program's optimizer state, makes one update, and compares the parameters with the case.
 pub(super) fn resume_step(
     case: &Case,
     device: &Device,
@@ -118,7 +118,9 @@ pub(super) fn vit(
     Ok(())
 }
 
-/// Returns whether Paddle saved the prediction with wrong offsets.
+/// Returns whether the recorded prediction `expected` has wrong offsets.
+///
+/// Paddle wrote such predictions from the buffer of a view. They are the values of `tokens` after the first token.
 fn is_raw_buffer(expected: &[f32], pred: &[f32], tokens: &[f32], patch_values: usize) -> bool {
     let distance = |got: &[f32]| -> f64 {
         got.iter().zip(expected).map(|(a, b)| f64::from(a - b).abs()).fold(0.0, f64::max)

@@ -46,7 +46,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Returns the images `[N, C, H, W]` and the masks of a one-step case.
+/// Returns the images `[N, C, H, W]` and the masks of a case with a single batch.
 pub(super) fn inputs(
     case: &Case,
     encoder: &EncoderDims,

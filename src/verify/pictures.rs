@@ -83,7 +83,7 @@ fn plan(case: &Case, input_size: usize) -> Result<DataPlan, VerifyError> {
     Ok(DataPlan::of_pictures(input_size, floats("mean")?, floats("std")?))
 }
 
-/// Compares RandAugment operations at given magnitudes. All pixels must be equal.
+/// Compares the results of RandAugment operations with the case. All pixels must be equal.
 pub(super) fn augment_ops(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let [height, width, channels] = case.shape::<3>("image")?;
     if channels != 3 || height == 0 || width == 0 {
@@ -153,7 +153,7 @@ pub(super) fn decode(case: &Case, out: &mut TensorComparison) -> Result<(), Veri
     Ok(())
 }
 
-/// Returns the mean of `distance` over all pairs of pixels.
+/// Returns the mean `distance` between values at the same position; infinite if the lengths differ.
 fn share_of(got: &[u8], expected: &[u8], distance: impl Fn(u8, u8) -> f64) -> f64 {
     if got.len() != expected.len() {
         return f64::INFINITY;

@@ -51,8 +51,9 @@ impl Tolerances {
 
     /// Tolerances for bf16 on any device. bf16 has 8 significant bits.
     ///
-    /// On the CPU, outputs differed by up to 2.3e-2, losses by up to 9e-4 and gradients by up to 2.9e-2. For
-    /// parameters, the tolerance limits the mean difference, divided by the sum of the learning rates.
+    /// On the CPU, outputs differed from the reference by up to 2.3e-2, losses by up to 9e-4 and gradients by up to
+    /// 2.9e-2. The tolerance for parameters limits this quotient: their mean difference from the reference, divided by
+    /// the sum of the learning rates of all updates.
     pub const BF16: Self = Self {
         precision: Precision::Bf16,
         forward: 3e-2,

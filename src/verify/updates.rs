@@ -227,9 +227,10 @@ pub(super) fn step<M: Module>(
     })
 }
 
-/// Compares a setting of each trained parameter with the case.
+/// Compares an optimizer setting of each trained parameter with the object `table` of the case.
 ///
-/// `value` returns our setting. A missing parameter fails the comparison.
+/// `value` maps a parameter's name and shape to this program's setting. If one side lacks a parameter, the comparison
+/// fails.
 fn same_groups<M: Module>(
     case: &Case,
     table: &str,

@@ -2,7 +2,7 @@
 
 const KIB: u64 = 1024;
 
-/// Limits the memory for reading a file.
+/// Limits the memory, and the number of bytes to read, for one file.
 pub(super) struct Budget {
     /// Bytes left for objects and tensor values together.
     all: u64,
@@ -25,7 +25,7 @@ impl Budget {
         }
     }
 
-    /// Takes `bytes` from the memory budget. Fails if the budget is too small.
+    /// Takes memory for an object of `bytes` bytes from the budget. Fails if the budget is too small.
     pub(super) fn object(&mut self, bytes: usize) -> Result<(), String> {
         let bytes = Some(bytes as u64).filter(|bytes| *bytes <= self.once);
         bytes.and_then(|bytes| take(&mut self.all, bytes)).ok_or_else(|| {
@@ -45,17 +45,17 @@ impl Budget {
         Ok(())
     }
 
-    /// Returns `bytes` to the memory budget after objects were dropped.
+    /// Gives `bytes` bytes back to the memory budget. Call this after dropping an object.
     pub(super) fn give_back(&mut self, bytes: usize) {
         self.all += bytes as u64;
     }
 
-    /// Takes `bytes` from the limit for tensor values. Returns `None` above the limit.
+    /// Counts `bytes` bytes of tensor values. Returns `None` if the total is above the limit.
     pub(super) fn values(&mut self, bytes: u64) -> Option<()> {
         take(&mut self.values, bytes)
     }
 
-    /// Takes `bytes` from the limit for reading. Fails above the limit.
+    /// Counts `bytes` bytes that are read from the file. Fails if the total is above the limit.
     pub(super) fn read(&mut self, bytes: usize) -> Result<(), String> {
         take(&mut self.reads, bytes as u64)
             .ok_or_else(|| "too many of its tensors share the same bytes".to_owned())

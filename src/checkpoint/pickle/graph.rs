@@ -31,7 +31,7 @@ pub(super) struct Storage {
     /// A text node: the name of the storage.
     pub(super) key: Item,
     pub(super) dtype: &'static Dtype,
-    /// Index of the first element that a tensor uses.
+    /// Index of the first element that tensors may use. Nonzero only for a view of a larger storage.
     pub(super) start: u64,
     pub(super) numel: u64,
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Maximum length of text that is kept in memory, in bytes.
+/// Maximum length of text that is read into memory at once, in bytes. Longer text stays in the file as a [`Range`].
 pub(super) const SHORT_TEXT: u64 = 4096;
 
 const BUFFER: usize = 32 * 1024;

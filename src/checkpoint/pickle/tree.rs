@@ -85,9 +85,9 @@ impl<'a> Tree<'a> {
         value
     }
 
-    /// Returns the error that the file has `what`.
+    /// Returns an error because the file contains `what`, such as a cycle.
     ///
-    /// Inside of an object of an unknown class, returns a description instead.
+    /// Inside of an object of an unknown class, returns `what` as a description instead of an error.
     fn refuse(&mut self, what: &str) -> Result<Value, String> {
         if self.foreign > 0 { self.opaque(what) } else { Err(format!("it has {what}")) }
     }

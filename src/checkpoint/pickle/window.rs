@@ -6,16 +6,16 @@ use super::source::{ByteSource, cut_short};
 
 const WINDOW: u64 = 64 * 1024;
 
-/// Minimum number of bytes that a read takes from the memory budget.
+/// Minimum number of bytes that the [`Budget`] counts for one read.
 const READ: usize = 512;
 
 pub(super) struct Window<'a> {
     source: &'a ByteSource,
     bytes: Bytes,
-    /// Offset of the buffer in the content, in bytes.
+    /// Offset of `buffer` in the content of `bytes`, in bytes.
     start: u64,
     buffer: Vec<u8>,
-    /// Number of bytes of text that are already decoded.
+    /// Number of bytes of `latin1` text in the file that are already decoded.
     decoded: u64,
 }
 

@@ -30,7 +30,10 @@ pub fn erasing_boxes(side: usize, plan: &ErasingPlan, rng: &mut impl Rng) -> Vec
     (0..count).filter_map(|_| draw_box(side, count, rng)).collect()
 }
 
-/// Draws one of `count` boxes to erase. Returns `None` if none of ten boxes fits.
+/// Draws one of `count` boxes to erase.
+///
+/// The box gets 1/`count` of a random total area in the range [`AREA`]. Tries up to ten boxes.
+/// Returns `None` if no box fits into the image.
 fn draw_box(side: usize, count: usize, rng: &mut impl Rng) -> Option<CropBox> {
     (0..10).find_map(|_| {
         let area = uniform(rng, AREA[0]..AREA[1]) * (side * side) as f64 / count as f64;

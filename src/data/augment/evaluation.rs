@@ -39,7 +39,7 @@ impl EvalTransform {
         self.frame.normalize(&centre(picture, self.short_side, self.frame.input_size), false)
     }
 
-    /// Decodes `picture` and appends the evaluation input to `images`.
+    /// Decodes, resizes and crops the image `opened`, and appends the result to `images`.
     pub(in crate::data) fn push(
         &self,
         images: &mut Images,

@@ -109,7 +109,7 @@ fn beta(alpha: f64, rng: &mut impl Rng) -> f64 {
     Beta::new(alpha, alpha).expect("mixup and cutmix are above 0").sample(rng)
 }
 
-/// Draws a random square box that covers the fraction `share` of the image, then clips the box.
+/// Draws a random square box that covers the fraction `share` of the image, then clips the box to the image.
 fn box_of_area(share: f64, side: usize, rng: &mut impl Rng) -> CropBox {
     let half = (side as f64 * share.sqrt()) as usize / 2;
     let mut span = || {

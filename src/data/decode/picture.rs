@@ -14,9 +14,11 @@ pub struct Picture {
 /// Pixel values of a [`Picture`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pixels {
-    /// 8-bit values from an image file.
+    /// 8-bit values, for image files and for synthetic images with 1 or 3 channels.
     U8(Vec<u8>),
-    /// Floats from 0 to 1, for digits and some synthetic images of side `input_size`.
+    /// Floats from 0 to 1, for the digits and for synthetic images with 2 or more than 3 channels.
+    ///
+    /// The side of these images is `input_size`.
     F32(Vec<f32>),
 }
 

@@ -35,7 +35,8 @@ fn imagenet1k() -> impl Iterator<Item = [String; 2]> {
 
 /// Returns a readable name for each class folder.
 ///
-/// The names come from `data.class_map`, from ImageNet-1k for `WordNet` ids, or from the folders.
+/// Reads the names from the file `class_map`, if given. Otherwise, returns the ImageNet-1k names if all folders are
+/// `WordNet` ids of ImageNet-1k. For other folders, returns the folder names.
 pub(in crate::data) fn readable_names(
     folders: &[String],
     class_map: Option<&Path>,

@@ -90,7 +90,7 @@ pub(super) struct ListedImage {
     pub(super) offset: u64,
     #[prost(uint32, optional, tag = "4")]
     pub(super) label: Option<u32>,
-    /// First bytes of the image's BLAKE3 hash; `None` without a checksum file.
+    /// First 16 bytes of the image's BLAKE3 hash; `None` without a checksum file.
     #[prost(bytes = "vec", optional, tag = "5")]
     pub(super) hash: Option<Vec<u8>>,
 }
@@ -106,9 +106,10 @@ impl Stamp {
         Some(Self { modified_s: since.as_secs(), modified_ns: since.subsec_nanos(), size })
     }
 
-    /// Returns the modification time and size of `place`; `None` if the listing must not be cached.
+    /// Returns the modification time and size of `place`, a folder or shard.
     ///
-    /// Call this function before reading the folder or shard.
+    /// Call this function before reading `place`. Returns `None` if the last modification was less than 2 s ago. The
+    /// listing must then not be cached.
     pub(super) fn now(place: &Path) -> Option<Self> {
         Self::of(&fs::metadata(place).ok()?)
     }
@@ -160,7 +161,7 @@ impl ListingCache {
         Some(place.strip_prefix(&self.data).ok()?.to_str()?.to_owned())
     }
 
-    /// Writes the cache file if the data set is large and a listing has changed.
+    /// Writes the cache file if the data set has at least [`WORTH_KEEPING`] images and a listing has changed.
     ///
     /// A failed write only logs a message.
     pub(super) fn keep(self) {

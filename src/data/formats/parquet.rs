@@ -29,7 +29,7 @@ use super::shards::Shards;
 use super::split::Split;
 
 const EXTENSION: &str = "parquet";
-/// Possible names of the column with the classes. The first match counts.
+/// Possible names of the column with the classes. If a file has several, the first name in this list is used.
 const LABELS: [&str; 4] = ["label", "labels", "fine_label", "cls"];
 /// Maximum number of row groups in memory. Sequential reading needs two row groups.
 const CACHED_GROUPS: usize = 4;
@@ -140,7 +140,7 @@ struct ParquetSplit {
     labels: Vec<Option<u32>>,
     class_names: Vec<String>,
     colour: Colour,
-    /// Cached row groups as (index in `groups`, images). The most recent entry is the last.
+    /// Cached row groups as (index in `groups`, images). The most recently used entry is the last.
     cache: Mutex<VecDeque<(usize, Arc<CachedGroup>)>>,
 }
 

@@ -20,7 +20,7 @@ use crate::recipe::DataPlan;
 use super::found::{Found, Integrity};
 use super::split::Split;
 
-/// A split of the synthetic data, with a number for random keys.
+/// A split of the synthetic data. Its number is the epoch in the random keys of the split's images.
 #[derive(Debug, Clone, Copy)]
 enum SyntheticPart {
     Train = 1,
@@ -77,7 +77,9 @@ impl Synthetic {
     }
 }
 
-/// Returns the random generator of an image or a class pattern.
+/// Returns the random generator of image `index` of a split, or of the pattern of class `index`.
+///
+/// `part` is the number of a [`SyntheticPart`], or [`CLASSES`] for a pattern.
 fn rng(part: usize, index: u64) -> impl Rng {
     Key { seed: 0, stage: NO_STAGE, epoch: part }.rng(index, Purpose::Synthetic)
 }

@@ -82,13 +82,13 @@ impl EpochPass {
         }
     }
 
-    /// Converts the batch index on this device to the batch index in the epoch.
+    /// Converts `micro_step`, the batch index on this device, to the batch index in the epoch.
     fn global(&self, micro_step: usize) -> usize {
         let Share { index, of, .. } = self.work.share;
         micro_step * of + index
     }
 
-    /// Returns the positions of the batch's images in the epoch.
+    /// Returns the positions in the epoch of the images of batch `micro_step`.
     pub(super) fn places(&self, micro_step: usize) -> Range<usize> {
         let start = self.global(micro_step) * self.work.batch_size;
         start..(start + self.work.batch_size).min(self.work.split.len())

@@ -94,7 +94,9 @@ impl Sizes {
         (self.head as f32).powf(-0.5)
     }
 
-    /// Computes the attention of one head. `turned` is a buffer with zero padding.
+    /// Computes the attention of one head.
+    ///
+    /// `turned` is a buffer for the transposed queries. Its padding columns must be zero.
     fn forward(
         self,
         head: usize,
@@ -248,7 +250,10 @@ impl Kernel for Softmax<'_> {
     }
 }
 
-/// Replaces the gradient after softmax by the gradient before softmax, times `scale`.
+/// Backward pass of a softmax.
+///
+/// On entry, `grad` is the gradient of the softmax's output. On return, it is `scale` times the gradient of the
+/// softmax's input.
 struct BeforeSoftmax<'a> {
     scores: &'a [f32],
     grad: &'a mut [f32],

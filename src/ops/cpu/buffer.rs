@@ -54,7 +54,7 @@ static SPARE: Mutex<BTreeMap<usize, Spare>> = Mutex::new(BTreeMap::new());
 
 struct Spare {
     buffers: Vec<Vec<f32>>,
-    /// Number of buffers allocated with this length, which limits the kept buffers.
+    /// Number of buffers allocated with this length. At most this many are kept.
     allocated: usize,
     used: Instant,
 }

@@ -2,10 +2,10 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// The number of columns of the right factor must be a multiple of this.
+/// The number of columns of a product's right factor must be a multiple of this number.
 pub(super) const WIDTH: usize = 16;
 
-/// The left factor `[m, k]` of a product: a slice, and its row stride.
+/// The left factor `[m, k]` of a product: a slice, and the distance between two rows or columns.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Left<'a> {
     /// The slice stores the matrix row by row.

@@ -19,7 +19,7 @@ fn leaf<const R: usize>(shape: [usize; R], factor: usize, dtype: FloatDType) -> 
     values.cast(dtype).autodiff().require_grad()
 }
 
-/// Returns the output of `f`, and the gradients of its weighted sum.
+/// Returns the output of `f`, and the gradients of a weighted sum of the output.
 fn results(
     [images, tokens, inputs, outputs]: [usize; 4],
     dtype: FloatDType,

@@ -13,7 +13,7 @@ const MOST_SERIES: usize = 255;
 const WIDTH: u32 = 620;
 const HEIGHT: u32 = 360;
 
-/// The rows of the sheet that a chart series shows. Row 0 is the header.
+/// A series of a chart: its name, and its first and last row in the sheet. Row 0 is the header.
 struct ChartRows {
     name: String,
     first: u32,

@@ -19,9 +19,9 @@ pub struct Comparison {
     pub(super) keys: Vec<SettingKey>,
 }
 
-/// The difference of a metric between some runs and the first runs.
+/// The difference of a metric between a group of runs and the first group.
 ///
-/// The runs on each side differ only in their seed, and their metric is averaged.
+/// The runs of a group differ only in their seed. The metric is averaged over each group.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Difference {
     pub(super) points: f64,
@@ -29,9 +29,9 @@ pub(super) struct Difference {
     pub(super) noise: f64,
 }
 
-/// The runs that the terminal shows, as pairs of a number and indices.
+/// The groups of runs that the terminal shows: each group's number, and the indices of its runs.
 ///
-/// Runs that differ only in their seed have the same number.
+/// The runs of a group differ only in their seed.
 pub(super) type Shown<'a> = [(usize, &'a [usize])];
 
 impl Comparison {
@@ -114,7 +114,7 @@ impl Comparison {
         self.runs[*group.first()?].val_images
     }
 
-    /// Returns whether the metric of `group` is preliminary, because a job is unfinished.
+    /// Returns whether a group's metric in the row `key` is preliminary, because a job is unfinished.
     pub(super) fn is_open(&self, group: &[usize], key: &SettingKey, metric: Metric) -> bool {
         group.iter().any(|run| {
             let run = &self.runs[*run];

@@ -72,7 +72,7 @@ fn read_argument(argument: &str) -> Result<Vec<Run>, CompareError> {
 
 /// Reads the runs in folders that match a glob pattern.
 ///
-/// Reads matching files only if no folder matches.
+/// If no folder matches, reads the matching files instead.
 fn read_pattern(pattern: &str) -> Result<Vec<Run>, CompareError> {
     let no_match = |hint: String| CompareError::NoMatch { pattern: pattern.to_owned(), hint };
     let found = glob::glob(pattern).map_err(|e| no_match(format!("correct the pattern: {e}")))?;
@@ -185,9 +185,9 @@ fn tell_apart(runs: &mut [Run]) {
     }
 }
 
-/// Removes a checkpoint file's name from the row key, if the run uses only one file.
+/// Removes the checkpoint file's name from the row key, if the run uses only one file.
 ///
-/// Logs do not name a file, so tables can then show their results in the same row.
+/// The results of a log have no file name. Without the name, both results are in the same row of a table.
 fn one_file_has_no_name(run: &mut Run) {
     let mut files = run.rows.iter_mut().filter(|row| row.key.epoch.is_none());
     if let (Some(row), None) = (files.next(), files.next()) {

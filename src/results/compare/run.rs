@@ -26,7 +26,6 @@ pub(super) struct Run {
     pub(super) settings: Vec<(String, String)>,
     pub(super) swept: Vec<String>,
     pub(super) origin: Option<RunOrigin>,
-    /// Whether the run is unfinished.
     pub(super) unfinished: bool,
     /// Folders of the jobs that have started but not finished, relative to the run folder.
     pub(super) open_jobs: Vec<String>,

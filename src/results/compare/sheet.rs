@@ -72,7 +72,7 @@ fn origin(run: &Run, row: &ComparisonRow) -> [String; 4] {
     [origin.model, origin.variant, origin.value, row.source.clone()]
 }
 
-/// Returns the accuracy cells of a row: difference to the first runs, mean, standard deviation.
+/// Returns the accuracy cells of a row: difference to the first group of runs, mean, standard deviation.
 fn measures(comparison: &Comparison, run: usize, row: &ComparisonRow) -> Vec<String> {
     let group = comparison.group_of(run);
     let metrics = [Metric::Finetune, Metric::Linprobe];

@@ -104,7 +104,7 @@ fn one_row(
     run
 }
 
-/// Adds `row` to the run that matches `new`, or adds `new` as a further run.
+/// Adds `row` to the run that matches `new`. If no run matches, adds `new` with this row.
 fn add(runs: &mut Vec<Run>, new: Run, row: ComparisonRow) {
     let fits = |run: &&mut Run| {
         let same = run.name == new.name

@@ -6,7 +6,7 @@ use super::notes::notes;
 use super::run::{Metric, Run, SettingKey};
 use crate::recipe::{ModelSize, Recipe};
 
-/// Maximum number of result columns. Larger tables use rows instead of columns.
+/// Maximum number of groups of runs in columns. If there are more groups, each group has its own row.
 const SIDE_BY_SIDE: usize = 4;
 /// Maximum total width of the result columns, in characters.
 const HEADINGS: usize = 94;
@@ -120,7 +120,7 @@ fn place<'a>(comparison: &'a Comparison, group: &[usize]) -> &'a str {
     }
 }
 
-/// Returns the column headings: numbers and, if they fit, labels.
+/// Returns the column headings: a number and, if all labels fit into `most` characters, a label.
 fn heads(comparison: &Comparison, shown: &Shown, most: usize) -> Vec<String> {
     let labels: Vec<String> = shown.iter().map(|(_, group)| label(comparison, group)).collect();
     let fits = labels.iter().all(|label| grid::length(label) + 4 <= most);
@@ -254,7 +254,10 @@ fn epoch(key: &SettingKey) -> String {
     }
 }
 
-/// Returns a cell of a result table, for example `97.50 ±0.28 (3) … +0.42 ~`.
+/// Returns a cell of a result table, for example `97.50` and `±0.28 (3) … +0.42 ~`.
+///
+/// The parts are: mean, standard deviation, number of runs, `…` if a run is unfinished, difference from the baseline,
+/// and `~` if the difference may be noise.
 fn cell(comparison: &Comparison, group: &[usize], key: &SettingKey, metric: Metric) -> Cell {
     let Some(measured) = comparison.measured(group, key, metric) else { return Cell::default() };
     let digits = if metric == Metric::PretrainLoss { 5 } else { 2 };

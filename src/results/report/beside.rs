@@ -35,7 +35,7 @@ impl PublishedRow {
 }
 
 impl PublishedRow {
-    /// Returns whether the study varied the recipe key `key`.
+    /// Returns whether the published table varies the recipe key `key` for this result.
     pub(super) fn varies(&self, key: &str) -> bool {
         let table = match self.variant.as_str() {
             "decoder_depth" | "decoder_embed_dim" => "model",

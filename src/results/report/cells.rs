@@ -77,7 +77,7 @@ impl Cell {
     }
 }
 
-/// Returns two HTML cells: the start checkpoint, and whether its schedule ended there.
+/// Returns two HTML cells: the start checkpoint, and whether the pre-training schedule ended at that checkpoint.
 ///
 /// `start` must already be escaped for HTML.
 pub(super) fn start_cells(start: &str, annealed: &str) -> String {
@@ -97,7 +97,7 @@ pub(super) fn boxed(name: &str, table: &str) -> String {
     )
 }
 
-/// Appends explanations of the marks and words in `table`.
+/// Appends an explanation of each mark that occurs in `table`, such as `★` or `mid-schedule`.
 pub(super) fn explained(table: String) -> String {
     let mut html = table;
     let notes: Vec<&str> =

@@ -18,7 +18,7 @@ struct MeanRow {
     figures: [Option<Measured>; 3],
 }
 
-/// The columns of the table: heading, value, and job that measures the value.
+/// The table's columns: heading, value, and folder of the job that measures the value.
 const MEANS: [(&str, Read, Option<Read>); 3] = [
     ("fine-tuned top-1 %", |row| &row.finetune.top1, Some(|row| &row.finetune.run)),
     ("linear probe top-1 %", |row| &row.linprobe.top1, Some(|row| &row.linprobe.run)),

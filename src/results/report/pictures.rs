@@ -17,7 +17,8 @@ const UN_NORMALIZED: &str = "The model predicts patches that are normalized by t
 
 /// Returns the reconstruction figures of each checkpoint as HTML.
 ///
-/// For a sweep, returns the last checkpoint of runs that differ only in their seed.
+/// For a sweep, returns one figure for each group of runs that differ only in their seed. This is the figure of the
+/// first run's last checkpoint.
 pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
     let mut figures = String::new();
     let mut un_normalized = false;

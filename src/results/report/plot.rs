@@ -26,7 +26,7 @@ const DIGIT: f64 = 0.58;
 const INK: RGBColor = RGBColor(0x44, 0x4B, 0x55);
 const GRID: RGBColor = RGBColor(0xE0, 0xE3, 0xE8);
 const PAPER: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
-/// Line colours, also for colour-blind readers. CSS names: `--c0`, `--c1` and so on.
+/// Line colours that colour-blind readers can distinguish. CSS names: `--c0`, `--c1` and so on.
 const HUES: [RGBColor; 7] = [
     RGBColor(0x0A, 0x6C, 0xB0),
     RGBColor(0xC2, 0x57, 0x00),

@@ -75,7 +75,7 @@ fn failed_jobs(provenance: &Provenance) -> String {
     failed.map(|failed| format!("{}: {}", failed.job, failed.reason)).collect::<Vec<_>>().join("; ")
 }
 
-/// Returns the cells of a row. A value of all runs spans all columns.
+/// Returns the cells of a row. If all runs have the same value, a single cell spans all columns.
 fn cells(values: &[String]) -> String {
     let same = values.iter().all(|value| *value == values[0]);
     let (shown, span) = if same { (&values[..1], values.len()) } else { (values, 1) };

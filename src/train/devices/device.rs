@@ -14,7 +14,9 @@ use std::thread;
 /// The devices that a run uses.
 #[derive(Debug, Clone)]
 pub struct ChosenDevice {
-    /// The device that runs computations: the first of `devices`, or the device of one rank.
+    /// The device for computations.
+    ///
+    /// For the whole run, this is the first entry of `devices`. For one rank, it is the rank's own device.
     pub device: Device,
     /// The devices that train together, one per rank.
     ///

@@ -31,7 +31,7 @@ pub(crate) enum Link {
     Nccl(Vec<Device>),
     /// The host sums the gradients of all ranks after the backward pass.
     Host,
-    /// The host sums buckets of this many gradient values. Only tests use this.
+    /// The host sums buckets of this many gradient values, when the CPU simulates several devices.
     Simulated(usize),
 }
 

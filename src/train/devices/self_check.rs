@@ -33,9 +33,9 @@ const IMAGES: usize = 2;
 /// The model is the run's model with a depth of 1.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum DeviceCheck {
-    /// Compares the loss and the gradients of a masked autoencoder.
+    /// Compares the device's loss and gradients of a masked autoencoder with the CPU's.
     Autoencoder { images: usize },
-    /// Compares the loss of a classifier. With `trained`, also compares the gradients.
+    /// Compares the device's loss of a classifier with the CPU's. If `trained` is true, also compares the gradients.
     Classifier { images: usize, classes: usize, global_pool: bool, trained: bool },
 }
 

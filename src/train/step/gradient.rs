@@ -42,9 +42,9 @@ pub(crate) struct Gradient {
 impl<'a> GradientSum<'a> {
     /// Calls `run` for each micro-batch of an update.
     ///
-    /// `run` must add the micro-batch's loss and gradients to the sum. With `early`, the all-reduce of a full bucket
-    /// starts during the backward pass. A running `timer` turns `early` off, to measure computation and communication
-    /// separately.
+    /// `run` must add the micro-batch's loss and gradients to the sum. If `early` is true, the all-reduce of a full
+    /// bucket starts during the backward pass. If `timer` is running, `early` has no effect, so that computation and
+    /// communication are measured separately.
     pub(crate) fn of_update(
         rank: &'a Rank,
         timer: &StepTimer,
@@ -210,7 +210,8 @@ mod tests {
         }
     }
 
-    /// Returns the backward mode, the full buckets and the started all-reduces of each micro-batch.
+    /// Returns three values for each micro-batch: when gradients are reduced ([`BackwardMode`]), how many buckets were
+    /// full, and how many all-reduces had started.
     fn buckets_of(
         link: &Link,
         early: bool,

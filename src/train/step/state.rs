@@ -42,7 +42,7 @@ pub(crate) struct Progress {
     pub epoch: usize,
     /// Number of finished updates in the current epoch.
     pub update: usize,
-    /// Number of optimizer updates, set only in saved states.
+    /// Number of optimizer updates. The number is up to date only in saved states.
     pub optimizer_updates: usize,
     pub sums: EpochSums,
 }

@@ -36,7 +36,7 @@ impl StateWriter {
 
     /// Starts to write `state`, after the previous write is complete.
     ///
-    /// Keeps the state on the disk as the previous state. Fails if the previous write failed.
+    /// First renames the state file on the disk to `previous-resume.safetensors`. Fails if the previous write failed.
     pub(super) fn start(&mut self, state: TensorFile) -> Result<(), TrainError> {
         self.wait()?;
         self.last = Instant::now();
@@ -58,9 +58,9 @@ impl StateWriter {
         }
     }
 
-    /// Waits for the running write, and ignores an error.
+    /// Waits for the running write, and ignores its error.
     ///
-    /// Otherwise, the write could continue after the run has unlocked its folder.
+    /// Without this wait, the write could continue after the run has unlocked its folder.
     pub(super) fn settle(&mut self) {
         if let Some(write) = self.running.take() {
             let _ = write.join();

@@ -76,7 +76,7 @@ struct TrainingLoop<'a, S: Stage> {
     epochs_csv: Option<EpochsWriter>,
     /// Saves states and TensorBoard events; `None` except on rank 0.
     saves: Option<Saves<S::Model>>,
-    /// Whether all threads work on the same operation of an update.
+    /// Whether the model is large. If so, all threads share the work inside each operation of the optimizer update.
     is_large: bool,
     read_every: usize,
     last_read: Instant,
@@ -219,7 +219,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
 
     /// Updates the model, and returns the gradient norm before clipping, `[1]`.
     ///
-    /// If `before`, the old model, is given, skips an update with NaN or infinity.
+    /// `before` is the model before the update. If it is given, an update with NaN or infinity is skipped.
     fn update(
         &mut self,
         before: Option<&S::Model>,

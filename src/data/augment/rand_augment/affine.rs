@@ -3,7 +3,10 @@
 //! Pillow computes in double precision, clamps to 0..255 and drops the fraction. This code adds numbers in the same
 //! order as Pillow, so the results are bitwise equal.
 
+#![expect(clippy::inline_always, reason = "the functions are compiled for several processors")]
+
 use super::rgb::Rgb;
+use crate::data::decode::simd::vectorized;
 
 /// How to compute the colour between pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,28 +50,55 @@ pub(super) fn transform(
     interpolation: Interpolation,
 ) -> Rgb {
     let source = Padded::new(picture);
-    let (width, height) = (picture.width as f64, picture.height as f64);
-    let [a, b, c, d, e, f] = matrix;
+    let colours = match interpolation {
+        Interpolation::Bilinear => bilinear(&source, matrix, fill),
+        Interpolation::Bicubic => bicubic(&source, matrix, fill),
+    };
+    picture.with_colours(colours)
+}
+
+vectorized! {
+    fn bilinear(source: &Padded, matrix: [f64; 6], fill: [u8; 3]) -> Vec<[u8; 3]> {
+        sample::<false>(source, matrix, fill)
+    }
+}
+
+vectorized! {
+    fn bicubic(source: &Padded, matrix: [f64; 6], fill: [u8; 3]) -> Vec<[u8; 3]> {
+        sample::<true>(source, matrix, fill)
+    }
+}
+
+/// Computes the output pixels.
+///
+/// The called functions are inlined, so that the AVX2 version of this function contains them.
+#[inline(always)]
+fn sample<const BICUBIC: bool>(
+    source: &Padded,
+    [a, b, c, d, e, f]: [f64; 6],
+    fill: [u8; 3],
+) -> Vec<[u8; 3]> {
+    let (width, height) = (source.width as f64, source.height as f64);
     let outside = widen(fill).map(f64::from);
     // Compute one row at a time in floats, because the compiler can vectorize this form.
-    let mut moved = vec![outside; picture.width];
-    let mut colours = Vec::with_capacity(picture.width * picture.height);
-    for y in 0..picture.height {
+    let mut moved = vec![outside; source.width];
+    let mut colours = Vec::with_capacity(source.width * source.height);
+    for y in 0..source.height {
         let y = y as f64 + 0.5;
         for (x, place) in moved.iter_mut().enumerate() {
             let x = x as f64 + 0.5;
             let (from_x, from_y) = (a * x + b * y + c, d * x + e * y + f);
             let inside = from_x >= 0.0 && from_x < width && from_y >= 0.0 && from_y < height;
-            *place = match interpolation {
+            *place = match BICUBIC {
                 _ if !inside => outside,
-                Interpolation::Bilinear => source.bilinear(from_x, from_y),
-                Interpolation::Bicubic => source.bicubic(from_x, from_y),
+                true => source.bicubic(from_x, from_y),
+                false => source.bilinear(from_x, from_y),
             };
         }
         // `as u8` clamps to 0..255 and drops the fraction.
         colours.extend(moved.iter().map(|&[r, g, b, _]| [r as u8, g as u8, b as u8]));
     }
-    picture.with_colours(colours)
+    colours
 }
 
 /// An RGB pixel. The fourth value is unused; four values fill a vector register.
@@ -76,16 +106,19 @@ type Pixel = [f64; 4];
 
 /// A picture with a border of two repeated edge pixels, for bicubic interpolation.
 struct Padded {
+    /// Size of the picture without the border, in pixels.
+    width: usize,
+    height: usize,
     stride: usize,
     pixels: Vec<[f32; 4]>,
 }
 
 struct SubpixelPosition {
-    /// Index of the first of the 4 × 4 pixels around the position.
+    /// Index in [`Padded::pixels`] of the top left pixel of the 4 × 4 pixels around the position.
     start: usize,
-    /// Horizontal distance (0..1) from the second pixel column to the position.
+    /// Horizontal distance (0..1) from the second of the 4 pixel columns to the position.
     dx: f64,
-    /// Vertical distance (0..1) from the second pixel row to the position.
+    /// Vertical distance (0..1) from the second of the 4 pixel rows to the position.
     dy: f64,
 }
 
@@ -101,38 +134,51 @@ impl Padded {
             pixels.extend(row.iter().copied().map(widen));
             pixels.extend([last; 2]);
         }
-        Self { stride, pixels }
+        Self { width: picture.width, height: picture.height, stride, pixels }
     }
 
+    #[inline(always)]
     fn place(&self, x: f64, y: f64) -> SubpixelPosition {
         let (x, y) = (x - 0.5, y - 0.5);
-        // Rounds down, since x and y are at least -0.5. The first of the 4 × 4 pixels is at (left - 1, top - 1), and the
-        // border adds 2 to both.
+        // Rounds down, since x and y are at least -0.5. The first of the 4 × 4 pixels is at (left - 1, top - 1), and
+        // the border adds 2 to both.
         let (left, top) = (x as i32 - i32::from(x < 0.0), y as i32 - i32::from(y < 0.0));
         let start = (top + 1) as usize * self.stride + (left + 1) as usize;
         SubpixelPosition { start, dx: x - f64::from(left), dy: y - f64::from(top) }
     }
 
+    #[inline(always)]
     fn bilinear(&self, x: f64, y: f64) -> Pixel {
         let SubpixelPosition { start, dx, dy } = self.place(x, y);
-        let row = |y: usize| {
-            let [_, left, right, _] = self.four(start + y * self.stride);
-            linear(left, right, dx)
-        };
-        linear(row(1), row(2), dy)
+        let [_, upper_left, upper_right, _] = self.four(start + self.stride);
+        let [_, lower_left, lower_right, _] = self.four(start + 2 * self.stride);
+        linear(linear(upper_left, upper_right, dx), linear(lower_left, lower_right, dx), dy)
     }
 
+    #[inline(always)]
     fn bicubic(&self, x: f64, y: f64) -> Pixel {
         let SubpixelPosition { start, dx, dy } = self.place(x, y);
-        let row = |y: usize| cubic(self.four(start + y * self.stride), dx);
+        let second = cubic(self.four(start + self.stride), dx);
         // Translations and shears along x need only one row.
-        if dy == 0.0 { row(1) } else { cubic([row(0), row(1), row(2), row(3)], dy) }
+        if dy == 0.0 {
+            return second;
+        }
+        let first = cubic(self.four(start), dx);
+        let third = cubic(self.four(start + 2 * self.stride), dx);
+        cubic([first, second, third, cubic(self.four(start + 3 * self.stride), dx)], dy)
     }
 
+    #[inline(always)]
     fn four(&self, start: usize) -> [Pixel; 4] {
         let four: &[[f32; 4]; 4] =
             self.pixels[start..].first_chunk().expect("the padding covers all four");
-        four.map(|pixel| pixel.map(f64::from))
+        let mut wide = [[0.0; 4]; 4];
+        for (wide, pixel) in wide.iter_mut().zip(four) {
+            for c in 0..4 {
+                wide[c] = f64::from(pixel[c]);
+            }
+        }
+        wide
     }
 }
 
@@ -140,23 +186,31 @@ fn widen([r, g, b]: [u8; 3]) -> [f32; 4] {
     [f32::from(r), f32::from(g), f32::from(b), 0.0]
 }
 
+#[inline(always)]
 fn linear(from: Pixel, to: Pixel, d: f64) -> Pixel {
-    std::array::from_fn(|c| from[c] + (to[c] - from[c]) * d)
+    let mut between = from;
+    for c in 0..4 {
+        between[c] = from[c] + (to[c] - from[c]) * d;
+    }
+    between
 }
 
 /// Interpolates between the second and the third pixel. `d` (0..1) is the distance from the second.
+#[inline(always)]
 fn cubic([v0, v1, v2, v3]: [Pixel; 4], d: f64) -> Pixel {
     if d == 0.0 {
         return v1;
     }
-    std::array::from_fn(|c| {
+    let mut between = v1;
+    for c in 0..4 {
         // Equals Pillow's sums to the bit, because `a - b` and `b - a` round in the same way.
         let step = v0[c] - v1[c];
         let p1 = v2[c] - v0[c];
         let p2 = 2.0 * step + v2[c] - v3[c];
         let p3 = v3[c] - (step + v2[c]);
-        v1[c] + d * (p1 + d * (p2 + d * p3))
-    })
+        between[c] = v1[c] + d * (p1 + d * (p2 + d * p3));
+    }
+    between
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::data::draw::below;
 
 use super::op::Op;
 
-/// Each entry is (operation, operation with timm's option `inc1`, probability in 1/1000).
+/// Each entry is (default operation, operation with timm's `inc1`, probability in 1/1000 with timm's `w0`).
 const CHOICES: [(Op, Op, usize); 15] = [
     (Op::AutoContrast, Op::AutoContrast, 25),
     (Op::Equalize, Op::Equalize, 5),
@@ -27,7 +27,8 @@ const CHOICES: [(Op, Op, usize); 15] = [
 
 /// Chooses `n` random operations.
 ///
-/// `increasing` means timm's option `inc1`. `weighted` means timm's option `w0`: each operation at most once.
+/// If `increasing` (timm's `inc1`), uses the variants of [`Op`] named `…Increasing`. If `weighted` (timm's `w0`), uses
+/// the probabilities in [`CHOICES`] and each operation at most once. Otherwise, all operations are equally likely.
 pub(super) fn choose(n: usize, increasing: bool, weighted: bool, rng: &mut impl Rng) -> Vec<Op> {
     let mut weights = CHOICES.map(|(_, _, weight)| if weighted { weight } else { 1 });
     let mut one = || {

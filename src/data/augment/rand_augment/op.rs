@@ -6,7 +6,8 @@ use super::{blend, levels};
 
 /// An operation of timm's RandAugment.
 ///
-/// Variants named `…Increasing` have a stronger effect at a higher magnitude.
+/// Variants named `…Increasing` have a stronger effect at a higher magnitude. This is not true for the variants
+/// of the same name without `Increasing`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     AutoContrast,

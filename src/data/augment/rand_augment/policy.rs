@@ -31,14 +31,14 @@ pub struct Drawn {
     pub op: Op,
     /// Strength of the operation, 0 to 10.
     pub magnitude: f64,
-    /// Reverses operations that have a direction, such as rotation.
+    /// Whether to reverse operations that have a direction, such as rotation.
     pub negate: bool,
 }
 
 impl RandAugment {
     /// Creates a RandAugment policy.
     ///
-    /// `mean` is the mean of each channel, used as the fill colour.
+    /// `mean` is the mean of each channel (0..1), which becomes the fill colour.
     pub fn new(plan: RandAugmentPlan, mean: &[f32]) -> Self {
         Self { plan, fill: fill_colour(mean), interpolation: Interpolation::Bicubic }
     }

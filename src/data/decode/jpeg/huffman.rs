@@ -202,7 +202,7 @@ impl Pair {
     }
 }
 
-/// Where to store the coefficients of one block. The coefficients must be 0 at first.
+/// Where to store the coefficients of one block. The caller must set all of them to 0 first.
 pub(super) struct BlockPlace<'a> {
     pub(super) group: &'a mut BlockGroup,
     pub(super) lane: usize,
@@ -320,9 +320,9 @@ impl BitReader<'_> {
         Some(())
     }
 
-    /// Reads the coefficient after index `k`. Returns the index of that coefficient.
+    /// Reads the next stored coefficient after the zigzag index `k`. Returns the zigzag index of this coefficient.
     ///
-    /// Returns 64 at the end of the block.
+    /// If the block has no more coefficients, returns 64.
     #[inline(always)]
     fn coefficient(
         &mut self,

@@ -83,7 +83,8 @@ fn sized<const N: usize>(
     sound
 }
 
-/// Applies the inverse DCT to the columns. The second result is nonzero for blocks that overflow.
+/// Applies the inverse DCT to the columns of each block. The second result has a nonzero number for each block that
+/// overflows.
 #[inline(always)]
 fn columns<const N: usize>(
     group: &BlockGroup,
@@ -142,7 +143,7 @@ fn is_used<const N: usize>(index: usize) -> bool {
     }
 }
 
-/// Returns the additional fraction bits of [`one_dimension`]'s results.
+/// Returns how many more than `CONST_BITS` fraction bits the results of [`one_dimension`] have.
 #[inline(always)]
 fn extra_bits<const N: usize>() -> u32 {
     match N {

@@ -56,7 +56,7 @@ pub(in crate::data) struct Decoded {
     pub(in crate::data) pixels: Vec<u8>,
     /// Position of the rectangle inside `pixels`.
     pub(in crate::data) crop: CropBox,
-    /// libjpeg's first warning about repaired damage.
+    /// libjpeg's first warning; `None` if libjpeg found no damage.
     pub(in crate::data) warning: Option<String>,
 }
 
@@ -145,15 +145,17 @@ impl Drop for Jpeg<'_> {
     }
 }
 
-/// Decodes with libjpeg. Returns pixels, width in pixels, and the first column of `crop`.
+/// Decodes at least the rectangle `crop` with libjpeg.
+///
+/// Returns the decoded pixels, their width, and the column of the decoded pixels at which `crop` starts.
 fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usize, usize) {
     let inks =
         matches!(decompress.jpeg_color_space, J_COLOR_SPACE::JCS_CMYK | J_COLOR_SPACE::JCS_YCCK);
     decompress.out_color_space =
         if inks { J_COLOR_SPACE::JCS_CMYK } else { J_COLOR_SPACE::JCS_RGB };
     let channels = if inks { 4 } else { 3 };
-    // SAFETY: the header is read, a row has `output_width` pixels of `channels` bytes, and the crop is inside the output. All
-    // rows of `pixels` are written before its length is set.
+    // SAFETY: the header is read, a row has `output_width` pixels of `channels` bytes, and the crop is inside the
+    // output. All rows of `pixels` are written before its length is set.
     unsafe {
         jpeg_start_decompress(decompress);
         let all = decompress.output_width as usize;

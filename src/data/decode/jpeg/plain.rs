@@ -17,7 +17,7 @@ use super::idct::{BlockGroup, Dequantizer, LANES, transform};
 use super::scan::{Scan, UnitRow};
 use crate::data::decode::picture::CropBox;
 
-/// Number of pixels around the rectangle that chroma interpolation reads.
+/// Chroma interpolation also reads this many pixels beyond each side of the crop rectangle.
 const MARGIN: usize = 2;
 
 /// Decodes the rectangle `crop` of a picture that is scaled by 1/`shrink`.
@@ -86,7 +86,7 @@ struct ColourLayout {
     size: usize,
     /// Blocks per minimum coded unit (MCU).
     blocks: [usize; 2],
-    /// Number of samples in the picture.
+    /// Number of samples of this component in the whole picture.
     samples: [usize; 2],
     /// Whether the component has half the resolution of the picture.
     doubled: [bool; 2],
@@ -130,7 +130,9 @@ impl Layout {
         })
     }
 
-    /// Returns the minimum coded units (MCUs) that contain `pixels` and a margin.
+    /// Returns the minimum coded units (MCUs) that contain `pixels` and [`MARGIN`] pixels on both sides.
+    ///
+    /// `pixels` are columns if `axis` is 0, and rows if `axis` is 1.
     fn units(&self, axis: usize, pixels: Range<usize>) -> Range<usize> {
         let end = (pixels.end + MARGIN).div_ceil(self.unit[axis]);
         pixels.start.saturating_sub(MARGIN) / self.unit[axis]..end.min(self.all_units[axis])

@@ -22,7 +22,7 @@ struct RandomFile {
     seed: u64,
 }
 
-/// Supported chroma subsamplings, as (across, down) blocks of each component.
+/// The chroma subsamplings that `plain.rs` supports, as (across, down) blocks of each component.
 const PLAIN: [&[(usize, usize)]; 5] = [
     &[(1, 1)],
     &[(1, 1), (1, 1), (1, 1)],
@@ -80,7 +80,7 @@ impl BitWriter {
         }
     }
 
-    /// Writes the `size` bits that follow the Huffman code of `value`.
+    /// Writes `value` as `size` bits. In the file, these bits follow the Huffman code.
     fn value(&mut self, value: i32, size: u32) {
         let bits = if value < 0 { value - 1 } else { value };
         self.put(bits as u32 & ((1 << size) - 1), size);

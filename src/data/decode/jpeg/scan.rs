@@ -38,7 +38,7 @@ pub(super) struct UnitRow {
 
 struct UnitBlock {
     colour: usize,
-    /// Index in [`UnitRow::groups`] at which this row of blocks starts.
+    /// Index in [`UnitRow::groups`] at which the block's row of blocks starts.
     groups: usize,
     /// Number of this component's blocks in one row of a minimum coded unit (MCU).
     across: usize,

@@ -172,7 +172,9 @@ fn read_members(path: &Path) -> Indexed {
     Ok(index)
 }
 
-/// Returns a warning if data follows the end marker. The caller has read half of the marker.
+/// Returns a warning if data, or too many zeros, follow the end marker of a tar file.
+///
+/// The end marker is two blocks of zeros. The caller has already read the first block.
 fn after_end(mut file: File) -> io::Result<Option<String>> {
     let start = file.stream_position()?;
     let mut buffer = vec![0; 1 << 16];
