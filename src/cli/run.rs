@@ -1,6 +1,5 @@
 //! `mae run`: runs or resumes every job of a recipe.
 
-use super::launcher::refuse_several;
 use super::progress::ProgressBar;
 use super::recipe_args::{RecipeArgs, StageArg};
 use super::signals::stop_on_signals_or_late;

@@ -6,7 +6,7 @@ use super::hosts::{self, Command, Finish};
 use super::preflight::{CheckedJob, CheckedPoint, Purpose, preflight};
 use super::provenance;
 use crate::data::DataSet;
-use crate::durable::{SharedLock, now_unix_s};
+use crate::durable::SharedLock;
 use crate::infer::{StopFlag, forget_faults, look_through};
 use crate::recipe::{self, Job, Plan, Resolved};
 use crate::results::{self, Moved, OpenOptions, RunError, RunFolder};
