@@ -6,7 +6,7 @@ use crate::infer::InferError;
 use crate::recipe::RecipeErrors;
 use crate::results::RunError;
 use crate::run::{PointError, Problems};
-use crate::train::{Hosts, TrainError};
+use crate::train::TrainError;
 use crate::verify::VerifyError;
 use std::io;
 
@@ -29,19 +29,11 @@ pub(super) enum CliError {
     Interrupted,
     #[error("interrupted before there was a result; nothing was written")]
     Stopped,
-    /// Host 0 has printed the error. This process of another host only exits with the same kind of code.
-    #[error("host 0 has printed the error")]
-    OnOtherHost(u8),
     #[error("cannot write the result: {0}")]
     Output(#[from] io::Error),
 }
 
 impl CliError {
-    /// Returns the error as one of the hosts reports it: only host 0 prints it.
-    pub(super) fn of(self, hosts: &Hosts) -> Self {
-        if hosts.is_first() { self } else { Self::OnOtherHost(self.exit_code()) }
-    }
-
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Recipe(_) | Self::Usage(_) => 2,
@@ -49,7 +41,6 @@ impl CliError {
             Self::Refused(problems) if problems.is_input() => 2,
             Self::Train(_) | Self::Refused(_) | Self::Failed(_) | Self::Output(_) => 1,
             Self::Interrupted | Self::Stopped => 130,
-            Self::OnOtherHost(code) => *code,
         }
     }
 }

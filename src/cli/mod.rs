@@ -128,9 +128,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if !matches!(error, CliError::OnOtherHost(_)) {
-                output::error(&error.to_string());
-            }
+            output::error(&error.to_string());
             ExitCode::from(error.exit_code())
         }
     }

@@ -42,7 +42,9 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let hosts = launcher::connect()?;
     output::start_log_of(&hosts);
-    run_on(args, &hosts).map_err(|error| error.of(&hosts))
+    let ended = run_on(args, &hosts);
+    // Host 0 reports for all hosts. If another host exited with an error, the launcher might end host 0 too early.
+    if hosts.is_first() { ended } else { Ok(()) }
 }
 
 fn run_on(args: &Args, hosts: &Hosts) -> Result<(), CliError> {
@@ -72,7 +74,7 @@ fn run_on(args: &Args, hosts: &Hosts) -> Result<(), CliError> {
     progress.finish();
     let (end, failed) = outcome?;
     if !hosts.is_first() {
-        return if end == JobEnd::Interrupted { Err(CliError::Interrupted) } else { Ok(()) };
+        return Ok(());
     }
     write_reports(&options.runs, &resolved);
     if end == JobEnd::Interrupted {

@@ -8,7 +8,7 @@ use super::schedule::{self, JobContextMaker};
 use crate::durable::Content;
 use crate::recipe::{self, Job, Recipe, Resolved};
 use crate::results::StartLayout;
-use crate::train::{ChosenDevice, DeviceThreads, Hosts, JobEnd, RunContext, TrainError};
+use crate::train::{ChosenDevice, DeviceThreads, Hosts, RunContext, TrainError};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ pub(super) enum Command {
     CheckDevice { point: usize },
     /// Train a job of a sweep point.
     Train(JobOrder),
-    /// End: with `end`, or, if it is `None`, because the run failed.
-    Finish { end: Option<JobEnd> },
+    /// End the run.
+    Finish,
 }
 
 /// A job to train, and what host 0 knows about its run.
@@ -65,19 +65,14 @@ pub(super) fn provenance_hash(run: &Path) -> String {
 }
 
 /// Tells the other hosts to finish when it is dropped.
-pub(super) struct Finish<'a> {
-    pub hosts: &'a Hosts,
-    pub end: Option<JobEnd>,
-}
+pub(super) struct Finish<'a>(pub &'a Hosts);
 
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
-        if self.hosts.is_first() {
-            // If a host is gone, there is nobody to tell.
-            let _ = tell(self.hosts, &Command::Finish { end: self.end });
-            // The other hosts disconnect now, too. What follows on this host may take long.
-            self.hosts.disconnect();
-        }
+        // If a host is gone, there is nobody to tell.
+        let _ = tell(self.0, &Command::Finish);
+        // The other hosts disconnect now, too. What follows on this host may take long.
+        self.0.disconnect();
     }
 }
 
@@ -181,7 +176,7 @@ impl Runner<'_> {
         resolved: &Resolved,
         points: &[CheckedPoint],
         device_threads: &DeviceThreads,
-    ) -> Result<JobEnd, TrainError> {
+    ) -> Result<(), TrainError> {
         let mut device = None;
         loop {
             let messages = self.hosts.exchange(Vec::new())?;
@@ -203,9 +198,7 @@ impl Runner<'_> {
                         Err(error) => self.hosts.end_job(Err(error)),
                     };
                 }
-                Command::Finish { end: Some(end) } => return Ok(end),
-                // Host 0 has printed the error.
-                Command::Finish { end: None } => return Err(TrainError::OtherRank),
+                Command::Finish => return Ok(()),
             }
         }
     }

@@ -79,15 +79,11 @@ impl Runner<'_> {
         let devices = resolved.points.iter().map(|point| point.plan.runtime.devices);
         let device_threads = DeviceThreads::start(devices.max().unwrap_or(1));
         if !self.hosts.is_first() {
-            let end = self.follow(resolved, &preflight.points, &device_threads)?;
-            return Ok((end, Vec::new()));
+            self.follow(resolved, &preflight.points, &device_threads)?;
+            return Ok((JobEnd::Done, Vec::new()));
         }
-        let mut finish = Finish { hosts: &self.hosts, end: None };
-        let ended = self.run_points(resolved, preflight.points, device_threads);
-        if let Ok((end, failed)) = &ended {
-            finish.end = Some(*end).filter(|_| failed.is_empty());
-        }
-        ended
+        let _finish = Finish(&self.hosts);
+        self.run_points(resolved, preflight.points, device_threads)
     }
 
     /// Runs every sweep point, one after the other.

@@ -1,8 +1,8 @@
 //! The link between hosts: messages and sums, one after the other, on a thread of its own.
 //!
-//! All hosts make the same requests in the same order. Each request starts with a header from every host, so that a host that has
-//! ended its job, because it failed, does not leave the others waiting: they see the end, and their job fails, too. After
-//! that, all hosts are ready for the next job.
+//! All hosts make the same requests in the same order. Each request starts with a header from every host. So a host
+//! that has ended its job, because it failed, does not leave the others waiting: they see the end, and their job fails,
+//! too. After that, all hosts are ready for the next job.
 
 use crate::train::error::TrainError;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -114,7 +114,9 @@ impl Link {
         PendingSum(slot)
     }
 
-    /// Ends the job on this host, with `cause` if it failed. Waits for all hosts. Returns the first failure of another host.
+    /// Ends the job on this host, with `cause` if it failed. Waits for all hosts.
+    ///
+    /// Returns the first failure of another host.
     pub(super) fn end_job(&self, cause: Option<String>) -> Result<Option<HostFailure>, TrainError> {
         let (answer, answers) = mpsc::channel();
         self.request(Request::End(cause, answer));
@@ -206,8 +208,9 @@ enum Kind {
     End = 3,
 }
 
-/// The header that a host sends before each request: what it asks for, the length of its message, the number of values of a sum, and
-/// the message if it is short.
+/// The header that a host sends before each request.
+///
+/// It holds what the host asks for, the length of its message, the number of values of a sum, and a short message.
 struct Header([u8; HEADER]);
 
 impl Header {

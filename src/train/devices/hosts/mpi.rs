@@ -31,9 +31,9 @@ pub(super) struct Mpi {
     beats: Beats,
 }
 
-/// When this host last sent a beat, and when it last heard from each other host.
+/// When this host last sent a beat, and when it last heard from each host.
 ///
-/// Host 0 listens to all other hosts, and they listen to host 0.
+/// Host 0 listens to all other hosts, and they listen to host 0. A finished collective counts as a beat of all hosts.
 struct Beats {
     sent: Instant,
     heard: Vec<Instant>,
@@ -79,6 +79,7 @@ impl Transport for Mpi {
             let request = world.immediate_all_gather_into(scope, own, &mut all[..]);
             wait(request, || beats.exchange(world, names));
         });
+        beats.heard.fill(Instant::now());
         all
     }
 
@@ -90,6 +91,7 @@ impl Transport for Mpi {
             let request = world.immediate_all_reduce_into(scope, &values[..], &mut sums[..], sum);
             wait(request, || beats.exchange(world, names));
         });
+        beats.heard.fill(Instant::now());
         sums
     }
 
@@ -121,8 +123,13 @@ impl Beats {
     fn exchange(&mut self, world: &SimpleCommunicator, names: &[String]) {
         let (own, hosts) = (world.rank(), world.size());
         let others: Vec<Rank> = if own == 0 { (1..hosts).collect() } else { vec![0] };
-        if self.sent.elapsed() < BEAT {
+        let since = self.sent.elapsed();
+        if since < BEAT {
             return;
+        }
+        if since > 5 * BEAT {
+            // This host did not listen, because it was busy or stopped.
+            self.heard.fill(Instant::now());
         }
         self.sent = Instant::now();
         for &other in &others {
