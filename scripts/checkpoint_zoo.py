@@ -268,7 +268,7 @@ def torch_not_a_vit(folder):
 def torch_no_projection(folder):
     tensors = state(vit(), "net.")
     del tensors["net.patch_embed.proj.weight"]
-    return save(folder, tensors), "closest format is that of the official code and timm under the prefix `net.`", {}
+    return save(folder, tensors), "tensor names are closest to the official code and timm under the prefix `net.`", {}
 
 
 @case
@@ -364,7 +364,7 @@ two("model", "model_ema", 1, "model_ema")
 two("student", "teacher", "contains 2 networks")
 two("student", "teacher", 1, "teacher")
 two("student", "teacher", 0, "student.")
-two("generator", "critic", "`generator`: a classifier of 5 classes, width 48, 2 blocks, patches of 8")
+two("generator", "critic", "`generator`: a classifier with 5 classes, width 48, 2 blocks, patch size 8")
 
 
 @case
@@ -489,12 +489,12 @@ timm_case("no_qkv_bias", None, {"said": "no bias"}, qkv_bias=False)
 timm_case("layer_scale", "LayerScale (`blocks.0.ls1.gamma`)", init_values=1e-4)
 timm_case("registers", "register tokens (`reg_token`)", reg_tokens=4, no_embed_class=True)
 timm_case("query_key_norm", "normalized queries and keys", qk_norm=True)
-timm_case("norm_before", "a norm before the blocks", pre_norm=True)
-timm_case("no_class_token", "no class token", class_token=False, global_pool="avg")
+timm_case("norm_before", "a norm before the first block", pre_norm=True)
+timm_case("no_class_token", "the class token (`cls_token`) is missing", class_token=False, global_pool="avg")
 timm_case("no_class_embedding", "no entry for the class token", no_embed_class=True)
 timm_case("attention_pooling", "attention pooling", global_pool="map", class_token=False)
 timm_case("swiglu", "a gated MLP (SwiGLU)", mlp_layer=timm.layers.SwiGLU)
-timm_case("gated_mlp", "a gated MLP (blocks.0.mlp.fc1", mlp_layer=timm.layers.GluMlp)
+timm_case("gated_mlp", "a gated MLP (`blocks.0.mlp.fc1`", mlp_layer=timm.layers.GluMlp)
 
 
 @case
@@ -653,7 +653,7 @@ huggingface_refused("dinov2", "LayerScale", lambda: transformers.Dinov2Model(hf_
 huggingface_refused("dinov2_registers", "register tokens",
                     lambda: transformers.Dinov2WithRegistersModel(hf_config(transformers.Dinov2WithRegistersConfig)))
 huggingface_refused("beit", "LayerScale", lambda: transformers.BeitModel(hf_config(transformers.BeitConfig)))
-huggingface_refused("clip", "not a Vision Transformer that mae knows",
+huggingface_refused("clip", "mae does not support this network",
                     lambda: transformers.CLIPVisionModel(hf_config(transformers.CLIPVisionConfig)))
 huggingface_refused("relu", "hidden_act", lambda: transformers.ViTForImageClassification(hf_config(hidden_act="relu")))
 
@@ -881,8 +881,8 @@ def check_read(folder, path, model, options):
     if options.get("quiet"):
         assert options["quiet"] not in stderr, stderr
     assert worst <= TOLERANCE, f"the outputs differ by {worst:.1e}"
-    note = next((line for line in stderr.splitlines() if "read from the tensors" in line), "")
-    return f"{worst:.0e}" + (" " + note[note.index("read from the tensors"):] if note else "")
+    note = next((line for line in stderr.splitlines() if "reads the weights from the tensors" in line), "")
+    return f"{worst:.0e}" + (" " + note[note.index("reads the weights from the tensors"):] if note else "")
 
 
 def own_eps(model):

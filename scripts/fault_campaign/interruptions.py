@@ -18,7 +18,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 STAGES = ("pretrain", "finetune", "linprobe")
 # What a message must not suggest for a file that is whole and could not be read.
 MISLEADING = re.compile(r"damaged|corrupt|put it back|starts? over|\bremove\b|backup|truncated", re.IGNORECASE)
-WAITS = re.compile(r"the run waits until")
+WAITS = re.compile(r"[Tt]he run waits until")
 SPACE = re.compile(r"no space|disk is full|full disk|free some space", re.IGNORECASE)
 
 

@@ -69,8 +69,10 @@ pub fn bench_data(
     }
     let Some((start, before, memory)) = counted.filter(|_| images > 0) else {
         return Err(TrainError::Setting {
-            problem: "cannot measure the data pipeline: no batch was loaded in time".to_owned(),
-            hint: "set a longer `--seconds`".to_owned(),
+            problem:
+                "cannot measure the data pipeline: the measurement ended before the first batch"
+                    .to_owned(),
+            hint: "set a larger `--seconds`".to_owned(),
         });
     };
     let images_per_s = images as f64 / start.elapsed().as_secs_f64();

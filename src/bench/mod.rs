@@ -204,11 +204,9 @@ fn refuse_short_epoch(updates: usize, images: usize) -> Result<(), TrainError> {
     }
     Err(TrainError::Setting {
         problem: format!(
-            "cannot measure a step: an epoch has fewer than two updates ({updates} x {images} images)"
+            "cannot measure a step: an epoch needs at least two updates of {images} images, but has {updates}"
         ),
-        hint:
-            "lower batch_size or raise data.train_images, so that an epoch has at least two updates"
-                .to_owned(),
+        hint: "lower `batch_size`, or raise `data.train_images`".to_owned(),
     })
 }
 
@@ -225,7 +223,7 @@ fn ms_per_step(seconds: &[f64], device: &ChosenDevice) -> f64 {
 /// Fails if the recipe lacks the stage or if the data cannot be opened.
 fn measured(plan: &Plan, stage: StageKind) -> Result<(TrainingPlan, DataSet), TrainError> {
     let training = plan.training(stage).cloned().ok_or_else(|| TrainError::Setting {
-        problem: format!("cannot measure `--stage {stage}`: the recipe has no [{stage}]"),
+        problem: format!("cannot measure `--stage {stage}`: the recipe has no `[{stage}]`"),
         hint: "set `--stage` to a stage that the recipe has".to_owned(),
     })?;
     let labels = if stage == StageKind::Pretrain { Labels::Unneeded } else { Labels::Needed };
@@ -299,8 +297,9 @@ fn steps(
     // Only rank 0 reports its updates.
     if measured.seconds.is_empty() && work.hosts.is_first() {
         return Err(TrainError::Setting {
-            problem: "cannot measure a step: the benchmark stopped too early".to_owned(),
-            hint: "set a longer `--seconds`".to_owned(),
+            problem: "cannot measure a step: the measurement ended before the first complete step"
+                .to_owned(),
+            hint: "set a larger `--seconds`".to_owned(),
         });
     }
     Ok(measured)

@@ -63,7 +63,7 @@ impl Candidate {
         let shown = names.filter(|name| !is_left_out(name) || name.contains("pre_logits"));
         let unsupported = parts::list(shown);
         if !unsupported.is_empty() {
-            return Err(format!("it has {unsupported}, which the networks of mae do not have"));
+            return Err(format!("mae does not support {unsupported}"));
         }
         if let Some(problem) = wrong_activation(&self.prefix, attributes) {
             return Err(problem);
@@ -77,17 +77,14 @@ impl Candidate {
         let mut tensors = names.finish(&mut self.notes)?;
         if !left_out.is_empty() {
             let modules: Vec<String> = left_out.iter().map(|m| format!("`{m}.`")).collect();
-            let s = if modules.len() == 1 { "is" } else { "are" };
             self.notes.push(format!(
-                "{} {s} ignored: mae has no such head or decoder",
+                "mae ignores the unsupported head or decoder {}",
                 modules.join(", ")
             ));
         }
         for (name, what) in others {
             if self.dialect.knows(name) {
-                return Err(format!(
-                    "{name} is an {what}, but only weights of floats are supported"
-                ));
+                return Err(format!("`{name}` must be a float tensor, but the file has: {what}"));
             }
         }
         self.transposed = transpose(&mut tensors);
@@ -109,8 +106,8 @@ impl Candidate {
         let empty = self.file.tensors.iter().find(|(_, tensor)| tensor.shape == [0]);
         if let Some((name, _)) = empty {
             return Err(format!(
-                "{name} is empty: the weights are in the other files of DeepSpeed (ZeRO stage 3). Join them with \
-                 DeepSpeed's zero_to_fp32.py"
+                "`{name}` is empty, because DeepSpeed (ZeRO stage 3) keeps the weights in other files. Join these \
+                 files with DeepSpeed's `zero_to_fp32.py`"
             ));
         }
         if let (Some([hidden, _]), Some([_, half])) =
@@ -118,18 +115,17 @@ impl Candidate {
             && *hidden == half.saturating_mul(2)
         {
             return Err(format!(
-                "it has a gated MLP (blocks.0.mlp.fc1 has {hidden} outputs, fc2 has {half} inputs), which the \
-                 networks of mae do not have"
+                "mae does not support a gated MLP (`blocks.0.mlp.fc1` has {hidden} outputs, but `fc2` has {half} inputs)"
             ));
         }
         if shape("cls_token").is_none() {
-            return Err("it has no class token, which the networks of mae have".to_owned());
+            return Err("the class token (`cls_token`) is missing".to_owned());
         }
         if let Some([1, tokens, _]) = shape("pos_embed")
             && tokens.isqrt().pow(2) == *tokens
             && *tokens > 1
         {
-            return Err("its pos_embed has no entry for the class token".to_owned());
+            return Err("`pos_embed` has no entry for the class token".to_owned());
         }
         Ok(())
     }
@@ -197,7 +193,10 @@ impl Names {
         order.push(Weight { name: named.clone(), internal: entry.internal, shape });
         match self.tensors.insert(named, entry.tensor) {
             Some(earlier) if self.tensors.get(&order[order.len() - 1].name) != Some(&earlier) => {
-                Err(format!("it has two different tensors for {}", order[order.len() - 1].name))
+                Err(format!(
+                    "the file has two different tensors for `{}`",
+                    order[order.len() - 1].name
+                ))
             }
             _ => Ok(()),
         }
@@ -210,7 +209,9 @@ impl Names {
         };
         let biases = self.parts.keys().filter(|name| is_bias(name)).count();
         if biases > 0 && self.parts.iter().filter(|part| without_keys(*part)).count() == biases {
-            notes.push("its keys have no bias, so their bias is 0".to_owned());
+            notes.push(
+                "the attention keys have no bias, so mae uses zeros as their bias".to_owned(),
+            );
             for (_, parts) in self.parts.iter_mut().filter(|(name, _)| is_bias(name)) {
                 parts[1] = parts[0].as_ref().map(zeros_like);
             }
@@ -229,7 +230,7 @@ impl Names {
                 })
                 .collect();
             if !zeros.is_empty() {
-                notes.push("its attn.qkv has no bias, so the bias is 0".to_owned());
+                notes.push("`attn.qkv` has no bias, so mae uses zeros as its bias".to_owned());
             }
             self.tensors.extend(zeros);
         }
@@ -248,10 +249,10 @@ fn zeros_like(tensor: &HostTensor) -> HostTensor {
 /// Concatenates query, key and value. Fails if one is missing or has a different shape.
 fn joined(name: &str, parts: [Option<HostTensor>; 3]) -> Result<HostTensor, String> {
     let [Some(query), Some(key), Some(value)] = parts else {
-        return Err(format!("{name}: query, key or value is missing"));
+        return Err(format!("the query, key or value of `{name}` is missing"));
     };
     if query.shape != key.shape || query.shape != value.shape || query.shape.is_empty() {
-        return Err(format!("{name}: query, key and value have different shapes"));
+        return Err(format!("the query, key and value of `{name}` have different shapes"));
     }
     let mut shape = query.shape.clone();
     shape[0] *= 3;
@@ -319,18 +320,19 @@ fn with_dialect(
 fn wrong_activation(prefix: &str, attributes: &BTreeMap<String, Attribute>) -> Option<String> {
     let mut own = attributes.range(prefix.to_owned()..).take_while(|(n, _)| n.starts_with(prefix));
     own.find_map(|(name, value)| match (name.rsplit('.').next()?, value) {
-        ("activation", Attribute::Word(act)) if !name.contains("pooler") => Some(format!(
-            "its activation is {act} (`{name}`), but only GELU is supported"
-        )),
+        ("activation", Attribute::Word(act)) if !name.contains("pooler") => {
+            Some(format!("the activation is {act} (`{name}`), but mae supports only GELU"))
+        }
         ("approximate", Attribute::Word(how)) if how != "none" => Some(format!(
-            "its GELU is the approximation by {how} (`{name}`), but only the exact GELU is supported"
+            "the GELU is approximate (`{name}` is {how}), but mae supports only the exact GELU"
         )),
         _ => None,
     })
 }
 
-pub(super) const MEAN_AFTER_NORM: &str = "its head reads the mean of the patches after the last norm \
-     (global_pool = \"avg\" without fc_norm), but mae supports only a norm after the mean (fc_norm)";
+pub(super) const MEAN_AFTER_NORM: &str = "the head averages the patches after the last norm (`global_pool=\"avg\"` \
+                                          without `fc_norm`), but mae supports only averaging before the norm (with \
+                                          `fc_norm`)";
 
 /// Fails if the head averages the patches after the last norm.
 ///

@@ -31,7 +31,7 @@ pub(super) fn choose(
         candidates = plain;
         let names: Vec<String> = averaged.iter().map(shown_prefix).collect();
         notes.push(format!(
-            "it also contains averaged weights (EMA) {}, which are not used; to use them, choose this prefix",
+            "mae ignores the averaged weights (EMA) {}. To use these weights, pass `--prefix`, or set `prefix` in the recipe",
             names.join(" and ")
         ));
     }
@@ -43,7 +43,7 @@ pub(super) fn choose(
         1 => {
             for other in &others {
                 let problem = other.facts.as_ref().err().map_or("", String::as_str);
-                notes.push(format!("the network {} is not used: {problem}", shown_prefix(other)));
+                notes.push(format!("mae ignores the network {}: {problem}", shown_prefix(other)));
             }
             Ok((fitting.remove(0), notes))
         }
@@ -90,8 +90,11 @@ fn with_prefix(
             candidates.iter().map(|candidate| format!("`{}`", bare(candidate))).collect();
         return Err(CheckpointError::Unsupported {
             path: path.to_owned(),
-            problem: format!("the prefix `{prefix}` matches no network, or more than one"),
-            hint: format!("choose one of the prefixes {}", listed.join(", ")),
+            problem: match candidates.iter().filter(is_inside).count() {
+                0 => format!("no network has the prefix `{prefix}`"),
+                n => format!("{n} networks have the prefix `{prefix}`"),
+            },
+            hint: format!("use one of these prefixes: {}", listed.join(", ")),
         });
     };
     let found = candidates.into_iter().find(|candidate| candidate.prefix == chosen);
@@ -111,12 +114,12 @@ fn ambiguous(path: &Path, fitting: &[Candidate]) -> CheckpointError {
     CheckpointError::Unsupported {
         path: path.to_owned(),
         problem: format!(
-            "it contains {} networks, under these prefixes:{}",
+            "the file contains {} networks with these prefixes:{}",
             lines.len(),
             lines.concat()
         ),
         hint: format!(
-            "choose one with --prefix, as in --prefix \"{example}\"; in a recipe, set `finetune.prefix`, \
+            "choose a network, for example with `--prefix \"{example}\"`. In a recipe, set `finetune.prefix`, \
              `linprobe.prefix` or `pretrain.prefix`"
         ),
     }
@@ -139,11 +142,11 @@ fn unsupported(path: &Path, candidate: &Candidate) -> CheckpointError {
 /// Returns the hint for a file that this program cannot use.
 fn way_out(path: &Path, problem: &str) -> &'static str {
     if is_one_of_several(path) {
-        "name the folder of the checkpoint, or its index ending with .index.json: this file is one part of it"
+        "pass the checkpoint's folder or its `.index.json` file: this file is only a part of the checkpoint"
     } else if problem.contains("NaN") {
-        "use an earlier checkpoint of this training"
+        "use an earlier checkpoint of the same training"
     } else {
-        "use a checkpoint of a plain Vision Transformer: MAE, DeiT, or vit_*_patch* of timm, torchvision or Hugging Face"
+        "use a checkpoint of a plain Vision Transformer: MAE, DeiT, or `vit_*_patch*` of timm, torchvision or Hugging Face"
     }
 }
 
@@ -168,16 +171,16 @@ pub(super) fn no_network(path: &Path, names: &[String], first_keys: &[String]) -
     if names.is_empty() {
         let keys = match first_keys {
             [] => String::new(),
-            keys => format!("; its first keys are {}", keys.join(", ")),
+            keys => format!("; the first keys are {}", keys.join(", ")),
         };
         return unsupported(
-            format!("it does not contain named tensors{keys}"),
+            format!("the file contains no named tensors{keys}"),
             "save the weights of the network with `torch.save(model.state_dict(), FILE)`",
         );
     }
     let listed: Vec<String> = names.iter().take(LISTED).map(|name| format!("`{name}`")).collect();
     let mut problem = format!(
-        "it is not a Vision Transformer that mae knows. Of its {} tensors, the first are {}",
+        "mae does not support this network. The first of its {} tensors are {}",
         names.len(),
         listed.join(", ")
     );
@@ -187,12 +190,12 @@ pub(super) fn no_network(path: &Path, names: &[String], first_keys: &[String]) -
         let missing = dialect.anchor().join(".");
         let _ = write!(
             problem,
-            ". The closest format is that of {}{place}: {count} tensor names fit, but {missing} is missing",
+            ". The tensor names are closest to {}{place}: {count} names fit, but `{missing}` is missing",
             dialect.label()
         );
         let parts = super::parts::list(names.iter().map(String::as_str));
         if !parts.is_empty() {
-            let _ = write!(problem, ". It has {parts}");
+            let _ = write!(problem, ". The network has {parts}");
         }
     }
     let hint = way_out(path, &problem);

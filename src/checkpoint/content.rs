@@ -70,7 +70,7 @@ impl Content {
                 Value::Dict(top)
             }
             Value::List(_) | Value::Object { .. } => tree,
-            _ => return Err("it does not contain a dict of tensors".to_owned()),
+            _ => return Err("the file does not contain a dict of tensors".to_owned()),
         };
         content.walk(tree, &mut String::new())?;
         Ok(content)
@@ -147,7 +147,7 @@ impl Content {
         }
         self.names += path.len() + key.len();
         if self.names > NAMES {
-            return Err("the names of its tensors take more than 16 MiB".to_owned());
+            return Err("all tensor names together take more than 16 MiB".to_owned());
         }
         Ok(format!("{path}{key}"))
     }

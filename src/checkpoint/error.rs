@@ -10,28 +10,30 @@ use std::path::{Path, PathBuf};
 pub enum CheckpointError {
     #[error("cannot open {}: {problem}\nhint: {hint}", path.display())]
     NotACheckpoint { path: PathBuf, problem: String, hint: String },
-    #[error("cannot read {}: {problem}\nhint: copy or download it again; the file may be truncated, or its format unsupported", path.display())]
+    #[error("cannot read {}: {problem}\n\
+             hint: copy or download the file again. If the error remains, mae does not support this file", path.display())]
     Damaged { path: PathBuf, problem: String },
     #[error("cannot read {}: {source}\nhint: make the file readable, then run the same command again", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     /// The program does not support the network, or the file has several networks.
     #[error("cannot use {}: {problem}\nhint: {hint}", path.display())]
     Unsupported { path: PathBuf, problem: String, hint: String },
-    #[error("{} does not fit the model: {problem}\nhint: {hint}", path.display())]
+    #[error("cannot load {} into the model: {problem}\nhint: {hint}", path.display())]
     DoesNotFit { path: PathBuf, problem: String, hint: String },
     /// The output format does not support this network.
     #[error("cannot write {}: {problem}\nhint: {hint}", path.display())]
     NoSuchForm { path: PathBuf, problem: String, hint: String },
     /// The command needs a setting that the checkpoint file does not contain.
     #[error(
-        "cannot use {}: it does not store {what}\nhint: set `{key}` with --set {key}=..., or pass the training recipe with --recipe",
+        "cannot use {}: the file does not store {what}\n\
+         hint: pass `--set {key}=...`, or pass the training recipe with `--recipe`",
         path.display()
     )]
     Unstated { path: PathBuf, key: &'static str, what: String },
     #[error(
-        "cannot reconstruct with {}: it is {what} without a decoder\n\
-         hint: use a checkpoint of a pre-training, such as runs/NAME/pretrain/checkpoints/epoch-0800; of the official files, \
-         mae_visualize_* and mae_pretrain_*_full have a decoder",
+        "cannot reconstruct with {}: this is {what} without a decoder\n\
+         hint: use a pre-training checkpoint, such as `runs/NAME/pretrain/checkpoints/epoch-0800`. The official files \
+         `mae_visualize_*` and `mae_pretrain_*_full` also have a decoder",
         path.display()
     )]
     NoDecoder { path: PathBuf, what: &'static str },
@@ -64,8 +66,8 @@ impl CheckpointError {
         Self::NotACheckpoint {
             path: path.to_owned(),
             problem: problem.to_owned(),
-            hint: "use a checkpoint folder of a run, such as runs/NAME/finetune/from-0800/checkpoints/epoch-0100, \
-                   a .pth, .pd or .safetensors file, or a Hugging Face folder"
+            hint: "use a checkpoint folder of a run, such as `runs/NAME/finetune/from-0800/checkpoints/epoch-0100`, a \
+                   `.pth`, `.pd` or `.safetensors` file, or a Hugging Face folder"
                 .to_owned(),
         }
     }

@@ -33,7 +33,7 @@ pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize,
     if let Head::Probe { .. } = facts.head {
         return Err(no_form(
             out,
-            "a linear probe has a BatchNorm before its head, but timm models do not",
+            "timm does not support the BatchNorm before the head of a linear probe",
         ));
     }
     let is_decoder = |name: &str| name.starts_with("decoder_") || name == "mask_token";
@@ -65,19 +65,19 @@ pub fn write_huggingface(
         (None, Head::Linear { global_pool: true, .. }) => {
             return Err(no_form(
                 out,
-                "its head uses the mean of the patches (global_pool), which the ViT of Hugging Face does not support",
+                "the Hugging Face ViT does not support a head on the mean of the patches (`global_pool`)",
             ));
         }
         (None, Head::Probe { .. }) => {
             return Err(no_form(
                 out,
-                "a linear probe has a BatchNorm before its head, but the ViT of Hugging Face does not",
+                "the Hugging Face ViT does not support the BatchNorm before the head of a linear probe",
             ));
         }
         (None, Head::Absent) => {
             return Err(no_form(
                 out,
-                "it contains only an encoder, not a masked autoencoder or a classifier",
+                "the checkpoint contains only an encoder, but this format needs a decoder or a classification head",
             ));
         }
     };
@@ -97,7 +97,8 @@ fn no_form(out: &Path, problem: &str) -> CheckpointError {
     CheckpointError::NoSuchForm {
         path: out.to_owned(),
         problem: problem.to_owned(),
-        hint: "use `--to official` or `--to mae`, which can represent every checkpoint".to_owned(),
+        hint: "use `--to official` or `--to mae`: both formats can store every checkpoint"
+            .to_owned(),
     }
 }
 

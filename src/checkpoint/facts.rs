@@ -74,12 +74,12 @@ impl Facts {
         let [embed_dim, in_chans, patch_size, side] = shape(tensors, projection)?;
         if patch_size != side || patch_size == 0 {
             return Err(format!(
-                "{projection} has patches of {patch_size}x{side} pixels, but only square patches are supported"
+                "`{projection}` has patches of {patch_size}x{side} pixels, but mae supports only square patches"
             ));
         }
         let depth = blocks(tensors, "blocks.");
         let mlp_dim = match depth {
-            0 => return Err("blocks.0 is missing".to_owned()),
+            0 => return Err("`blocks.0` is missing".to_owned()),
             _ => shape::<2>(tensors, "blocks.0.mlp.fc1.weight")?[0],
         };
         let facts = Self {
@@ -120,12 +120,12 @@ impl Facts {
     pub fn summary(&self) -> String {
         let what = match (&self.decoder, self.head) {
             (Some(_), _) => "a masked autoencoder".to_owned(),
-            (None, Head::Linear { classes, .. }) => format!("a classifier of {classes} classes"),
-            (None, Head::Probe { classes, .. }) => format!("a linear probe of {classes} classes"),
+            (None, Head::Linear { classes, .. }) => format!("a classifier with {classes} classes"),
+            (None, Head::Probe { classes, .. }) => format!("a linear probe with {classes} classes"),
             (None, Head::Absent) => "an encoder".to_owned(),
         };
         let Self { embed_dim, depth, patch_size, .. } = self;
-        format!("{what}, width {embed_dim}, {depth} blocks, patches of {patch_size}")
+        format!("{what}, width {embed_dim}, {depth} blocks, patch size {patch_size}")
     }
 
     pub fn mlp_ratio(&self) -> f64 {
@@ -159,9 +159,9 @@ fn shape<const N: usize>(
 ) -> Result<[usize; N], String> {
     let tensor = tensors
         .get(name)
-        .ok_or_else(|| format!("it is not a Vision Transformer: {name} is missing"))?;
+        .ok_or_else(|| format!("the network is not a Vision Transformer: `{name}` is missing"))?;
     <[usize; N]>::try_from(&tensor.shape[..])
-        .map_err(|_| format!("{name} has the shape {:?}, expected {N} dimensions", tensor.shape))
+        .map_err(|_| format!("`{name}` has the shape {:?}, expected {N} dimensions", tensor.shape))
 }
 
 /// Returns the number of blocks whose tensor names start with `prefix`.
@@ -188,7 +188,7 @@ fn decoder(
     let (embed_dim, depth) =
         (shape::<2>(tensors, "decoder_embed.weight")?[0], blocks(tensors, "decoder_blocks."));
     let mlp_dim = match depth {
-        0 => return Err("decoder_blocks.0 is missing".to_owned()),
+        0 => return Err("`decoder_blocks.0` is missing".to_owned()),
         _ => shape::<2>(tensors, "decoder_blocks.0.mlp.fc1.weight")?[0],
     };
 

@@ -28,7 +28,10 @@ pub fn load_module<M: Module>(
         return Err(does_not_fit(
             file,
             path,
-            &format!("it has the additional tensors {}", list(&unexpected)),
+            &format!(
+                "the file contains tensors that the model does not have: {}",
+                list(&unexpected)
+            ),
         ));
     }
     load_named(module, file, path, |_| true, |_, tensor, _| tensor.values.clone())
@@ -90,7 +93,7 @@ fn load_named<M: Module>(
                     && (param.name == "pos_embed" || tensor.shape == param.shape);
                 if !fits {
                     shapes.push(format!(
-                        "{} has the shape {:?}, expected {:?}",
+                        "`{}` has the shape {:?}, expected {:?}",
                         param.name, tensor.shape, param.shape
                     ));
                 }
@@ -100,14 +103,18 @@ fn load_named<M: Module>(
     if missing.contains(&"norm.weight") && file.tensors.contains_key("fc_norm.weight") {
         return Err(CheckpointError::DoesNotFit {
             path: path.into(),
-            problem: format!("it does not have {}", list(&missing)),
+            problem: format!("the file does not contain the tensors {}", list(&missing)),
             hint: "set `global_pool = true` in the stage that starts from this checkpoint, because the checkpoint's \
                    `fc_norm` normalizes the mean of the patches"
                 .to_owned(),
         });
     }
     if !missing.is_empty() {
-        return Err(does_not_fit(file, path, &format!("it does not have {}", list(&missing))));
+        return Err(does_not_fit(
+            file,
+            path,
+            &format!("the file does not contain the tensors {}", list(&missing)),
+        ));
     }
     if !shapes.is_empty() {
         let shapes: Vec<&str> = shapes.iter().map(String::as_str).collect();
@@ -123,7 +130,7 @@ fn load_named<M: Module>(
 fn list(names: &[&str]) -> String {
     match names.len() {
         0..=LISTED => names.join(", "),
-        n => format!("{}, and {} more", names[..LISTED].join(", "), n - LISTED),
+        n => format!("{} and {} more", names[..LISTED].join(", "), n - LISTED),
     }
 }
 
@@ -134,10 +141,10 @@ fn does_not_fit(file: &TensorFile, path: &Path, problem: &str) -> CheckpointErro
     let hint = match Facts::of(file, Settings::default()) {
         Ok(facts) => {
             let keys: Vec<String> =
-                facts.keys().into_iter().map(|(key, value)| format!("{key} = {value}")).collect();
-            format!("set {} to fit the file", keys.join(", "))
+                facts.keys().into_iter().map(|(key, value)| format!("`{key} = {value}`")).collect();
+            format!("set {}, to fit the file", keys.join(", "))
         }
-        Err(_) => "set [model], data.input_size and data.in_chans to the values that the file was trained with"
+        Err(_) => "set `[model]`, `data.input_size` and `data.in_chans` to the values from the training of this checkpoint"
             .to_owned(),
     };
     CheckpointError::DoesNotFit { path: path.into(), problem: problem.to_owned(), hint }

@@ -156,7 +156,7 @@ pub(super) fn settings(config: &Value, preprocessor: &Value) -> Result<Settings,
     let act = config["hidden_act"].as_str().unwrap_or("gelu");
     if act != "gelu" {
         return Err(format!(
-            "config.json has hidden_act = {act:?}, but only \"gelu\" is supported"
+            "`config.json` has `hidden_act = {act:?}`, but mae supports only \"gelu\""
         ));
     }
     let floats = |key: &str| -> Option<Vec<f64>> {

@@ -21,23 +21,24 @@ pub(super) fn check(facts: &Facts, tensors: &BTreeMap<String, HostTensor>) -> Re
         match tensors.get(name) {
             Some(tensor) if tensor.shape == *shape => {}
             Some(tensor) => {
-                return Err(format!("{name} has the shape {:?}, expected {shape:?}", tensor.shape));
+                return Err(format!(
+                    "`{name}` has the shape {:?}, expected {shape:?}",
+                    tensor.shape
+                ));
             }
-            None => return Err(format!("{name} is missing")),
+            None => return Err(format!("`{name}` is missing")),
         }
     }
     let others: Vec<&str> =
         tensors.keys().filter(|name| !shapes.contains_key(*name)).map(String::as_str).collect();
     if !others.is_empty() {
         let more = others.len().saturating_sub(LISTED);
-        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let listed = others[..others.len().min(LISTED)].join(", ");
-        return Err(format!(
-            "it has the additional tensors {listed}{more}: such networks are not supported"
-        ));
+        return Err(format!("mae does not support networks with the tensors {listed}{more}"));
     }
     match tensors.iter().find(|(_, tensor)| tensor.values.iter().any(|v| !v.is_finite())) {
-        Some((name, _)) => Err(format!("{name} contains NaN or infinity")),
+        Some((name, _)) => Err(format!("`{name}` contains NaN or infinity")),
         None => Ok(()),
     }
 }
@@ -53,7 +54,7 @@ impl Inventory {
         let grid = facts
             .input_size
             .map(|size| size / p)
-            .ok_or("pos_embed does not belong to a square grid of patches")?;
+            .ok_or("`pos_embed` does not fit a square grid of patches")?;
         let tokens = 1 + grid * grid;
         let mut all = Self::default();
         all.add("cls_token", &[1, 1, d]);
@@ -63,7 +64,7 @@ impl Inventory {
         all.blocks("blocks", facts.depth, d, facts.mlp_dim, tensors)?;
         let norms = ["norm", "fc_norm"].map(|norm| tensors.contains_key(&format!("{norm}.weight")));
         if norms == [false, false] {
-            return Err("norm.weight is missing".to_owned());
+            return Err("`norm.weight` is missing".to_owned());
         }
         for (norm, there) in ["norm", "fc_norm"].into_iter().zip(norms) {
             if there {
@@ -88,7 +89,7 @@ impl Inventory {
             all.norm("decoder_norm", e);
             all.linear("decoder_pred", e, p * p * facts.in_chans);
             if shape::mlp_dim(e, facts.mlp_ratio()) != decoder.mlp_dim {
-                return Err("encoder and decoder have different values of mlp_ratio".to_owned());
+                return Err("the encoder and the decoder have different `mlp_ratio` values, but mae needs equal values".to_owned());
             }
         }
         Ok(all)
@@ -123,7 +124,7 @@ impl Inventory {
             let block = format!("{list}.{i}");
             let first = format!("{block}.norm1.weight");
             if !tensors.contains_key(&first) {
-                return Err(format!("{first} is missing"));
+                return Err(format!("`{first}` is missing"));
             }
             self.norm(&format!("{block}.norm1"), width);
             self.linear(&format!("{block}.attn.qkv"), width, width.saturating_mul(3));

@@ -77,7 +77,7 @@ pub fn open(path: &Path, prefix: Option<&str>) -> Result<Opened, CheckpointError
     let (chosen, others) = choose::choose(candidates, prefix, path)?;
     let notes = notes(&chosen, others, &outside, is_pickle);
     let Candidate { dialect, file: tensors, facts, .. } = chosen;
-    let none = || Err("it has no optimizer state".to_owned());
+    let none = || Err("the checkpoint has no optimizer state".to_owned());
     let optimizer = match optimizer {
         Some(state) if dialect == Dialect::Official => {
             optimizer::from_dict(state, &chosen.order, chosen.transposed)
@@ -179,7 +179,7 @@ fn notes(
     // The official code stores its weights under `model`.
     if !(chosen.prefix.is_empty() || is_pickle && chosen.prefix == "model.") {
         notes.push(format!(
-            "the weights are read from the tensors with the prefix `{}`",
+            "mae reads the weights from the tensors with the prefix `{}`",
             chosen.prefix
         ));
     }
@@ -187,7 +187,7 @@ fn notes(
     if !outside.is_empty() {
         let quoted: Vec<String> = outside.iter().map(|name| format!("`{name}`")).collect();
         notes.push(format!(
-            "tensors that are not part of the network are ignored: {}",
+            "mae ignores the tensors outside the network: {}",
             listed(&quoted, LISTED)
         ));
     }
@@ -252,14 +252,14 @@ fn missing(path: &Path) -> CheckpointError {
     let mut there: Vec<PathBuf> = entries.filter(|entry| folder::is_whole(entry)).collect();
     there.sort();
     if there.is_empty() {
-        return CheckpointError::not_one(path, "it does not exist");
+        return CheckpointError::not_one(path, "this path does not exist");
     }
     let names = there.iter().filter_map(|entry| entry.file_name());
     let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
     CheckpointError::NotACheckpoint {
         path: path.to_owned(),
-        problem: "it does not exist".to_owned(),
-        hint: format!("use a checkpoint that exists in this folder: {}", names.join(", ")),
+        problem: "this path does not exist".to_owned(),
+        hint: format!("use a checkpoint in the same folder: {}", names.join(", ")),
     }
 }
 
@@ -282,20 +282,22 @@ fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     if path.join(".metadata").is_file() {
         return Err(CheckpointError::NotACheckpoint {
             path: path.to_owned(),
-            problem: "it is a distributed checkpoint of torch (.metadata and *.distcp)".to_owned(),
+            problem: "this is a distributed PyTorch checkpoint (`.metadata` and `*.distcp` files)"
+                .to_owned(),
             hint: format!(
-                "join it first: python -m torch.distributed.checkpoint.format_utils dcp_to_torch {} FILE.pth",
+                "join the files first: `python -m torch.distributed.checkpoint.format_utils dcp_to_torch {} FILE.pth`",
                 path.display()
             ),
         });
     }
     if let Some(last) = folder::last_epoch(path) {
-        let problem =
-            format!("it is the folder of a job, whose last checkpoint is {}", last.display());
+        let problem = format!(
+            "this is the folder of a job. The last checkpoint of the job is {}",
+            last.display()
+        );
         return Err(CheckpointError::not_one(path, &problem));
     }
-    let problem =
-        "it is not a checkpoint folder: it has neither model.safetensors nor pytorch_model.bin";
+    let problem = "this is not a checkpoint folder: `model.safetensors` and `pytorch_model.bin` are both missing";
     Err(CheckpointError::not_one(path, problem))
 }
 
@@ -317,13 +319,13 @@ fn refuse_stand_in(file: &Path, first: &[u8]) -> Result<(), CheckpointError> {
     let first = first.trim_ascii_start().to_ascii_lowercase();
     let (problem, hint) = if first.starts_with(b"version https://git-lfs") {
         (
-            "it is a Git LFS pointer, not a checkpoint",
+            "this is a Git LFS pointer, not a checkpoint",
             "run `git lfs pull` in the clone, or download the file itself",
         )
     } else if first.starts_with(b"<!doctype") || first.starts_with(b"<html") {
         (
-            "it is a web page, not a checkpoint",
-            "download the file itself: on Hugging Face, write /resolve/ instead of /blob/ in the address",
+            "this is a web page, not a checkpoint",
+            "download the file itself: on Hugging Face, replace `/blob/` by `/resolve/` in the URL",
         )
     } else {
         return Ok(());
@@ -343,5 +345,5 @@ fn json_beside(file: &Path, name: &str) -> Result<Value, CheckpointError> {
     }
     let damaged = |problem: String| CheckpointError::damaged(&path, problem);
     let text = durable::read(&path).map_err(|e| CheckpointError::unread(&path, e))?;
-    serde_json::from_slice(&text).map_err(|e| damaged(format!("it is not valid JSON: {e}")))
+    serde_json::from_slice(&text).map_err(|e| damaged(format!("invalid JSON: {e}")))
 }

@@ -41,7 +41,7 @@ pub(super) fn from_dict(
         if !first.values.iter().all(|v| right(v, f32::MIN))
             || !second.values.iter().all(|v| right(v, 0.0))
         {
-            return Err(format!("the optimizer state of {name} has invalid values"));
+            return Err(format!("the optimizer state of `{name}` has invalid values"));
         }
     }
     Ok(state)
@@ -69,7 +69,7 @@ fn torch(
     };
     if ids.len() != order.len() {
         return Err(format!(
-            "its optimizer has {} parameters, but a pre-training of this model trains {}",
+            "the optimizer state has {} parameters, but the pre-training of this model needs {}",
             ids.len(),
             order.len()
         ));
@@ -80,11 +80,14 @@ fn torch(
         .collect();
     let (mut moments, mut updates) = (BTreeMap::new(), None);
     for (id, weight) in ids.iter().zip(order) {
-        let missing = || format!("the optimizer state of {} is missing or incomplete", weight.name);
+        let missing =
+            || format!("the optimizer state of `{}` is missing or incomplete", weight.name);
         let Some(Value::Dict(mut state)) = states.remove(id) else { return Err(missing()) };
         let step = take(&mut state, "step").and_then(step_count).ok_or_else(missing)?;
         if *updates.get_or_insert(step) != step {
-            return Err("its parameters have different numbers of updates".to_owned());
+            return Err(
+                "the optimizer state has different step counts for different parameters".to_owned()
+            );
         }
         let mut moment = |key: &str| {
             let (_, tensor) = take(&mut state, key).and_then(tensor).ok_or_else(missing)?;
@@ -111,7 +114,8 @@ fn official_rule(groups: &[Value]) -> Result<(), String> {
             };
             if other {
                 return Err(format!(
-                    "its optimizer has a different `{key}` than pre-training, which uses betas ({BETA_1}, {BETA_2}), eps {EPSILON:e}, no amsgrad"
+                    "the optimizer state has a different `{key}` than pre-training. Pre-training uses betas ({BETA_1}, \
+                     {BETA_2}), eps {EPSILON:e} and no amsgrad"
                 ));
             }
         }
@@ -124,15 +128,15 @@ fn group_ids(groups: &[Value]) -> Result<Vec<i64>, String> {
     let mut ids = Vec::new();
     for group in groups {
         let Value::Dict(group) = group else {
-            return Err("a parameter group is not a dict".to_owned());
+            return Err("a parameter group of the optimizer is not a dict".to_owned());
         };
         let params = group.iter().find(|(k, _)| matches!(k, Value::Text(text) if text == "params"));
         let Some((_, Value::List(params))) = params else {
-            return Err("a parameter group does not have a list of params".to_owned());
+            return Err("a parameter group of the optimizer has no list `params`".to_owned());
         };
         for id in params {
             let Value::Int(id) = id else {
-                return Err("the id of a parameter is not a number".to_owned());
+                return Err("the optimizer has a parameter id that is not a number".to_owned());
             };
             ids.push(*id);
         }
@@ -162,7 +166,7 @@ fn same_shape(tensor: HostTensor, weight: &Weight) -> Result<HostTensor, String>
         return Ok(tensor);
     }
     Err(format!(
-        "the optimizer state of {} has the shape {:?}, but the parameter has {:?}",
+        "the optimizer state of `{}` has the shape {:?}, but the parameter has the shape {:?}",
         weight.name, tensor.shape, weight.shape
     ))
 }
@@ -185,11 +189,13 @@ fn paddle(
             let internal = weight.internal.as_ref()?;
             tensors.remove(&format!("{internal}_{suffix}"))
         };
-        let missing = || format!("the optimizer state of {} is missing", weight.name);
+        let missing = || format!("the optimizer state of `{}` is missing", weight.name);
         let power = take("beta2_pow_acc_0").ok_or_else(missing)?;
         let made = power.values.first().map_or(0, |power| updates_of(f64::from(*power)));
         if *updates.get_or_insert(made) != made {
-            return Err("its parameters have different numbers of updates".to_owned());
+            return Err(
+                "the optimizer state has different step counts for different parameters".to_owned()
+            );
         }
         let mut moment = |suffix: &str| {
             let mut tensor = same_shape(take(suffix).ok_or_else(missing)?, weight)?;

@@ -22,21 +22,19 @@ const RULES: [Rule; 17] = [
     }),
     ("relative position biases", |s| s.contains("relative_position") || s.contains("rel_pos")),
     ("normalized queries and keys", |s| ["q_norm", "k_norm", "q_ln", "k_ln"].contains(&s)),
-    ("a norm before the blocks", |s| {
+    ("a norm before the first block", |s| {
         ["norm_pre", "pre_norm", "ln_pre", "pre_layrnorm", "pre_layernorm"].contains(&s)
     }),
     ("attention pooling", |s| ["attn_pool", "attnpool", "attention_pool"].contains(&s)),
-    ("a layer before the head (pre_logits)", |s| s == "pre_logits"),
+    ("a pre_logits layer before the head", |s| s == "pre_logits"),
     ("rotary position embeddings", |s| {
         s.starts_with("rope") || s.starts_with("rotary") || s.starts_with("freqs")
     }),
-    ("LoRA adapters, which are not merged", |s| s.starts_with("lora_")),
+    ("unmerged LoRA adapters", |s| s.starts_with("lora_")),
     ("parametrized weights", |s| {
         ["parametrizations", "weight_g", "weight_v", "weight_orig"].contains(&s)
     }),
-    ("flat parameters of FSDP, which are a shard", |s| {
-        s == "flat_param" || s.starts_with("_flat_param")
-    }),
+    ("sharded flat parameters of FSDP", |s| s == "flat_param" || s.starts_with("_flat_param")),
     ("stages of different widths", |s| s == "stages" || s == "downsample"),
     ("a convolutional stem", |s| s.starts_with("conv_bn_relu") || s == "conv_last"),
     ("a mixture of experts", |s| s == "experts"),

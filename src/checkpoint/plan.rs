@@ -102,13 +102,14 @@ impl Opened {
             Some("true") => Err(CheckpointError::Unsupported {
                 path: self.path.clone(),
                 problem: candidate::MEAN_AFTER_NORM.to_owned(),
-                hint: "use a checkpoint whose head reads the class token, or one with fc_norm"
+                hint: "use a checkpoint with `fc_norm`, or a checkpoint whose head reads the class token"
                     .to_owned(),
             }),
             Some(_) => Ok(None),
             None => Ok(Some(format!(
-                "{} does not say what its head reads. mae assumes the class token. If the model was built with \
-                 global_pool=\"avg\", its predictions are wrong. If not, --set finetune.global_pool=false removes this warning",
+                "{} does not store whether the head reads the class token or the mean of the patches. mae assumes the \
+                 class token. If the model has `global_pool=\"avg\"`, the predictions are wrong. Otherwise, use `--set \
+                 finetune.global_pool=false` to remove this warning",
                 self.path.display()
             ))),
         }
@@ -130,8 +131,8 @@ impl Opened {
         if known && !is_set && own.in_chans == data.in_chans {
             if (&own.mean, &own.std) != (&data.mean, &data.std) {
                 warnings.push(format!(
-                    "images are normalized with the checkpoint's mean {:?} and std {:?}, not with the recipe's; \
-                     --set data.mean=... and --set data.std=... change this",
+                    "mae normalizes images with the checkpoint's mean {:?} and std {:?}, not with the recipe's values. \
+                     To change this, use `--set data.mean=...` and `--set data.std=...`",
                     own.mean, own.std
                 ));
             }
@@ -246,7 +247,7 @@ fn require(
         let width = facts.embed_dim;
         return unstated(
             key,
-            format!("the number of attention heads of its encoder (width {width})"),
+            format!("the number of attention heads of the encoder (width {width})"),
         );
     }
     let Some(decoder) = &facts.decoder else { return Ok(()) };
@@ -255,13 +256,13 @@ fn require(
         let width = decoder.embed_dim;
         return unstated(
             key,
-            format!("the number of attention heads of its decoder (width {width})"),
+            format!("the number of attention heads of the decoder (width {width})"),
         );
     }
     let key = "pretrain.norm_pix_loss";
     let has = |recipe: &Recipe| recipe.pretrain.as_ref().is_some_and(|p| p.norm_pix_loss.is_some());
     if missing(Needs::Everything, key, has) {
-        return unstated(key, "whether its decoder predicts normalized pixels".to_owned());
+        return unstated(key, "whether the decoder predicts normalized pixels".to_owned());
     }
     Ok(())
 }

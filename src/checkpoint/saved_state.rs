@@ -87,11 +87,11 @@ impl OptimizerState {
     /// The error text does not include the path.
     pub(super) fn of_file(file: TensorFile, epoch: usize) -> Result<Self, String> {
         let note: OptimizerNote = serde_json::from_str(&file.note)
-            .map_err(|e| format!("it is not the optimizer state of a checkpoint: {e}"))?;
+            .map_err(|e| format!("this is not the optimizer state of a checkpoint: {e}"))?;
         if note.epoch != epoch {
             let own = note.epoch;
             return Err(format!(
-                "it is from epoch {own}, but the weights beside it are from epoch {epoch}"
+                "the optimizer state is from epoch {own}, but the weights are from epoch {epoch}"
             ));
         }
         Ok(Self { updates: note.updates, moments: paired(file.tensors) })
@@ -109,6 +109,6 @@ mod tests {
         let state = OptimizerState { updates: 7, moments };
         let read = |epoch| OptimizerState::of_file(state.to_file(4), epoch);
         assert_eq!(read(4).unwrap(), state);
-        assert!(read(5).unwrap_err().contains("it is from epoch 4"));
+        assert!(read(5).unwrap_err().contains("the optimizer state is from epoch 4"));
     }
 }

@@ -20,16 +20,16 @@ pub(super) fn parts(index: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let damaged = |problem: String| CheckpointError::damaged(index, problem);
     let text = durable::read(index).map_err(|e| CheckpointError::unread(index, e))?;
     let json: Value =
-        serde_json::from_slice(&text).map_err(|e| damaged(format!("it is not valid JSON: {e}")))?;
+        serde_json::from_slice(&text).map_err(|e| damaged(format!("invalid JSON: {e}")))?;
     let map = json["weight_map"].as_object();
-    let map = map.ok_or_else(|| damaged("it has no object `weight_map`".to_owned()))?;
+    let map = map.ok_or_else(|| damaged("the object `weight_map` is missing".to_owned()))?;
     let mut names = BTreeSet::new();
     for name in map.values() {
         let name = name.as_str().filter(|name| {
             Path::new(name).file_name().is_some_and(|file| file.to_string_lossy() == *name)
         });
         let name = name.ok_or_else(|| {
-            damaged("`weight_map` has a value that is not a file name".to_owned())
+            damaged("`weight_map` contains a value that is not a file name".to_owned())
         })?;
         names.insert(name);
     }
@@ -38,7 +38,7 @@ pub(super) fn parts(index: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     match parts.iter().find(|part| !part.is_file()) {
         Some(missing) => Err(CheckpointError::NotACheckpoint {
             path: index.to_owned(),
-            problem: format!("its file {} does not exist", missing.display()),
+            problem: format!("the file {} of this checkpoint does not exist", missing.display()),
             hint: "copy or download all files of the checkpoint".to_owned(),
         }),
         None if parts.is_empty() => Err(damaged("`weight_map` is empty".to_owned())),

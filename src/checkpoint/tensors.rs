@@ -62,7 +62,7 @@ impl TensorFile {
         let damaged = |problem: String| CheckpointError::Damaged { path: path.into(), problem };
         let bytes = durable::read(path).map_err(|e| CheckpointError::unread(path, e))?;
         let not_whole = |e: safetensors::SafeTensorError| {
-            damaged(format!("it is not a complete safetensors file ({e})"))
+            damaged(format!("this is not a complete safetensors file ({e})"))
         };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(not_whole)?;
         let file = SafeTensors::deserialize(&bytes).map_err(not_whole)?;

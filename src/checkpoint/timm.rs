@@ -19,12 +19,14 @@ pub(super) fn settings(config: &Value, fc_norm: bool) -> Result<Settings, String
     let pool = config["global_pool"].as_str().or(args["global_pool"].as_str()).unwrap_or("token");
     if !pool.is_empty() && (pool == "avg") != fc_norm {
         return Err(format!(
-            "config.json has global_pool = \"{pool}\", but the file has {} fc_norm: this combination is not supported",
+            "`config.json` has `global_pool = \"{pool}\"`, but the file has {} `fc_norm`. mae does not support this combination",
             if fc_norm { "an" } else { "no" }
         ));
     }
     if let Some(act) = args["act_layer"].as_str().filter(|act| *act != "gelu") {
-        return Err(format!("config.json has act_layer = \"{act}\", but only gelu is supported"));
+        return Err(format!(
+            "`config.json` has `act_layer = \"{act}\"`, but mae supports only \"gelu\""
+        ));
     }
     let names = config["label_names"].as_array();
     let names =
@@ -48,6 +50,6 @@ mod tests {
     fn an_unsupported_activation_is_refused() {
         let with = |act: &str| settings(&json!({ "model_args": { "act_layer": act } }), false);
         assert!(with("gelu").is_ok());
-        assert!(with("relu").unwrap_err().contains("only gelu is supported"));
+        assert!(with("relu").unwrap_err().contains("mae supports only \"gelu\""));
     }
 }

@@ -31,8 +31,8 @@ pub(super) struct Args {
     /// Device to measure; short for `--set runtime.device="D"`
     #[arg(long, value_name = "D")]
     device: Option<String>,
-    /// Time to measure, in seconds; an epoch that ends earlier is repeated. `bench train` can take up to two steps longer. On
-    /// a GPU, the time starts after three warm-up steps, which compile kernels
+    /// Duration of the measurement, in seconds. `bench train` can take up to two steps longer. On a GPU, the
+    /// measurement starts after three warm-up steps that compile kernels
     #[arg(long, default_value_t = 10.0, value_name = "N", value_parser = seconds)]
     seconds: f64,
     /// Print one JSON object on one line
@@ -85,7 +85,11 @@ fn measure<T>(
     let first = point.plan.jobs().first().map(|job| job.stage);
     let stage: Option<StageKind> = args.stage.map(Into::into).or(first);
     let Some(stage) = stage else {
-        return Err(CliError::Usage("cannot measure: the recipe has no stage\nhint: add [pretrain], [finetune] or [linprobe]".to_owned()));
+        return Err(CliError::Usage(
+            "cannot measure: the recipe has no stage\n\
+                                    hint: add `[pretrain]`, `[finetune]` or `[linprobe]`"
+                .to_owned(),
+        ));
     };
     let stop = StopFlag::default();
     stop_on_signals(&stop, "stopping");
@@ -102,9 +106,9 @@ fn text(measured: &TrainBench) -> String {
     let many = if *devices > 1 { format!(", {devices} devices") } else { String::new() };
     let steps = if measured.steps == 1 { "step" } else { "steps" };
     let mut text = format!(
-        "{stage}: {:.1} images/s, {:.1} ms per step of {} images ({} {steps} after {} uncounted; {device}, {precision}, \
+        "{stage}: {:.1} images/s, {:.1} ms per step of {} images ({} {steps} measured, {} skipped; {device}, {precision}, \
          {threads} threads{many})\n\
-         a step, measured part by part: data {:.1} ms, forward {:.1}, backward {:.1}, optimizer {:.1}, communication {:.1}\n\
+         parts of a step: data {:.1} ms, forward {:.1} ms, backward {:.1} ms, optimizer {:.1} ms, communication {:.1} ms\n\
          {:.3} TFLOP/s",
         measured.images_per_s,
         measured.ms_per_step,
@@ -121,7 +125,7 @@ fn text(measured: &TrainBench) -> String {
     if let (Some(peak), Some(mfu)) = (measured.peak_tflops, measured.mfu) {
         let _ = write!(
             text,
-            ", {:.1} % of the {peak:.3} TFLOP/s that a large matrix product reaches here",
+            ", which is {:.1} % of the {peak:.3} TFLOP/s of a large matrix product on this device",
             100.0 * mfu
         );
     }
@@ -135,9 +139,9 @@ fn data_text(measured: &DataBench) -> String {
     let DataBench { stage, workers, batch_size, ms_per_image: ms, .. } = measured;
     let decode = serde_json::to_string(&measured.decode).unwrap_or_default();
     let mut text = format!(
-        "{stage}: {:.1} images/s, {:.1} for each of {workers} workers (batches of {batch_size}; {} images; \
-         data.decode = {decode})\n\
-         a worker, ms per image: read {:.3}, decode {:.3}, resize {:.3}, augment {:.3}",
+        "{stage}: {:.1} images/s, {:.1} images/s per worker ({workers} workers, batches of {batch_size} images, {} \
+         images in total, `data.decode = {decode}`)\n\
+         time of a worker per image: read {:.3} ms, decode {:.3} ms, resize {:.3} ms, augment {:.3} ms",
         measured.images_per_s,
         measured.images_per_s_per_worker,
         measured.images,
@@ -148,7 +152,12 @@ fn data_text(measured: &DataBench) -> String {
     );
     if let [Some(before), Some(after)] = measured.memory_bytes {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let _ = write!(text, "\nmemory {:.0} MiB before, {:.0} MiB after", mib(before), mib(after));
+        let _ = write!(
+            text,
+            "\nmemory: {:.0} MiB before the measurement, {:.0} MiB after the measurement",
+            mib(before),
+            mib(after)
+        );
     }
     text
 }
@@ -157,7 +166,7 @@ fn data_text(measured: &DataBench) -> String {
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(seconds),
-        _ => Err("expected a number of seconds above 0, at most 86400".to_owned()),
+        _ => Err("expected a number of seconds above 0 and at most 86400".to_owned()),
     }
 }
 

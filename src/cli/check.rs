@@ -6,12 +6,12 @@ use crate::text::one_line;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// Compare every file of a run with the checksum that mae recorded when it wrote the file
+/// Compare every file of a run with its recorded checksum
 ///
 /// Lists damaged, missing and unreadable files, and exits with 1 if there are any.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Folders of runs or sweeps, such as runs/quickstart
+    /// Folders of runs or sweeps, such as `runs/quickstart`
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// Print one JSON object on one line
@@ -38,18 +38,25 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if problems == 0 {
         return Ok(());
     }
-    Err(CliError::Failed(format!("{} with problems{}", count(problems, "file"), hints(&checks))))
+    Err(CliError::Failed(format!(
+        "found problems in {}{}",
+        count(problems, "file"),
+        hints(&checks)
+    )))
 }
 
 fn describe(check: &RunCheck, text: &mut String) {
     let folder = check.folder.display();
     if !check.has_checksums {
-        let _ = writeln!(text, "{folder}: not checked, an older version of mae wrote no checksums");
+        let _ = writeln!(
+            text,
+            "{folder}: not checked, because an older version of mae wrote no checksums"
+        );
         return;
     }
     let _ = write!(text, "{folder}: {} verified", count(check.verified, "file"));
     let unchecked = [
-        (check.unchecked.len(), "file", " of TensorBoard"),
+        (check.unchecked.len(), "TensorBoard file", ""),
         (check.foreign.len(), "other file or folder", " that mae did not write"),
     ];
     let unchecked: Vec<String> = unchecked
@@ -74,18 +81,18 @@ fn hints(checks: &[RunCheck]) -> String {
     [
         (
             ProblemKind::Unreadable,
-            "make the unreadable files readable, then check again: they may be whole",
+            "make the unreadable files readable, then run `mae check` again",
         ),
         (
             ProblemKind::Damaged,
-            "restore the files from a backup. If there is none, run `mae run`: it rewrites accuracy.csv and report.html. For any \
-             other file, first remove the folder of its job, and `mae run` repeats the job",
+            "restore the files from a backup. Without a backup, `mae run` writes `accuracy.csv` and `report.html` \
+             again. For other files, remove the folder of the job; then `mae run` repeats the job",
         ),
         (
             ProblemKind::Unlisted,
-            "move the files that mae did not write to another folder. If mae wrote them, mae-manifest.jsonl (the list \
-             of the files that mae wrote) is incomplete: restore mae-manifest.jsonl from a backup, or remove it, and \
-             the next start of the run lists all files again",
+            "move files that mae did not write to another folder. If mae wrote these files, `mae-manifest.jsonl` (the \
+             list of mae's files) is incomplete. Restore this list from a backup, or remove this list and start the \
+             run again to list all files",
         ),
     ]
     .into_iter()

@@ -6,19 +6,21 @@ use std::path::PathBuf;
 
 /// Compare runs: settings that differ, and accuracies side by side
 ///
-/// Runs that differ only in their seed share a column: mean ± spread (n). Differences are to the first run, in percentage
-/// points; `~` marks a difference inside the noise. Checkpoints from the middle of a schedule (annealed 0) and from its end
-/// (annealed 1) are on separate rows. Runs may be unfinished.
+/// Runs that differ only in their seed share a column: mean ± standard deviation (number of seeds). The other columns
+/// show their difference to the first column, in percentage points. `~` marks a difference within the noise.
+/// Checkpoints from the middle of a schedule (annealed 0) and from the end of a schedule (annealed 1) have separate
+/// rows. Runs may be unfinished.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Folder of a run or a sweep; a pattern ('runs/mr*'); a table with the columns of accuracy.csv; or a log.txt of the
-    /// official code (a path that contains `linprobe` means a linear probe)
+    /// Run or sweep folder, pattern (`'runs/mr*'`), table with the columns of `accuracy.csv`, or `log.txt` of the
+    /// official code. A log whose path contains `linprobe` is the log of a linear probe
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<String>,
-    /// Add published figures: mae-official, mae-paddle, mae-paper or mmpretrain
+    /// Add published results: `mae-official`, `mae-paddle`, `mae-paper` or `mmpretrain`
     #[arg(long, value_name = "NAME")]
     published: Vec<String>,
-    /// Write a CSV table with one row for each run and pre-training epoch; differences between runs are those of the means over seeds
+    /// Write a CSV table with one row for each run and pre-training epoch. Differences between runs are differences of
+    /// the means over seeds
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Write an Excel workbook: the comparison table, every epoch of every job, and charts
@@ -29,7 +31,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if args.csv.is_some() && args.csv == args.xlsx {
         return Err(CliError::Usage(
-            "cannot write --csv and --xlsx to the same file\nhint: use two different files"
+            "cannot write `--csv` and `--xlsx` to the same file\nhint: use two different files"
                 .to_owned(),
         ));
     }

@@ -5,11 +5,11 @@ use clap_complete::Shell;
 
 /// Print the completion script of a shell
 ///
-/// For bash, write it to ~/.local/share/bash-completion/completions/mae; for fish, to ~/.config/fish/completions/mae.fish; for
-/// zsh, to a file `_mae` in a folder of $fpath.
+/// Write the script to this file. bash: `~/.local/share/bash-completion/completions/mae`. fish:
+/// `~/.config/fish/completions/mae.fish`. zsh: `_mae` in a folder of `$fpath`.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Shell that will read the script
+    /// Shell that reads the script
     shell: Shell,
 }
 

@@ -9,23 +9,23 @@ use std::path::{Path, PathBuf};
 
 /// Convert a checkpoint: mae, PyTorch, Paddle, timm, Hugging Face
 ///
-/// The format of IN is recognized by its content. Weights are copied bit for bit. If the file lacks a setting that OUT needs,
-/// such as the number of heads or `norm_pix_loss`, the error names the key to pass with `--set`.
+/// mae recognizes the format of IN by its content, and copies the weights bit for bit. OUT may need a setting that IN
+/// does not store, such as the number of heads. The error then names the key to pass with `--set`.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Checkpoint folder, Hugging Face folder, or a .pth, .bin, .pd, .pdparams or .safetensors file
+    /// Checkpoint folder, Hugging Face folder, or a `.pth`, `.bin`, `.pd`, `.pdparams` or `.safetensors` file
     #[arg(value_name = "IN")]
     input: PathBuf,
-    /// File or folder to write; it must not exist
+    /// File or folder to write; must not exist
     #[arg(value_name = "OUT")]
     output: PathBuf,
     /// Format of OUT
     #[arg(long, value_enum, default_value_t = To::Mae)]
     to: To,
-    /// Recipe with the settings that IN lacks
+    /// Recipe with the settings that IN does not store
     #[arg(long, value_name = "RECIPE")]
     recipe: Option<PathBuf>,
-    /// Choose one of several networks by the prefix of its tensor names
+    /// Prefix of the network's tensor names, if IN contains several networks
     #[arg(long, value_name = "P")]
     prefix: Option<String>,
     /// Set one key of the recipe, as in `model.num_heads=4`
@@ -37,7 +37,7 @@ pub(super) struct Args {
 enum To {
     /// Checkpoint folder of mae
     Mae,
-    /// Official parameter names: a safetensors file, or a file for `torch.load` if OUT ends with .pth
+    /// File with the official parameter names: safetensors, or for `torch.load` if OUT ends with `.pth`
     Official,
     /// Safetensors file for timm, without the decoder
     Timm,
@@ -70,7 +70,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     if left_out > 0 {
         output::warning(&format!(
-            "timm has no decoder, so {left_out} decoder tensors were left out"
+            "timm has no decoder, so mae left out {left_out} decoder tensors"
         ));
     }
     if matches!(args.to, To::Official | To::Timm) {
@@ -91,15 +91,16 @@ fn refuse_name(out: &Path, to: To) -> Result<(), CliError> {
     }
     let problem = match (to, ending(out).as_deref()) {
         (To::Mae | To::Huggingface, Some("safetensors" | "pth" | "bin" | "pd" | "pdparams")) => {
-            "`--to mae` and `--to huggingface` write a folder\nhint: remove the extension, or write one file with `--to official`"
+            "`--to mae` and `--to huggingface` write a folder\n\
+             hint: remove the extension of OUT, or write one file with `--to official`"
         }
         (To::Official, Some("safetensors" | "pth")) | (To::Timm, Some("safetensors")) => {
             return Ok(());
         }
         (To::Official, _) => {
-            "`--to official` writes one file\nhint: end OUT with .safetensors, or with .pth for `torch.load`"
+            "`--to official` writes one file\nhint: end OUT with `.safetensors`, or with `.pth` for `torch.load`"
         }
-        (To::Timm, _) => "`--to timm` writes a safetensors file\nhint: end OUT with .safetensors",
+        (To::Timm, _) => "`--to timm` writes a safetensors file\nhint: end OUT with `.safetensors`",
         _ => return Ok(()),
     };
     Err(CliError::Usage(format!("cannot write {}: {problem}", out.display())))
@@ -116,14 +117,14 @@ fn unsaid(ready: &Ready) -> Vec<String> {
     let eps = plan.model.norm_eps;
     if (eps - 1e-6).abs() > 1e-12 {
         unsaid.push(format!(
-            "the file does not store the LayerNorm epsilon ({eps:e}): set it when you build the model"
+            "the file does not store the LayerNorm epsilon: build the model with epsilon {eps:e}"
         ));
     }
     let heads = plan.model.num_heads;
     let known = opened.facts.num_heads.is_some();
     if known && checkpoint::usual_heads(opened.facts.embed_dim) != Some(heads) {
         unsaid.push(format!(
-            "the file does not store the number of heads ({heads}): set it when you build the model"
+            "the file does not store the number of heads: build the model with {heads} heads"
         ));
     }
     let stated = opened.facts.settings.mean.as_ref().zip(opened.facts.settings.std.as_ref());
@@ -154,11 +155,11 @@ fn settings(ready: &Ready) -> ExportSettings {
 
 fn summary(ready: &Ready, out: &Path) -> String {
     let format = match ready.opened.format {
-        CheckpointFormat::Mae => "a checkpoint of mae",
-        CheckpointFormat::Pickle => "a pickle",
-        CheckpointFormat::HuggingFace => "Hugging Face's",
+        CheckpointFormat::Mae => "mae checkpoint",
+        CheckpointFormat::Pickle => "pickle",
+        CheckpointFormat::HuggingFace => "Hugging Face",
         CheckpointFormat::Safetensors => "safetensors",
-        CheckpointFormat::State => "a saved state of mae",
+        CheckpointFormat::State => "saved state of mae",
     };
     format!(
         "{} ({format}: {}) -> {}",

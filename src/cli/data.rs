@@ -23,7 +23,7 @@ pub(super) enum Data {
 /// The data set of a command.
 #[derive(clap::Args)]
 pub(super) struct SourceArgs {
-    /// Recipe with a [data] table, or folder of the data set; the format of a folder is recognized by its content
+    /// Recipe with a `[data]` table, or folder of the data set. mae recognizes the format of a folder by its content
     source: PathBuf,
     /// Set one key of the recipe, as in `data.path=/data/imagenet`
     #[arg(long, value_name = "KEY=VALUE")]
@@ -42,20 +42,20 @@ impl SourceArgs {
     fn plan(&self) -> Result<(DataPlan, Labels), CliError> {
         if !self.source.exists() {
             return Err(CliError::Usage(format!(
-                "cannot read {}: it does not exist\nhint: pass a recipe file, or the folder of a data set",
+                "cannot read {}: this path does not exist\nhint: pass a recipe file, or the folder of a data set",
                 self.source.display()
             )));
         }
         if results::is_run(&self.source) {
             let run = self.source.display();
             return Err(CliError::Usage(format!(
-                "cannot check {run} as a data set: it is the folder of a run\nhint: run `mae check {run}` to check the run, or \
-                 `mae data check {run}/recipe.toml` to check its data"
+                "cannot check {run} as a data set: this is the folder of a run\n\
+                 hint: run `mae check {run}` to check the run, or `mae data check {run}/recipe.toml` to check its data"
             )));
         }
         if self.source.is_file() && data::is_image_name(&self.source) {
             return Err(CliError::Usage(format!(
-                "cannot check {} as a data set: it is one image\nhint: name the folder of the data set",
+                "cannot check {} as a data set: this is an image file\nhint: pass the folder of the data set",
                 self.source.display()
             )));
         }

@@ -27,7 +27,7 @@ pub(super) enum CliError {
     Failed(String),
     #[error("interrupted: the state is saved; run the same command again to resume")]
     Interrupted,
-    #[error("interrupted before there was a result; nothing was written")]
+    #[error("interrupted before the result was ready; mae wrote nothing")]
     Stopped,
     #[error("cannot write the result: {0}")]
     Output(#[from] io::Error),

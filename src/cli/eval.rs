@@ -14,13 +14,13 @@ use std::path::{Path, PathBuf};
 /// Measure a classifier on the validation split: top-1, top-5, loss
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Fine-tuned or probed checkpoint: a folder as in runs/NAME/finetune/from-0160/checkpoints/epoch-0010, a Hugging Face
-    /// folder, or a .pth, .pd or .safetensors file
+    /// Fine-tuned or probed checkpoint: a folder such as `runs/NAME/finetune/from-0160/checkpoints/epoch-0010`, a
+    /// Hugging Face folder, or a `.pth`, `.pd` or `.safetensors` file
     checkpoint: PathBuf,
     /// Recipe with the data; by default the recipe that trained the checkpoint
     #[arg(long, value_name = "RECIPE")]
     data: Option<PathBuf>,
-    /// Choose one of several networks by the prefix of its tensor names
+    /// Prefix of the network's tensor names, if the checkpoint contains several networks
     #[arg(long, value_name = "P")]
     prefix: Option<String>,
     /// Set one key of the recipe, as in `data.path=/data/imagenet`
@@ -48,8 +48,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let device = train::choose(&plan.runtime.untuned())?;
     if opened.meta.is_none() && args.data.is_none() && plan.data.format == Format::Synthetic {
         return Err(CliError::Usage(format!(
-            "cannot measure {}: the checkpoint does not store which data it was trained on\nhint: set the data with --data RECIPE, or --set data.format=... \
-             --set data.path=...",
+            "cannot measure {}: the checkpoint does not name its training data\n\
+             hint: pass the data with `--data RECIPE`, or with `--set data.format=... --set data.path=...`",
             args.checkpoint.display()
         )));
     }
@@ -57,7 +57,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     // A checkpoint without a head gets a better error below.
     if data.facts.num_classes != meta.num_classes && opened.facts.num_classes() > 0 {
         return Err(CliError::Usage(format!(
-            "cannot measure {}: the checkpoint has {} classes, but the data has {}\nhint: pass the data that the checkpoint was trained on, with --data or --set data.path=...",
+            "cannot measure {}: the checkpoint has {} classes, but the data has {} classes\n\
+             hint: pass data with the classes of the checkpoint, with `--data` or `--set data.path=...`",
             args.checkpoint.display(),
             meta.num_classes,
             data.facts.num_classes
@@ -101,14 +102,16 @@ fn check_classes(
     if let Some((class, name, other)) = moved {
         let shown = one_line(name);
         return Err(CliError::Usage(format!(
-            "cannot measure {}: its class {class} is `{shown}`, but in the data `{shown}` is class {other}\nhint: use the classes of \
-             the training data in the same order. In an image folder, the order is that of the sorted folder names",
+            "cannot measure {}: `{shown}` is class {class} in the checkpoint, but class {other} in the data\n\
+             hint: use the classes of the training data in the same order. In an image folder, mae sorts the classes \
+             by folder name",
             checkpoint.display()
         )));
     }
     if let (true, Some((class, (name, other)))) = (named, differ.next()) {
         output::warning(&format!(
-            "class {class} is `{}` in the checkpoint and `{}` in the data: the accuracy is only right if both are the same",
+            "class {class} is `{}` in the checkpoint, but `{}` in the data. If these are different classes, the \
+             accuracy is wrong",
             one_line(name),
             one_line(other)
         ));

@@ -47,7 +47,7 @@ fn connect_all(name: &str, size: usize) -> Result<Hosts, CliError> {
             "cannot run as one of {size} processes ({name} = {size}): this build of mae does not include MPI"
         ),
         format!(
-            "build mae with `--features mpi`, start one process, or unset {name} if each process has its own run"
+            "build mae with `--features mpi`, or start only one process. If each process has its own run, unset `{name}`"
         ),
     ))
 }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 /// Write the manual pages of all commands
 ///
-/// Show a page with `man DIR/mae-run.1`, or install DIR as a `man1` folder of $MANPATH.
+/// Show a page with `man DIR/mae-run.1`. To install the pages, copy them to a `man1` folder of `$MANPATH`.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Folder for the pages: mae.1, mae-run.1, ...; it is created if it is missing
+    /// Folder for the pages `mae.1`, `mae-run.1`, ...; mae creates a missing folder
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 }
@@ -20,7 +20,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let folder = args.folder.as_path();
     if folder.exists() && !folder.is_dir() {
         return Err(CliError::Failed(format!(
-            "cannot write manual pages to {}: it is not a folder\nhint: name a folder; mae creates it",
+            "cannot write manual pages to {}: this is not a folder\nhint: pass a folder; mae creates a missing folder",
             folder.display()
         )));
     }

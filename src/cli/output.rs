@@ -45,10 +45,10 @@ pub(super) fn warn_without_checksums<P: AsRef<Path>>(runs: &[P]) {
     let Some(first) = runs.first() else { return };
     let more = match runs.len() - 1 {
         0 => String::new(),
-        more => format!(" and {more} more"),
+        more => format!(" and {}", results::count(more, "more run")),
     };
     warning(&format!(
-        "{}{more}: an older version of mae wrote no checksums, so damage in these files is not found",
+        "{}{more}: an older version of mae wrote no checksums, so mae cannot detect damaged files",
         first.display()
     ));
 }

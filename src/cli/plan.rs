@@ -16,16 +16,17 @@ use std::path::PathBuf;
 
 /// Show jobs, steps, parameters, FLOPs, memory and time of a recipe
 ///
-/// Prints the resolved recipe and its jobs, and trains nothing. Every problem that would make `mae run` fail is a warning
-/// here. If the data is missing, the plan uses `data.train_images`, `data.val_images` and `data.num_classes` of the recipe.
+/// Prints the resolved recipe and its jobs, and trains nothing. Prints a warning for each problem that would make `mae
+/// run` fail. If the data is missing, the plan uses `data.train_images`, `data.val_images` and `data.num_classes` of
+/// the recipe.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// Measure the speed of each stage on this machine for 3 seconds instead of assuming a speed; needs the data
+    /// Train each stage for 3 seconds to measure its speed, instead of assuming a speed; needs the data
     #[arg(long)]
     measure: bool,
-    /// Folder of all runs; the plan shows which of its jobs are already finished
+    /// Folder of all runs, where the plan looks for finished jobs
     #[arg(long, default_value = "runs", value_name = "DIR")]
     runs: PathBuf,
     /// Estimate the speed on these numbers of hosts, such as 1,8,64, with `runtime.devices` GPUs each
@@ -101,7 +102,7 @@ fn warn(resolved: &Resolved, checked: &Preflight) {
     let problems = checked.points.iter().flat_map(|point| &point.problems);
     let mut texts: Vec<String> = Vec::new();
     for problem in checked.sweep_problem.iter().chain(problems) {
-        let text = format!("`mae run` would refuse this recipe now: {problem}");
+        let text = format!("`mae run` would fail now: {problem}");
         if !texts.contains(&text) {
             output::warning(&text);
             texts.push(text);
@@ -122,14 +123,14 @@ fn unknown_counts(plan: &Plan, checked: &CheckedPoint) -> Option<String> {
         return None;
     }
     let steps = match plan.data.promised.train_images {
-        Some(_) => "the plan uses the counts of the recipe",
-        None => "steps are unknown",
+        Some(_) => "the plan uses `data.train_images` of the recipe",
+        None => "the number of steps is unknown",
     };
     let classes = match plan.data.promised.num_classes {
         Some(_) => String::new(),
         None => format!(", and the plan assumes {} classes", checked.counts.num_classes),
     };
-    Some(format!("the data could not be opened: {steps}{classes}"))
+    Some(format!("mae cannot open the data: {steps}{classes}"))
 }
 
 /// Fails if a problem prevents the plan's estimates.

@@ -11,11 +11,12 @@ use std::path::PathBuf;
 
 /// Classify images
 ///
-/// Prints the most probable classes of each image with their probabilities. Unreadable images are listed at the end; then the exit code is 2.
+/// Prints the most probable classes of each image with their probabilities. If images are unreadable, lists these
+/// images at the end and exits with 2.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Fine-tuned or probed checkpoint: a folder as in runs/NAME/finetune/from-0160/checkpoints/epoch-0010, a Hugging Face
-    /// folder, or a .pth, .pd or .safetensors file
+    /// Fine-tuned or probed checkpoint: a folder such as `runs/NAME/finetune/from-0160/checkpoints/epoch-0010`, a
+    /// Hugging Face folder, or a `.pth`, `.pd` or `.safetensors` file
     checkpoint: PathBuf,
     /// Image files: JPEG, PNG, WebP, BMP, TIFF or PPM, in any colour mode
     #[arg(required = true)]
@@ -23,13 +24,13 @@ pub(super) struct Args {
     /// Number of classes to print
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
-    /// Recipe with [data] and [runtime]; by default the recipe that trained the checkpoint
+    /// Recipe with `[data]` and `[runtime]`; by default the recipe that trained the checkpoint
     #[arg(long, value_name = "RECIPE")]
     recipe: Option<PathBuf>,
-    /// Choose one of several networks by the prefix of its tensor names
+    /// Prefix of the network's tensor names, if the checkpoint contains several networks
     #[arg(long, value_name = "P")]
     prefix: Option<String>,
-    /// Set one key of the recipe
+    /// Set one key of the recipe, as in `runtime.device="cpu"`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Print one JSON object on one line

@@ -223,7 +223,7 @@ struct Remaining {
 
 fn epoch_line(row: &EpochRow, epochs: usize) -> String {
     let accuracy = row.validation.map_or_else(String::new, |v| {
-        format!("  val loss {:.4}  top-1 {:.2}  top-5 {:.2}", v.loss, v.acc1, v.acc5)
+        format!("  val loss {:.4}  top-1 {:.2} %  top-5 {:.2} %", v.loss, v.acc1, v.acc5)
     });
     format!(
         "epoch {} of {epochs}  loss {:.4}  lr {:.2e}{accuracy}  {:.0} images/s",
@@ -231,13 +231,13 @@ fn epoch_line(row: &EpochRow, epochs: usize) -> String {
     )
 }
 
-/// Formats seconds as `12 s`, `3:05` (minutes) or `5:07 h`.
+/// Formats seconds as `12 s`, `3 min 5 s` or `5 h 7 min`.
 fn clock(seconds: f64) -> String {
     let s = seconds.round() as u64;
     match s {
         0..60 => format!("{s} s"),
-        60..3600 => format!("{}:{:02}", s / 60, s % 60),
-        _ => format!("{}:{:02} h", s / 3600, s % 3600 / 60),
+        60..3600 => format!("{} min {} s", s / 60, s % 60),
+        _ => format!("{} h {} min", s / 3600, s % 3600 / 60),
     }
 }
 
@@ -247,6 +247,6 @@ mod tests {
 
     #[test]
     fn times_are_short() {
-        assert_eq!([clock(9.6), clock(185.0), clock(18_420.0)], ["10 s", "3:05", "5:07 h"]);
+        assert_eq!([clock(9.6), clock(185.0), clock(18_420.0)], ["10 s", "3 min 5 s", "5 h 7 min"]);
     }
 }

@@ -44,12 +44,12 @@ pub(super) fn resolve(
     if path.is_dir() {
         let inside = path.join("recipe.toml");
         let hint = if inside.is_file() {
-            format!("name its recipe, {}", inside.display())
+            format!("pass the recipe in this folder, {}", inside.display())
         } else {
-            "name a TOML file, such as experiments/quickstart.toml".to_owned()
+            "pass a TOML file, such as `experiments/quickstart.toml`".to_owned()
         };
         return Err(CliError::Usage(format!(
-            "cannot read the recipe {}: it is a folder\nhint: {hint}",
+            "cannot read the recipe {}: this is a folder\nhint: {hint}",
             path.display()
         )));
     }

@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
     override_usage = "mae reconstruct [OPTIONS] --images <IMAGE>... -o <PNG> <CHECKPOINT>..."
 )]
 pub(super) struct Args {
-    /// Checkpoints with a decoder: folders as in runs/NAME/pretrain/checkpoints/epoch-0800, Hugging Face folders, .pth, .pd or
-    /// .safetensors files
+    /// Checkpoints with a decoder: folders such as `runs/NAME/pretrain/checkpoints/epoch-0800`, Hugging Face folders,
+    /// or `.pth`, `.pd` or `.safetensors` files
     #[arg(required = true, value_name = "CHECKPOINT")]
     checkpoints: Vec<PathBuf>,
     /// Image files: JPEG, PNG, WebP, BMP, TIFF or PPM, in any colour mode
@@ -33,11 +33,11 @@ pub(super) struct Args {
     /// Seed of the masks
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Recipe with [data], [runtime] and settings that the checkpoint lacks; by default the recipe that trained the
-    /// checkpoint
+    /// Recipe with `[data]`, `[runtime]` and settings that the checkpoint does not store; by default the recipe that
+    /// trained the checkpoint
     #[arg(long, value_name = "RECIPE")]
     recipe: Option<PathBuf>,
-    /// Choose one of several networks by the prefix of its tensor names
+    /// Prefix of the network's tensor names, if a checkpoint contains several networks
     #[arg(long, value_name = "P")]
     prefix: Option<String>,
     /// Set one key of the recipe, as in `pretrain.norm_pix_loss=true`
@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let rows = args.checkpoints.len() * args.images.len() * args.mask_ratio.len().max(1);
     if rows > MAX_ROWS {
         return Err(CliError::Usage(format!(
-            "cannot draw {rows} rows, one for each checkpoint, image and mask ratio: the limit is {MAX_ROWS}\n\
+            "cannot draw {rows} rows, one for each image, checkpoint and mask ratio: the limit is {MAX_ROWS} rows\n\
              hint: pass fewer images"
         )));
     }
@@ -127,18 +127,18 @@ fn refuse_output(path: &Path, images: &[PathBuf]) -> Result<(), CliError> {
         Err(CliError::Usage(format!("cannot write {}: {problem}\nhint: {hint}", path.display())))
     };
     if !path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
-        return refuse("the figure is a PNG file", "end the name with .png");
+        return refuse("the figure is a PNG file", "end the name with `.png`");
     }
     if path.is_dir() {
-        return refuse("it is a folder", "name a file");
+        return refuse("this is a folder", "pass a file name");
     }
     let place = path.canonicalize().ok();
     if place.is_some() && images.iter().any(|image| image.canonicalize().ok() == place) {
-        return refuse("it is one of the input images", "choose another name");
+        return refuse("this is one of the input images", "choose another name");
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if folder.is_some_and(|folder| !folder.is_dir()) {
-        return refuse("its folder does not exist", "create the folder, or choose another name");
+        return refuse("the folder does not exist", "create the folder, or choose another name");
     }
     Ok(())
 }

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 /// Write an HTML report of a run or a sweep
 ///
-/// One file holds tables, plots, reconstructions and the recipe. The run may be unfinished.
+/// The report contains tables, plots, reconstructions and the recipe in one file. The run may be unfinished.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Folder of a run or a sweep, such as runs/quickstart
+    /// Folder of a run or a sweep, such as `runs/quickstart`
     run: PathBuf,
-    /// HTML file to write; by default report.html in the run's folder
+    /// HTML file to write; by default `report.html` in the run's folder
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Published results to show; by default those of the run's model on ImageNet-1k
@@ -26,7 +26,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         return Ok(output::result(&file.display().to_string())?);
     };
     if !file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("html")) {
-        let (file, hint) = (file.display(), "end the name with .html");
+        let (file, hint) = (file.display(), "end the name with `.html`");
         return Err(CliError::Usage(format!(
             "cannot write {file}: the report is an HTML file\nhint: {hint}"
         )));

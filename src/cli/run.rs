@@ -18,9 +18,9 @@ use std::time::Duration;
 
 /// Run a recipe, or resume it
 ///
-/// Pre-trains, keeps the checkpoints that the recipe names, fine-tunes and probes each of them, and updates
-/// DIR/NAME/accuracy.csv after every epoch. Finished jobs are skipped. Ctrl-C saves the state and stops; the same command
-/// resumes.
+/// Pre-trains, keeps the checkpoints that the recipe names, and fine-tunes and probes these checkpoints. Updates
+/// `DIR/NAME/accuracy.csv` after every epoch. Skips finished jobs. Ctrl-C saves the state and stops. The same command
+/// resumes the run.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -31,10 +31,10 @@ pub(super) struct Args {
     /// Folder of all runs
     #[arg(long, default_value = "runs", value_name = "DIR")]
     runs: PathBuf,
-    /// Start over: move the files of an earlier run of this name to DIR/.trash
+    /// Start over: move the files of an earlier run with the same name to `DIR/.trash`
     #[arg(long)]
     fresh: bool,
-    /// Take over a run that a process of another host has locked; only if that process has ended
+    /// Take over a run that a process on another host has locked. Use this only if that process has ended
     #[arg(long)]
     break_lock: bool,
 }
@@ -94,7 +94,7 @@ fn run_on(args: &Args, hosts: &Hosts) -> Result<(), CliError> {
     if let ([point], true) = (&failed[..], resolved.swept.is_empty()) {
         return Err(CliError::Failed(point.error.to_string()));
     }
-    let mut list = format!("{} of {} points failed:", failed.len(), resolved.points.len());
+    let mut list = format!("{} of {} sweep points failed:", failed.len(), resolved.points.len());
     for point in &failed {
         let _ = write!(list, "\n  {}: {}", point.name, point.error);
     }
@@ -118,7 +118,7 @@ fn save_last_updates(stop: &StopFlag, progress: &ProgressBar) {
             Ok(false) => std::thread::sleep(AGAIN),
             Err(text) => {
                 let text = format!(
-                    "cannot save the last update, so the update in progress continues: {text}"
+                    "cannot save the state yet, so the run first finishes the update in progress: {text}"
                 );
                 return progress.show(&Event::Warning { job: "run", text: &text });
             }
@@ -150,7 +150,7 @@ fn write_reports(runs: &Path, resolved: &Resolved) {
                 tracing::info!("report: {}", file.display());
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!("the report was not written: {error}"),
+            Err(error) => tracing::warn!("mae did not write the report: {error}"),
         }
     }
 }

@@ -17,7 +17,7 @@ pub(super) enum Trash {
 
 #[derive(clap::Args)]
 pub(super) struct TrashFolder {
-    /// Folder of all runs; the trash is DIR/.trash
+    /// Folder of all runs; the trash is `DIR/.trash`
     #[arg(long, default_value = "runs", value_name = "DIR")]
     runs: PathBuf,
 }
@@ -26,9 +26,9 @@ pub(super) struct TrashFolder {
 pub(super) struct Empty {
     #[command(flatten)]
     place: TrashFolder,
-    /// Runs to delete, by the names in `mae trash list`; by default all
+    /// Names of the runs to delete, as in `mae trash list`; by default all runs
     names: Vec<String>,
-    /// Delete only runs that were moved to the trash at least this many days ago
+    /// Delete only runs that have been in the trash for at least this many days
     #[arg(long, value_name = "DAYS")]
     older_than: Option<u32>,
 }
@@ -45,7 +45,7 @@ pub(super) fn run(args: &Trash) -> Result<(), CliError> {
 fn trashed(place: &TrashFolder) -> Result<Vec<results::Trashed>, CliError> {
     if !place.runs.is_dir() {
         return Err(CliError::Usage(format!(
-            "cannot find the trash of {}: there is no such folder\nhint: set `--runs DIR` to the folder of all runs",
+            "cannot find the trash of {}: the folder does not exist\nhint: set `--runs DIR` to the folder of all runs",
             place.runs.display()
         )));
     }
@@ -73,7 +73,7 @@ fn empty(args: &Empty) -> Result<(), CliError> {
         if !trashed.iter().any(|run| run.folder == *name) {
             let trash = args.place.runs.join(results::TRASH);
             return Err(CliError::Usage(format!(
-                "cannot delete {name}: it is not in {}\nhint: run `mae trash list` for the names",
+                "cannot delete {name}: this run is not in {}\nhint: run `mae trash list` to list the names",
                 trash.display()
             )));
         }
@@ -88,7 +88,7 @@ fn empty(args: &Empty) -> Result<(), CliError> {
         if results::remove_trashed(run)? {
             let path = run.path.display();
             output::warning(&format!(
-                "{path} contains files that mae did not write; they were not deleted"
+                "{path} contains files that mae did not write, so mae kept these files"
             ));
         }
         (removed, bytes) = (removed + 1, bytes + run.bytes);
@@ -106,7 +106,7 @@ fn megabytes(bytes: u64) -> String {
 
 fn days(age: Duration) -> String {
     match age.as_secs() / 86_400 {
-        0 => "moved here today".to_owned(),
-        days => format!("moved here {} ago", results::count(days as usize, "day")),
+        0 => "moved to the trash today".to_owned(),
+        days => format!("moved to the trash {} ago", results::count(days as usize, "day")),
     }
 }

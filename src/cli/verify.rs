@@ -12,14 +12,14 @@ use std::path::PathBuf;
 
 /// Compare computations with numbers recorded from the official code
 ///
-/// A case is a folder with case.json and tensors.safetensors. Exits with 1 if a number is outside its tolerance, and with 2 if
-/// a case cannot be used.
+/// A case is a folder with `case.json` and `tensors.safetensors`. Exits with 1 if a number exceeds its tolerance, and
+/// with 2 if a case is invalid.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Cases, or folders with cases below them, such as tests/golden
+    /// Cases, or folders that contain cases, such as `tests/golden`
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Device to verify
+    /// Device that computes the numbers
     #[arg(long, value_enum, default_value_t = DeviceArg::Cpu, value_name = "D")]
     device: DeviceArg,
     /// Precision of the computation
@@ -89,7 +89,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         if results::is_run(path) {
             let run = path.display();
             return Err(CliError::Usage(format!(
-                "cannot verify {run}: it is the folder of a run, not of reference cases\nhint: run `mae check {run}` to check the run"
+                "cannot verify {run}: this is the folder of a run, not of reference cases\n\
+                 hint: run `mae check {run}` to check the run"
             )));
         }
         folders.extend(verify::find(path)?);
@@ -124,7 +125,7 @@ impl Outcome {
         }
         if !failed.is_empty() {
             let mut list =
-                format!("{} of {} cases are outside a tolerance:", failed.len(), self.cases());
+                format!("{} of {} cases exceed a tolerance:", failed.len(), self.cases());
             for report in failed {
                 for row in report.rows.iter().filter(|row| !row.passed) {
                     let _ = write!(list, "\n  {}: {}", report.path.display(), row.tensor);
@@ -134,10 +135,9 @@ impl Outcome {
         }
         match self.errors.len() {
             0 => Ok(()),
-            n => Err(CliError::Usage(format!(
-                "{n} of {} cases cannot be used:{errors}",
-                self.cases()
-            ))),
+            n => {
+                Err(CliError::Usage(format!("{n} of {} cases are invalid:{errors}", self.cases())))
+            }
         }
     }
 
@@ -153,21 +153,25 @@ impl Outcome {
     fn summary(&self, device: &str, tolerances: &Tolerances) -> String {
         let tensors: usize = self.reports.iter().map(|report| report.rows.len()).sum();
         let passed = self.reports.iter().filter(|report| report.passed()).count();
-        let mut text =
-            format!("{passed} of {} cases pass on {device}, {tensors} comparisons\n", self.cases());
+        let mut text = format!(
+            "{passed} of {} cases pass on {device} ({tensors} comparisons)\n",
+            self.cases()
+        );
         let (precision, parameters) = match tolerances.precision {
             shape::Precision::Fp32 => {
-                ("fp32", " (for key biases, this plus the sum of the learning rates)")
+                ("fp32", " (for key biases, plus the sum of the learning rates)")
             }
             shape::Precision::Bf16 => (
                 "bf16",
-                " times the sum of the learning rates, for the mean difference (for key biases, 1 times the sum)",
+                " times the sum of the learning rates (mean difference; for key biases, 1 times the sum)",
             ),
         };
         let _ = writeln!(
             text,
-            "tolerances on {device}, {precision}: forward {:e}, loss {:e}, gradients {:e} (of the tensor's largest entry); \
-             parameters after updates {:e}{parameters}; learning rates {:e}; position embeddings {:e}",
+            "tolerances on {device} in {precision}:\n  \
+             forward {:e}, loss {:e}, gradients {:e} (relative to the tensor's largest entry)\n  \
+             parameters after updates {:e}{parameters}\n  \
+             learning rates {:e}, position embeddings {:e}",
             tolerances.forward,
             tolerances.loss,
             tolerances.gradient,
@@ -178,7 +182,7 @@ impl Outcome {
         if let Some((report, row)) = self.worst() {
             let _ = write!(
                 text,
-                "worst: {} in {}, {:.3} of its tolerance",
+                "closest to its tolerance: {} in {}, error / tolerance = {:.3}",
                 row.tensor,
                 report.path.display(),
                 row.excess()
@@ -219,14 +223,14 @@ fn table(report: &CaseReport) -> String {
     let _ = writeln!(
         text,
         "  {:<width$}  {:>9}  {:>9}  tolerance     verdict",
-        "tensor", "max abs", "max rel"
+        "tensor", "abs error", "rel error"
     );
     for row in &report.rows {
         let measure = match row.measure {
             Measure::Relative => "rel",
             Measure::Absolute => "abs",
         };
-        let verdict = if row.passed { "ok" } else { "TOO FAR" };
+        let verdict = if row.passed { "ok" } else { "FAILED" };
         let _ = writeln!(
             text,
             "  {:<width$}  {:>9.2e}  {:>9.2e}  {measure} {:<8.1e}  {verdict}",

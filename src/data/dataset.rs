@@ -45,8 +45,8 @@ pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
     if !lost.is_empty() {
         let shown = lost[..lost.len().min(SHOWN)].join("; ");
         tracing::warn!(
-            "samples may be missing from the tar shards ({} {}): {shown}. The run uses the remaining images; \
-             `mae data check` lists all problems",
+            "the tar shards may lack samples ({} {}): {shown}. The run uses the remaining samples. Run `mae data \
+             check` to list all problems",
             lost.len(),
             if lost.len() == 1 { "problem" } else { "problems" }
         );
@@ -90,7 +90,7 @@ pub(super) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> 
         Format::Parquet => super::formats::parquet::find(plan, labels),
         #[cfg(not(feature = "parquet"))]
         Format::Parquet => Err(DataError::setting(
-            "cannot read data.format = \"parquet\": this build has no parquet support",
+            "cannot read `data.format = \"parquet\"`: this build of mae has no parquet support",
             "build mae with the default features, or with `--features parquet`",
         )),
         Format::Cifar10 => cifar::find(plan, &cifar::CIFAR10),
@@ -132,17 +132,19 @@ fn check_promises(plan: &DataPlan, found: &Found) -> Result<DataFacts, DataError
         classes => classes,
     };
     let val_images = found.val.as_ref().map(|val| val.len());
-    for (key, promised, found) in [
-        ("num_classes", promised.num_classes, Some(num_classes)),
-        ("train_images", promised.train_images, Some(found.train.len())),
-        ("val_images", promised.val_images, val_images),
+    for (key, what, promised, found) in [
+        ("num_classes", "classes", promised.num_classes, Some(num_classes)),
+        ("train_images", "training images", promised.train_images, Some(found.train.len())),
+        ("val_images", "validation images", promised.val_images, val_images),
     ] {
         if let (Some(promised), Some(found)) = (promised, found)
             && promised != found
         {
             return Err(DataError::setting(
-                format!("the recipe says data.{key} = {promised}, but the data has {found}"),
-                format!("correct or remove data.{key}, or check data.path"),
+                format!(
+                    "the recipe has `data.{key} = {promised}`, but the data has {found} {what}"
+                ),
+                format!("correct or remove `data.{key}`, or check `data.path`"),
             ));
         }
     }

@@ -23,9 +23,7 @@ pub enum DataError {
     #[error("cannot write {}: {source}{}", shown(.path), durable::hint(source))]
     Unwritable { path: PathBuf, source: io::Error },
     /// A loader thread panicked. This is a bug in the program.
-    #[error(
-        "a data loader thread panicked: {message}\nhint: this is a bug in mae; please report it"
-    )]
+    #[error("a data loader thread panicked: {message}\nhint: report this bug in mae")]
     Panicked { message: String },
 }
 

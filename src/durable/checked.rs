@@ -64,9 +64,9 @@ fn valid_length(bytes: &[u8], listed: &Listed) -> Option<usize> {
 fn damaged(listed: &Listed, found: usize) -> io::Error {
     let expected = listed.contents.last().map_or(0, |content| content.bytes);
     let problem = if expected == found as u64 || listed.grows && expected < found as u64 {
-        "its checksum differs from the one in mae-manifest.jsonl".to_owned()
+        "the checksum differs from the checksum in `mae-manifest.jsonl`".to_owned()
     } else {
-        format!("it has {found} bytes, but mae wrote {expected}")
+        format!("the file has {found} bytes, but mae wrote {expected} bytes")
     };
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }
@@ -147,7 +147,12 @@ mod tests {
             assert!(read(&path).is_err() && verify(&path).is_err());
         }
         write_unlisted(&path, b"weigh").unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("it has 5 bytes, but mae wrote 7"));
+        assert!(
+            read(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("the file has 5 bytes, but mae wrote 7 bytes")
+        );
     }
 
     #[test]

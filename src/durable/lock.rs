@@ -181,8 +181,9 @@ pub(super) fn confirm(folder: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     }
     let problem = format!(
-        "another process may work in {}: its lock file was replaced\nhint: run the same command again when no other process \
-         works in this run; the run resumes from its last saved state",
+        "another process may be working in {}, because the lock file was replaced\n\
+         hint: wait until no other process works in this run, then run the same command again. The run resumes from \
+         its last saved state",
         folder.display()
     );
     Err(io::Error::other(problem))
@@ -208,8 +209,9 @@ fn try_lock(file: &File) -> io::Result<bool> {
 
 fn unsupported(error: &io::Error) -> io::Error {
     let problem = format!(
-        "its file system refuses locks ({error})\nhint: choose a folder on a local disk, as with `--runs DIR`; or mount the file \
-         system with locks (Lustre: `-o flock`, NFS: without `nolock`)"
+        "the file system does not support file locks ({error})\n\
+         hint: choose a folder on a local disk, for example with `--runs DIR`. Or mount the file system with locks \
+         (Lustre: `-o flock`, NFS: without `nolock`)"
     );
     io::Error::new(io::ErrorKind::Unsupported, problem)
 }
@@ -257,7 +259,7 @@ mod tests {
         fs::remove_file(&file).unwrap();
         File::create(&file).unwrap();
         let error = write(&path, b"2").unwrap_err().to_string();
-        assert!(error.contains("its lock file was replaced\nhint: "), "{error}");
+        assert!(error.contains("the lock file was replaced\nhint: "), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"1");
         drop(lock);
         write(&path, b"3").unwrap();

@@ -58,8 +58,7 @@ impl Manifest {
         files: impl IntoIterator<Item = (String, Option<Content>)>,
     ) -> io::Result<Self> {
         if root.join(MANIFEST).symlink_metadata().is_ok() {
-            let problem =
-                "its mae-manifest.jsonl was not written by mae\nhint: move this file away";
+            let problem = "the folder contains a `mae-manifest.jsonl` that mae did not write\nhint: move this file away";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));
         }
         let mut manifest = Self::empty(root, name.to_owned());
@@ -261,9 +260,9 @@ impl Manifest {
 fn damaged(root: &Path, line: usize, problem: &str) -> io::Error {
     let path = root.join(MANIFEST);
     let text = format!(
-        "{} is damaged in line {line}: {problem}\nhint: restore the file (the list of the files that mae wrote) \
-         from a backup, or remove it. If you remove it, the next start of the run lists the existing \
-         files with new checksums",
+        "{} is corrupt in line {line}: {problem}\n\
+         hint: restore this file from a backup, or remove it. If you remove it, the next start of the run lists the \
+         existing files with new checksums",
         path.display()
     );
     io::Error::new(io::ErrorKind::InvalidData, text)

@@ -29,10 +29,11 @@ impl Header {
         const START: &str = "{\"mae_manifest\":";
         match serde_json::from_str::<Self>(line) {
             Ok(header) if header.mae_manifest == FORMAT => Ok(Some(header)),
-            Ok(header) => {
-                Err(format!("this version of mae does not know format {}", header.mae_manifest))
-            }
-            Err(_) if START.starts_with(line) => Err("the file is cut short".to_owned()),
+            Ok(header) => Err(format!(
+                "this version of mae does not support manifest format {}",
+                header.mae_manifest
+            )),
+            Err(_) if START.starts_with(line) => Err("the file is truncated".to_owned()),
             Err(error) if line.starts_with(START) => Err(error.to_string()),
             Err(_) => Ok(None),
         }
@@ -101,7 +102,7 @@ impl Entry {
         let Some((entry, crc)) = checked else { return serde_json::from_str(line) };
         let entry = format!("{entry}}}");
         if crc != format!("{:08x}", crc32fast::hash(entry.as_bytes())) {
-            return Err(serde::de::Error::custom("the checksum of the line differs"));
+            return Err(serde::de::Error::custom("the checksum of this line is wrong"));
         }
         serde_json::from_str(&entry)
     }

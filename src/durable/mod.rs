@@ -45,7 +45,7 @@ pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
         Err(_) if folder_of(path).is_dir() => write_unlisted(path, bytes),
         Err(_) => {
             let problem =
-                "its folder does not exist\nhint: create the folder, or choose another name";
+                "the folder does not exist\nhint: create the folder, or choose another name";
             Err(io::Error::new(io::ErrorKind::NotFound, problem))
         }
     }
@@ -83,7 +83,7 @@ fn refuse_foreign(manifest: &Manifest, path: &Path, relative: &str) -> io::Resul
     }
     Err(io::Error::new(
         io::ErrorKind::AlreadyExists,
-        "it exists, but mae did not write it\nhint: move it away",
+        "a file that mae did not write is already there\nhint: move this file away",
     ))
 }
 
@@ -147,10 +147,10 @@ pub fn create_folders(path: &Path) -> io::Result<()> {
 pub fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "\nhint: free some disk space and run the same command again; a run resumes from its last saved state"
+            "\nhint: free some disk space, then run the same command again. A run resumes from its last saved state"
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "\nhint: choose another place; this account has no write permission there"
+            "\nhint: choose a folder where this account has write permission"
         }
         _ => "",
     }

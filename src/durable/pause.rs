@@ -148,7 +148,7 @@ impl FullDisk {
     fn end(&self, bytes: usize) {
         let mut shortage = self.shortage();
         if bytes >= shortage.bytes && std::mem::take(&mut *shortage).is_told {
-            (self.pause.tell)("the disk has space again, the run continues");
+            (self.pause.tell)("the disk has free space again, so the run continues");
         }
     }
 
@@ -172,8 +172,8 @@ fn waiting_text(path: &Path, bytes: usize, error: &io::Error, left: Duration) ->
     let clock = end.as_secs() % 86_400;
     let (hour, minute, second) = (clock / 3600, clock / 60 % 60, clock % 60);
     format!(
-        "{cause}: cannot write {path} ({needed} needed{free}). Free some space: the run waits until \
-         {hour:02}:{minute:02}:{second:02} UTC, then it stops. Ctrl-C ends the wait"
+        "{cause}: cannot write {path} ({needed} needed{free}). Free some space. The run waits until \
+         {hour:02}:{minute:02}:{second:02} UTC and then stops. Ctrl-C ends the wait"
     )
 }
 

@@ -56,8 +56,8 @@ impl Classifier {
                         "cannot classify with {}: the checkpoint has no classification head",
                         path.display()
                     ),
-                    hint: "use a checkpoint from the finetune/ or linprobe/ folder of a run, or fine-tune this one: set \
-                           `finetune.from`"
+                    hint: "use a checkpoint from the `finetune/` or `linprobe/` folder of a run. To fine-tune this \
+                           checkpoint, set `finetune.from`"
                         .to_owned(),
                 });
             }
@@ -98,11 +98,10 @@ impl Classifier {
     fn not_finite(&self) -> InferError {
         InferError::Setting {
             problem: format!(
-                "cannot classify with {}: its output contains NaN or infinity",
+                "cannot classify with {}: the output of the network contains NaN or infinity",
                 self.path.display()
             ),
-            hint: "the weights are damaged: download the file again, or use another checkpoint"
-                .to_owned(),
+            hint: "download the checkpoint again, or use another checkpoint".to_owned(),
         }
     }
 

@@ -28,8 +28,8 @@ pub enum DeviceError {
     Crashed(String),
     #[error(
         "cannot compute: the device is out of memory: {0}\n\
-         hint: halve `batch_size` and double `accum_iter`, which keeps the effective batch, or set \
-         runtime.gradient_checkpointing = true. `mae plan` estimates the memory of a step"
+         hint: halve `batch_size` and double `accum_iter` to keep the effective batch size, or set \
+         `runtime.gradient_checkpointing = true`. `mae plan` estimates the memory of a step"
     )]
     OutOfMemory(String),
 }

@@ -80,7 +80,7 @@ impl Evaluation {
                 "cannot evaluate a classifier: {} has no validation split",
                 plan.data.path.display()
             ),
-            hint: "add a val/ folder with the same class folders as train/".to_owned(),
+            hint: "add a `val/` folder with the same class folders as `train/`".to_owned(),
         })?;
         let transform = EvalTransform::new(&plan.data);
         Ok(Self {

@@ -85,11 +85,10 @@ impl Autoencoder {
         if !painted.iter().all(|value| value.is_finite()) {
             return Err(InferError::Setting {
                 problem: format!(
-                    "cannot reconstruct with {}: its output contains NaN or infinity",
+                    "cannot reconstruct with {}: the output of the network contains NaN or infinity",
                     self.name
                 ),
-                hint: "the weights are damaged: download the file again, or use another checkpoint"
-                    .to_owned(),
+                hint: "download the checkpoint again, or use another checkpoint".to_owned(),
             });
         }
         let (original, painted) = (tile(&subject.values, side, data), tile(&painted, side, data));
@@ -110,7 +109,7 @@ impl Autoencoder {
             let what = if kept == 0 { "keeps" } else { "removes" };
             return Err(InferError::Setting {
                 problem: format!(
-                    "cannot mask: a mask ratio of {mask_ratio} {what} none of the {patches} patches of an image"
+                    "cannot mask an image: the mask ratio {mask_ratio} {what} none of the {patches} patches"
                 ),
                 hint: "set a mask ratio closer to 0.75".to_owned(),
             });

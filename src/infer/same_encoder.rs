@@ -18,10 +18,10 @@ pub fn same_encoder(opened: &Opened, model: &ModelPlan) -> Result<(), InferError
         Some(eps) if (eps - model.norm_eps).abs() > SAME_EPSILON => Err(setting(
             &opened.path,
             &format!(
-                "the checkpoint has model.norm_eps = {eps:e}, but the recipe has {:e}",
+                "the checkpoint has `model.norm_eps = {eps:e}`, but the recipe has {:e}",
                 model.norm_eps
             ),
-            &format!("add --set model.norm_eps={eps:e}"),
+            &format!("add `--set model.norm_eps={eps:e}`"),
         )),
         _ => Ok(()),
     }
@@ -40,9 +40,10 @@ pub(crate) fn same_heads(
         Some(stated) if stated != planned => Err(setting(
             &opened.path,
             &format!(
-                "the checkpoint has {key} = {stated}, but the recipe has {planned}. The shapes fit, but the results would be wrong"
+                "the checkpoint has `{key} = {stated}`, but the recipe has {planned}. The shapes fit, but the results \
+                 would be wrong"
             ),
-            &format!("add --set {key}={stated}"),
+            &format!("add `--set {key}={stated}`"),
         )),
         _ => Ok(()),
     }

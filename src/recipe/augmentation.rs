@@ -23,7 +23,7 @@ pub(super) fn augment(
             &key,
             format!("{crop_scale:?}"),
             why,
-            "use [0.2, 1.0], or [1.0, 1.0] for the whole image",
+            "set [0.2, 1.0], or set [1.0, 1.0] to keep the whole image",
         );
     }
     AugmentPlan {
@@ -39,7 +39,7 @@ fn color_jitter(stage: StageKind, jitter: f64, in_chans: usize, cx: &mut Context
     if jitter > 0.0 && ![1, 3].contains(&in_chans) {
         let key = format!("{stage}.augment.color_jitter");
         let why = "needs images with 1 or 3 channels";
-        let hint = format!("use --set {key}=0.0 to train without it");
+        let hint = format!("use `--set {key}=0.0` to train without colour jitter");
         cx.refuse_with(&key, &["data.in_chans"], rate_text(jitter), why, hint);
     }
     jitter
@@ -57,7 +57,7 @@ pub(super) fn rand_augment(
     let found = || toml::Value::String(aa.to_owned());
     if ![1, 3].contains(&in_chans) {
         let why = "needs images with 1 or 3 channels";
-        let hint = "use --set finetune.aa=\"\" to train without RandAugment";
+        let hint = "use `--set finetune.aa=\"\"` to train without RandAugment";
         cx.refuse_with("finetune.aa", &["data.in_chans"], found(), why, hint);
     }
     match RandAugmentPlan::parse(aa) {
@@ -68,7 +68,7 @@ pub(super) fn rand_augment(
                 "finetune.aa",
                 found(),
                 &why,
-                "use \"rand-m9-mstd0.5-inc1\", the official policy, or \"\" for none",
+                "set the official policy \"rand-m9-mstd0.5-inc1\", or set \"\" to disable RandAugment",
             );
             None
         }
@@ -96,20 +96,20 @@ pub(super) fn mixup(
         let side = |share: f64| (input_size as f64 * share) as usize;
         if side(low) >= side(high) {
             let why = format!(
-                "allows no CutMix box: the side of the box would be at least {} and less than {} pixels",
+                "allows no CutMix box: the side of a box would be at least {} and less than {} pixels",
                 side(low),
                 side(high)
             );
             let found = format!("{:?}", [low, high]);
-            let hint = "write [low, high] with low < high, such as [0.2, 0.8], or \"none\"";
+            let hint = "set [low, high] with low < high, such as [0.2, 0.8], or set \"none\"";
             cx.refuse_with("finetune.cutmix_minmax", &["data.input_size"], found, &why, hint);
         }
     }
     let on = plan.mixup > 0.0 || plan.cutmix > 0.0 || plan.cutmix_minmax.is_some();
     if on && plan.mixup_mode != MixupMode::Elem && batch_size % 2 == 1 {
         let mode = if plan.mixup_mode == MixupMode::Pair { "\"pair\"" } else { "\"batch\"" };
-        let relation = "is odd, but mixing needs pairs of images with";
-        let hint = format!("use --set finetune.batch_size={}", batch_size + 1);
+        let relation = "must be even, because batches are mixed in pairs of images with";
+        let hint = format!("use `--set finetune.batch_size={}`", batch_size + 1);
         let by = ("finetune.mixup_mode", mode);
         cx.conflict(("finetune.batch_size", batch_size), relation, by, hint);
     }

@@ -135,7 +135,9 @@ impl fmt::Display for RecipeError {
             Problem::Unreadable { cause } if key.is_empty() => {
                 write!(f, "cannot read the recipe: {cause}")?;
             }
-            Problem::Unreadable { cause } => write!(f, "cannot read a recipe in `{key}`: {cause}")?,
+            Problem::Unreadable { cause } => {
+                write!(f, "cannot read a recipe that `{key}` names: {cause}")?;
+            }
             Problem::Syntax { message } => write!(f, "cannot parse the recipe: {message}")?,
             Problem::Cycle { chain } => {
                 let chain = chain.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
@@ -146,7 +148,10 @@ impl fmt::Display for RecipeError {
                 write!(f, "`{key} = {found}`: expected {expected}")?;
             }
             Problem::UnsetVariable { var } => {
-                write!(f, "`{key}` needs the environment variable {var}, which is not set")?;
+                write!(
+                    f,
+                    "`{key}` needs the environment variable `{var}`, but this variable is not set"
+                )?;
             }
             Problem::Conflict { value, relation, with, .. } => {
                 write!(f, "`{key} = {value}` {relation} `{} = {}`", with.key, with.value)?;
@@ -178,15 +183,15 @@ impl RecipeError {
 
     fn hint(&self) -> Option<String> {
         match &self.problem {
-            Problem::UnknownKey { near: Some(near) } if *near == self.key => {
-                Some("remove the quotes: a dot inside quotes is part of the name".to_owned())
-            }
+            Problem::UnknownKey { near: Some(near) } if *near == self.key => Some(
+                "remove the quotes, because a dot inside quotes is part of the name".to_owned(),
+            ),
             Problem::UnknownKey { near: Some(near) }
             | Problem::WrongType { near: Some(near), .. } => {
                 Some(format!("did you mean `{near}`?"))
             }
             Problem::UnsetVariable { var } => {
-                Some(format!("set {var}, or write the path with --set {}=PATH", self.key))
+                Some(format!("set `{var}`, or pass the path with `--set {}=PATH`", self.key))
             }
             Problem::Cycle { .. } => Some("remove one of these files from `extends`".to_owned()),
             Problem::Conflict { hint, .. } | Problem::Refused { hint, .. } if !hint.is_empty() => {

@@ -46,8 +46,8 @@ pub struct Steps {
 /// An optimizer update needs more images than an epoch has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{stage} would never update: one update needs {effective_batch_size} images \
-     (batch_size {batch_size}, accum_iter {accum_iter}, all devices), but an epoch has {train_images}"
+    "{stage} would never update the weights: one update needs {effective_batch_size} images (`batch_size` {batch_size} \
+     x `accum_iter` {accum_iter} x devices), but an epoch has only {train_images} images"
 )]
 pub struct NeverUpdates {
     /// The stage without optimizer updates.
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn an_epoch_without_an_update_is_refused() {
         let error = training(64, 4, 1).steps(StageKind::Finetune, 200).unwrap_err();
-        insta::assert_snapshot!(error, @"finetune would never update: one update needs 256 images (batch_size 64, accum_iter 4, all devices), but an epoch has 200");
+        insta::assert_snapshot!(error, @"finetune would never update the weights: one update needs 256 images (`batch_size` 64 x `accum_iter` 4 x devices), but an epoch has only 200 images");
     }
 
     #[test]

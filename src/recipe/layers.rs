@@ -168,10 +168,10 @@ impl Layers {
         let settable = key != "extends" && KEYS.contains(&key) && rest == rest.to_uppercase();
         if !settable {
             let near =
-                near::key(&key, &[]).map(|near| format!("; did you mean {}?", variable(&near)));
+                near::key(&key, &[]).map(|near| format!(". Did you mean `{}`?", variable(&near)));
             let near = near.unwrap_or_default();
             warnings.push(format!(
-                "environment variable {var} matches no recipe key and is ignored{near}"
+                "mae ignores the environment variable `{var}`, because it matches no recipe key{near}"
             ));
             return;
         }
@@ -187,20 +187,21 @@ impl Layers {
             hint: hint.to_owned(),
         };
         let Some((key, text)) = arg.split_once('=') else {
-            let problem = refused("has no value", "write --set KEY=VALUE");
+            let problem = refused("has no value", "write `--set KEY=VALUE`");
             return self.fail(arg, origin, problem);
         };
         let key = key.trim();
         match parse::parse_key(key) {
             None => {
-                let hint = "write --set KEY=VALUE with a dotted key: --set pretrain.epochs=10";
-                self.fail(key, origin, refused("is not a key", hint));
+                let hint =
+                    "write `--set KEY=VALUE` with a dotted key, as in `--set pretrain.epochs=10`";
+                self.fail(key, origin, refused("is not a recipe key", hint));
             }
             Some(parts) if parts[0] == "extends" => {
                 self.fail(
                     key,
                     origin,
-                    refused("works only in recipe files", "write it in a recipe file"),
+                    refused("works only in recipe files", "write this key in a recipe file"),
                 );
             }
             Some(parts) => {

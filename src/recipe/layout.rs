@@ -205,7 +205,7 @@ impl Layout {
         let images = batch_size * accum_iter * self.world_size();
         let hosts = if self.hosts > 1 { format!(" x hosts {}", self.hosts) } else { String::new() };
         format!(
-            "{images} images (batch_size {batch_size} x accum_iter {accum_iter} x devices {}{hosts})",
+            "{images} images (`batch_size` {batch_size} x `accum_iter` {accum_iter} x devices {}{hosts})",
             self.devices
         )
     }
@@ -235,8 +235,8 @@ mod tests {
         }
         let misfits = first.misfits(&layout(4, [64, 2], [16, 4]));
         insta::assert_snapshot!(misfits, @r"
-          pretrain: was 256 images (batch_size 64 x accum_iter 4 x devices 1), now 512 images (batch_size 64 x accum_iter 2 x devices 4)
-          finetune: was 256 images (batch_size 32 x accum_iter 8 x devices 1), now 256 images (batch_size 16 x accum_iter 4 x devices 4)
+          pretrain: was 256 images (`batch_size` 64 x `accum_iter` 4 x devices 1), now 512 images (`batch_size` 64 x `accum_iter` 2 x devices 4)
+          finetune: was 256 images (`batch_size` 32 x `accum_iter` 8 x devices 1), now 256 images (`batch_size` 16 x `accum_iter` 4 x devices 4)
         ");
     }
 

@@ -44,7 +44,7 @@ pub(super) fn check(name: &str, cx: &mut Context<'_>) {
 }
 
 fn refuse(name: &str, why: &str, cx: &mut Context<'_>) {
-    let hint = "use letters, digits, `_`, `-` and `.`: the name becomes a folder";
+    let hint = "use letters, digits, `_`, `-` and `.`, because the name becomes a folder name";
     cx.refuse("name", Value::String(name.to_owned()), why, hint);
 }
 

@@ -35,7 +35,7 @@ impl RandAugmentPlan {
     pub fn parse(policy: &str) -> Result<Self, String> {
         let mut sections = policy.split('-');
         if sections.next() != Some("rand") {
-            return Err("it does not start with `rand`, the only supported kind".to_owned());
+            return Err("the policy must start with `rand`".to_owned());
         }
         let mut parsed =
             Self { magnitude: 10.0, std: 0.0, layers: 2, increasing: false, weighted: false };
@@ -44,18 +44,18 @@ impl RandAugmentPlan {
             let digits = section.find(|c: char| c.is_ascii_digit()).unwrap_or(section.len());
             let (key, value) = section.split_at(digits);
             if seen.contains(&key) {
-                return Err(format!("section `{section}` repeats `{key}`"));
+                return Err(format!("`{section}` sets `{key}` a second time"));
             }
             seen.push(key);
-            parsed.set(key, value).map_err(|expected| {
-                format!("section `{section}` is invalid, expected {expected}")
-            })?;
+            parsed
+                .set(key, value)
+                .map_err(|expected| format!("`{section}` is invalid, expected {expected}"))?;
         }
         let most = if parsed.weighted { MAX_WEIGHTED } else { MAX_LAYERS };
         if parsed.layers > most {
             let by = if parsed.weighted { " with `w0`" } else { "" };
             let n = parsed.layers;
-            return Err(format!("section `n{n}` is too large, expected at most n{most}{by}"));
+            return Err(format!("`n{n}` is too large, expected at most `n{most}`{by}"));
         }
         Ok(parsed)
     }
@@ -117,9 +117,9 @@ mod tests {
 
     #[test]
     fn an_error_names_the_section_and_what_is_expected() {
-        let not_rand = "does not start with `rand`, the only supported kind";
+        let not_rand = "the policy must start with `rand`";
         for policy in ["", "original-mstd0.5", "v0", "randaugment", "augmix-m5"] {
-            assert_eq!(error(policy), format!("it {not_rand}"));
+            assert_eq!(error(policy), not_rand);
         }
         for (section, expected) in [
             ("m9.5", "`m` and a whole number, such as `m9`"),
@@ -132,11 +132,11 @@ mod tests {
             ("nine", "`m`, `n`, `mstd`, `inc` or `w` and a number"),
             ("", "`m`, `n`, `mstd`, `inc` or `w` and a number"),
         ] {
-            let expected = format!("section `{section}` is invalid, expected {expected}");
+            let expected = format!("`{section}` is invalid, expected {expected}");
             assert_eq!(error(&format!("rand-{section}")), expected);
         }
-        assert_eq!(error("rand-m9-m8"), "section `m8` repeats `m`");
-        let too_many = "section `n14` is too large, expected at most n13 with `w0`";
+        assert_eq!(error("rand-m9-m8"), "`m8` sets `m` a second time");
+        let too_many = "`n14` is too large, expected at most `n13` with `w0`";
         assert_eq!(error("rand-n14-w0"), too_many);
     }
 }

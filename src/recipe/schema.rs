@@ -28,8 +28,8 @@ use crate::shape::Precision;
 pub struct Recipe {
     /// Name of the experiment and of its folder in `runs/`. Default: the file name without its extension.
     pub name: Option<String>,
-    /// Recipes that this file builds on: a path or a list of paths, relative to this file. Later ones override earlier
-    /// ones, and this file overrides them all.
+    /// Base recipes of this recipe: a path or a list of paths, relative to this file. Later recipes override earlier
+    /// recipes, and this file overrides all of them.
     #[schemars(schema_with = "extends_schema")]
     pub extends: Option<OneOrMany<String>>,
     /// Seed of all random numbers.
@@ -44,7 +44,7 @@ pub struct Recipe {
     /// Devices, precision and speed.
     #[serde(default)]
     pub runtime: Runtime,
-    /// Saving the state of an unfinished job.
+    /// How often a run saves the state of an unfinished job.
     #[serde(default)]
     pub checkpoint: Checkpoint,
     /// Self-supervised pre-training of the masked autoencoder.
@@ -53,8 +53,8 @@ pub struct Recipe {
     pub finetune: Option<Finetune>,
     /// Linear probing: a classifier on the frozen encoder; one job for each entry of `from`.
     pub linprobe: Option<Linprobe>,
-    /// A grid of runs. Each key is a dotted key in quotes, with a list of values. Each combination of values is one
-    /// run.
+    /// A grid of runs. Each entry is a dotted recipe key in quotes with a list of values. Each combination of values is
+    /// one run.
     pub sweep: Option<Map<String, Value>>,
 }
 
@@ -64,8 +64,8 @@ pub struct Recipe {
 pub struct Data {
     /// Format of the data set; `digits` and `synthetic` need no files.
     pub format: Option<Format>,
-    /// Folder of the data set. Relative to the current directory; `${VAR}` is replaced by the environment variable,
-    /// `$${` is a plain `${`.
+    /// Folder of the data set, relative to the current directory. mae replaces `${VAR}` by the environment variable,
+    /// and `$${` by a plain `${`.
     pub path: Option<String>,
     /// Height and width of the images that the model gets, in pixels.
     #[schemars(range(min = 1, max = 16_384))]
@@ -73,34 +73,36 @@ pub struct Data {
     /// Number of channels of an image.
     #[schemars(range(min = 1, max = 1024))]
     pub in_chans: Option<usize>,
-    /// Mean of each channel, for pixel values from 0 to 1. Default: ImageNet's for 3 channels; 0.5 for `digits` and for
-    /// other numbers of channels.
+    /// Mean of each channel, for pixel values from 0 to 1. Default: the ImageNet mean for 3 channels; 0.5 for `digits`
+    /// and for other numbers of channels.
     #[schemars(inner(range(min = -1e6, max = 1e6)))]
     pub mean: Option<Vec<f64>>,
-    /// Standard deviation of each channel, for pixel values from 0 to 1. Default: ImageNet's or 0.5, as for `mean`.
+    /// Standard deviation of each channel, for pixel values from 0 to 1. Default: the ImageNet standard deviation or
+    /// 0.5, as for `mean`.
     #[schemars(inner(range(min = 1e-6, max = 1e6)))]
     pub std: Option<Vec<f64>>,
-    /// CSV or text file with one class name per line. Relative to the current directory; `${VAR}` is replaced by the
+    /// CSV or text file with one class name per line, relative to the current directory. mae replaces `${VAR}` by the
     /// environment variable. Default: the names of the class folders.
     pub class_map: Option<String>,
-    /// Number of threads of the data loader. Can change when a run continues.
+    /// Number of threads of the data loader. You can change this key when a run resumes.
     #[schemars(schema_with = "auto_or_count_schema")]
     pub workers: Option<Or<Auto, usize>>,
     /// How JPEG files are decoded for training. "exact" gives the same pixels as Pillow and torchvision. "fast" decodes
-    /// at 1/8, 1/4 or 1/2 of the size if the crop still has `input_size` pixels on each side; its pixels may differ by
-    /// a few levels. Evaluation always decodes exactly.
+    /// at 1/8, 1/4 or 1/2 of the size if the crop still has `input_size` pixels on each side. The pixel values may then
+    /// differ by a few levels out of 256. Evaluation always uses "exact".
     pub decode: Option<Decode>,
-    /// Largest fraction of training files that may be unreadable. Another image replaces each unreadable one, and
-    /// `bad_files.csv` lists it. Above this fraction the run stops. Can change when a run continues.
+    /// Largest fraction of training files that may be unreadable. Another image replaces each unreadable image, and
+    /// `bad_files.csv` lists the unreadable images. Above this fraction, the run stops. You can change this key when a
+    /// run resumes.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_bad_fraction: Option<f64>,
-    /// Number of classes. Optional; checked against the data.
+    /// Number of classes. Optional: if the data has a different number, the run stops.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub num_classes: Option<usize>,
-    /// Number of training images. Optional; checked against the data.
+    /// Number of training images. Optional: if the data has a different number, the run stops.
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
     pub train_images: Option<usize>,
-    /// Number of validation images. Optional; checked against the data.
+    /// Number of validation images. Optional: if the data has a different number, the run stops.
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
     pub val_images: Option<usize>,
 }
@@ -145,10 +147,10 @@ pub struct Model {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Runtime {
-    /// The backend; "auto" uses the best one that works.
+    /// Device backend. "auto" uses the best backend that works.
     pub device: Option<DeviceKind>,
-    /// Number of GPUs that train together in this process, or "all". Can change when a run continues, if `accum_iter`
-    /// changes with it so that each update keeps its images.
+    /// Number of GPUs that train together in this process, or "all". You can change this key when a run resumes, if
+    /// each update keeps its number of images.
     #[schemars(schema_with = "all_or_count_schema")]
     pub devices: Option<Or<All, usize>>,
     /// Number of hosts that train together, each with one process and `devices` GPUs; "auto" uses as many as `mpirun` or
@@ -160,33 +162,33 @@ pub struct Runtime {
     pub link_gbit: Option<f64>,
     /// Precision of the model's arithmetic. With "bf16", the master weights and the optimizer stay in fp32.
     pub precision: Option<Precision>,
-    /// Before each stage on a GPU, compare one training step of a one-block model with the same step on the CPU. Can
-    /// change when a run continues.
+    /// Before each stage on a GPU, compare one training step of a one-block model with the same step on the CPU. You
+    /// can change this key when a run resumes.
     pub verify_device: Option<bool>,
     /// Measure several GPU kernels for each shape of bf16 matrix products and use the fastest. On a new GPU model this
-    /// takes minutes before the first step. If false, and for fp32, a fixed rule chooses a kernel for each shape. Can
-    /// change when a run continues.
+    /// takes minutes before the first step. With `false` or fp32, a fixed rule chooses a kernel for each shape. You can
+    /// change this key when a run resumes.
     pub autotune: Option<bool>,
     /// How several devices share the fine-tunings and probes of a run. "data-parallel": all devices train each job
     /// together. "job-parallel": each device trains its own job. "auto": "job-parallel" if there are at least as many
-    /// jobs as devices. Can change when a run continues.
+    /// jobs as devices. You can change this key when a run resumes.
     pub schedule: Option<Schedule>,
-    /// Recompute the activations of the blocks in the backward pass: about a third more computation, far less memory,
-    /// the same numbers. Linear probing ignores it, because its frozen encoder keeps no activations. Can change when a
-    /// run continues.
+    /// Recompute the activations of the blocks in the backward pass. This needs about a third more computation and far
+    /// less memory, and the results are the same. Linear probing ignores this key, because the frozen encoder keeps no
+    /// activations. You can change this key when a run resumes.
     pub gradient_checkpointing: Option<bool>,
-    /// Number of CPU threads for computing. Can change when a run continues.
+    /// Number of CPU threads for computing. You can change this key when a run resumes.
     #[schemars(schema_with = "auto_or_count_schema")]
     pub threads: Option<Or<Auto, usize>>,
 }
 
-/// Saving the state of an unfinished job.
+/// How often a run saves the state of an unfinished job.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
-    /// Minutes between two saves within an epoch, besides the save after each epoch. A killed run loses about this much
-    /// work at most. 0 saves as often as the disk allows; "none" saves only after epochs. Results are the same. Can
-    /// change when a run continues.
+    /// Minutes between two saves of the state within an epoch. The run also saves after each epoch. A killed run loses
+    /// at most about this much work. 0 saves as often as the disk allows. "none" saves only after each epoch. The
+    /// results do not depend on this key. You can change this key when a run resumes.
     #[schemars(schema_with = "none_or_minutes_schema")]
     pub every_minutes: Option<Or<Off, f64>>,
 }

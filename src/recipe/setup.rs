@@ -28,13 +28,14 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
     let std = data.std.get_or_insert_with(|| default(imagenet_std)).clone();
     for (key, list) in [("data.mean", &mean), ("data.std", &std)] {
         if list.len() != in_chans {
-            let relation = "does not have one value per channel of";
-            let hint = format!("write {in_chans} values, or remove it");
+            let relation = "needs one value per channel, but the recipe has";
+            let hint =
+                format!("write one value for each of the {in_chans} channels, or remove this key");
             cx.conflict((key, format!("{list:?}")), relation, ("data.in_chans", in_chans), hint);
         }
         if list.iter().any(|value| value.abs() > 1.0) {
-            let why = "is out of range: images are normalized with pixel values from 0 to 1";
-            let hint = "divide the values by 255 if they are for pixels from 0 to 255";
+            let why = "is out of range: mae normalizes pixel values from 0 to 1";
+            let hint = "divide the values by 255 if they are for pixel values from 0 to 255";
             cx.refuse(key, format!("{list:?}"), why, hint);
         }
     }
@@ -70,9 +71,9 @@ fn data_path(data: &mut Data, format: Format, cx: &mut Context<'_>) -> PathBuf {
         let word = serde_json::to_value(format).unwrap_or_default();
         let problem = Problem::Refused {
             found: String::new(),
-            why: format!("is missing, and `data.format = {word}` needs it"),
-            hint: "write `path = …` in [data], or use --set data.path=PATH; \
-                   the formats \"digits\" and \"synthetic\" need no files"
+            why: format!("is missing, but `data.format = {word}` needs a path"),
+            hint: "write `path = …` in `[data]`, or use `--set data.path=PATH`. The formats \"digits\" and \
+                   \"synthetic\" need no path"
                 .to_owned(),
         };
         cx.add("data.path", &["data.format"], problem);
@@ -89,7 +90,7 @@ fn data_path(data: &mut Data, format: Format, cx: &mut Context<'_>) -> PathBuf {
         Err(var) if cx.options.missing_data == Missing::Warn => {
             let origin = cx.origin("data.path");
             cx.warnings.push(format!(
-                "`data.path` needs the environment variable {var}, which is not set ({origin})"
+                "`data.path` needs the environment variable `{var}`, but this variable is not set ({origin})"
             ));
             PathBuf::from(text)
         }
@@ -171,7 +172,7 @@ pub(super) fn model(model: &mut Model, input_size: usize, cx: &mut Context<'_>) 
         let below = input_size / plan.patch_size * plan.patch_size;
         let near = [below, below + plan.patch_size].map(|size| size.to_string());
         let near = if below == 0 { near[1].clone() } else { near.join(" or ") };
-        let hint = format!("set input_size to {near}");
+        let hint = format!("set `data.input_size` to {near}");
         let by = ("model.patch_size", plan.patch_size);
         cx.conflict(("data.input_size", input_size), "is not a multiple of", by, hint);
     }
@@ -196,14 +197,14 @@ fn check_width(
     if !dim.is_multiple_of(heads) {
         let fitting = (1..=dim.min(32)).filter(|heads| dim.is_multiple_of(*heads));
         let fitting = fitting.map(|heads| heads.to_string()).collect::<Vec<_>>().join(", ");
-        let hint = format!("set {heads_key} to one of {fitting}");
+        let hint = format!("set `{heads_key}` to one of {fitting}");
         cx.conflict((dim_key, dim), "is not a multiple of", (heads_key, heads), hint);
     }
     if !dim.is_multiple_of(4) {
         let below = dim / 4 * 4;
         let near = if below == 0 { "4".to_owned() } else { format!("{below} or {}", below + 4) };
         let why = "is not a multiple of 4, as the sine-cosine position embedding requires";
-        cx.refuse(dim_key, dim, why, format!("set it to {near}"));
+        cx.refuse(dim_key, dim, why, format!("set `{dim_key}` to {near}"));
     }
     if (dim as f64 * mlp_ratio) < 1.0 {
         let relation = "makes the hidden width of the MLP 0 with";
@@ -211,7 +212,7 @@ fn check_width(
             ("model.mlp_ratio", mlp_ratio),
             relation,
             (dim_key, dim),
-            "set it to 4.0, the usual value",
+            "set `model.mlp_ratio` to the usual value 4.0",
         );
     }
 }

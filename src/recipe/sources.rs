@@ -54,8 +54,9 @@ fn spelled_out(
             let kept = kept_or_refuse(key, &epoch.to_string(), kept, cx);
             if !kept.is_empty() && !kept.contains(epoch) {
                 let why = "is not an epoch with a checkpoint";
-                let hint =
-                    format!("use one of {kept:?}, or add it to `pretrain.checkpoint_epochs`");
+                let hint = format!(
+                    "use one of the epochs {kept:?}, or add this epoch to `pretrain.checkpoint_epochs`"
+                );
                 let others = ["pretrain.checkpoint_epochs", "pretrain.epochs"];
                 cx.refuse_with(key, &others, epoch, why, hint);
             }
@@ -72,8 +73,8 @@ fn kept_or_refuse<'a>(
     cx: &mut Context<'_>,
 ) -> &'a [usize] {
     let Some(kept) = kept else {
-        let why = "needs checkpoints of this run, but the recipe has no [pretrain]";
-        let hint = format!("add [pretrain], or set {key} to \"scratch\" or a checkpoint file");
+        let why = "needs checkpoints of this run, but the recipe has no `[pretrain]`";
+        let hint = format!("add `[pretrain]`, or set `{key}` to \"scratch\" or a checkpoint file");
         cx.refuse_with(key, &["pretrain"], found, why, hint);
         return &[];
     };
@@ -102,9 +103,9 @@ fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
         let hint = match near::word(&path, WORDS) {
             Some(word) => format!("did you mean `\"{word}\"`?"),
             None if path.parse::<usize>().is_ok() => {
-                format!("did you mean the epoch, `{path}` without quotes?")
+                format!("did you mean the epoch `{path}`, without quotes?")
             }
-            None => "check the path: it is relative to the current directory".to_owned(),
+            None => "check the path, which is relative to the current directory".to_owned(),
         };
         let why = "does not exist";
         match cx.options.missing_data {

@@ -19,18 +19,20 @@ pub struct Pretrain {
     /// Number of passes over the training images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: Option<usize>,
-    /// Epochs in which the learning rate rises linearly from 0; at most `epochs`.
+    /// Warm-up epochs, in which the learning rate rises linearly from 0; at most `epochs`.
     #[schemars(range(max = 1_000_000))]
     pub warmup_epochs: Option<usize>,
-    /// Images per device in one micro-step. Can change when a run continues, if each update keeps its images.
+    /// Number of images per device in one micro-step. You can change this key when a run resumes, if each update keeps
+    /// its number of images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub batch_size: Option<usize>,
-    /// Micro-steps whose gradients are accumulated for one update. Can change when a run continues, if each update keeps
-    /// its images.
+    /// Gradient accumulation: number of micro-steps per update. You can change this key when a run resumes, if each
+    /// update keeps its number of images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
     /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices` is
-    /// a different number, the run warns and suggests settings that restore the published number. No other effect.
+    /// a different number, the run warns and suggests settings that restore the published number. This key has no other
+    /// effect.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub published_batch_size: Option<usize>,
     /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
@@ -42,14 +44,15 @@ pub struct Pretrain {
     /// Learning rate at the end of the cosine schedule.
     #[schemars(range(min = 0.0))]
     pub min_lr: Option<f64>,
-    /// Weight decay of AdamW; biases and normalizations have none.
+    /// Weight decay of AdamW. Biases and normalization parameters have no weight decay.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
-    /// What happens if the loss or a gradient is NaN or infinite. "stop": the stage fails. "skip": the stage skips this
-    /// update, so weights, moments and step count do not change, and writes the column `skipped_updates`.
+    /// What happens if the loss or a gradient is NaN or infinite. "stop": the stage fails. "skip": the stage skips the
+    /// update and does not change the weights, the optimizer state or the step count. The column `skipped_updates` of
+    /// `epochs.csv` counts the skipped updates.
     pub on_nan: Option<OnNan>,
-    /// With `on_nan = "skip"`: maximum number of skipped updates in one epoch. The stage fails if an epoch exceeds it, or
-    /// skips all its updates. Can change when a run continues.
+    /// Maximum number of skipped updates per epoch with `on_nan = "skip"`. The stage fails above this number, or if an
+    /// epoch skips all updates. You can change this key when a run resumes.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub on_nan_limit: Option<usize>,
     /// Fraction of the patches that is hidden from the encoder, above 0 and below 1.
@@ -57,16 +60,18 @@ pub struct Pretrain {
     pub mask_ratio: Option<f64>,
     /// Let the decoder predict each patch normalized by its own mean and variance.
     pub norm_pix_loss: Option<bool>,
-    /// Checkpoint to continue from, with its optimizer state and epoch: a kept checkpoint folder or a
-    /// `resume.safetensors` of another run, the official `checkpoint-799.pth`, or a `.pd` file of the Paddle port.
-    /// Relative to the current directory; `${VAR}` is replaced by the environment variable.
+    /// Checkpoint to resume from, with its optimizer state and epoch: a checkpoint folder or a `resume.safetensors` of
+    /// another run, an official `checkpoint-799.pth`, or a `.pd` file of the Paddle port. The path is relative to the
+    /// current directory. mae replaces `${VAR}` by the environment variable.
     pub resume: Option<String>,
-    /// Keep the optimizer state beside the weights of each kept checkpoint, so that `resume` can continue from it. It
-    /// takes twice the space of the weights; `mae plan` prints it. Can change when a run continues.
+    /// Save the optimizer state with each kept checkpoint, so that `resume` can continue from this checkpoint. The
+    /// optimizer state needs twice the disk space of the weights. `mae plan` prints this disk space. You can change
+    /// this key when a run resumes.
     pub keep_optimizer: Option<bool>,
-    /// Prefix of the network in the file of `resume`, if the file has several networks, as in "model".
+    /// Prefix of the network's tensor names, such as "model", if the file in `resume` has several networks.
     pub prefix: Option<String>,
-    /// Epochs after which a checkpoint is kept, counted from 1. The last epoch is always kept. Default: the last epoch.
+    /// Epochs after which the run keeps a checkpoint, counted from 1. The run always keeps the checkpoint of the last
+    /// epoch. Default: only the last epoch.
     #[schemars(inner(range(min = 1, max = 1_000_000)))]
     pub checkpoint_epochs: Option<Vec<usize>>,
     /// Augmentation of the training images.
@@ -78,29 +83,30 @@ pub struct Pretrain {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Finetune {
-    /// Starting weights, one entry or a list: "checkpoints" (all checkpoints of this run's pre-training), "last" (the
-    /// last of them), an epoch, "scratch", or a checkpoint file. Files are relative to the current directory; `${VAR}`
-    /// is replaced by the environment variable.
+    /// Starting weights, one entry or a list. An entry is "checkpoints" (all pre-training checkpoints of this run),
+    /// "last" (the last pre-training checkpoint), an epoch, "scratch" (random weights), or the path of a checkpoint.
+    /// Paths are relative to the current directory. mae replaces `${VAR}` by the environment variable.
     #[schemars(schema_with = "from_schema")]
     pub from: Option<OneOrMany<FromEntry>>,
-    /// Prefix of the network in the checkpoint files of `from`, if they have several networks, as in
-    /// "teacher.backbone".
+    /// Prefix of the network's tensor names, such as "teacher.backbone", if the checkpoint files in `from` have several
+    /// networks.
     pub prefix: Option<String>,
     /// Number of passes over the training images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: Option<usize>,
-    /// Epochs in which the learning rate rises linearly from 0; at most `epochs`.
+    /// Warm-up epochs, in which the learning rate rises linearly from 0; at most `epochs`.
     #[schemars(range(max = 1_000_000))]
     pub warmup_epochs: Option<usize>,
-    /// Images per device in one micro-step.
+    /// Number of images per device in one micro-step.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub batch_size: Option<usize>,
-    /// Micro-steps whose gradients are accumulated for one update. Can change when a run continues, if each update keeps
-    /// its images.
+    /// Gradient accumulation: number of micro-steps per update. You can change this key when a run resumes, if each
+    /// update keeps its number of images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
     /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices` is
-    /// a different number, the run warns and suggests settings that restore the published number. No other effect.
+    /// a different number, the run warns and suggests settings that restore the published number. This key has no other
+    /// effect.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub published_batch_size: Option<usize>,
     /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
@@ -112,32 +118,33 @@ pub struct Finetune {
     /// Learning rate at the end of the cosine schedule.
     #[schemars(range(min = 0.0))]
     pub min_lr: Option<f64>,
-    /// Weight decay of AdamW; biases and normalizations have none.
+    /// Weight decay of AdamW. Biases and normalization parameters have no weight decay.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
-    /// What happens if the loss or a gradient is NaN or infinite. "stop": the stage fails. "skip": the stage skips this
-    /// update, so weights, moments and step count do not change, and writes the column `skipped_updates`.
+    /// What happens if the loss or a gradient is NaN or infinite. "stop": the stage fails. "skip": the stage skips the
+    /// update and does not change the weights, the optimizer state or the step count. The column `skipped_updates` of
+    /// `epochs.csv` counts the skipped updates.
     pub on_nan: Option<OnNan>,
-    /// With `on_nan = "skip"`: maximum number of skipped updates in one epoch. The stage fails if an epoch exceeds it, or
-    /// skips all its updates. Can change when a run continues.
+    /// Maximum number of skipped updates per epoch with `on_nan = "skip"`. The stage fails above this number, or if an
+    /// epoch skips all updates. You can change this key when a run resumes.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub on_nan_limit: Option<usize>,
-    /// Layer-wise learning rate decay: each block's learning rate is this factor times the rate of the block above; 1
-    /// disables it.
+    /// Layer-wise learning rate decay: the learning rate of a block is this factor times the learning rate of the next
+    /// block. 1 disables the decay.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub layer_decay: Option<f64>,
-    /// Number of blocks to train, counted from the last. The last normalization and the head are always trained. The
-    /// other blocks keep the weights of the checkpoint. "all", or the depth of the model, trains everything.
+    /// Number of blocks to train, counted from the last block. The other blocks keep the weights of the checkpoint. The
+    /// run always trains the last normalization and the head. "all", or the depth of the model, trains everything.
     #[schemars(schema_with = "all_or_blocks_schema")]
     pub trained_blocks: Option<Or<All, usize>>,
-    /// Stochastic depth: the probability that the branches of the last block are skipped. It rises linearly from 0 at
-    /// the first block.
+    /// Stochastic depth: the probability of skipping the branches of the last block. The probability rises linearly
+    /// from 0 at the first block.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub drop_path: Option<f64>,
-    /// Maximum norm of the whole gradient, or "none".
+    /// Gradient clipping: maximum norm of the gradient of all parameters together, or "none".
     #[schemars(schema_with = "clip_grad_schema")]
     pub clip_grad: Option<Or<Off, f64>>,
-    /// Label smoothing: the fraction of the target that is spread over all classes.
+    /// Label smoothing: the fraction of the target probability that all classes share.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub smoothing: Option<f64>,
     /// Alpha of mixup's Beta distribution; 0 disables mixup.
@@ -149,13 +156,13 @@ pub struct Finetune {
     /// Smallest and largest side of CutMix's box, as fractions of the image side, or "none". Overrides `cutmix`.
     #[schemars(schema_with = "minmax_schema")]
     pub cutmix_minmax: Option<Or<Off, [f64; 2]>>,
-    /// Probability that mixup or CutMix is applied at all.
+    /// Probability of using mixup or CutMix at all.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub mixup_prob: Option<f64>,
     /// Probability of CutMix instead of mixup if both are enabled.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub mixup_switch_prob: Option<f64>,
-    /// Draw one mix for each batch ("batch"), each pair of images ("pair") or each image ("elem").
+    /// Draw new mixing parameters for each batch ("batch"), each pair of images ("pair") or each image ("elem").
     pub mixup_mode: Option<MixupMode>,
     /// Random erasing: the probability that a part of an image is erased.
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -178,29 +185,30 @@ pub struct Finetune {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Linprobe {
-    /// The encoder to probe, one entry or a list: "checkpoints" (all checkpoints of this run's pre-training), "last"
-    /// (the last of them), an epoch, "scratch", or a checkpoint file. Files are relative to the current directory;
-    /// `${VAR}` is replaced by the environment variable.
+    /// Encoder to probe, one entry or a list. An entry is "checkpoints" (all pre-training checkpoints of this run),
+    /// "last" (the last pre-training checkpoint), an epoch, "scratch" (random weights), or the path of a checkpoint.
+    /// Paths are relative to the current directory. mae replaces `${VAR}` by the environment variable.
     #[schemars(schema_with = "from_schema")]
     pub from: Option<OneOrMany<FromEntry>>,
-    /// Prefix of the network in the checkpoint files of `from`, if they have several networks, as in
-    /// "teacher.backbone".
+    /// Prefix of the network's tensor names, such as "teacher.backbone", if the checkpoint files in `from` have several
+    /// networks.
     pub prefix: Option<String>,
     /// Number of passes over the training images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: Option<usize>,
-    /// Epochs in which the learning rate rises linearly from 0; at most `epochs`.
+    /// Warm-up epochs, in which the learning rate rises linearly from 0; at most `epochs`.
     #[schemars(range(max = 1_000_000))]
     pub warmup_epochs: Option<usize>,
-    /// Images per device in one micro-step.
+    /// Number of images per device in one micro-step.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub batch_size: Option<usize>,
-    /// Micro-steps whose gradients are accumulated for one update. Can change when a run continues, if each update keeps
-    /// its images.
+    /// Gradient accumulation: number of micro-steps per update. You can change this key when a run resumes, if each
+    /// update keeps its number of images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
     /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices` is
-    /// a different number, the run warns and suggests settings that restore the published number. No other effect.
+    /// a different number, the run warns and suggests settings that restore the published number. This key has no other
+    /// effect.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub published_batch_size: Option<usize>,
     /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
@@ -215,11 +223,12 @@ pub struct Linprobe {
     /// Weight decay of LARS.
     #[schemars(range(min = 0.0))]
     pub weight_decay: Option<f64>,
-    /// What happens if the loss or a gradient is NaN or infinite. "stop": the stage fails. "skip": the stage skips this
-    /// update, so weights, moments and step count do not change, and writes the column `skipped_updates`.
+    /// What happens if the loss or a gradient is NaN or infinite. "stop": the stage fails. "skip": the stage skips the
+    /// update and does not change the weights, the optimizer state or the step count. The column `skipped_updates` of
+    /// `epochs.csv` counts the skipped updates.
     pub on_nan: Option<OnNan>,
-    /// With `on_nan = "skip"`: maximum number of skipped updates in one epoch. The stage fails if an epoch exceeds it, or
-    /// skips all its updates. Can change when a run continues.
+    /// Maximum number of skipped updates per epoch with `on_nan = "skip"`. The stage fails above this number, or if an
+    /// epoch skips all updates. You can change this key when a run resumes.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub on_nan_limit: Option<usize>,
     /// Give the head the mean of the patch tokens instead of the class token.
@@ -233,20 +242,20 @@ pub struct Linprobe {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Augment {
-    /// Smallest and largest area of the random crop, as fractions of the image; [1.0, 1.0] keeps the whole image.
+    /// Smallest and largest area of the random crop, as fractions of the image area. [1.0, 1.0] keeps the whole image.
     #[schemars(inner(range(min = 0.0, max = 1.0)))]
     pub crop_scale: Option<[f64; 2]>,
-    /// "resized": RandomResizedCrop. "fixed": resize the short side to `input_size * 256 / 224`, then crop a random
-    /// square of `input_size`; `crop_scale` has no effect.
+    /// "resized": RandomResizedCrop. "fixed": resize the short side to `input_size * 256 / 224` pixels, then crop a
+    /// random square of `input_size` pixels. With "fixed", `crop_scale` has no effect.
     pub crop: Option<CropMode>,
     /// Flip half of the images horizontally.
     pub hflip: Option<bool>,
-    /// Random brightness, contrast and saturation: each factor is uniform in 1 ± this value. The order is random, and
-    /// values are rounded to 8 bits. 0 disables it.
+    /// Colour jitter: random brightness, contrast and saturation, in random order. Each factor is uniform in 1 ± this
+    /// value. The results are rounded to 8 bits. 0 disables the jitter.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub color_jitter: Option<f64>,
-    /// Repeated augmentation: an epoch uses each of its images this many times in a row, with different augmentations.
-    /// The length of an epoch does not change, so an epoch has fewer different images.
+    /// Repeated augmentation: an epoch uses each image this many times in a row, with different augmentations. The
+    /// number of updates per epoch stays the same, so an epoch has fewer different images.
     #[schemars(range(min = 1, max = 1000))]
     pub aug_repeats: Option<usize>,
 }

@@ -87,10 +87,10 @@ fn contradiction(
     let stated = toml_text(stated);
     let hint = match origin {
         Origin::Set { .. } if key == stated_key => {
-            format!("remove it, or write --set {key}={stated}")
+            format!("remove this argument, or use `--set {key}={stated}`")
         }
-        Origin::Set { .. } => "remove it".to_owned(),
-        _ => "copy the whole checkpoint folder again: its weights and its recipe do not fit each other"
+        Origin::Set { .. } => "remove this argument".to_owned(),
+        _ => "copy the whole checkpoint folder again, because its weights and its recipe do not match"
             .to_owned(),
     };
     let with = Other {

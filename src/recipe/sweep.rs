@@ -54,7 +54,7 @@ pub(super) fn take_axes(merged: &mut Merged, problems: &mut Vec<RecipeError>) ->
                 .map_or(Origin::Default, |placed| placed.origin.clone()),
             problem: Problem::Refused {
                 found: String::new(),
-                why: format!("has {points} points, but at most {MOST_POINTS} are allowed"),
+                why: format!("has {points} combinations of values, but the limit is {MOST_POINTS}"),
                 hint: "sweep fewer keys or values".to_owned(),
             },
         });
@@ -98,17 +98,17 @@ fn refusal(axis: &Axis, merged: &Merged) -> Option<Problem> {
         |why: String, hint: String| Some(Problem::Refused { found: String::new(), why, hint });
     let stage = axis.key.split('.').next().filter(|table| STAGES.contains(table));
     if let Some(stage) = stage.filter(|stage| !merged.tree.contains_key(*stage)) {
-        let why = format!("sweeps [{stage}], which the recipe does not have");
-        return refused(why, format!("add [{stage}], or remove this key from [sweep]"));
+        let why = format!("sweeps `[{stage}]`, but the recipe has no `[{stage}]`");
+        return refused(why, format!("add `[{stage}]`, or remove this key from `[sweep]`"));
     }
     let origin = merged.origins.get(&axis.key).map(|placed| &placed.origin);
     if let Some(origin @ (Origin::Env { .. } | Origin::Set { .. })) = origin {
         let single = at(&merged.tree, &axis.key).map(toml_text).unwrap_or_default();
-        let why = format!("sweeps a key that is also set by {origin}");
+        let why = format!("sweeps a key that {origin} also sets");
         return refused(
             why,
             format!(
-                "remove one of them, or use --set 'sweep.{}=[{single}]' for this value alone",
+                "remove one of the two settings, or use `--set 'sweep.{}=[{single}]'` to run only this value",
                 axis.key
             ),
         );

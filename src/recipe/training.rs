@@ -131,8 +131,8 @@ fn training(shared: SharedKeys<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> 
     if warmup_epochs > epochs {
         let warmup = format!("{stage}.warmup_epochs");
         let hint = match epochs / 10 {
-            0 => format!("use --set {warmup}=0 to train without warm-up"),
-            tenth => format!("use --set {warmup}={tenth} to warm up for a tenth of the epochs"),
+            0 => format!("use `--set {warmup}=0` to train without warm-up"),
+            tenth => format!("use `--set {warmup}={tenth}` to warm up for a tenth of the epochs"),
         };
         let whole = format!("{stage}.epochs");
         cx.conflict((&warmup, warmup_epochs), "is more than", (&whole, epochs), hint);
@@ -161,7 +161,7 @@ fn training(shared: SharedKeys<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> 
         let (key, accum_iter) = (format!("{stage}.batch_size"), format!("{stage}.accum_iter"));
         let others = ["data.train_images", "runtime.devices", "runtime.hosts", &accum_iter];
         let why = format!("is too large: {never}");
-        cx.refuse_with(&key, &others, batch_size, &why, "lower batch_size or accum_iter");
+        cx.refuse_with(&key, &others, batch_size, &why, "lower `batch_size` or `accum_iter`");
     }
     plan
 }
@@ -175,22 +175,25 @@ fn other_batch(stage: StageKind, plan: &TrainingPlan, runtime: &RuntimePlan) -> 
     }
     let on_devices = plan.batch_size * devices;
     let way_out = if published % on_devices == 0 {
-        format!("--set {stage}.accum_iter={} restores the published number", published / on_devices)
+        format!(
+            "Use `--set {stage}.accum_iter={}` to restore the published number",
+            published / on_devices
+        )
     } else if published % devices == 0 {
         let on_device = published / devices;
         let fits = |batch_size: &usize| on_device.is_multiple_of(*batch_size);
         // At most the recipe's batch_size, because a larger one may not fit into the device memory.
         let batch_size = (1..=plan.batch_size).rev().find(fits).unwrap_or(1);
         format!(
-            "--set {stage}.batch_size={batch_size} --set {stage}.accum_iter={} restores the published number",
+            "Use `--set {stage}.batch_size={batch_size} --set {stage}.accum_iter={}` to restore the published number",
             on_device / batch_size
         )
     } else {
         format!("{devices} devices cannot share {published} images equally")
     };
     Some(format!(
-        "{stage}: one update uses {effective} images (batch_size {} x accum_iter {} x devices {}{}), but the \
-         published result used {published}; {way_out}",
+        "{stage}: one update uses {effective} images (`batch_size` {} x `accum_iter` {} x devices {}{}), but the \
+         published result used {published} images. {way_out}",
         plan.batch_size,
         plan.accum_iter,
         runtime.devices,
@@ -205,13 +208,19 @@ fn check_rates(stage: StageKind, plan: &TrainingPlan, blr: Option<f64>, cx: &mut
     if !plan.lr.is_finite() {
         let why = "makes the learning rate infinite";
         let found = rate_text(blr.unwrap_or(plan.lr));
-        cx.refuse_with(&rate, &others, found, why, "lower it: usual learning rates are below 10");
+        cx.refuse_with(
+            &rate,
+            &others,
+            found,
+            why,
+            "set a lower value: usual learning rates are below 10",
+        );
     }
     if plan.min_lr > plan.lr && plan.lr != 0.0 {
         let key = format!("{stage}.min_lr");
         let why =
-            format!("is more than the peak learning rate {}, from `{rate}`", rate_text(plan.lr));
-        let hint = format!("use --set {key}=0, or a higher learning rate");
+            format!("is more than the peak learning rate {} (from `{rate}`)", rate_text(plan.lr));
+        let hint = format!("use `--set {key}=0`, or a higher `{rate}`");
         cx.refuse_with(&key, &others, rate_text(plan.min_lr), &why, hint);
     }
 }
@@ -234,7 +243,7 @@ fn keep_one_rate(
             (&lr_key, rate_text(given_lr)),
             "cannot be combined with",
             (&blr_key, rate_text(given_blr)),
-            "remove one: `lr` is the learning rate itself, `blr` the learning rate for 256 images",
+            "remove `lr` or `blr`: `lr` is the learning rate itself, and `blr` is the learning rate for 256 images",
         ),
     }
 }
@@ -248,7 +257,8 @@ fn check_mask_ratio(mask_ratio: f64, setup: &Setup<'_>, cx: &mut Context<'_>) {
     let patches = (setup.data.input_size / setup.model.patch_size).pow(2);
     let len_keep = shape::len_keep(patches, mask_ratio);
     let others = ["data.input_size", "model.patch_size", "model.size"];
-    let hint = "lower patch_size or raise input_size: an image then has more patches";
+    let hint =
+        "lower `model.patch_size` or raise `data.input_size`, so that an image has more patches";
     if patches > 0 && len_keep == 0 {
         let why = format!("hides all {patches} patches of an image");
         cx.refuse_with("pretrain.mask_ratio", &others, rate_text(mask_ratio), &why, hint);
@@ -269,12 +279,12 @@ fn checkpoint_epochs(given: Option<Vec<usize>>, epochs: usize, cx: &mut Context<
     let shortened = cx.rank("pretrain.epochs") > cx.rank("pretrain.checkpoint_epochs");
     if possible.len() < kept.len() && shortened {
         cx.warnings.push(format!(
-            "pretrain.checkpoint_epochs: entries above pretrain.epochs = {epochs} are ignored"
+            "mae ignores the entries of `pretrain.checkpoint_epochs` above `pretrain.epochs = {epochs}`"
         ));
     } else if possible.len() < kept.len() {
         let way_out = if possible.is_empty() { vec![epochs] } else { possible };
         let way_out = format!("{way_out:?}").replace(' ', "");
-        let hint = format!("use --set 'pretrain.checkpoint_epochs={way_out}'");
+        let hint = format!("use `--set 'pretrain.checkpoint_epochs={way_out}'`");
         let listed = ("pretrain.checkpoint_epochs", format!("{kept:?}"));
         cx.conflict(listed, "has epochs above", ("pretrain.epochs", epochs), hint);
     }
@@ -293,7 +303,7 @@ fn trained_blocks(given: &Or<All, usize>, depth: usize, cx: &mut Context<'_>) ->
             if blocks > depth {
                 let others = ["model.depth", "model.size"];
                 let why = format!("is more than the {depth} blocks of the encoder");
-                let hint = "use \"all\" to train everything";
+                let hint = "set \"all\" to train all blocks";
                 cx.refuse_with("finetune.trained_blocks", &others, blocks, &why, hint);
             }
             blocks

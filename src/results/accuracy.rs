@@ -176,7 +176,7 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
     }
     let damaged = |problem: String| RunError::broken_table(path.clone(), problem);
     let text = String::from_utf8(read_checked(&path, Remedy::WrittenAnew)?)
-        .map_err(|_| damaged("it is not a text file".to_owned()))?;
+        .map_err(|_| damaged("this is not a text file".to_owned()))?;
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let header: Vec<String> = match reader.headers() {
         Ok(header) => header.iter().map(|head| cell_text(head).to_owned()).collect(),
@@ -184,7 +184,7 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
     };
     let keys = header.len().saturating_sub(COLUMNS.len());
     if header[keys..] != COLUMNS {
-        return Err(damaged(format!("the columns are not {}", COLUMNS.join(","))));
+        return Err(damaged(format!("the columns must be {}", COLUMNS.join(","))));
     }
     let rows = reader.records().map(|record| {
         let record = record?;
@@ -204,7 +204,7 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
 pub(super) fn csv_problem(text: &str, error: &csv::Error) -> String {
     let problem = match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("{len} cells, but the header has {expected_len}")
+            format!("found {len} cells, but the header has {expected_len}")
         }
         _ => error.to_string(),
     };

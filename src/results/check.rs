@@ -145,7 +145,7 @@ fn find_unlisted(folder: &Path, check: &mut RunCheck) -> Result<(), RunError> {
     check.problems.extend(unlisted.into_iter().map(|file| FileProblem {
         file,
         kind: ProblemKind::Unlisted,
-        problem: "not listed in mae-manifest.jsonl".to_owned(),
+        problem: "not listed in `mae-manifest.jsonl`".to_owned(),
     }));
     Ok(())
 }

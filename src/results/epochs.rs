@@ -115,7 +115,7 @@ impl EpochsCsv {
                 && row.epoch != before.epoch + 1
             {
                 let (before, after) = (before.epoch, row.epoch);
-                return Err(damaged(&format!("after epoch {before} comes epoch {after}")));
+                return Err(damaged(&format!("epoch {after} follows epoch {before}")));
             }
             let end = reader.position().byte() as usize;
             // The reader stops before the second half of CR LF.
@@ -136,8 +136,9 @@ impl EpochsCsv {
         if last >= epoch {
             return Ok(());
         }
-        Err(self
-            .damaged(format!("it ends with epoch {last}, but the job has finished epoch {epoch}")))
+        Err(self.damaged(format!(
+            "the file ends with epoch {last}, but the job has finished epoch {epoch}"
+        )))
     }
 
     /// Opens the file to append rows after `epoch`.

@@ -8,48 +8,54 @@ use std::path::{Path, PathBuf};
 /// An error of a run folder.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    #[error("cannot use {}: {} is working in this run\nhint: wait until it ends, or choose another name (`--set name=...`)", path.display(), process(holder.as_ref()))]
+    #[error("cannot use {}: {} is working in this run\n\
+             hint: wait until this process ends, or choose another name (`--set name=...`)", path.display(), process(holder.as_ref()))]
     Busy { path: PathBuf, holder: Option<Holder> },
-    #[error("cannot use {}: {} has locked this run and did not unlock it\nhint: wait if this process still works. If it has ended, add `--break-lock` to take the \
-             run over", path.display(), process(Some(holder)))]
+    #[error("cannot use {}: {} has locked this run and did not unlock it\n\
+             hint: wait until this process ends. If the process has already ended, add `--break-lock` to take over the run", path.display(), process(Some(holder)))]
     LockedElsewhere { path: PathBuf, holder: Holder },
-    #[error("cannot use {}: it holds a run with a different recipe:\n{differences}hint: choose another name (`--set name=...`), or start over with `--fresh`", path.display())]
+    #[error("cannot use {}: the folder contains a run with a different recipe:\n\
+             {differences}hint: choose another name (`--set name=...`), or start over with `--fresh`", path.display())]
     OtherRecipe { path: PathBuf, differences: String },
-    #[error("cannot use {}: the updates of this run would change:\n{misfits}hint: add `{restoring}`. `devices` and `accum_iter`, and in pre-training `batch_size`, may \
-             change only if each update keeps its number of images. Or choose another name (`--set name=...`)", path.display())]
+    #[error("cannot use {}: the updates of this run would change:\n\
+             {misfits}hint: add `{restoring}`, or choose another name (`--set name=...`). `devices`, `accum_iter` and the `batch_size` of \
+             pre-training may change only if each update keeps its number of images", path.display())]
     OtherUpdates { path: PathBuf, misfits: String, restoring: String },
-    #[error("cannot find a run in {}: it is not the folder of a run or a sweep\nhint: name a folder that `mae run` made, for example runs/quickstart", .0.display())]
+    #[error("cannot find a run in {}: this is not the folder of a run or a sweep\n\
+             hint: pass a folder that `mae run` created, for example `runs/quickstart`", .0.display())]
     NoRun(PathBuf),
-    #[error("cannot make one report from {}: it holds runs with different names\nhint: name the folder of one run or one sweep, or compare several runs with `mae compare`", .0.display())]
+    #[error("cannot write one report for {}: the folder contains runs with different names\n\
+             hint: pass the folder of one run or one sweep, or compare several runs with `mae compare`", .0.display())]
     ManyRuns(PathBuf),
-    #[error("cannot use {}: {problem}\nhint: restore the file{}; `--fresh` starts the whole run over", path.display(), .way_on.hint(path))]
+    #[error("cannot use {}: {problem}\nhint: restore the file{}. To start the whole run over, use `--fresh`", path.display(), .way_on.hint(path))]
     Damaged { path: PathBuf, problem: String, way_on: Remedy },
-    #[error("cannot use {} as a run folder: it holds files, but no mae-manifest.jsonl of a run\nhint: choose another name (`--set name=...`) or another \
-             folder (`--runs DIR`), or move the files away", .0.display())]
+    #[error("cannot use {} as a run folder: the folder contains files, but no `mae-manifest.jsonl` of a run\n\
+             hint: choose another name (`--set name=...`) or another folder (`--runs DIR`), or move the files away", .0.display())]
     Foreign(PathBuf),
-    #[error("cannot write {}: a file that mae did not write is already there\nhint: move the file away, or choose another name (`--set name=...`). If mae \
-             wrote the file, mae-manifest.jsonl (the list of the files that mae wrote) is incomplete: restore \
-             mae-manifest.jsonl from a backup, or remove it, and the next start of the run lists \
-             all files again", .0.display())]
+    #[error("cannot write {}: a file that mae did not write is already there\n\
+             hint: move the file away, or choose another name (`--set name=...`). If mae wrote this file, \
+             `mae-manifest.jsonl` (the list of mae's files) is incomplete. Restore this list from a backup, or remove \
+             this list and start the run again to list all files", .0.display())]
     ForeignFile(PathBuf),
     #[error("cannot move the files of {} to {}: {source}\nhint: run the same command again to finish the move; mae removed nothing", path.display(), to.display())]
     NoTrash { path: PathBuf, to: PathBuf, source: io::Error },
-    #[error("cannot use {}: the data has changed since this run started (fingerprint {began}, now {now})\nhint: restore the data, choose another name \
-             (`--set name=...`), or start over with `--fresh`. A run with another name can start from this run's checkpoints with finetune.from", path.display())]
+    #[error("cannot use {}: the data has changed since this run started (fingerprint {began}, now {now})\n\
+             hint: restore the data, choose another name (`--set name=...`), or start over with `--fresh`. With \
+             `finetune.from`, a run with another name can start from the checkpoints of this run", path.display())]
     OtherData { path: PathBuf, began: String, now: String },
     #[error("cannot use {}: {} has changed since this run started (BLAKE3 hash {began}..., now {now}...)\nhint: restore the file, choose another name \
              (`--set name=...`), or start over with `--fresh`", path.display(), file.display())]
     OtherStartFile { path: PathBuf, file: PathBuf, began: String, now: String },
-    #[error("cannot check {}: an older version of mae wrote it, without checksums\nhint: start `mae run` with its recipe.toml: it adds checksums for \
-             the content that the files have at that time", .0.display())]
+    #[error("cannot check {}: an older version of mae wrote this run without checksums\n\
+             hint: start `mae run` with the `recipe.toml` of this run, to add checksums of the current files", .0.display())]
     NoChecksums(PathBuf),
-    #[error("cannot read {}: {source}\nhint: make it readable, then run the same command again", path.display())]
+    #[error("cannot read {}: {source}\nhint: make the file readable, then run the same command again", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     #[error("cannot use the run: {0}")]
     BadManifest(io::Error),
     #[error("cannot use {}: {source}{}", path.display(), durable::hint(source))]
     Io { path: PathBuf, source: io::Error },
-    #[error("cannot create the run folder {}: {source}\nhint: choose another place with `--runs DIR`", path.display())]
+    #[error("cannot create the run folder {}: {source}\nhint: choose another folder with `--runs DIR`", path.display())]
     NoFolder { path: PathBuf, source: io::Error },
 }
 
@@ -73,9 +79,11 @@ impl Remedy {
         let folder = path.parent().unwrap_or(path).display();
         match self {
             Self::None => String::new(),
-            Self::RemoveIt => ", or remove it to repeat its job".to_owned(),
-            Self::WrittenAnew => ", or remove it: the next start writes it again".to_owned(),
-            Self::RemoveItsFolder => format!(", or remove {folder} to repeat its job"),
+            Self::RemoveIt => ", or remove the file to repeat the job".to_owned(),
+            Self::WrittenAnew => {
+                ", or remove the file, so that the next start writes a new file".to_owned()
+            }
+            Self::RemoveItsFolder => format!(", or remove {folder} to repeat the job"),
         }
     }
 }

@@ -118,12 +118,12 @@ impl<'a> Inspector<'a> {
         }
         Some(match self.options.only {
             Some(stage) => setting(
-                format!("cannot run --stage {stage}: the recipe has no [{stage}]"),
+                format!("cannot run `--stage {stage}`: the recipe has no `[{stage}]`"),
                 "remove `--stage`, or add this table to the recipe",
             ),
             None => setting(
                 "cannot run the recipe: it has no stage".to_owned(),
-                "add [pretrain], [finetune] or [linprobe]",
+                "add `[pretrain]`, `[finetune]` or `[linprobe]`",
             ),
         })
     }
@@ -261,12 +261,16 @@ impl<'a> Inspector<'a> {
             };
             let problem = if file.exists() {
                 format!(
-                    "cannot start {}: --fresh would move {} to the trash",
+                    "cannot start {}: `--fresh` would move {} to the trash, but this job needs the checkpoint",
                     job.dir,
                     file.display()
                 )
             } else {
-                format!("cannot start {}: {} does not exist", job.dir, file.display())
+                format!(
+                    "cannot start {}: the checkpoint {} does not exist",
+                    job.dir,
+                    file.display()
+                )
             };
             problems.push(setting(problem, "remove `--stage`, so that the run pre-trains first"));
         }

@@ -227,7 +227,7 @@ impl Runner<'_> {
         };
         if data.facts.val_images >= MANY_IMAGES {
             let text =
-                "reading all validation images once, to find unreadable ones before training";
+                "reading all validation images once, to find unreadable images before training";
             (self.observer)(Event::Notice { job: "data", text });
         }
         Ok(look_through(plan, val, self.stop)?)
@@ -242,13 +242,13 @@ impl Runner<'_> {
             (self.observer)(Event::Notice { job: "run", text: &moved_text(&moved) });
         }
         if folder.lacked_checksums() {
-            let text = "an older version of mae wrote this run without checksums; mae adds them now, but does not find \
-                        earlier damage";
+            let text = "an older version of mae wrote this run without checksums. mae adds checksums now, but cannot \
+                        detect earlier damage";
             (self.observer)(Event::Notice { job: "run", text });
         }
         if let Some(change) = folder.layout_change() {
             let text = format!(
-                "continues with {change}: each update keeps its images, so the results change only by rounding"
+                "the run continues with {change}. Each update keeps its number of images, so the results change only by rounding"
             );
             (self.observer)(Event::Notice { job: "run", text: &text });
         }
@@ -303,7 +303,7 @@ fn moved_text(moved: &Moved) -> String {
             moved.stayed.iter().map(|path| path.display().to_string()).collect();
         let _ = write!(
             text,
-            "; these files were not moved, because mae did not write them: {}",
+            ". mae did not move these files, because it did not write them: {}",
             stayed.join(", ")
         );
     }

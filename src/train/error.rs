@@ -26,8 +26,8 @@ pub enum TrainError {
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
     #[error(
-        "cannot continue {job}: {what} is {value} in epoch {epoch}, update {update} (lr {lr:.3e}){}: the training has diverged\n\
-         hint: {}. The checkpoints written so far are valid",
+        "cannot continue {job}: {what} is {value} in epoch {epoch}, update {update} (lr {lr:.3e}){}: the training has \
+         diverged\nhint: {}. The existing checkpoints are valid",
         after_skipped(*skipped),
         against_divergence(job, rate)
     )]
@@ -46,20 +46,23 @@ pub enum TrainError {
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error(
-        "cannot write a checkpoint: {name} contains NaN or infinity. The training has diverged, or the device is faulty\n\
-         hint: lower the learning rate under a new `name`, or set another runtime.device. The checkpoints written so far are valid"
+        "cannot write a checkpoint: {name} contains NaN or infinity. The training has diverged, or the device is \
+         faulty\n\
+         hint: set a new `name` and a lower learning rate, or set another `runtime.device`. The existing checkpoints \
+         are valid"
     )]
     BadWeights { name: String },
     #[error(
         "cannot start: this run uses the pre-training of the run {point}, and that pre-training failed\n\
-         hint: see the error of {point}"
+         hint: fix the error of {point} first"
     )]
     SharedPretraining { point: String },
     /// The job needs a checkpoint that the failed pre-training did not write.
     #[error("not started: the pre-training failed before it wrote the checkpoint of epoch {epoch}")]
     NotStarted { epoch: String },
     #[error(
-        "cannot use the devices: one device has failed, and another one still waits for it\nhint: run the command again, which resumes from the last saved state"
+        "cannot continue: one device has failed, and another device still waits for the failed device\n\
+         hint: run the same command again to resume from the last saved state"
     )]
     Stuck,
     /// A job failed on another host.
@@ -73,10 +76,12 @@ pub enum TrainError {
 fn against_divergence(job: &str, rate: &str) -> String {
     let stage = job.split('/').next().unwrap_or(job);
     let lower =
-        format!("under a new `name`, lower `{stage}.{rate}` or raise `{stage}.warmup_epochs`");
+        format!("set a new `name`, and lower `{stage}.{rate}` or raise `{stage}.warmup_epochs`");
     match stage {
         "pretrain" => {
-            format!("{lower}; `pretrain.resume` can continue from a kept checkpoint of this run")
+            format!(
+                "{lower}. With `pretrain.resume`, the new run can continue from a checkpoint of this run"
+            )
         }
         "finetune" => format!("{lower}, or set `finetune.clip_grad`"),
         _ => lower,

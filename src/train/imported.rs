@@ -43,7 +43,8 @@ fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
         return None;
     }
     Some(format!(
-        "the checkpoint was trained on images normalized with mean {mean:?} and std {std:?}, but this run uses {:?} and {:?}. To normalize as in that training, add `--set 'data.mean={mean:?}' --set 'data.std={std:?}'`",
+        "the checkpoint was trained with mean {mean:?} and std {std:?}, but this run normalizes images with {:?} and \
+         {:?}. To use the values of the checkpoint, add `--set 'data.mean={mean:?}' --set 'data.std={std:?}'`",
         plan.data.mean, plan.data.std
     ))
 }
@@ -62,7 +63,7 @@ pub fn check_resume(path: &Path, plan: &Plan) -> Result<(usize, Vec<String>), Tr
     let fresh = from.optimizer.is_none().then(|| {
         let path = path.display();
         format!(
-            "{path} has no optimizer.safetensors: training continues with its weights and a new optimizer state"
+            "{path} has no `optimizer.safetensors`, so training continues with its weights and a new optimizer state"
         )
     });
     notes.extend(fresh);
@@ -130,9 +131,10 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     let path = &opened.path;
     let refuse = |problem: &str, hint: &str| Err(cannot_resume(path, problem, hint));
     let Some(pretrain) = &plan.pretrain else {
-        return refuse("the recipe has no [pretrain]", "add [pretrain]");
+        return refuse("the recipe has no `[pretrain]`", "add `[pretrain]`");
     };
-    let start_afresh = "to use only its weights, set finetune.from or linprobe.from to this file";
+    let start_afresh =
+        "set `finetune.from` or `linprobe.from` to this file, to use only its weights";
     let optimizer = match &opened.optimizer {
         Ok(state) => Some(state.clone()),
         Err(_) if opened.meta.is_some() => opened.own_optimizer()?,
@@ -141,35 +143,36 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
         }
     };
     let Some(seen) = opened.facts.settings.epoch else {
-        return refuse(
-            "it does not store the number of epochs that it was trained for",
-            start_afresh,
-        );
+        return refuse("the checkpoint does not store its number of training epochs", start_afresh);
     };
     if opened.facts.decoder.is_none() {
         return refuse(
-            "it has no decoder, so it is not a checkpoint of a pre-training",
+            "the checkpoint has no decoder, so it is not from a pre-training",
             start_afresh,
         );
     }
     let progress = progress(opened, seen, &pretrain.training)?;
     let epochs = pretrain.training.epochs;
     if seen >= epochs {
-        let problem = format!("it was trained for {seen} epochs, but pretrain.epochs is {epochs}");
+        let problem = format!(
+            "the checkpoint was trained for {seen} epochs, but `pretrain.epochs` is {epochs}"
+        );
         return refuse(
             &problem,
-            "set pretrain.epochs to the total number of epochs, including those of the checkpoint",
+            &format!(
+                "set `pretrain.epochs` to the total number of epochs, including the {seen} epochs of the checkpoint"
+            ),
         );
     }
     // In the middle of an epoch, the weights are no longer those of the epoch before.
     let first = seen + usize::from(progress.update > 0);
     if let Some(epoch) = pretrain.checkpoint_epochs.iter().find(|epoch| **epoch < first) {
         let problem = format!(
-            "it was trained for {seen} epochs, so pretrain.checkpoint_epochs cannot contain {epoch}"
+            "the checkpoint was trained for {seen} epochs, so `pretrain.checkpoint_epochs` cannot contain {epoch}"
         );
         return refuse(
             &problem,
-            "remove the epochs that the checkpoint already has from pretrain.checkpoint_epochs",
+            &format!("remove the epochs before epoch {first} from `pretrain.checkpoint_epochs`"),
         );
     }
     same_encoder(opened, &plan.model)?;
@@ -183,9 +186,10 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     ];
     for (key, stated, planned) in pairs {
         if let Some(stated) = stated.filter(|stated| *stated != planned) {
-            let problem =
-                format!("it was trained with {key} = {stated}, but the recipe has {planned}");
-            return refuse(&problem, &format!("add --set pretrain.{key}={stated}"));
+            let problem = format!(
+                "the checkpoint was trained with `{key} = {stated}`, but the recipe has {planned}"
+            );
+            return refuse(&problem, &format!("add `--set pretrain.{key}={stated}`"));
         }
     }
     Ok(ResumePoint { optimizer, progress })
@@ -199,17 +203,18 @@ fn progress(opened: &Opened, seen: usize, training: &TrainingPlan) -> Result<Pro
         return Ok(Progress { epoch: seen + 1, ..Progress::start() });
     };
     let progress: Progress = serde_json::from_str(note).map_err(|error| {
-        let problem = format!("its position in the epoch is invalid: {error}");
-        cannot_resume(&opened.path, &problem, "use a kept checkpoint")
+        let problem = format!("the stored position in the epoch is invalid: {error}");
+        cannot_resume(&opened.path, &problem, "use a checkpoint from the end of an epoch")
     })?;
     let (planned, images) = (training.effective_batch_size, progress.sums.images);
     if images != progress.update * planned {
         let own = images / progress.update.max(1);
         let problem = format!(
-            "it is in the middle of epoch {}, with {own} images in an update, but this recipe has {planned}",
+            "the saved state is from the middle of epoch {}, with {own} images per update, but this recipe has \
+             {planned} images per update",
             progress.epoch
         );
-        let hint = "keep batch_size, accum_iter and devices, or use a kept checkpoint";
+        let hint = "keep `batch_size`, `accum_iter` and `devices`, or use a checkpoint from the end of an epoch";
         return Err(cannot_resume(&opened.path, &problem, hint));
     }
     Ok(progress)

@@ -35,7 +35,7 @@ impl RunContext {
             let (work, plan, job_folder) = (self.clone(), plan.clone(), dir.path.clone());
             let drawn = device_threads.first(move || work.draw(&plan, &folder, &job_folder, epoch));
             let text = match &drawn {
-                Ok(()) => format!("drew the missing picture {}", picture.display()),
+                Ok(()) => format!("wrote the missing picture {}", picture.display()),
                 Err(error) => format!("cannot draw the reconstructions of epoch {epoch}: {error}"),
             };
             observer(match drawn {

@@ -61,15 +61,15 @@ impl Case {
     pub(super) fn open(folder: &Path) -> Result<Self, VerifyError> {
         let error = |problem: String| VerifyError::new(folder, problem);
         let text = fs::read(folder.join(DESCRIPTION))
-            .map_err(|e| error(format!("{DESCRIPTION} cannot be read: {e}")))?;
+            .map_err(|e| error(format!("cannot read `{DESCRIPTION}`: {e}")))?;
         let value: Value = serde_json::from_slice(&text)
-            .map_err(|e| error(format!("{DESCRIPTION} is not JSON: {e}")))?;
+            .map_err(|e| error(format!("`{DESCRIPTION}` is not JSON: {e}")))?;
         let fields = Fields { value, at: String::new(), path: folder.to_owned() };
         let kind = fields.text("kind")?;
         let bytes = fs::read(folder.join("tensors.safetensors"))
-            .map_err(|e| error(format!("tensors.safetensors cannot be read: {e}")))?;
+            .map_err(|e| error(format!("cannot read `tensors.safetensors`: {e}")))?;
         let file = SafeTensors::deserialize(&bytes)
-            .map_err(|e| error(format!("tensors.safetensors is damaged: {e}")))?;
+            .map_err(|e| error(format!("`tensors.safetensors` is damaged: {e}")))?;
         let tensors = file
             .iter()
             .map(|(name, view)| {
@@ -82,13 +82,13 @@ impl Case {
     }
 
     fn tensor(&self, name: &str) -> Result<&StoredTensor, VerifyError> {
-        self.tensors.get(name).ok_or_else(|| self.error(format!("the case has no tensor {name}")))
+        self.tensors.get(name).ok_or_else(|| self.error(format!("the case has no tensor `{name}`")))
     }
 
     fn stored(&self, name: &str, dtype: Dtype) -> Result<&StoredTensor, VerifyError> {
         let stored = self.tensor(name)?;
         if stored.dtype != dtype {
-            return Err(self.error(format!("{name} is {:?}, expected {dtype:?}", stored.dtype)));
+            return Err(self.error(format!("`{name}` is {:?}, expected {dtype:?}", stored.dtype)));
         }
         self.read.borrow_mut().insert(name.to_owned());
         Ok(stored)
@@ -116,7 +116,7 @@ impl Case {
     pub(super) fn labels(&self, name: &str, classes: usize) -> Result<Vec<u32>, VerifyError> {
         let label = |value: i64| {
             u32::try_from(value).ok().filter(|label| (*label as usize) < classes).ok_or_else(|| {
-                self.error(format!("{name} contains {value}, expected a class below {classes}"))
+                self.error(format!("`{name}` contains {value}, expected a class below {classes}"))
             })
         };
         self.ints(name)?.into_iter().map(label).collect()
@@ -126,7 +126,10 @@ impl Case {
     pub(super) fn shape<const N: usize>(&self, name: &str) -> Result<[usize; N], VerifyError> {
         let stored = self.tensor(name)?;
         <[usize; N]>::try_from(&stored.shape[..]).map_err(|_| {
-            self.error(format!("{name} has shape {:?}, expected {N} axes", stored.shape))
+            self.error(format!(
+                "`{name}` has the shape {:?}, expected {N} dimensions",
+                stored.shape
+            ))
         })
     }
 
@@ -152,7 +155,7 @@ impl Case {
         match unread.len() {
             0 => Ok(()),
             n => Err(self.error(format!(
-                "no comparison of kind {:?} reads these {n} tensors: {}",
+                "cases of kind {:?} do not use these {n} tensors: {}",
                 self.kind,
                 unread[..n.min(4)].join(", ")
             ))),
@@ -176,7 +179,10 @@ impl Fields {
         read: impl FnOnce(&'a Value) -> Option<T>,
     ) -> Result<T, VerifyError> {
         self.get(key).and_then(read).ok_or_else(|| {
-            self.error(format!("{DESCRIPTION}: `{}{key}` is missing, or is not {what}", self.at))
+            self.error(format!(
+                "`{}{key}` in `{DESCRIPTION}` is missing, or is not {what}",
+                self.at
+            ))
         })
     }
 

@@ -104,7 +104,7 @@ pub(super) fn vit(
         let tolerance = weights(case, &file, &opened, tolerances, out)?;
         if opened.facts.head != (Head::Linear { classes, global_pool }) {
             return Err(case.error(format!(
-                "{file} has {:?}, expected a linear head of {classes} classes, global_pool {global_pool}",
+                "{file} has {:?}, expected a linear head with {classes} classes and `global_pool = {global_pool}`",
                 opened.facts.head
             )));
         }
@@ -153,7 +153,7 @@ fn dims(case: &Case, opened: &Opened, precision: Precision) -> Result<EncoderDim
     }
     match settings.num_heads {
         Some(heads) if heads != dims.num_heads => Err(case.error(format!(
-            "`model` does not match {}: num_heads = {heads}",
+            "`model` does not match {}: `num_heads = {heads}`",
             opened.path.display()
         ))),
         _ => Ok(EncoderDims { norm_eps: settings.norm_eps.unwrap_or(dims.norm_eps), ..dims }),

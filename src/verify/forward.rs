@@ -70,7 +70,7 @@ pub(super) fn masks(
         return Err(case.error("`mask_ratio` must keep at least one patch, but not all"));
     }
     if noise.len() != images * patches || noise.iter().any(|v| !v.is_finite()) {
-        return Err(case.error("noise must have one finite number for each patch of imgs"));
+        return Err(case.error("`noise` must have one finite number for each patch of `imgs`"));
     }
     Ok(Masks::from_noise(noise, patches, mask_ratio))
 }

@@ -17,7 +17,7 @@ pub(super) fn mixup(case: &Case, out: &mut TensorComparison) -> Result<(), Verif
         let labels = case.labels(&format!("labels.{i}"), classes)?;
         if side != width || labels.len() != n || n == 0 {
             return Err(case.error(format!(
-                "in.{i} must be a batch of square images with one of labels.{i} each"
+                "`in.{i}` must be a batch of square images with one label in `labels.{i}` per image"
             )));
         }
         let mut batch = Batch {
@@ -64,7 +64,7 @@ pub(super) fn metrics(case: &Case, out: &mut TensorComparison) -> Result<(), Ver
     let [n, classes] = case.shape::<2>("logits")?;
     let labels = case.labels("labels", classes)?;
     if labels.len() != n || n == 0 {
-        return Err(case.error("logits must have one row for each label"));
+        return Err(case.error("`logits` must have one row for each label"));
     }
     let metrics = infer::score(&case.floats("logits")?, &labels, classes);
     out.absolute("acc1", &[metrics.top1], &[case.number("acc1")?], METRICS);

@@ -40,11 +40,11 @@ pub fn find(path: &Path) -> Result<Vec<PathBuf>, VerifyError> {
     }
     let mut found = Vec::new();
     collect(path, &mut found)
-        .map_err(|e| VerifyError::new(path, format!("the folder cannot be read: {e}")))?;
+        .map_err(|e| VerifyError::new(path, format!("cannot read the folder: {e}")))?;
     found.sort();
     if found.is_empty() {
         let problem = format!(
-            "there is no case: neither this folder nor any folder below it contains {}",
+            "there is no case: neither this folder nor its subfolders contain `{}`",
             case::DESCRIPTION
         );
         return Err(VerifyError::new(path, problem));

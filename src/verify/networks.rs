@@ -25,7 +25,7 @@ pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, 
     let whole = |a: usize, b: usize| b > 0 && a > 0 && a.is_multiple_of(b);
     if !whole(dims.input_size, dims.patch_size) || !whole(dims.embed_dim, dims.num_heads) {
         return Err(case.error(
-            "`model`: input_size must be a multiple of patch_size, embed_dim of num_heads",
+            "`model`: `input_size` must be a multiple of `patch_size`, and `embed_dim` a multiple of `num_heads`",
         ));
     }
     // Do not build a network much larger than the tensors. Cases whose weights are in checkpoint files are exempt.
@@ -47,7 +47,7 @@ pub(super) fn decoder(case: &Case) -> Result<DecoderDims, VerifyError> {
     };
     if dims.num_heads == 0 || !dims.embed_dim.is_multiple_of(dims.num_heads) {
         return Err(
-            case.error("`model`: decoder_embed_dim must be a multiple of decoder_num_heads")
+            case.error("`model`: `decoder_embed_dim` must be a multiple of `decoder_num_heads`")
         );
     }
     Ok(dims)
@@ -85,7 +85,8 @@ pub(super) fn weighted<M: Module>(
             continue;
         }
         if !case.has_shape(&name, &param.shape) {
-            let problem = format!("{name} is missing, or its shape is not {:?}", param.shape);
+            let problem =
+                format!("`{name}` is missing, or does not have the shape {:?}", param.shape);
             return Err(case.error(problem));
         }
         let values = case.floats(&name)?;
@@ -114,11 +115,11 @@ pub(super) fn images(
         Err(_) => (1, case.shape::<4>("imgs")?),
     };
     if n == 0 || c == 0 {
-        return Err(case.error("imgs has no images"));
+        return Err(case.error("`imgs` has no images"));
     }
     if index >= steps || [h, w] != [dims.input_size; 2] {
         return Err(case.error(format!(
-            "imgs has {steps} batches of {h}x{w} pixels, expected batch {index} of {0}x{0}",
+            "`imgs` has {steps} batches of {h}x{w} pixels, expected more than {index} batches of {0}x{0} pixels",
             dims.input_size
         )));
     }

@@ -11,7 +11,7 @@ use crate::recipe::{AugmentPlan, CropMode, DataPlan};
 pub(super) fn transforms(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let [height, width, channels] = case.shape::<3>("image")?;
     if channels != 3 || height == 0 || width == 0 {
-        return Err(case.error("image must have shape [H, W, 3]"));
+        return Err(case.error("`image` must have the shape [H, W, 3]"));
     }
     let pixels = Pixels::U8(case.levels("image")?);
     let picture = Picture { width, height, channels, pixels };
@@ -78,7 +78,9 @@ fn plan(case: &Case, input_size: usize) -> Result<DataPlan, VerifyError> {
         values.try_into().map_err(|_| case.error(format!("`{key}` must have 3 values")))
     };
     if !(1..=4096).contains(&input_size) {
-        return Err(case.error(format!("the image size {input_size} is not from 1 to 4096 pixels")));
+        return Err(
+            case.error(format!("the image size must be from 1 to 4096 pixels, not {input_size}"))
+        );
     }
     Ok(DataPlan::of_pictures(input_size, floats("mean")?, floats("std")?))
 }
@@ -87,7 +89,7 @@ fn plan(case: &Case, input_size: usize) -> Result<DataPlan, VerifyError> {
 pub(super) fn augment_ops(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let [height, width, channels] = case.shape::<3>("image")?;
     if channels != 3 || height == 0 || width == 0 {
-        return Err(case.error("image must have shape [H, W, 3]"));
+        return Err(case.error("`image` must have the shape [H, W, 3]"));
     }
     let picture = Rgb { width, height, pixels: case.levels("image")? };
     let fill = case.counts("fill")?;
@@ -134,7 +136,7 @@ pub(super) fn decode(case: &Case, out: &mut TensorComparison) -> Result<(), Veri
         let Pixels::U8(got) = &picture.pixels else { unreachable!("files are decoded to levels") };
         if !case.has_shape(&name, &[picture.height, picture.width, picture.channels]) {
             return Err(
-                case.error(format!("{name} is missing, or does not have the size of the file"))
+                case.error(format!("`{name}` is missing, or does not have the size of the file"))
             );
         }
         let expected = case.levels(&name)?;

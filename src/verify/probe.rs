@@ -40,7 +40,9 @@ pub(super) fn run(
         let labels = labels
             .get(i * n..(i + 1) * n)
             .filter(|labels| labels.len() == features.dims()[0])
-            .ok_or_else(|| case.error("the numbers of labels, logits and imgs differ"))?;
+            .ok_or_else(|| {
+                case.error("`labels`, `logits` and `imgs` have different numbers of entries")
+            })?;
         let targets = shape::soft_targets(labels, classes, 0.0);
         let targets = Tensor::from_data(TensorData::new(targets, [n, classes]), device);
         let replica = head.clone().train();

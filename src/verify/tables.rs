@@ -53,9 +53,9 @@ pub(super) fn pos_embed(
     for table in case.items("tables")? {
         let (dim, grid) = (table.count("embed_dim")?, table.count("grid_size")?);
         if dim == 0 || !dim.is_multiple_of(4) || dim * grid * grid > 1 << 28 {
-            return Err(
-                table.error(format!("there is no table with embed_dim {dim} and grid_size {grid}"))
-            );
+            return Err(table.error(format!(
+                "there is no table with `embed_dim` {dim} and `grid_size` {grid}"
+            )));
         }
         let name = format!("pos_embed.{dim}.{grid}");
         let (all, expected) = (model::sincos_pos_embed(dim, grid), case.floats(&name)?);
@@ -87,7 +87,7 @@ pub(super) fn pos_embed_resize(
         for (name, grid) in [(&input, from), (&output, to)] {
             if !case.has_shape(name, &[1, 1 + grid * grid, dim]) || dim * grid == 0 {
                 return Err(
-                    case.error(format!("{name} is missing, or is not a grid of {grid}x{grid}"))
+                    case.error(format!("`{name}` is missing, or is not a grid of {grid}x{grid}"))
                 );
             }
         }

@@ -63,7 +63,7 @@ fn training_skips_a_bad_file_and_names_it() {
     assert_eq!(run.status.code(), Some(2));
     let said = String::from_utf8(run.stderr).unwrap();
     assert!(
-        said.contains("1 of 25 training files are unusable") && said.contains("data check"),
+        said.contains("1 of 25 training files are unreadable") && said.contains("data check"),
         "{said}"
     );
 }

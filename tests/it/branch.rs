@@ -70,9 +70,12 @@ fn a_branch_from_a_kept_checkpoint_continues_with_its_optimizer() {
     assert!(refused.contains("pretrain.resume: was not set"), "{refused}");
     // What the weights were trained with cannot change.
     for (set, expected) in [
-        ("pretrain.mask_ratio=0.5", "--set pretrain.mask_ratio=0.75"),
+        ("pretrain.mask_ratio=0.5", "`--set pretrain.mask_ratio=0.75`"),
         ("model.decoder_num_heads=1", "model.decoder_num_heads = 2"),
-        ("pretrain.epochs=2", "it was trained for 2 epochs, but pretrain.epochs is 2"),
+        (
+            "pretrain.epochs=2",
+            "the checkpoint was trained for 2 epochs, but `pretrain.epochs` is 2",
+        ),
     ] {
         let refused = bench.refused(&args(&pretrain("d", &[&resume, set])), 2);
         assert!(refused.contains(expected), "{set}: {refused}");
@@ -116,7 +119,7 @@ fn without_its_optimizer_state_a_checkpoint_continues_with_a_warning_and_needs_l
     let planned = all as f64 / 2.0;
     assert!((bytes as f64 / planned - 1.0).abs() < 0.2, "{bytes} bytes, planned {planned}");
     let plan = bench.done(&["plan", "r.toml"]);
-    assert!(plan.contains("of it optimizer state (pretrain.keep_optimizer)"), "{plan}");
+    assert!(plan.contains("of optimizer state (`pretrain.keep_optimizer`)"), "{plan}");
 }
 
 #[test]
@@ -137,9 +140,9 @@ fn a_branch_from_a_saved_state_continues_within_its_epoch() {
         bench.refused(&args(&pretrain("c", &set)), 2)
     };
     let error = refused(&["pretrain.accum_iter=1"]);
-    assert!(error.contains("in the middle of epoch 2, with 192 images in an update"), "{error}");
+    assert!(error.contains("from the middle of epoch 2, with 192 images per update"), "{error}");
     let error = refused(&["pretrain.checkpoint_epochs=[1]"]);
-    assert!(error.contains("checkpoint_epochs cannot contain 1"), "{error}");
+    assert!(error.contains("checkpoint_epochs` cannot contain 1"), "{error}");
     // In its run folder, the state is checked against the recipe of the run.
     let own = "pretrain.resume=runs/tiny/pretrain/resume.safetensors";
     let error = bench.refused(&args(&pretrain("c", &[own, "model.num_heads=4"])), 2);
@@ -152,7 +155,7 @@ fn a_branch_from_a_saved_state_continues_within_its_epoch() {
     let state = other.path("runs/tiny/finetune/from-scratch/resume.safetensors");
     let error =
         bench.refused(&args(&pretrain("c", &[&format!("pretrain.resume={}", state.display())])), 2);
-    assert!(error.contains("it has no decoder"), "{error}");
+    assert!(error.contains("the checkpoint has no decoder"), "{error}");
 }
 
 #[test]
@@ -193,7 +196,7 @@ fn an_optimizer_state_of_another_epoch_or_with_a_damaged_byte_is_refused() {
     fs::copy(optimizer(3), copy.join("optimizer.safetensors")).unwrap();
     let error = bench.refused(&args(&pretrain("b", &["pretrain.resume=copy"])), 2);
     assert!(
-        error.contains("it is from epoch 3, but the weights beside it are from epoch 2"),
+        error.contains("the optimizer state is from epoch 3, but the weights are from epoch 2"),
         "{error}"
     );
     let mut bytes = fs::read(optimizer(2)).unwrap();

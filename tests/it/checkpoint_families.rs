@@ -118,7 +118,7 @@ fn the_names_of_torchvision_and_mmpretrain_become_the_official_ones() {
         .collect();
     assert_eq!(
         files.reads(wrapped, &mae),
-        "the weights are read from the tensors with the prefix `module.`"
+        "mae reads the weights from the tensors with the prefix `module.`"
     );
     // The neck of a segmentation network is left out as a whole, and that is said.
     let encoder = encoder();
@@ -126,7 +126,7 @@ fn the_names_of_torchvision_and_mmpretrain_become_the_official_ones() {
     segmentation.insert("neck.fpn.weight".to_owned(), ones(&[3]));
     segmentation.insert("neck.mask_token".to_owned(), ones(&[1, 1, 8]));
     let notes = files.reads(segmentation, &encoder);
-    assert!(notes.contains("`neck.` is ignored"), "{notes}");
+    assert!(notes.contains("mae ignores the unsupported head or decoder `neck.`"), "{notes}");
 }
 
 fn encoder() -> Tensors {
@@ -146,7 +146,7 @@ fn a_projection_head_is_left_out() {
         tensors.insert(name.to_owned(), ones(shape));
     }
     let notes = files().reads(tensors, &encoder());
-    assert!(notes.contains("`head.` is ignored"), "{notes}");
+    assert!(notes.contains("mae ignores the unsupported head or decoder `head.`"), "{notes}");
 }
 
 #[test]
@@ -167,7 +167,10 @@ fn missing_query_and_key_biases_are_zero() {
         beit.insert(format!("blocks.{block}.attn.v_bias"), third(2));
     }
     let files = files();
-    assert_eq!(files.reads(beit.clone(), &expected), "its keys have no bias, so their bias is 0");
+    assert_eq!(
+        files.reads(beit.clone(), &expected),
+        "the attention keys have no bias, so mae uses zeros as their bias"
+    );
     beit.retain(|name, _| !name.ends_with("q_bias") && !name.ends_with("v_bias"));
     for block in 0..2 {
         expected.insert(
@@ -175,7 +178,10 @@ fn missing_query_and_key_biases_are_zero() {
             HostTensor { shape: vec![48], values: vec![0.0; 48] },
         );
     }
-    assert_eq!(files.reads(beit, &expected), "its attn.qkv has no bias, so the bias is 0");
+    assert_eq!(
+        files.reads(beit, &expected),
+        "`attn.qkv` has no bias, so mae uses zeros as its bias"
+    );
 }
 
 #[test]
@@ -190,8 +196,8 @@ fn parts_that_the_model_does_not_have_are_named() {
         ("dist_token", &[1, 1, 16], "a distillation token"),
         ("blocks.0.attn.relative_position_bias_table", &[9, 2], "relative position biases"),
         ("blocks.0.attn.q_norm.weight", &[8], "normalized queries and keys"),
-        ("norm_pre.weight", &[16], "a norm before the blocks"),
-        ("pre_logits.fc.weight", &[16, 16], "a layer before the head"),
+        ("norm_pre.weight", &[16], "a norm before the first block"),
+        ("pre_logits.fc.weight", &[16, 16], "a pre_logits layer before the head"),
         ("blocks.0.attn.qkv.lora_A.weight", &[2, 16], "LoRA adapters"),
     ] {
         let mut tensors = plain.clone();
@@ -201,17 +207,17 @@ fn parts_that_the_model_does_not_have_are_named() {
     let without = |name: &str| -> Tensors {
         plain.clone().into_iter().filter(|(key, _)| key != name).collect()
     };
-    files.refuses(without("cls_token"), "it has no class token");
+    files.refuses(without("cls_token"), "the class token (`cls_token`) is missing");
     let mut tensors = plain.clone();
     tensors.insert("pos_embed".to_owned(), ones(&[1, 4, 16]));
-    files.refuses(tensors, "its pos_embed has no entry for the class token");
+    files.refuses(tensors, "`pos_embed` has no entry for the class token");
     let mut tensors = plain.clone();
     for block in 0..2 {
         tensors.insert(format!("blocks.{block}.mlp.fc2.weight"), ones(&[16, 16]));
     }
     files.refuses(
         tensors,
-        "it has a gated MLP (blocks.0.mlp.fc1 has 32 outputs, fc2 has 16 inputs)",
+        "mae does not support a gated MLP (`blocks.0.mlp.fc1` has 32 outputs, but `fc2` has 16 inputs)",
     );
     let mut tensors = renamed(&plain, &MMPRETRAIN);
     tensors.insert("backbone.layers.0.ffn.gamma2.weight".to_owned(), ones(&[16]));
@@ -234,11 +240,11 @@ fn a_bare_classifier_that_does_not_state_its_pooling_is_a_warning() {
     files.open(classifier()).unwrap();
     let (code, stderr) = predict(&[]);
     assert_eq!(code, Some(0));
-    assert!(stderr.contains("does not say what its head reads"), "{stderr}");
+    assert!(stderr.contains("does not store whether the head reads"), "{stderr}");
     assert_eq!(predict(&["--set", "finetune.global_pool=false"]), (Some(0), String::new()));
     let (code, stderr) = predict(&["--set", "finetune.global_pool=true"]);
     assert_eq!(code, Some(2));
-    assert!(stderr.contains("the mean of the patches after the last norm"), "{stderr}");
+    assert!(stderr.contains("averages the patches after the last norm"), "{stderr}");
     // Where the names or the tensors say it, there is no warning.
     for tensors in [renamed(&classifier(), &TORCHVISION), tensors("timm-avg/model.safetensors")] {
         files.open(tensors).unwrap();

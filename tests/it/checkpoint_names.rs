@@ -84,7 +84,7 @@ fn a_network_is_found_under_any_prefix_in_pickles_and_in_safetensors() {
         assert!(found == plain, "{prefix}");
         assert_eq!(
             notes,
-            format!("the weights are read from the tensors with the prefix `{prefix}`")
+            format!("mae reads the weights from the tensors with the prefix `{prefix}`")
         );
         let file = bench.path("a.ckpt");
         let inside = pickle(&named(&plain, |name| format!("{prefix}{name}")));
@@ -94,7 +94,7 @@ fn a_network_is_found_under_any_prefix_in_pickles_and_in_safetensors() {
         assert!(found == plain, "{prefix}");
         assert_eq!(
             notes,
-            format!("the weights are read from the tensors with the prefix `state_dict.{prefix}`")
+            format!("mae reads the weights from the tensors with the prefix `state_dict.{prefix}`")
         );
     }
     // The keys of the official code and of a bare dict are usual.
@@ -105,7 +105,7 @@ fn a_network_is_found_under_any_prefix_in_pickles_and_in_safetensors() {
     write(&bench.path("c.pth"), &dict([("module", pickle(&plain))]));
     assert_eq!(
         opened(&bench.path("c.pth")).1,
-        "the weights are read from the tensors with the prefix `module.`"
+        "mae reads the weights from the tensors with the prefix `module.`"
     );
     // The name is said to the user, and the classes are those of the plain file.
     image::RgbImage::from_pixel(9, 9, image::Rgb([9, 99, 199])).save(bench.path("a.png")).unwrap();
@@ -116,7 +116,7 @@ fn a_network_is_found_under_any_prefix_in_pickles_and_in_safetensors() {
     let stderr = String::from_utf8(predict("c.pth").stderr).unwrap();
     assert!(
         stderr.contains(
-            "warning: c.pth: the weights are read from the tensors with the prefix `module.`"
+            "warning: c.pth: mae reads the weights from the tensors with the prefix `module.`"
         ),
         "{stderr}"
     );
@@ -133,7 +133,7 @@ fn wrappers_in_the_middle_of_names_are_removed() {
         let file = put(&bench, "a.safetensors", named(&plain, inside));
         let (found, notes, _) = opened(&file);
         assert!(found == plain, "{wrapper}");
-        assert_eq!(notes, "the weights are read from the tensors with the prefix `net.`");
+        assert_eq!(notes, "mae reads the weights from the tensors with the prefix `net.`");
     }
 }
 
@@ -154,14 +154,19 @@ fn tensors_beside_the_network_do_not_refuse_it() {
     assert!(found == plain);
     assert_eq!(
         notes,
-        "the weights are read from the tensors with the prefix `state_dict.model.`\n\
-         tensors that are not part of the network are ignored: `state_dict.criterion.weight`"
+        "mae reads the weights from the tensors with the prefix `state_dict.model.`\n\
+         mae ignores the tensors outside the network: `state_dict.criterion.weight`"
     );
     let Dict(mut content) = pickle(&plain) else { panic!() };
     content.retain(|(name, _)| name != "norm.bias");
     content.push(integers("norm.bias"));
     write(&file, &Dict(content));
-    assert!(refused(&file).contains("norm.bias is an int64 tensor"), "{}", refused(&file));
+    assert!(
+        refused(&file)
+            .contains("`norm.bias` must be a float tensor, but the file has: int64 tensor"),
+        "{}",
+        refused(&file)
+    );
 }
 
 #[test]
@@ -183,9 +188,9 @@ fn several_networks_are_listed_and_chosen() {
     );
     let error = refused(&file);
     for expected in [
-        "it contains 2 networks, under these prefixes:\n  `student.module.backbone`: an encoder, width 16, 2 blocks, patches of 4",
+        "the file contains 2 networks with these prefixes:\n  `student.module.backbone`: an encoder, width 16, 2 blocks, patch size 4",
         "\n  `teacher.backbone`: an encoder",
-        "choose one with --prefix",
+        "choose a network, for example with `--prefix",
         "`finetune.prefix`",
     ] {
         assert!(error.contains(expected), "{expected}: {error}");
@@ -208,7 +213,7 @@ fn several_networks_are_listed_and_chosen() {
     for (stage, prefix) in [("finetune", "teacher"), ("linprobe", "student.module.backbone")] {
         let args = ["run", "r.toml", "--stage", stage, "--runs", stage];
         let error = bench.refused(&args, 2);
-        assert!(error.contains("it contains 2 networks"), "{error}");
+        assert!(error.contains("the file contains 2 networks"), "{error}");
         let set = format!("{stage}.prefix={prefix}");
         bench.done(&[&args[..], &["--set", &set]].concat());
         assert!(bench.read(&format!("{stage}/tiny/recipe.toml")).contains(prefix));
@@ -241,7 +246,7 @@ fn plain_weights_are_read_where_averaged_ones_lie_beside_them() {
         write(&file, &dict([(ema, pickle(&other(&plain))), (key, pickle(&plain))]));
         let (found, notes, _) = opened(&file);
         assert!(found == plain, "{ema}");
-        let said = format!("averaged weights (EMA) under `{ema}.`, which are not used");
+        let said = format!("mae ignores the averaged weights (EMA) under `{ema}.`");
         assert!(notes.contains(&said), "{notes}");
         assert!(checkpoint::open(&file, Some(ema)).unwrap().file.tensors == other(&plain));
     }
@@ -273,12 +278,18 @@ fn a_checkpoint_in_several_files_is_read_through_its_index() {
     for path in [bench.path("."), index.clone()] {
         let (found, notes, _) = opened(&path);
         assert!(found == plain);
-        assert_eq!(notes, "the weights are read from the tensors with the prefix `model.`");
+        assert_eq!(notes, "mae reads the weights from the tensors with the prefix `model.`");
     }
     let part = refused(&bench.path("model-00001-of-00002.safetensors"));
-    assert!(part.contains("hint: name the folder of the checkpoint, or its index"), "{part}");
+    assert!(
+        part.contains("hint: pass the checkpoint's folder or its `.index.json` file"),
+        "{part}"
+    );
     for (value, expected) in [
-        ("model-00003-of-00002.safetensors", "model-00003-of-00002.safetensors does not exist"),
+        (
+            "model-00003-of-00002.safetensors",
+            "model-00003-of-00002.safetensors of this checkpoint does not exist",
+        ),
         ("../model.safetensors", "a value that is not a file name"),
     ] {
         let mut wrong = map.clone();
@@ -297,10 +308,9 @@ fn a_pickled_module_states_its_heads_and_its_activation() {
     let (found, notes, facts) = opened(&file);
     assert!(found == plain && notes.is_empty(), "{notes}");
     assert_eq!((facts.num_heads, facts.settings.norm_eps), (Some(2), Some(1e-6)));
-    for (act, approximate, expected) in [
-        ("ReLU", "none", "its activation is ReLU"),
-        ("GELU", "tanh", "its GELU is the approximation by tanh"),
-    ] {
+    for (act, approximate, expected) in
+        [("ReLU", "none", "the activation is ReLU"), ("GELU", "tanh", "the GELU is approximate")]
+    {
         write(&file, &module(&plain, act, approximate));
         assert!(refused(&file).contains(expected), "{}", refused(&file));
     }
@@ -378,19 +388,19 @@ fn a_file_that_fits_nothing_shows_its_names_and_the_nearest_fit() {
         .collect();
     let error = refused(&put(&bench, "a.safetensors", other));
     assert!(
-        error.contains("Of its 3 tensors, the first are `bn1.weight`, `conv1.weight`"),
+        error.contains("The first of its 3 tensors are `bn1.weight`, `conv1.weight`"),
         "{error}"
     );
     assert!(!error.contains("closest") && !error.contains("truncated"), "{error}");
     names.remove("patch_embed.proj.weight");
     let error = refused(&put(&bench, "b.safetensors", named(&names, |name| format!("net.{name}"))));
-    let expected = "The closest format is that of the official code and timm under the prefix `net.`: 31 tensor names \
-                    fit, but patch_embed.proj.weight is missing";
+    let expected = "The tensor names are closest to the official code and timm under the prefix `net.`: 31 names fit, \
+                    but `patch_embed.proj.weight` is missing";
     let count = names.len().to_string();
     assert!(error.contains(&expected.replace("31", &count)), "{error}");
     write(&bench.path("c.pth"), &dict([("epoch", Number(3))]));
     let error = refused(&bench.path("c.pth"));
-    assert!(error.contains("it does not contain named tensors"), "{error}");
+    assert!(error.contains("the file contains no named tensors"), "{error}");
     write(&bench.path("d.pth"), &dict([("module", pickle(&zero3(&classifier())))]));
     let error = refused(&bench.path("d.pth"));
     assert!(error.contains("zero_to_fp32.py"), "{error}");

@@ -91,7 +91,7 @@ fn missing_settings_are_asked_for_and_contradictions_are_refused() {
     for (set, expected) in [
         ("model.depth=3", "`model.depth = 3` contradicts the checkpoint: `model.depth = 2`"),
         ("model.depth=3", "--> --set model.depth=3 (`model.depth`)"),
-        ("model.depth=3", "remove it, or write --set model.depth=2"),
+        ("model.depth=3", "remove this argument, or use `--set model.depth=2`"),
         ("model.embed_dim=32", "`model.embed_dim = 16`"),
         ("model.mlp_ratio=4", "`model.mlp_ratio = 4` contradicts"),
         ("data.input_size=16", "`data.input_size = 8`"),
@@ -136,7 +136,7 @@ fn a_format_that_cannot_represent_a_checkpoint_says_why() {
     assert!(
         bench
             .refused(&["convert", probe, "out.npz", "--to", "official"], 2)
-            .contains(".safetensors, or with .pth")
+            .contains("`.safetensors`, or with `.pth`")
     );
     // The checkpoint decides the network: `--set` can repeat its settings, but not change them.
     let error = bench.refused(&["eval", probe, "--set", "model.norm_eps=1e-3"], 2);
@@ -195,10 +195,7 @@ fn a_plan_warns_about_a_file_that_a_run_will_refuse() {
         let output = bench.mae(&["plan", "r.toml", "--set", set]);
         let warning = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{warning}");
-        assert!(
-            warning.contains("`mae run` would refuse this recipe now: cannot read cut.pth"),
-            "{warning}"
-        );
+        assert!(warning.contains("`mae run` would fail now: cannot read cut.pth"), "{warning}");
     }
 }
 
@@ -229,7 +226,7 @@ fn fine_tuning_starts_from_encoders_of_other_programs_or_names_the_settings_that
     };
     let error = refused(TINY, "torch-mae/checkpoint-2.pth");
     for expected in [
-        "patch_embed.proj.weight has the shape [16, 3, 4, 4], expected [16, 3, 2, 2]",
+        "`patch_embed.proj.weight` has the shape [16, 3, 4, 4], expected [16, 3, 2, 2]",
         "model.patch_size = 4",
         "model.depth = 2",
     ] {
@@ -276,11 +273,15 @@ fn pre_training_continues_from_other_programs_with_their_optimizer_state() {
         |runs: &str| bits(bench.path(&format!("{runs}/tiny/pretrain/checkpoints/epoch-0005")));
     assert!(last("pth") == last("pd"));
     for (set, name, expected) in [
-        ("pretrain.epochs=3", "torch-mae/checkpoint-2.pth", "it was trained for 3 epochs"),
+        (
+            "pretrain.epochs=3",
+            "torch-mae/checkpoint-2.pth",
+            "the checkpoint was trained for 3 epochs",
+        ),
         (
             "pretrain.checkpoint_epochs=[1]",
             "torch-mae/checkpoint-2.pth",
-            "checkpoint_epochs cannot contain 1",
+            "checkpoint_epochs` cannot contain 1",
         ),
         (
             "pretrain.norm_pix_loss=false",
@@ -337,11 +338,11 @@ fn unsupported_networks_are_refused_and_no_tensor_is_ignored() {
     };
     assert!(add("blocks.0.ls1.gamma", &[16]).contains("blocks.0.ls1.gamma"));
     assert!(add("dist_token", &[1, 1, 16]).contains("dist_token"));
-    assert!(add("blocks.7.norm1.weight", &[16]).contains("blocks.2.norm1.weight is missing"));
+    assert!(add("blocks.7.norm1.weight", &[16]).contains("`blocks.2.norm1.weight` is missing"));
     assert!(add("head.weight", &[1 << 40, 0]).contains("head."));
-    assert!(add("pos_embed", &[1, 7, 16]).contains("not belong to a square grid"));
+    assert!(add("pos_embed", &[1, 7, 16]).contains("does not fit a square grid"));
     let error = refused(&|tensors| drop(tensors.remove("blocks.1.attn.qkv.bias")));
-    assert!(error.contains("blocks.1.attn.qkv.bias is missing"), "{error}");
+    assert!(error.contains("`blocks.1.attn.qkv.bias` is missing"), "{error}");
     let error = refused(&|tensors| tensors.get_mut("norm.bias").unwrap().values[3] = f32::NAN);
-    assert!(error.contains("norm.bias contains NaN or infinity"), "{error}");
+    assert!(error.contains("`norm.bias` contains NaN or infinity"), "{error}");
 }

@@ -97,15 +97,15 @@ fn a_damaged_manifest_is_named_with_its_line() {
     for command in [&["run", "r.toml", "--stage", "pretrain"][..], &["check", "runs/tiny"]] {
         let output = bench.mae(command);
         let error = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && error.contains("is damaged in line 2"), "{error}");
+        assert!(!output.status.success() && error.contains("is corrupt in line 2"), "{error}");
     }
     for cut in [0, 8, 20] {
         fs::write(&manifest, &text[..cut]).unwrap();
         for command in [&["run", "r.toml", "--stage", "pretrain"][..], &["check", "runs/tiny"]] {
             let error = String::from_utf8(bench.mae(command).stderr).unwrap();
-            let expected = "mae-manifest.jsonl is damaged in line 1";
+            let expected = "mae-manifest.jsonl is corrupt in line 1";
             assert!(
-                error.contains(expected) && error.contains("hint: restore the file"),
+                error.contains(expected) && error.contains("hint: restore this file"),
                 "{error}"
             );
         }
@@ -116,9 +116,9 @@ fn a_damaged_manifest_is_named_with_its_line() {
     let check = bench.mae(&["check", "runs/tiny"]);
     let found = String::from_utf8(check.stdout).unwrap();
     assert_eq!(check.status.code(), Some(1));
-    assert!(found.contains("pretrain/epochs.csv: not listed in mae-manifest.jsonl"), "{found}");
+    assert!(found.contains("pretrain/epochs.csv: not listed in `mae-manifest.jsonl`"), "{found}");
     let error = bench.refused(&["run", "r.toml", "--stage", "pretrain"], 2);
-    assert!(error.contains("restore mae-manifest.jsonl from a backup, or remove it"), "{error}");
+    assert!(error.contains("Restore this list from a backup, or remove this list"), "{error}");
     // Remove the manifest, as the hint says.
     fs::remove_file(&manifest).unwrap();
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);

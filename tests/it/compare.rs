@@ -75,9 +75,10 @@ fn two_runs_are_compared_with_their_differences_and_the_noise() {
        800            0         65.00     64.90 -0.10 ~
       1600            1         68.00
 
-    ~ inside the noise: the difference may be chance. Two single runs need a difference above two standard errors on 50000
-      validation images, 2 sqrt(p1 (1 - p1)/50000 + p2 (1 - p2)/50000), here up to 0.60 points. A single run always needs
-      more than 0.2 points: ViT-B on ImageNet varies by 0.05 to 0.08 points between seeds, small data by whole points.
+    ~ the difference is within the noise, so it may be chance. For two single runs, the noise is two standard errors on
+      50000 validation images, 2 sqrt(p1 (1 - p1)/50000 + p2 (1 - p2)/50000): here up to 0.60 points. For a single run, the
+      noise is at least 0.2 points: ViT-B on ImageNet varies by 0.05 to 0.08 points between seeds, and small data by whole
+      points.
     ");
 }
 
@@ -106,14 +107,11 @@ fn published_figures_of_the_same_model_are_shown() {
         ),
         "{text}"
     );
-    assert!(
-        text.contains("other models are not shown (5 rows)") && !text.contains("vit_large"),
-        "{text}"
-    );
+    assert!(text.contains("of other models (5 rows)") && !text.contains("vit_large"), "{text}");
     let recipe = bench.read("runs/mr50/recipe.toml").replace("depth = 12", "depth = 11");
     put(&bench.path("runs/mr50/recipe.toml"), &recipe);
     let text = bench.done(&["compare", "runs/mr50", "--published", "mae-paper"]);
-    assert!(text.contains("other models are not shown (49 rows)"), "{text}");
+    assert!(text.contains("of other models (49 rows)"), "{text}");
     let error = bench.refused(&["compare", "runs/mr75", "--published", "mae-padle"], 2);
     assert!(error.contains("mae-official, mae-paddle, mae-paper, mmpretrain"), "{error}");
     assert!(error.contains("did you mean `mae-paddle`?"), "{error}");
@@ -249,14 +247,14 @@ fn arguments_that_cannot_be_compared_fail_with_a_hint() {
         (&["runs/mr75", "nowhere"], "nowhere: no such folder or file"),
         (&["runs/mr75", "runs/x*"], "cannot find a run that matches runs/x*"),
         (&["runs/mr75", "runs/mr50/pretrain"], "cannot find a run in runs/mr50/pretrain"),
-        (&["runs/mr75", "broken.csv"], "broken.csv: line 3: 1 cells, but the header has 2"),
+        (&["runs/mr75", "broken.csv"], "broken.csv: line 3: found 1 cells, but the header has 2"),
         (&["runs/mr75", "empty.csv"], "the table has no rows"),
         (&["runs/mr75", "runs/mr50/recipe.toml"], "not an accuracy table"),
         (&["runs/mr75", "runs/mr50", "--csv", "no/c.csv"], "the folder does not exist"),
-        (&["runs/mr75", "runs/mr50", "--xlsx", "runs"], "it is a folder"),
+        (&["runs/mr75", "runs/mr50", "--xlsx", "runs"], "this is a folder"),
         (
             &["runs/mr75", "runs/mr50", "--csv", "runs/mr75/accuracy.csv"],
-            "it is a file of a compared run",
+            "this file belongs to a compared run",
         ),
         (&["runs/mr75", "runs/mr50", "--csv", "c", "--xlsx", "c"], "to the same file"),
     ] {

@@ -300,7 +300,8 @@ fn pretraining_alone_accepts_any_folder_of_images() {
 
     let error = error_of(&plan(Format::ImageFolder, flat.path()), Labels::Needed);
     assert!(
-        error.contains("train: the folder does not exist\nhint: put the images in train/<class>/"),
+        error
+            .contains("train: the folder does not exist\nhint: put the images in `train/<class>/`"),
         "{error}"
     );
 }
@@ -332,7 +333,9 @@ fn errors_about_settings_name_the_key() {
     promising.promised.train_images = Some(1281);
     let error = error_of(&promising, Labels::Needed);
     assert!(
-        error.starts_with("the recipe says data.train_images = 1281, but the data has 1437"),
+        error.starts_with(
+            "the recipe has `data.train_images = 1281`, but the data has 1437 training images"
+        ),
         "{error}"
     );
 

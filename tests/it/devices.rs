@@ -104,7 +104,7 @@ fn several_devices_stop_together_and_resume_to_the_same_bytes() {
 fn a_plan_says_how_devices_share_the_jobs() {
     let bench = Bench::new(&recipe(2, "auto"));
     let text = bench.done(&["plan", "r.toml"]);
-    assert!(text.contains("then one job on each (job-parallel)"), "{text}");
+    assert!(text.contains("then one job on each device (job-parallel)"), "{text}");
     let json = bench.done(&["plan", "r.toml", "--json", "--set", "runtime.schedule=data-parallel"]);
     assert!(json.contains("\"schedule\":\"data-parallel\""), "{json}");
     assert!(!json.contains("job-parallel"), "{json}");

@@ -72,7 +72,7 @@ fn only_a_change_that_keeps_each_update_is_accepted() {
     let refused = bench.refused(&run(&["runtime.devices=2"]), 2);
     assert!(
         refused.contains(
-            "pretrain: was 184 images (batch_size 46 x accum_iter 4 x devices 1), now 368 images"
+            "pretrain: was 184 images (`batch_size` 46 x `accum_iter` 4 x devices 1), now 368 images"
         ),
         "{refused}"
     );

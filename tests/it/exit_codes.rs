@@ -83,7 +83,7 @@ fn a_damaged_resume_state_is_named_with_a_hint_and_missing_weights_are_trained_a
     let resume = bench.path("runs/tiny/finetune/from-0003/resume.safetensors");
     mae::durable::write(&resume, b"half a file").unwrap();
     let error = bench.refused(&["run", "r.toml"], 2);
-    assert!(error.contains("resume.safetensors") && error.contains("remove it"), "{error}");
+    assert!(error.contains("resume.safetensors") && error.contains("remove the file"), "{error}");
     fs::remove_file(&resume).unwrap();
     bench.done(&["run", "r.toml"]);
     assert_eq!(fs::read(checkpoint.join("model.safetensors")).unwrap(), before);
@@ -110,7 +110,7 @@ fn a_damaged_picture_is_named() {
     bench.done(&alone); // pre-training accepts a flat folder without labels
     let checkpoint = "runs/tiny/pretrain/checkpoints/epoch-0003";
     let args = ["reconstruct", checkpoint, "--images", "photos", "-o", "r.png"];
-    assert!(bench.refused(&args, 2).contains("photos: it is a folder, not an image"));
+    assert!(bench.refused(&args, 2).contains("photos: this is a folder, not an image"));
     let whole = fs::read(folder.join("5.jpg")).unwrap();
     mae::durable::write(&folder.join("5.jpg"), &whole[..whole.len() / 2]).unwrap();
     let error = bench.refused(&[&alone[..], &["--fresh"]].concat(), 2);
@@ -150,7 +150,7 @@ fn a_checkpoint_answers_eval_and_predict() {
     let output = bench.mae(&["eval", checkpoint, "--data", "other.toml"]);
     assert_eq!(String::from_utf8(output.stdout).unwrap(), own);
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("images are normalized with the checkpoint's mean"), "{told}");
+    assert!(told.contains("mae normalizes images with the checkpoint's mean"), "{told}");
     let asked = ["eval", checkpoint, "--data", "other.toml", "--set", "data.mean=[0.3, 0.3, 0.3]"];
     assert_ne!(bench.done(&asked), own);
     let pretrained = "runs/tiny/pretrain/checkpoints/epoch-0003";

@@ -28,7 +28,7 @@ fn a_fine_tuning_that_diverges_is_listed_and_the_probes_are_done() {
     let table = String::from_utf8(output.stdout.clone()).unwrap();
     let first = log(output);
     assert!(first.contains("error: 3 of 6 jobs failed:\n  finetune/from-scratch: cannot continue"));
-    assert!(first.contains("under a new `name`, lower `finetune.lr` or raise"), "{first}");
+    assert!(first.contains("set a new `name`, and lower `finetune.lr` or raise"), "{first}");
     assert!(!first.contains("blr`"), "{first}");
     let jobs = ["finetune/from-scratch", "finetune/from-0002", "finetune/from-0003"];
     assert_eq!(recorded(&bench), jobs);
@@ -68,7 +68,7 @@ fn if_the_pre_training_diverges_the_jobs_that_do_not_need_its_end_continue() {
         "3 of 6 jobs failed:\n  pretrain: cannot continue pretrain: ",
         "in epoch 3",
         "lower `pretrain.blr`",
-        "`pretrain.resume` can continue from a kept checkpoint of this run",
+        "With `pretrain.resume`, the new run can continue from a checkpoint of this run",
         "\n  finetune/from-0003: not started: the pre-training failed before it wrote the checkpoint of epoch 3",
         "\n  linprobe/from-0003: not started",
     ] {

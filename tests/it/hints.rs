@@ -12,15 +12,21 @@ fn commands_point_to_what_the_user_meant() {
     fs::write(bench.path("a.png"), "a picture").unwrap();
     let checkpoints = "runs/tiny/pretrain/checkpoints";
     for (args, expected) in [
-        (&["run", "runs/tiny"][..], "it is a folder\nhint: name its recipe, runs/tiny/recipe.toml"),
-        (&["plan", "runs"], "it is a folder\nhint: name a TOML file"),
+        (
+            &["run", "runs/tiny"][..],
+            "this is a folder\nhint: pass the recipe in this folder, runs/tiny/recipe.toml",
+        ),
+        (&["plan", "runs"], "this is a folder\nhint: pass a TOML file"),
         (&["verify", "runs/tiny"], "hint: run `mae check runs/tiny`"),
         (&["data", "check", "runs/tiny"], "hint: run `mae check runs/tiny`"),
-        (&["data", "check", "a.png"], "it is one image\nhint: name the folder"),
-        (&["report", "runs/tiny", "-o", "none/a.html"], "its folder does not exist\nhint: create"),
-        (&["trash", "list", "--runs", "none"], "there is no such folder\nhint: set `--runs DIR`"),
-        (&["man", "a.png"], "it is not a folder\nhint: name a folder"),
-        (&["eval", &format!("{checkpoints}/epoch-0001")], "in this folder: epoch-0002, epoch-0003"),
+        (&["data", "check", "a.png"], "this is an image file\nhint: pass the folder"),
+        (&["report", "runs/tiny", "-o", "none/a.html"], "the folder does not exist\nhint: create"),
+        (&["trash", "list", "--runs", "none"], "the folder does not exist\nhint: set `--runs DIR`"),
+        (&["man", "a.png"], "this is not a folder\nhint: pass a folder"),
+        (
+            &["eval", &format!("{checkpoints}/epoch-0001")],
+            "in the same folder: epoch-0002, epoch-0003",
+        ),
     ] {
         let output = bench.mae(args);
         let error = String::from_utf8(output.stderr).unwrap();
@@ -47,7 +53,7 @@ fn a_check_says_what_it_leaves_unchecked_and_what_an_older_version_left_out() {
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
     fs::write(bench.path("runs/tiny/notes.txt"), "mine").unwrap();
     let text = bench.done(&["check", "runs/tiny"]);
-    assert!(text.contains("; not checked: ") && text.contains("files of TensorBoard"), "{text}");
+    assert!(text.contains("; not checked: ") && text.contains("TensorBoard files"), "{text}");
     assert!(text.contains("1 other file or folder that mae did not write"), "{text}");
     // As an older version left it.
     fs::remove_file(bench.path("runs/tiny/mae-manifest.jsonl")).unwrap();

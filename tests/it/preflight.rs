@@ -12,7 +12,7 @@ use mae::train::JobEnd;
 use std::collections::BTreeMap;
 use std::fs;
 
-const REFUSED: &str = "`mae run` would refuse this recipe now: ";
+const REFUSED: &str = "`mae run` would fail now: ";
 
 /// What a plan says.
 struct Planned {
@@ -54,7 +54,7 @@ fn expected_line(dir: &str, state: &serde_json::Value, epochs: u64) -> String {
         | (None, _, done @ serde_json::Value::Object(_), _) => resumed(done),
         (None, _, _, serde_json::Value::Object(with)) => {
             let with = with["with"].as_str().unwrap();
-            format!("{dir}: copied from runs/{with}/{dir}, which has the same job")
+            format!("{dir}: copied from runs/{with}/{dir} (same job)")
         }
         _ => panic!("unknown state {state}"),
     }
@@ -178,7 +178,7 @@ fn changed_and_missing_data_are_refused_in_the_words_of_the_plan() {
     let bench = Bench::new(&pretraining().replace("format = \"digits\"", data));
     let (planned, _) = agree(&bench, &[]);
     assert!(planned.problems[0].contains("pictures"), "{:?}", planned.problems);
-    assert!(planned.warnings.contains("steps are unknown"), "{}", planned.warnings);
+    assert!(planned.warnings.contains("the number of steps is unknown"), "{}", planned.warnings);
     for i in 0..200u32 {
         let path = bench.path(&format!("pictures/{i:03}.png"));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -226,7 +226,7 @@ fn points_of_a_sweep_share_jobs_as_planned_but_not_those_of_a_refused_point() {
     fs::write(&theirs, "mine").unwrap();
     let (planned, log) = agree(&bench, &[]);
     assert_eq!((count(&planned), planned.problems.len()), (0, 1), "{log}");
-    assert!(log.contains("1 of 2 points failed"), "{log}");
+    assert!(log.contains("1 of 2 sweep points failed"), "{log}");
     // With `--fresh`, the second point must not copy what an earlier start left in a refused point.
     let bench = Bench::new(&sweep);
     bench.done(&["run", "r.toml"]);
@@ -234,6 +234,6 @@ fn points_of_a_sweep_share_jobs_as_planned_but_not_those_of_a_refused_point() {
     fs::create_dir_all(own.parent().unwrap()).unwrap();
     fs::write(&own, "mine").unwrap();
     let log = String::from_utf8(bench.mae(&["run", "r.toml", "--fresh"]).stderr).unwrap();
-    assert!(log.contains("1 of 2 points failed") && !log.contains("copied from"), "{log}");
+    assert!(log.contains("1 of 2 sweep points failed") && !log.contains("copied from"), "{log}");
     assert_eq!(log.matches("pretrain: epoch 3 of 3").count(), 1, "{log}");
 }

@@ -65,7 +65,7 @@ fn an_unknown_key_names_its_line_and_the_nearest_key() {
     insta::assert_snapshot!(errors(&format!("'pretrain.epochs' = 3\n{FINE}")), @r#"
         error: unknown key `pretrain.epochs`
           --> DIR/r.toml:1
-          hint: remove the quotes: a dot inside quotes is part of the name
+          hint: remove the quotes, because a dot inside quotes is part of the name
         "#);
 }
 
@@ -91,7 +91,7 @@ fn all_problems_are_reported_at_once() {
         error: `pretrain.warmup_epochs = 40` is more than `pretrain.epochs = 10`
           --> the built-in defaults (`pretrain.warmup_epochs`)
           --> DIR/r.toml:5 (`pretrain.epochs`)
-          hint: use --set pretrain.warmup_epochs=1 to warm up for a tenth of the epochs
+          hint: use `--set pretrain.warmup_epochs=1` to warm up for a tenth of the epochs
         "#);
 }
 
@@ -110,7 +110,7 @@ fn a_syntax_error_has_its_line() {
 #[test]
 fn a_missing_file_names_the_recipe_that_extends_it() {
     insta::assert_snapshot!(errors("\nextends = ['base.toml']"), @r#"
-        error: cannot read a recipe in `extends`: DIR/base.toml: No such file or directory (os error 2)
+        error: cannot read a recipe that `extends` names: DIR/base.toml: No such file or directory (os error 2)
           --> DIR/r.toml:2
         "#);
     let gone =
@@ -141,34 +141,34 @@ fn a_cycle_shows_its_chain() {
 fn an_unset_variable_stops_a_run_and_warns_a_plan() {
     let files = [("r.toml", "[data]\npath = '${NO_SUCH_DIR}/x'\n")];
     insta::assert_snapshot!(outcome(&files, &[], &[], &RUNNING).unwrap_err(), @r#"
-        error: `data.path` needs the environment variable NO_SUCH_DIR, which is not set
+        error: `data.path` needs the environment variable `NO_SUCH_DIR`, but this variable is not set
           --> DIR/r.toml:2
-          hint: set NO_SUCH_DIR, or write the path with --set data.path=PATH
+          hint: set `NO_SUCH_DIR`, or pass the path with `--set data.path=PATH`
         "#);
     let planned = outcome(&files, &[], &[], &PLANNING).expect("a plan needs no data");
     assert!(
-        planned.warnings[0].starts_with("`data.path` needs the environment variable NO_SUCH_DIR")
+        planned.warnings[0].starts_with("`data.path` needs the environment variable `NO_SUCH_DIR`")
     );
     let set = outcome(&files, &[("NO_SUCH_DIR", "/d")], &[], &RUNNING).expect("it is set");
     assert_eq!(set.points[0].plan.data.path, Path::new("/d/x"));
     insta::assert_snapshot!(errors("data.format = 'digits'\ndata.class_map = '${NO_SUCH_DIR}'"), @r#"
-        error: `data.class_map` needs the environment variable NO_SUCH_DIR, which is not set
+        error: `data.class_map` needs the environment variable `NO_SUCH_DIR`, but this variable is not set
           --> DIR/r.toml:2
-          hint: set NO_SUCH_DIR, or write the path with --set data.class_map=PATH
+          hint: set `NO_SUCH_DIR`, or pass the path with `--set data.class_map=PATH`
         "#);
 }
 
 #[test]
 fn a_missing_data_path_is_refused() {
     insta::assert_snapshot!(errors("\n[data]\nformat = 'webdataset'"), @r#"
-        error: `data.path` is missing, and `data.format = "webdataset"` needs it
+        error: `data.path` is missing, but `data.format = "webdataset"` needs a path
           --> DIR/r.toml:3
-          hint: write `path = …` in [data], or use --set data.path=PATH; the formats "digits" and "synthetic" need no files
+          hint: write `path = …` in `[data]`, or use `--set data.path=PATH`. The formats "digits" and "synthetic" need no path
         "#);
     insta::assert_snapshot!(errors("name = 'x'"), @r#"
-        error: `data.path` is missing, and `data.format = "imagefolder"` needs it
+        error: `data.path` is missing, but `data.format = "imagefolder"` needs a path
           --> the built-in defaults
-          hint: write `path = …` in [data], or use --set data.path=PATH; the formats "digits" and "synthetic" need no files
+          hint: write `path = …` in `[data]`, or use `--set data.path=PATH`. The formats "digits" and "synthetic" need no path
         "#);
 }
 
@@ -182,20 +182,20 @@ fn values_of_the_environment_and_of_set_name_their_layer() {
         "#);
     let warned = outcome(&files, &env[1..], &[], &RUNNING).expect("an unknown variable only warns");
     insta::assert_snapshot!(warned.warnings.join("\n"), @r#"
-        environment variable MAE_PRETRAIN__EPOCH matches no recipe key and is ignored; did you mean MAE_PRETRAIN__EPOCHS?
-        environment variable MAE_HOME matches no recipe key and is ignored
+        mae ignores the environment variable `MAE_PRETRAIN__EPOCH`, because it matches no recipe key. Did you mean `MAE_PRETRAIN__EPOCHS`?
+        mae ignores the environment variable `MAE_HOME`, because it matches no recipe key
         "#);
     let set = ["runtime.device=cuad", "pretrain.epochs", "a b=3", "extends=x"];
     insta::assert_snapshot!(errors_with(FINE, &set), @r#"
         error: `pretrain.epochs` has no value
           --> --set pretrain.epochs
-          hint: write --set KEY=VALUE
-        error: `a b` is not a key
+          hint: write `--set KEY=VALUE`
+        error: `a b` is not a recipe key
           --> --set a b=3
-          hint: write --set KEY=VALUE with a dotted key: --set pretrain.epochs=10
+          hint: write `--set KEY=VALUE` with a dotted key, as in `--set pretrain.epochs=10`
         error: `extends` works only in recipe files
           --> --set extends=x
-          hint: write it in a recipe file
+          hint: write this key in a recipe file
         "#);
     insta::assert_snapshot!(errors_with(FINE, &set[..1]), @r#"
         error: `runtime.device = "cuad"`: expected one of "auto", "cpu", "cuda", "vulkan", "wgpu"
@@ -210,19 +210,19 @@ fn conflicts_name_both_keys_and_both_places() {
         error: `pretrain.warmup_epochs = 40` is more than `pretrain.epochs = 10`
           --> the built-in defaults (`pretrain.warmup_epochs`)
           --> DIR/r.toml:7 (`pretrain.epochs`)
-          hint: use --set pretrain.warmup_epochs=1 to warm up for a tenth of the epochs
+          hint: use `--set pretrain.warmup_epochs=1` to warm up for a tenth of the epochs
         "#);
     insta::assert_snapshot!(errors(&format!("{FINE}lr = 1.5e-4\nblr = 1e-3")), @r#"
         error: `pretrain.lr = 1.5e-4` cannot be combined with `pretrain.blr = 0.001`
           --> DIR/r.toml:7 (`pretrain.lr`)
           --> DIR/r.toml:8 (`pretrain.blr`)
-          hint: remove one: `lr` is the learning rate itself, `blr` the learning rate for 256 images
+          hint: remove `lr` or `blr`: `lr` is the learning rate itself, and `blr` is the learning rate for 256 images
         "#);
     insta::assert_snapshot!(errors(&format!("{FINE}epochs = 100\ncheckpoint_epochs = [20, 100, 400]")), @r#"
         error: `pretrain.checkpoint_epochs = [20, 100, 400]` has epochs above `pretrain.epochs = 100`
           --> DIR/r.toml:8 (`pretrain.checkpoint_epochs`)
           --> DIR/r.toml:7 (`pretrain.epochs`)
-          hint: use --set 'pretrain.checkpoint_epochs=[20,100]'
+          hint: use `--set 'pretrain.checkpoint_epochs=[20,100]'`
         "#);
     let model = "data.format = 'digits'\n[model]\nembed_dim = 98\nnum_heads = 3\n\
                  decoder_embed_dim = 10\ndecoder_num_heads = 4\n";
@@ -230,36 +230,36 @@ fn conflicts_name_both_keys_and_both_places() {
         error: `model.embed_dim = 98` is not a multiple of `model.num_heads = 3`
           --> DIR/r.toml:3 (`model.embed_dim`)
           --> DIR/r.toml:4 (`model.num_heads`)
-          hint: set model.num_heads to one of 1, 2, 7, 14
+          hint: set `model.num_heads` to one of 1, 2, 7, 14
         error: `model.embed_dim = 98` is not a multiple of 4, as the sine-cosine position embedding requires
           --> DIR/r.toml:3
-          hint: set it to 96 or 100
+          hint: set `model.embed_dim` to 96 or 100
         error: `model.decoder_embed_dim = 10` is not a multiple of `model.decoder_num_heads = 4`
           --> DIR/r.toml:5 (`model.decoder_embed_dim`)
           --> DIR/r.toml:6 (`model.decoder_num_heads`)
-          hint: set model.decoder_num_heads to one of 1, 2, 5, 10
+          hint: set `model.decoder_num_heads` to one of 1, 2, 5, 10
         error: `model.decoder_embed_dim = 10` is not a multiple of 4, as the sine-cosine position embedding requires
           --> DIR/r.toml:5
-          hint: set it to 8 or 12
+          hint: set `model.decoder_embed_dim` to 8 or 12
         "#);
     insta::assert_snapshot!(errors("data.format = 'digits'\ndata.input_size = 30"), @r#"
         error: `data.input_size = 30` is not a multiple of `model.patch_size = 16`
           --> DIR/r.toml:2 (`data.input_size`)
           --> the built-in defaults (`model.patch_size`)
-          hint: set input_size to 16 or 32
+          hint: set `data.input_size` to 16 or 32
         "#);
     insta::assert_snapshot!(errors("[data]\nformat = 'digits'\nmean = [0.5]\nstd = [1, 1, 0]"), @r#"
-        error: `data.mean = [0.5]` does not have one value per channel of `data.in_chans = 3`
+        error: `data.mean = [0.5]` needs one value per channel, but the recipe has `data.in_chans = 3`
           --> DIR/r.toml:3 (`data.mean`)
           --> the built-in defaults (`data.in_chans`)
-          hint: write 3 values, or remove it
+          hint: write one value for each of the 3 channels, or remove this key
         error: `data.std = [1, 1, 0]`: expected a list of values, each a finite number from 0.000001 to 1000000
           --> DIR/r.toml:4
         "#);
     insta::assert_snapshot!(errors(&format!("{FINE}min_lr = 0.1")), @r#"
-        error: `pretrain.min_lr = 0.1` is more than the peak learning rate 2.5e-4, from `pretrain.blr`
+        error: `pretrain.min_lr = 0.1` is more than the peak learning rate 2.5e-4 (from `pretrain.blr`)
           --> DIR/r.toml:7
-          hint: use --set pretrain.min_lr=0, or a higher learning rate
+          hint: use `--set pretrain.min_lr=0`, or a higher `pretrain.blr`
         "#);
 }
 
@@ -268,12 +268,12 @@ fn a_mask_that_keeps_or_hides_nothing_is_refused() {
     insta::assert_snapshot!(errors(&format!("{FINE}mask_ratio = 0.95")), @r#"
         error: `pretrain.mask_ratio = 0.95` hides all 16 patches of an image
           --> DIR/r.toml:7
-          hint: lower patch_size or raise input_size: an image then has more patches
+          hint: lower `model.patch_size` or raise `data.input_size`, so that an image has more patches
         "#);
     insta::assert_snapshot!(errors_with(FINE, &["model.patch_size=16", "pretrain.mask_ratio=1e-20"]), @r#"
         error: `pretrain.mask_ratio = 1e-20` hides no patch of an image (number of patches: 1)
           --> --set pretrain.mask_ratio=1e-20
-          hint: lower patch_size or raise input_size: an image then has more patches
+          hint: lower `model.patch_size` or raise `data.input_size`, so that an image has more patches
         "#);
     for outside in ["0", "1", "1.5", "-0.5", "nan", "inf"] {
         let message = errors(&format!("{FINE}mask_ratio = {outside}"));
@@ -363,7 +363,7 @@ fn invalid_folder_names_are_refused() {
     insta::assert_snapshot!(errors(&format!("name = '../x'\n{FINE}")), @r#"
         error: `name = "../x"` is not a valid folder name: it contains '/'
           --> DIR/r.toml:1
-          hint: use letters, digits, `_`, `-` and `.`: the name becomes a folder
+          hint: use letters, digits, `_`, `-` and `.`, because the name becomes a folder name
         "#);
 }
 
@@ -375,7 +375,7 @@ fn a_source_that_will_not_exist_is_refused() {
     insta::assert_snapshot!(errors(&probe("80")), @r#"
         error: `linprobe.from = 80` is not an epoch with a checkpoint
           --> DIR/r.toml:10
-          hint: use one of [50, 100], or add it to `pretrain.checkpoint_epochs`
+          hint: use one of the epochs [50, 100], or add this epoch to `pretrain.checkpoint_epochs`
         "#);
     insta::assert_snapshot!(errors(&probe("'scrach'")), @r#"
         error: `linprobe.from = "scrach"` does not exist
@@ -385,21 +385,21 @@ fn a_source_that_will_not_exist_is_refused() {
     insta::assert_snapshot!(errors(&probe("['50', 'some/vit.pth']")), @r#"
         error: `linprobe.from = "50"` does not exist
           --> DIR/r.toml:10
-          hint: did you mean the epoch, `50` without quotes?
+          hint: did you mean the epoch `50`, without quotes?
         error: `linprobe.from = "some/vit.pth"` does not exist
           --> DIR/r.toml:10
-          hint: check the path: it is relative to the current directory
+          hint: check the path, which is relative to the current directory
         "#);
     insta::assert_snapshot!(errors("[data]\nformat = 'digits'\n[linprobe]\n[finetune]\nfrom = [3, 'checkpoints']\naa = ''"), @r#"
-        error: `finetune.from = 3` needs checkpoints of this run, but the recipe has no [pretrain]
+        error: `finetune.from = 3` needs checkpoints of this run, but the recipe has no `[pretrain]`
           --> DIR/r.toml:5
-          hint: add [pretrain], or set finetune.from to "scratch" or a checkpoint file
-        error: `finetune.from = "checkpoints"` needs checkpoints of this run, but the recipe has no [pretrain]
+          hint: add `[pretrain]`, or set `finetune.from` to "scratch" or a checkpoint file
+        error: `finetune.from = "checkpoints"` needs checkpoints of this run, but the recipe has no `[pretrain]`
           --> DIR/r.toml:5
-          hint: add [pretrain], or set finetune.from to "scratch" or a checkpoint file
-        error: `linprobe.from = "last"` needs checkpoints of this run, but the recipe has no [pretrain]
+          hint: add `[pretrain]`, or set `finetune.from` to "scratch" or a checkpoint file
+        error: `linprobe.from = "last"` needs checkpoints of this run, but the recipe has no `[pretrain]`
           --> the built-in defaults
-          hint: add [pretrain], or set linprobe.from to "scratch" or a checkpoint file
+          hint: add `[pretrain]`, or set `linprobe.from` to "scratch" or a checkpoint file
         "#);
     let planned = outcome(&[("r.toml", &probe("'vit.pth'"))], &[], &[], &PLANNING)
         .expect("a plan needs no file");
@@ -410,19 +410,19 @@ fn a_source_that_will_not_exist_is_refused() {
 fn impossible_mixing_settings_are_refused() {
     let finetune = |keys: &str| format!("{FINE}[finetune]\naa = ''\nbatch_size = 31\n{keys}\n");
     insta::assert_snapshot!(errors(&finetune("mixup = 0.8")), @r#"
-        error: `finetune.batch_size = 31` is odd, but mixing needs pairs of images with `finetune.mixup_mode = "batch"`
+        error: `finetune.batch_size = 31` must be even, because batches are mixed in pairs of images with `finetune.mixup_mode = "batch"`
           --> DIR/r.toml:9 (`finetune.batch_size`)
           --> the built-in defaults (`finetune.mixup_mode`)
-          hint: use --set finetune.batch_size=32
+          hint: use `--set finetune.batch_size=32`
         "#);
     insta::assert_snapshot!(errors(&finetune("cutmix_minmax = [0.8, 0.2]")), @r#"
-        error: `finetune.batch_size = 31` is odd, but mixing needs pairs of images with `finetune.mixup_mode = "batch"`
+        error: `finetune.batch_size = 31` must be even, because batches are mixed in pairs of images with `finetune.mixup_mode = "batch"`
           --> DIR/r.toml:9 (`finetune.batch_size`)
           --> the built-in defaults (`finetune.mixup_mode`)
-          hint: use --set finetune.batch_size=32
-        error: `finetune.cutmix_minmax = [0.8, 0.2]` allows no CutMix box: the side of the box would be at least 12 and less than 3 pixels
+          hint: use `--set finetune.batch_size=32`
+        error: `finetune.cutmix_minmax = [0.8, 0.2]` allows no CutMix box: the side of a box would be at least 12 and less than 3 pixels
           --> DIR/r.toml:10
-          hint: write [low, high] with low < high, such as [0.2, 0.8], or "none"
+          hint: set [low, high] with low < high, such as [0.2, 0.8], or set "none"
         "#);
     outcome(&[("r.toml", &finetune("mixup = 0.8\nmixup_mode = 'elem'"))], &[], &[], &RUNNING)
         .expect("mixup_mode = elem allows an odd batch size");
@@ -434,14 +434,14 @@ fn impossible_mixing_settings_are_refused() {
 fn an_invalid_randaugment_policy_names_its_section() {
     let aa = |policy: &str| format!("{FINE}[finetune]\naa = '{policy}'");
     insta::assert_snapshot!(errors(&aa("rand-m9-mstd0.5-ink1")), @r#"
-        error: `finetune.aa = "rand-m9-mstd0.5-ink1"` is not a valid RandAugment policy: section `ink1` is invalid, expected `m`, `n`, `mstd`, `inc` or `w` and a number
+        error: `finetune.aa = "rand-m9-mstd0.5-ink1"` is not a valid RandAugment policy: `ink1` is invalid, expected `m`, `n`, `mstd`, `inc` or `w` and a number
           --> DIR/r.toml:8
-          hint: use "rand-m9-mstd0.5-inc1", the official policy, or "" for none
+          hint: set the official policy "rand-m9-mstd0.5-inc1", or set "" to disable RandAugment
         "#);
     insta::assert_snapshot!(errors(&aa("augmix-m5")), @r#"
-        error: `finetune.aa = "augmix-m5"` is not a valid RandAugment policy: it does not start with `rand`, the only supported kind
+        error: `finetune.aa = "augmix-m5"` is not a valid RandAugment policy: the policy must start with `rand`
           --> DIR/r.toml:8
-          hint: use "rand-m9-mstd0.5-inc1", the official policy, or "" for none
+          hint: set the official policy "rand-m9-mstd0.5-inc1", or set "" to disable RandAugment
         "#);
     outcome(&[("r.toml", &format!("{FINE}[finetune]"))], &[], &[], &RUNNING)
         .expect("the official policy is the default");
@@ -450,16 +450,16 @@ fn an_invalid_randaugment_policy_names_its_section() {
     insta::assert_snapshot!(errors(&grey), @r#"
         error: `finetune.aa = "rand-m9-mstd0.5-inc1"` needs images with 1 or 3 channels
           --> the built-in defaults
-          hint: use --set finetune.aa="" to train without RandAugment
+          hint: use `--set finetune.aa=""` to train without RandAugment
         "#);
 }
 
 #[test]
 fn a_training_that_would_never_update_is_refused() {
     insta::assert_snapshot!(errors_with(FINE, &["data.train_images=100", "pretrain.accum_iter=2"]), @r#"
-        error: `pretrain.batch_size = 64` is too large: pretrain would never update: one update needs 128 images (batch_size 64, accum_iter 2, all devices), but an epoch has 100
+        error: `pretrain.batch_size = 64` is too large: pretrain would never update the weights: one update needs 128 images (`batch_size` 64 x `accum_iter` 2 x devices), but an epoch has only 100 images
           --> the built-in defaults
-          hint: lower batch_size or accum_iter
+          hint: lower `batch_size` or `accum_iter`
         "#);
 }
 
@@ -478,22 +478,22 @@ fn keys_that_cannot_be_swept_are_refused() {
           --> DIR/r.toml:12
         "#);
     insta::assert_snapshot!(errors(&sweep("\"pretrain.epochs\" = [30, 50, 60]\nfinetune.blr = [1e-3]")), @r#"
-        error: `sweep.finetune.blr` sweeps [finetune], which the recipe does not have
+        error: `sweep.finetune.blr` sweeps `[finetune]`, but the recipe has no `[finetune]`
           --> DIR/r.toml:10
-          hint: add [finetune], or remove this key from [sweep]
+          hint: add `[finetune]`, or remove this key from `[sweep]`
         error: `pretrain.warmup_epochs = 40` is more than `pretrain.epochs = 30`
           --> the built-in defaults (`pretrain.warmup_epochs`)
           --> DIR/r.toml:9 (`pretrain.epochs`)
-          hint: use --set pretrain.warmup_epochs=3 to warm up for a tenth of the epochs
+          hint: use `--set pretrain.warmup_epochs=3` to warm up for a tenth of the epochs
         "#);
     insta::assert_snapshot!(errors_with(&sweep("\"pretrain.mask_ratio\" = [0.5, 0.75]"), &["pretrain.mask_ratio=0.6"]), @r#"
-        error: `sweep.pretrain.mask_ratio` sweeps a key that is also set by --set pretrain.mask_ratio=0.6
+        error: `sweep.pretrain.mask_ratio` sweeps a key that --set pretrain.mask_ratio=0.6 also sets
           --> DIR/r.toml:9
-          hint: remove one of them, or use --set 'sweep.pretrain.mask_ratio=[0.6]' for this value alone
+          hint: remove one of the two settings, or use `--set 'sweep.pretrain.mask_ratio=[0.6]'` to run only this value
         "#);
     let seeds = (0..101).map(|seed| seed.to_string()).collect::<Vec<_>>().join(",");
     insta::assert_snapshot!(errors(&sweep(&format!("seed = [{seeds}]\ndata.workers = [{}]", &seeds[2..]))), @r#"
-        error: `sweep` has 10100 points, but at most 10000 are allowed
+        error: `sweep` has 10100 combinations of values, but the limit is 10000
           --> DIR/r.toml:8
           hint: sweep fewer keys or values
         "#);

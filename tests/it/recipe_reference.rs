@@ -12,15 +12,15 @@ const INTRO: &str = "\
 
 # Recipe reference
 
-Every key of a recipe. [recipes.md](recipes.md) explains how recipes are written and how layers override each other.
+Every key of a recipe. [recipes.md](recipes.md) explains how to write recipes, and which settings override others.
 
 - The type says which values are valid. All other values are errors, as are unknown keys.
 - The official flag is an option of the official PyTorch scripts `main_pretrain.py`, `main_finetune.py` and
   `main_linprobe.py`, or of the `submitit_*.py` scripts (`--ngpus`). Settings of the stages have the official defaults.
-- A stage runs only if the recipe has its table. An empty table, such as `[pretrain]`, runs it with the defaults.
+- A stage runs only if the recipe has its table. An empty table, such as `[pretrain]`, runs the stage with the defaults.
 - `--set TABLE.KEY=VALUE` and the environment variable `MAE_TABLE__KEY` set one key: `--set pretrain.blr=1e-3`,
   `MAE_PRETRAIN__BLR=1e-3`.
-- Rerunning a name with changed settings fails, except for the keys that can change when a run continues.
+- Resuming a run with changed settings fails, except for keys whose description says that you can change them.
 ";
 
 const SWEEP: &str = "\

@@ -114,13 +114,13 @@ fn what_cannot_be_reconstructed_or_written_is_refused_with_a_hint() {
     let (encoder, classifier) = (golden("torch-mae/encoder-only.pth"), golden("huggingface-vit"));
     let many = vec!["0.5"; 101].join(",");
     for (checkpoint, image, out, more, expected) in [
-        (tuned, "a.png", "x.png", &[][..], "it is a fine-tuned classifier without a decoder"),
-        (probe, "a.png", "x.png", &[], "it is a linear probe without a decoder"),
-        (&encoder, "a.png", "x.png", &[], "it is an encoder without a decoder"),
+        (tuned, "a.png", "x.png", &[][..], "this is a fine-tuned classifier without a decoder"),
+        (probe, "a.png", "x.png", &[], "this is a linear probe without a decoder"),
+        (&encoder, "a.png", "x.png", &[], "this is an encoder without a decoder"),
         (&classifier, "a.png", "x.png", &[], "pretrain/checkpoints/epoch-0800"),
         ("nowhere", "a.png", "x.png", &[], "nowhere"),
         (mae, "gone.png", "x.png", &[], "gone.png"),
-        (mae, "cut.png", "x.png", &[], "cut.png: cannot be decoded"),
+        (mae, "cut.png", "x.png", &[], "cut.png: corrupt or unsupported image"),
         (mae, "a.png", "x.png", &["--mask-ratio", "1.5"], "expected ratios between 0 and 1"),
         (mae, "a.png", "x.png", &["--mask-ratio", "abc"], "expected ratios between 0 and 1"),
         (mae, "a.png", "x.png", &["--mask-ratio", "0.5,"], "expected ratios between 0 and 1"),
@@ -130,7 +130,7 @@ fn what_cannot_be_reconstructed_or_written_is_refused_with_a_hint() {
         (mae, "a.png", "x.png", &["--mask-ratio", &many], "pass fewer images"),
         (mae, "a.png", "x.png", &["--device", "abacus"], "abacus"),
         (mae, "a.png", "x.jpg", &[], "x.jpg: the figure is a PNG file"),
-        (mae, "a.png", "no/x.png", &[], "its folder does not exist"),
+        (mae, "a.png", "no/x.png", &[], "the folder does not exist"),
         (mae, "a.png", "", &[], "PNG"),
     ] {
         let args = ["reconstruct", checkpoint, "--images", image, "-o", out];

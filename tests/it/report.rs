@@ -121,7 +121,7 @@ fn a_report_has_every_value_of_the_table_and_loads_nothing() {
         "<td class=\"best\"><span>★</span>98.33</td>",
         "scratch: 70.56.",
         "data:image/png;base64,iVBORw0KGgo",
-        "leaks the answer's brightness and contrast",
+        "the brightness and contrast of the picture are not predictions",
         "mask_ratio = 0.75",
         "mae run runs/digits/recipe.toml",
         "c0ffee",
@@ -227,7 +227,7 @@ fn a_sweep_shows_means_over_seeds() {
         // 91 and 91.5 over three and two seeds are within the noise.
         "<span>≈</span>91.00 ± 1.00",
         "<span>★</span>91.50 ± 0.71",
-        "inside the noise",
+        "within the noise",
         "All runs, 5 rows",
         "top-1 against mask_ratio",
         "Lines are means over up to 3 seeds",

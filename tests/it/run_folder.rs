@@ -91,7 +91,10 @@ fn a_folder_that_is_no_run_is_left_as_it_is() {
     mae::durable::write(&theirs, b"important").unwrap();
     for more in [&[][..], &["--fresh"]] {
         let refused = bench.refused(&[&["run", "r.toml"], more].concat(), 2);
-        assert!(refused.contains("it holds files, but no mae-manifest.jsonl"), "{refused}");
+        assert!(
+            refused.contains("the folder contains files, but no `mae-manifest.jsonl`"),
+            "{refused}"
+        );
         assert_eq!(fs::read_dir(bench.path("runs/tiny")).unwrap().count(), 1);
     }
 }
@@ -107,7 +110,7 @@ fn a_fresh_start_does_not_remove_what_it_starts_from() {
     let recipe = recipe.replace("\"last\"", &format!("{checkpoint:?}"));
     mae::durable::write(&bench.path("f.toml"), recipe.as_bytes()).unwrap();
     let refused = bench.refused(&["run", "f.toml", "--fresh"], 2);
-    assert!(refused.contains("--fresh would move runs/tiny/pretrain/checkpoints"), "{refused}");
+    assert!(refused.contains("`--fresh` would move runs/tiny/pretrain/checkpoints"), "{refused}");
     assert!(bench.path(checkpoint).is_dir());
 }
 
@@ -119,15 +122,15 @@ fn a_table_without_its_last_rows_is_an_error_and_its_job_can_be_repeated() {
     let (accuracy, rows) = (bench.read("runs/tiny/accuracy.csv"), bench.read(table));
     let lines: Vec<&str> = rows.lines().collect();
     for (left, problem) in [
-        (lines[..2].join("\n"), "it ends with epoch 1, but the job has finished epoch 2"),
-        (lines[0].to_owned(), "it ends with epoch 0"),
-        ([lines[0], lines[2], lines[1]].join("\n"), "after epoch 2 comes epoch 1"),
+        (lines[..2].join("\n"), "the file ends with epoch 1, but the job has finished epoch 2"),
+        (lines[0].to_owned(), "the file ends with epoch 0"),
+        ([lines[0], lines[2], lines[1]].join("\n"), "epoch 1 follows epoch 2"),
     ] {
         mae::durable::write(&bench.path(table), format!("{left}\n").as_bytes()).unwrap();
         let refused = bench.refused(&["run", "r.toml"], 2);
         assert!(
             refused.contains(problem)
-                && refused.contains("or remove runs/tiny/finetune/from-0003 to repeat its job"),
+                && refused.contains("or remove runs/tiny/finetune/from-0003 to repeat the job"),
             "{refused}"
         );
     }
@@ -163,10 +166,7 @@ fn a_plan_warns_that_a_run_would_be_refused() {
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
     let output = bench.mae(&["plan", "r.toml", "--set", "pretrain.mask_ratio=0.5"]);
     let warning = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        output.status.success() && warning.contains("`mae run` would refuse this recipe now"),
-        "{warning}"
-    );
+    assert!(output.status.success() && warning.contains("`mae run` would fail now"), "{warning}");
     assert!(warning.contains("pretrain.mask_ratio: was 0.75, now 0.5"), "{warning}");
 }
 
@@ -228,7 +228,7 @@ fn a_picture_that_an_earlier_start_could_not_write_is_drawn_by_the_next_one() {
     fs::remove_file(&picture).unwrap();
     let log =
         String::from_utf8(bench.mae(&["run", "r.toml", "--stage", "pretrain"]).stderr).unwrap();
-    assert!(log.contains("drew the missing picture"), "{log}");
+    assert!(log.contains("wrote the missing picture"), "{log}");
     assert_eq!(fs::read(&picture).unwrap(), before);
 }
 

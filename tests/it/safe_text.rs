@@ -30,7 +30,10 @@ fn names_of_files_stay_on_one_line_and_run_in_no_spreadsheet() {
     fs::write(bench.path(name), "no picture").unwrap();
     let check = bench.mae(&["data", "check", "=data", "--csv", "found.csv"]);
     let text = String::from_utf8(check.stdout).unwrap();
-    assert!(text.contains("\n  =data/train/a\\n\\u{1b}[2Jb.jpg: cannot be decoded"), "{text}");
+    assert!(
+        text.contains("\n  =data/train/a\\n\\u{1b}[2Jb.jpg: corrupt or unsupported image"),
+        "{text}"
+    );
     assert!(bench.read("found.csv").contains(&format!("bad,train,\"'{name}\",")));
     let error = bench.refused(&["plan", "a\u{1b}[2Jb.toml"], 2);
     assert!(error.contains("a\\u{1b}[2Jb.toml"), "{error}");

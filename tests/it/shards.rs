@@ -74,11 +74,11 @@ fn a_zeroed_header_of_a_packed_shard_is_found() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("train-000001.tar: 8 of the 10 images that `mae data pack`"), "{text}");
-    assert!(text.contains("data follows the end marker"), "{text}");
+    assert!(text.contains("data follows the tar end marker"), "{text}");
     let run = bench.mae(&["run", "r.toml"]);
     let said = String::from_utf8(run.stderr).unwrap();
     assert!(run.status.success(), "{said}");
-    assert!(said.contains("samples may be missing from the tar shards (2 problems)"), "{said}");
+    assert!(said.contains("the tar shards may lack samples (2 problems)"), "{said}");
     // An empty shard.
     fs::write(&shard, vec![0; good.len()]).unwrap();
     let problems = checked(&pack).unwrap().problems.join("\n");
@@ -88,7 +88,7 @@ fn a_zeroed_header_of_a_packed_shard_is_found() {
     let sums = shard.with_extension("checksums");
     fs::rename(&sums, bench.path("aside")).unwrap();
     let problems = checked(&pack).unwrap().problems.join("\n");
-    assert!(problems.contains("its images are not verified: "), "{problems}");
+    assert!(problems.contains("mae cannot verify the images: "), "{problems}");
     fs::rename(bench.path("aside"), &sums).unwrap();
     assert!(!checked(&pack).unwrap().is_bad());
 }
@@ -165,7 +165,7 @@ fn a_class_that_changed_in_a_packed_shard_is_an_error() {
     bytes[class] = b'1';
     fs::write(&shard, bytes).unwrap();
     let error = open(&plan(Format::WebDataset, &pack), Labels::Needed).err().unwrap().to_string();
-    assert!(error.contains("it has class 1, but `mae data pack` wrote class 0"), "{error}");
+    assert!(error.contains("the image has class 1, but `mae data pack` wrote class 0"), "{error}");
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn members_that_the_shard_reader_skips_are_listed() {
         });
         let (code, text) = problems();
         assert_eq!(code, Some(1), "{text}");
-        assert!(text.contains(&format!("members that are not files: 1: {listed}")), "{text}");
+        assert!(text.contains(&format!("tar members that are not files (1): {listed}")), "{text}");
     }
     // A folder is not a sample.
     foreign(&shard, "0", |tar| {
@@ -253,13 +253,13 @@ fn members_that_the_shard_reader_skips_are_listed() {
     let one = fs::read(&shard).unwrap();
     fs::write(&shard, [&one[..], &one].concat()).unwrap();
     let (code, text) = problems();
-    assert!(code == Some(1) && text.contains("data follows the end marker"), "{text}");
+    assert!(code == Some(1) && text.contains("data follows the tar end marker"), "{text}");
     // A full record of zeros is normal; megabytes are a hole in the file.
     fs::write(&shard, [&one[..], &[0; 10_240]].concat()).unwrap();
     assert_eq!(problems().0, Some(0));
     fs::write(&shard, [&one[..], &vec![0; 3 << 20]].concat()).unwrap();
     let (code, text) = problems();
-    assert!(code == Some(1) && text.contains("ends in 3.0 MiB of zeros"), "{text}");
+    assert!(code == Some(1) && text.contains("ends with 3.0 MiB of zeros"), "{text}");
 }
 
 #[test]
@@ -283,18 +283,20 @@ fn sizes_beyond_the_machine_are_refused_before_anything_is_allocated() {
     assert!(said.contains("data.num_classes") && said.contains("1000000"), "{said}");
     let huge = ["--set", "model.embed_dim=65536", "--set", "model.depth=1024"];
     let said = bench.refused(&[&["run", "r.toml"][..], &huge].concat(), 2);
-    assert!(said.contains("cannot run pretrain: it needs at least 786"), "{said}");
+    assert!(said.contains("cannot run pretrain: this stage needs at least 786"), "{said}");
     assert!(said.contains("GiB of memory") && said.contains("hint: choose a smaller"), "{said}");
     assert!(!bench.path("runs").exists());
     let said = bench.refused(&[&["bench", "train", "r.toml"][..], &huge].concat(), 2);
-    assert!(said.contains("it needs at least"), "{said}");
+    assert!(said.contains("this stage needs at least"), "{said}");
     let planned = bench.mae(&[&["plan", "r.toml"][..], &huge].concat());
     let said = String::from_utf8(planned.stderr).unwrap();
     assert!(
-        planned.status.success() && said.contains("warning") && said.contains("it needs at least")
+        planned.status.success()
+            && said.contains("warning")
+            && said.contains("this stage needs at least")
     );
     let planned = bench.mae(&["plan", "r.toml"]);
-    assert!(!String::from_utf8(planned.stderr).unwrap().contains("it needs at least"));
+    assert!(!String::from_utf8(planned.stderr).unwrap().contains("this stage needs at least"));
 }
 
 #[test]
@@ -394,5 +396,5 @@ fn predict_escapes_line_breaks_in_class_names() {
     assert_eq!(text.lines().count(), 3, "{text}");
     assert!(text.contains("cat\\n  0.9999  dog"), "{text}");
     let said = bench.refused(&["data", "pack", "files", "pack"], 2);
-    assert!(said.contains("its name contains a line break"), "{said}");
+    assert!(said.contains("the name contains a line break"), "{said}");
 }

@@ -126,10 +126,13 @@ fn points_of_a_sweep_share_a_job_only_if_it_started_from_the_same_content() {
     remove(&bench);
     let error = bench.mae(&["run", "r.toml"]);
     let error = String::from_utf8(error.stderr).unwrap();
-    assert!(error.contains("1 of 2 points failed") && error.contains("does not exist"), "{error}");
+    assert!(
+        error.contains("1 of 2 sweep points failed") && error.contains("does not exist"),
+        "{error}"
+    );
     put(&bench, "b");
     let log = String::from_utf8(bench.mae(&["run", "r.toml"]).stderr).unwrap();
-    assert!(log.contains("1 of 2 points failed") && !log.contains("copied from"), "{log}");
+    assert!(log.contains("1 of 2 sweep points failed") && !log.contains("copied from"), "{log}");
     assert_ne!(recorded(&bench, second), before);
     fs::remove_dir_all(bench.path(second)).unwrap();
     put(&bench, "a");

@@ -61,7 +61,7 @@ fn no_job_is_copied_from_a_folder_with_a_run_of_a_different_recipe() {
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{log}");
     assert!(
-        log.contains("holds a run with a different recipe") && !log.contains("copied from"),
+        log.contains("contains a run with a different recipe") && !log.contains("copied from"),
         "{log}"
     );
     let second = "runs/tiny/finetune.trained_blocks=2";
@@ -100,14 +100,17 @@ fn a_point_that_cannot_run_is_listed_and_the_others_continue() {
     let output = bench.mae(&[&stage[..], &["sweep.pretrain.batch_size=[99999,96]"]].concat());
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{log}");
-    assert!(log.contains("1 of 2 points failed:\n  tiny/pretrain.batch_size=99999: "), "{log}");
+    assert!(
+        log.contains("1 of 2 sweep points failed:\n  tiny/pretrain.batch_size=99999: "),
+        "{log}"
+    );
     assert!(
         bench.path("runs/tiny/pretrain.batch_size=96/pretrain/checkpoints/epoch-0003").is_dir()
     );
     // A refused point does not affect those that would have shared its pre-training.
     let shared = ["run", "r.toml", "--set", "sweep.finetune.batch_size=[99998,48]", "--runs", "b"];
     let log = String::from_utf8(bench.mae(&shared).stderr).unwrap();
-    assert!(log.contains("1 of 2 points failed:"), "{log}");
+    assert!(log.contains("1 of 2 sweep points failed:"), "{log}");
     assert!(bench.read("b/tiny/accuracy.csv").contains("finetune.batch_size=48/finetune"), "{log}");
     let all = [&stage[..], &["sweep.pretrain.batch_size=[99999,99998]", "--runs", "none"]].concat();
     bench.refused(&all, 2);
@@ -161,13 +164,13 @@ fn a_warning_names_the_settings_that_restore_the_published_effective_batch() {
     let output = bench.mae(&["plan", "r.toml", "--set", published]);
     let warning = String::from_utf8(output.stderr).unwrap();
     assert!(
-        warning.contains("--set pretrain.accum_iter=4 restores the published number"),
+        warning.contains("--set pretrain.accum_iter=4` to restore the published number"),
         "{warning}"
     );
     let odd = ["plan", "r.toml", "--set", published, "--set", "pretrain.batch_size=100"];
     let warning = String::from_utf8(bench.mae(&odd).stderr).unwrap();
     let way =
-        "--set pretrain.batch_size=96 --set pretrain.accum_iter=4 restores the published number";
+        "--set pretrain.batch_size=96 --set pretrain.accum_iter=4` to restore the published number";
     assert!(warning.contains(way), "{warning}");
     let restored = ["plan", "r.toml", "--set", published, "--set", "pretrain.accum_iter=4"];
     assert_eq!(String::from_utf8(bench.mae(&restored).stderr).unwrap(), "");
@@ -194,7 +197,7 @@ fn a_shared_job_has_the_same_bytes_whichever_process_trains_it() {
     let held = mae::durable::Lock::take(&points[0]).unwrap();
     let args = ["run", "r.toml", "--stage", "pretrain"];
     let log = String::from_utf8(bench.mae(&args).stderr).unwrap();
-    assert!(log.contains("1 of 2 points failed") && !log.contains("copied from"), "{log}");
+    assert!(log.contains("1 of 2 sweep points failed") && !log.contains("copied from"), "{log}");
     drop(held);
     let log = String::from_utf8(bench.mae(&args).stderr).unwrap();
     assert!(!log.contains("copied from"), "{log}");

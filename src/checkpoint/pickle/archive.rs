@@ -57,7 +57,7 @@ impl Archive {
             } else if let Some(key) = name.strip_prefix("data/") {
                 budget.object(ROOM + key.len())?;
                 if storages.insert(key.into(), entry).is_some() {
-                    return Err(format!("the archive contains `{}` twice", shown(name)));
+                    return Err(format!("the zip archive contains `{}` twice", shown(name)));
                 }
             }
             Ok(())
@@ -95,14 +95,13 @@ impl Entry {
     /// Returns the byte range of an entry's content, which follows the header.
     fn content(self, source: &ByteSource, end: u64) -> Result<Range, String> {
         if !self.is_plain {
-            return Err("an entry of the archive is compressed or encrypted; torch.save \
-                 never does this"
+            return Err("the zip archive has a compressed or encrypted entry, so `torch.save` did not write this file"
                 .to_owned());
         }
         let mut header = [0; LOCAL_LEN];
         source.read_at(self.at, &mut header)?;
         if !header.starts_with(LOCAL) {
-            return Err("the archive's directory points to an offset without an entry".to_owned());
+            return Err("the zip directory points to an offset without an entry".to_owned());
         }
         let at = self.at
             + LOCAL_LEN as u64
@@ -141,7 +140,7 @@ impl Entry {
             return Ok(());
         }
         Err(format!(
-            "the file is damaged: the bytes of `{}` have the CRC-32 {found:08x}, but the archive's directory says {:08x}",
+            "the file is corrupt: `{}` has the CRC-32 {found:08x}, but the zip directory expects {:08x}",
             shown(name),
             self.crc32
         ))
@@ -157,7 +156,7 @@ fn find_pickle(source: &ByteSource, directory: Range) -> Result<(String, Entry),
         has_code |= inner.starts_with("code/") || inner == "constants.pkl";
         if inner == "data.pkl" {
             if found.is_some() {
-                return Err("the archive contains `data.pkl` twice".to_owned());
+                return Err("the zip archive contains `data.pkl` twice".to_owned());
             }
             found = Some((format!("{prefix}/"), entry));
         }
@@ -165,11 +164,11 @@ fn find_pickle(source: &ByteSource, directory: Range) -> Result<(String, Entry),
     })?;
     if has_code {
         return Err(
-            "TorchScript archives are not supported; save the state_dict instead".to_owned()
+            "mae does not support TorchScript archives. Save the `state_dict` instead".to_owned()
         );
     }
     found.ok_or_else(|| {
-        "`data.pkl` is missing: the zip archive was not written by torch.save".to_owned()
+        "`data.pkl` is missing, so `torch.save` did not write this zip archive".to_owned()
     })
 }
 
@@ -178,7 +177,7 @@ fn check_byteorder(source: &ByteSource, range: Range) -> Result<(), String> {
     source.read_at(range.at, &mut order)?;
     match order.trim_ascii() {
         b"little" => Ok(()),
-        _ => Err("files of big-endian machines are not supported".to_owned()),
+        _ => Err("mae does not support files of big-endian machines".to_owned()),
     }
 }
 
@@ -202,10 +201,8 @@ fn directory(source: &ByteSource) -> Result<Range, String> {
             let mut end64 = [0; 56];
             source.read_at(at, &mut end64)?;
             if !end64.starts_with(END64) {
-                return Err(
-                    "the archive's directory is not at the offset stored at the end of the file"
-                        .to_owned(),
-                );
+                return Err("the zip directory is not at the offset stored at the end of the file"
+                    .to_owned());
             }
             (u64_at(&end64, 48), u64_at(&end64, 40), at)
         }
@@ -227,7 +224,7 @@ fn each_entry(
     while reader.at() < directory.at + directory.len {
         let header: [u8; 46] = reader.array()?;
         if !header.starts_with(ENTRY) {
-            return Err("the archive's directory is corrupt".to_owned());
+            return Err("the zip directory is corrupt".to_owned());
         }
         name.resize(usize::from(u16_at(&header, 28)), 0);
         reader.fill(&mut name)?;

@@ -29,7 +29,7 @@ impl Budget {
     pub(super) fn object(&mut self, bytes: usize) -> Result<(), String> {
         let bytes = Some(bytes as u64).filter(|bytes| *bytes <= self.once);
         bytes.and_then(|bytes| take(&mut self.all, bytes)).ok_or_else(|| {
-            "it contains more objects than a checkpoint of this size can have".to_owned()
+            "the file contains more objects than a checkpoint of this size can have".to_owned()
         })
     }
 
@@ -58,7 +58,7 @@ impl Budget {
     /// Counts `bytes` bytes that are read from the file. Fails if the total is above the limit.
     pub(super) fn read(&mut self, bytes: usize) -> Result<(), String> {
         take(&mut self.reads, bytes as u64)
-            .ok_or_else(|| "too many of its tensors share the same bytes".to_owned())
+            .ok_or_else(|| "too many tensors share the same bytes".to_owned())
     }
 }
 

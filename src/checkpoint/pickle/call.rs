@@ -24,7 +24,7 @@ pub(super) enum Made {
 impl Machine<'_, '_> {
     /// Pushes the result of calling `callable` with `args` onto the stack.
     pub(super) fn call(&mut self, callable: Item, args: Item) -> Result<(), String> {
-        let items = self.graph.items(args).ok_or("a call has no arguments")?;
+        let items = self.graph.items(args).ok_or("a function call has no arguments")?;
         if !matches!(callable, Item::Node(_)) {
             return Err("the pickle calls an object that is not a function".to_owned());
         }
@@ -42,7 +42,9 @@ impl Machine<'_, '_> {
     /// Runs the opcode `BUILD`, which sets the state of an object.
     pub(super) fn build(&mut self, target: Item, state: Item) -> Result<(), String> {
         let array = match self.graph.node(target) {
-            None => return Err("the pickle sets the state of a number".to_owned()),
+            None => {
+                return Err("the pickle sets the state of a number instead of an object".to_owned());
+            }
             Some(Node::Array) => Some(numpy::array(self.graph, state)?),
             Some(Node::NumpyType { dtype, .. }) => {
                 let big_endian = numpy::is_big_endian(self.graph, state);
@@ -70,7 +72,7 @@ impl Machine<'_, '_> {
             (Some("storage"), [_, class, key, _, numel, rest @ ..]) => {
                 let view = rest.first().and_then(|view| self.graph.items(*view));
                 let node = storage(self.graph, *class, *key, *numel, view);
-                self.add(node.ok_or("the description of a storage is invalid")?)
+                self.add(node.ok_or("the pickle has an invalid description of a storage")?)
             }
             // The legacy format stores some classes with their source code.
             (Some("module"), [_, class, ..]) => {
@@ -179,7 +181,7 @@ fn dict(graph: &Graph, content: Option<&Item>) -> Result<Made, String> {
     };
     let pairs: Option<Vec<_>> = items.iter().map(pair).collect();
     // This is an error, not a description: repeated descriptions of a long list would take time but no budget.
-    let pairs = pairs.ok_or("a dict is built from items that are not pairs")?;
+    let pairs = pairs.ok_or("the pickle builds a dict from items that are not pairs")?;
     Ok(Made::New(Node::Dict(pairs)))
 }
 
@@ -225,7 +227,7 @@ fn path(graph: &Graph, class: &str, args: &[Item]) -> Made {
 ///
 /// `typed` means version 3 of the function, in which the element type is an argument.
 fn tensor(graph: &Graph, typed: bool, args: &[Item]) -> Result<Made, String> {
-    let malformed = || "the description of a tensor is invalid".to_owned();
+    let malformed = || "the pickle has an invalid description of a tensor".to_owned();
     let [storage, offset, shape, strides, rest @ ..] = args else { return Err(malformed()) };
     let Some(Node::Storage(storage)) = graph.node(*storage) else { return Err(malformed()) };
     let (dtype, metadata) = match (typed, rest) {

@@ -95,7 +95,8 @@ impl Graph {
         }
         let before = BLOCK * (self.blocks.len() - 1);
         let block = self.blocks.last_mut().expect("one was just added");
-        let id = u32::try_from(before + block.len()).map_err(|_| "it contains too many objects")?;
+        let id = u32::try_from(before + block.len())
+            .map_err(|_| "the file contains too many objects")?;
         block.push(node);
         Ok(Item::Node(id))
     }

@@ -34,14 +34,14 @@ pub(super) fn read(
     budget: &mut Budget,
 ) -> Result<LegacyHeader, String> {
     if !matches!(machine::run(reader, graph, budget)?, Item::Int(PROTOCOL)) {
-        return Err("this version of PyTorch's legacy format is not supported".to_owned());
+        return Err("mae does not support this version of PyTorch's legacy format".to_owned());
     }
     let machine_info = machine::run(reader, graph, budget)?;
     let is_big = graph.pairs(machine_info).unwrap_or_default().iter().any(|(key, value)| {
         graph.text(*key) == Some("little_endian") && matches!(value, Item::Bool(false))
     });
     if is_big {
-        return Err("files of big-endian machines are not supported".to_owned());
+        return Err("mae does not support files of big-endian machines".to_owned());
     }
     let object = machine::run(reader, graph, budget)?;
     let keys = machine::run(reader, graph, budget)?;
@@ -65,7 +65,7 @@ fn in_order(
             sizes.entry(key).or_insert(storage.dtype.size);
         }
     }
-    let keys = graph.items(keys).ok_or("the list of its storages is missing")?;
+    let keys = graph.items(keys).ok_or("the list of storages is missing")?;
     let mut storages = Vec::new();
     for key in keys {
         let key = graph.text(*key).ok_or("a storage has no name")?;

@@ -33,7 +33,7 @@ pub(super) fn run(
         if op == b'.' {
             return machine.stop();
         }
-        machine.step(op).map_err(|e| format!("{e} (opcode {op:#04x} at byte {at})"))?;
+        machine.step(op).map_err(|e| format!("{e} (pickle opcode {op:#04x} at byte {at})"))?;
     }
 }
 
@@ -71,7 +71,7 @@ impl Machine<'_, '_> {
     fn protocol(&mut self) -> Result<(), String> {
         match self.reader.byte()? {
             0..=5 => Ok(()),
-            protocol => Err(format!("pickle protocol {protocol} is not supported")),
+            protocol => Err(format!("mae does not support pickle protocol {protocol}")),
         }
     }
 
@@ -178,7 +178,7 @@ impl Machine<'_, '_> {
         };
         if matches!(op, b'h' | b'j') {
             let item =
-                self.memo.get(&index).ok_or("the pickle reads a memo entry that was never set")?;
+                self.memo.get(&index).ok_or("the pickle reads a memo entry before it is set")?;
             return self.push(*item);
         }
         let top = self.stack[self.above(1)?];
@@ -256,7 +256,7 @@ impl Machine<'_, '_> {
     }
 
     fn pop_mark(&mut self) -> Result<usize, String> {
-        self.marks.pop().ok_or_else(|| "a mark is missing".to_owned())
+        self.marks.pop().ok_or_else(|| "the pickle stack has no MARK".to_owned())
     }
 
     /// Returns the stack index of the `n`-th item from the top.
@@ -278,22 +278,22 @@ pub(super) fn object(class: Item, args: Item) -> Node {
 
 fn pairs(items: &[Item]) -> Result<impl ExactSizeIterator<Item = (Item, Item)>, String> {
     let (pairs, []) = items.as_chunks::<2>() else {
-        return Err("a key has no value".to_owned());
+        return Err("a dict key has no value".to_owned());
     };
     Ok(pairs.iter().map(|[key, value]| (*key, *value)))
 }
 
 fn underflow() -> String {
-    "an item is missing".to_owned()
+    "the pickle stack is empty".to_owned()
 }
 
 fn refused(op: u8) -> &'static str {
     match op {
         b'I' | b'L' | b'F' | b'S' | b'V' | b'g' | b'p' | b'P' => {
-            "opcodes of pickle protocol 0 are not supported"
+            "mae does not support the opcodes of pickle protocol 0"
         }
-        0x82..=0x84 => "extension codes are not supported",
-        0x97 | 0x98 => "buffers outside of the file are not supported",
-        _ => "an unknown opcode",
+        0x82..=0x84 => "mae does not support extension codes",
+        0x97 | 0x98 => "mae does not support buffers outside of the file",
+        _ => "unknown opcode",
     }
 }

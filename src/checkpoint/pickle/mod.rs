@@ -92,7 +92,7 @@ pub(super) fn read(path: &Path) -> Result<Value, String> {
     let mut first = [0; 4];
     source.read_at(0, &mut first)?;
     if !recognises(&first) {
-        return Err("it is neither a zip archive nor a pickle of protocol 2 to 5".to_owned());
+        return Err("the file is neither a zip archive nor a pickle of protocol 2 to 5".to_owned());
     }
     let mut budget = Budget::of_file(source.len);
     let mut graph = Graph::default();

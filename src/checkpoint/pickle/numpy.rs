@@ -52,7 +52,7 @@ pub(super) fn is_big_endian(graph: &Graph, state: Item) -> bool {
 
 /// Returns an array from its state `(version, shape, dtype, is_fortran, content)`.
 pub(super) fn array(graph: &Graph, state: Item) -> Result<Node, String> {
-    let malformed = || "the description of an array is invalid".to_owned();
+    let malformed = || "the pickle has an invalid description of a NumPy array".to_owned();
     let items = graph.items(state).ok_or_else(malformed)?;
     let [.., shape, dtype, is_fortran, content] = items else { return Err(malformed()) };
     let shape = graph.sizes(*shape).ok_or_else(malformed)?;
@@ -99,6 +99,6 @@ fn strides(shape: &[u64], is_fortran: bool) -> Result<Box<[u64]>, String> {
     } else {
         (0..shape.len()).rev().try_for_each(&mut set)
     };
-    all.ok_or_else(|| format!("an array claims the shape {shape:?}, which is too large"))?;
+    all.ok_or_else(|| format!("an array with the shape {shape:?} is too large"))?;
     Ok(strides.into())
 }

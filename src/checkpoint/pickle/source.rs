@@ -26,7 +26,7 @@ impl ByteSource {
         let unreadable = |e: std::io::Error| e.to_string();
         let meta = std::fs::metadata(path).map_err(unreadable)?;
         if !meta.is_file() {
-            return Err("it is not a file".to_owned());
+            return Err("this is not a file".to_owned());
         }
         let file = File::open(path).map_err(unreadable)?;
         Ok(Self { file, len: meta.len() })
@@ -101,7 +101,11 @@ impl Reader<'_> {
             .map_err(|e| e.to_string())?;
         self.at += line.len() as u64;
         if line.pop() != Some(b'\n') {
-            return Err(if most < SHORT_TEXT { cut_short() } else { "a name has no end".into() });
+            return Err(if most < SHORT_TEXT {
+                cut_short()
+            } else {
+                "a name has no line break at its end".into()
+            });
         }
         String::from_utf8(line).map_err(|_| "a name is not valid UTF-8".to_owned())
     }
@@ -119,5 +123,5 @@ pub(super) fn shown(name: &str) -> String {
 }
 
 pub(super) fn cut_short() -> String {
-    "it is truncated or corrupt: a part reaches beyond the end of the file".to_owned()
+    "the file is truncated or corrupt: a part reaches beyond the end of the file".to_owned()
 }

@@ -42,7 +42,7 @@ impl<'a> Tree<'a> {
             Item::Float(x) => return Ok(Value::Float(x)),
             Item::Node(id) => id,
         };
-        match self.graph.node(item).ok_or("an item is missing")? {
+        match self.graph.node(item).ok_or("the pickle refers to a missing object")? {
             Node::Text { text, .. } => self.text(text).map(Value::Text),
             Node::LongText(range) => self.long_text(*range),
             Node::Global(name) => self.opaque(name),
@@ -79,7 +79,7 @@ impl<'a> Tree<'a> {
                 self.foreign -= 1;
                 value
             }
-            _ => Err("an item is missing".to_owned()),
+            _ => Err("the pickle refers to a missing object".to_owned()),
         };
         self.path.pop();
         value
@@ -89,7 +89,7 @@ impl<'a> Tree<'a> {
     ///
     /// Inside of an object of an unknown class, returns `what` as a description instead of an error.
     fn refuse(&mut self, what: &str) -> Result<Value, String> {
-        if self.foreign > 0 { self.opaque(what) } else { Err(format!("it has {what}")) }
+        if self.foreign > 0 { self.opaque(what) } else { Err(format!("the pickle has {what}")) }
     }
 
     fn list(&mut self, items: &[Item]) -> Result<Vec<Value>, String> {

@@ -56,9 +56,7 @@ impl View {
 
     pub(super) fn numel(&self) -> Result<u64, String> {
         let numel = self.shape.iter().try_fold(1_u64, |n, size| n.checked_mul(*size));
-        numel.ok_or_else(|| {
-            format!("a tensor claims the shape {:?}, which is too large", self.shape)
-        })
+        numel.ok_or_else(|| format!("a tensor with the shape {:?} is too large", self.shape))
     }
 
     /// Fails if an element of the view is outside of `storage`, a byte range.
@@ -71,7 +69,7 @@ impl View {
                 let (base, len) = bytes(part.start).zip(bytes(part.numel)).ok_or_else(cut_short)?;
                 if base.checked_add(len).is_none_or(|end| end > storage.len) {
                     return Err(format!(
-                        "a storage claims {len} bytes, but has only {}",
+                        "a storage should have {len} bytes, but has only {}",
                         storage.len
                     ));
                 }
@@ -82,11 +80,11 @@ impl View {
         let end = if numel == 0 { 0 } else { self.end().ok_or_else(cut_short)? };
         if end > available {
             let problem = if numel > available {
-                format!("claims {numel} values")
+                format!("has {numel} values")
             } else {
                 format!("needs {end} values")
             };
-            return Err(format!("a tensor {problem}, but its storage has {available}"));
+            return Err(format!("a tensor {problem}, but its storage has only {available}"));
         }
         Ok(CheckedView { view: self, bytes, base, numel, end })
     }
@@ -112,7 +110,7 @@ fn content_numel(bytes: Bytes, size: u64, numel: u64) -> Result<u64, String> {
     if fits {
         Ok(numel)
     } else {
-        Err(format!("an array claims {numel} values, but has only {len} bytes"))
+        Err(format!("an array should have {numel} values, but has only {len} bytes"))
     }
 }
 
@@ -150,7 +148,7 @@ impl CheckedView<'_> {
     fn too_much(&self) -> String {
         let available = self.bytes.range.len / self.view.dtype.size;
         format!(
-            "its tensors claim more than twice the file's size; one of them claims {} values of a storage with {available}",
+            "the tensors need more than twice the file's size. A tensor has {} values, but its storage has only {available}",
             self.numel
         )
     }

@@ -91,7 +91,7 @@ fn decode(text: &[u8], bytes: &mut Vec<u8>) -> Result<u64, String> {
                 used += 2;
             }
             [0xc2..=0xc3] | [] if used > 0 => return Ok(used as u64),
-            _ => return Err("the content of an array, written as text, is corrupt".to_owned()),
+            _ => return Err("the text that stores an array is corrupt".to_owned()),
         }
     }
 }

@@ -43,8 +43,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         let files: usize = checked.splits.iter().map(|split| split.bad.len()).sum();
         let problems = checked.problems.len();
         let what = format!(
-            "found {}, and {} of the whole data set",
-            count(files, "bad file"),
+            "found {} and {} of the whole data set",
+            count(files, "unreadable file"),
             count(problems, "problem")
         );
         return Err(CliError::Failed(what));
@@ -77,15 +77,16 @@ fn text(checked: &Checked, in_chans: usize) -> String {
     if checked.unchecked > 0 {
         let _ = writeln!(
             text,
-            "images without a checksum: {} (`mae` cannot find damage that still decodes; `mae data pack` writes checksums)",
+            "images without a checksum: {} (without a checksum, mae misses damage in an image that still decodes; `mae \
+             data pack` writes checksums)",
             checked.unchecked
         );
     }
     for split in &checked.splits {
         let named = |(path, problem): &(PathBuf, String)| format!("{}: {problem}", shown(path));
         let CheckedSplit { name, bad, damaged, .. } = split;
-        list(&mut text, &format!("bad files in {name}"), bad.iter().map(named));
-        let what = format!("damaged files in {name}, only partly decoded");
+        list(&mut text, &format!("unreadable files in {name}"), bad.iter().map(named));
+        let what = format!("damaged files in {name}, which decode only partly");
         list(&mut text, &what, damaged.iter().map(named));
     }
     let pair = |[train, val]: &[PathBuf; 2]| format!("{} = {}", shown(train), shown(val));
@@ -99,7 +100,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
     };
     let _ = write!(
         text,
-        "mean and std of the training images, for [data] in a recipe:\nmean = [{}]\nstd = [{}]\n",
+        "mean and std of the training images, for `[data]` in a recipe:\nmean = [{}]\nstd = [{}]\n",
         numbers(&for_channels(&checked.mean, in_chans)),
         numbers(&for_channels(&checked.std, in_chans))
     );
@@ -139,6 +140,6 @@ fn list(text: &mut String, what: &str, entries: impl Iterator<Item = String>) {
         let _ = writeln!(text, "  {}", entry.replace('\n', "\n    "));
     }
     if entries.len() > SHOWN {
-        let _ = writeln!(text, "  and {} more (--csv FILE lists all)", entries.len() - SHOWN);
+        let _ = writeln!(text, "  and {} more (`--csv FILE` lists all)", entries.len() - SHOWN);
     }
 }

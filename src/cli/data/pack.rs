@@ -9,15 +9,15 @@ use std::path::PathBuf;
 
 /// Pack image files into WebDataset shards, and resume after an interruption
 ///
-/// Exits with 1 if unreadable files were left out.
+/// Exits with 1 if it left out unreadable files.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     source: SourceArgs,
-    /// Folder to write: train/, val/, classes.txt, pack.json, checksums, and a table of unreadable files
+    /// Folder for the shards (`train/`, `val/`), `classes.txt`, `pack.json`, checksums and a table of unreadable files
     out: PathBuf,
-    /// Shrink each image so that its shorter side has at most this many pixels; crops then differ from the official pipeline,
-    /// and runs print a warning
+    /// Shrink images so that the shorter side has at most PIXELS pixels. Crops then differ from the official code, and
+    /// runs print a warning
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     short_side: Option<u32>,
     /// JPEG quality of resized images
@@ -48,9 +48,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     }
     match packing.left_out.len() {
         0 => Ok(()),
-        files => {
-            Err(CliError::Failed(format!("left out {} that cannot be read", count(files, "file"))))
-        }
+        files => Err(CliError::Failed(format!("left out {}", count(files, "unreadable file")))),
     }
 }
 
@@ -59,14 +57,14 @@ fn text(packing: &Packing, args: &Args) -> String {
     let (image, shard) = (count(*images, "image"), count(*shards, "shard"));
     let mut text = format!("{image} in {shard}, {:.1} MB", *bytes as f64 / 1e6);
     if *shards_there > 0 {
-        let _ = write!(text, " ({shards_there} existed already)");
+        let _ = write!(text, " ({shards_there} of them existed before)");
     }
     for (file, problem) in left_out {
         let _ = write!(text, "\nleft out: {file}: {problem}");
     }
     let _ = write!(
         text,
-        "\nin a recipe:\n[data]\nformat = \"webdataset\"\npath = {}",
+        "\nadd to a recipe:\n[data]\nformat = \"webdataset\"\npath = {}",
         toml::Value::String(args.out.display().to_string())
     );
     text

@@ -48,9 +48,9 @@ impl Price {
             Precision::Fp32 => PEAK_FP32,
             Precision::Bf16 => PEAK_BF16,
         };
-        let elsewhere = if no_gpu() { ", because mae finds no GPU here" } else { "" };
+        let elsewhere = if no_gpu() { ", because mae finds no GPU" } else { "" };
         let words = format!(
-            "assumed: each device is an {DEVICE} at {:.0} % of its {:.0} TFLOP/s in {}{elsewhere}",
+            "assumes an {DEVICE} for each device, at {:.0} % of the peak of {:.0} TFLOP/s in {}{elsewhere}",
             100.0 * MFU,
             peak / 1e12,
             runtime.precision
@@ -63,7 +63,7 @@ impl Price {
         let stop = StopFlag::default();
         stop_on_signals(&stop, "stopping");
         let mut flops = HashMap::new();
-        let mut words = String::from("measured here:");
+        let mut words = String::from("measured:");
         for job in point.plan.jobs() {
             if flops.contains_key(&job.stage) {
                 continue;
@@ -113,7 +113,7 @@ impl Price {
     pub(super) fn words(&self) -> &str {
         match self {
             Self::Assumed(_, words) | Self::Measured { words, .. } => words,
-            Self::Unknown => "unknown for a CPU; `--measure` measures it",
+            Self::Unknown => "unknown on a CPU; use `--measure` to measure the speed",
         }
     }
 }

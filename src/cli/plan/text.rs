@@ -20,7 +20,7 @@ pub(super) fn text(
     if !resolved.swept.is_empty() {
         let _ = writeln!(
             text,
-            "# above: the first of {} points of a sweep over {}; the others differ only in these keys\n",
+            "# This is the recipe of the first of {} sweep points. The recipes of the others differ only in {}.\n",
             runs.len(),
             resolved.swept.join(", ")
         );
@@ -28,9 +28,10 @@ pub(super) fn text(
     for (point, run) in resolved.points.iter().zip(runs) {
         of_run(&mut text, &point.plan, run, folder);
     }
-    let _ = writeln!(text, "# time: {}", price.words());
+    let _ = writeln!(text, "# time estimate: {}", price.words());
     if let (true, Some(all)) = (runs.len() > 1, sum(runs.iter().map(|run| run.wall_s))) {
-        let _ = writeln!(text, "# all {} points: {}", runs.len(), duration(all));
+        let _ =
+            writeln!(text, "# time left for all {} sweep points: {}", runs.len(), duration(all));
     }
     text.trim_end().to_owned()
 }
@@ -108,11 +109,11 @@ fn of_disk(text: &mut String, jobs: &[PlannedJob]) {
     let sum = |bytes: fn(&PlannedJob) -> f64| jobs.iter().map(bytes).sum::<f64>();
     let (all, optimizer) = (sum(|job| job.disk_bytes), sum(|job| job.disk_optimizer_bytes));
     let of_it = if optimizer > 0.0 {
-        format!(", {} of it optimizer state (pretrain.keep_optimizer)", size(optimizer))
+        format!(", including {} of optimizer state (`pretrain.keep_optimizer`)", size(optimizer))
     } else {
         String::new()
     };
-    let _ = writeln!(text, "# disk: {} of checkpoints{of_it}", size(all));
+    let _ = writeln!(text, "# disk: {} for checkpoints{of_it}", size(all));
 }
 
 /// Writes a line for each stage with the gradients that the hosts of a run exchange.
@@ -160,7 +161,7 @@ fn state(state: &JobState, folder: &Path) -> String {
         JobState::GoesOn { epochs } => format!("to do from epoch {}", epochs + 1),
         JobState::Done => "done".to_owned(),
         JobState::Shared { with } => {
-            format!("copied from {}, which has the same job", folder.join(with).display())
+            format!("copied from {} (same job)", folder.join(with).display())
         }
     }
 }
@@ -176,9 +177,9 @@ fn schedule(plan: &Plan, jobs: &[PlannedJob]) -> String {
             plan.runtime.hosts
         ),
         n if is_job_parallel => format!(
-            ": pre-training on all {n} devices together, then one job on each (job-parallel)"
+            ": pre-training on all {n} devices together, then one job on each device (job-parallel)"
         ),
-        n => format!(": each on all {n} devices together (data-parallel)"),
+        n => format!(": each job on all {n} devices together (data-parallel)"),
     }
 }
 

@@ -5,8 +5,8 @@ pub(in crate::data) enum ImageError {
     Empty,
     #[error("the JPEG file is truncated: its end marker is missing")]
     Truncated,
-    #[error("cannot be decoded: {0}")]
+    #[error("corrupt or unsupported image: {0}")]
     Undecodable(String),
-    #[error("cannot be encoded as JPEG: {0}")]
+    #[error("cannot encode the image as JPEG: {0}")]
     Unencodable(String),
 }

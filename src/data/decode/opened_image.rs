@@ -26,8 +26,8 @@ pub fn read_picture(path: &Path) -> Result<Picture, DataError> {
 /// Reads and decodes an image file. Ignores the file extension.
 pub(in crate::data) fn decode_file(path: &Path, colour: Colour) -> Result<Picture, DataError> {
     if path.is_dir() {
-        let hint = "name the image files in the folder";
-        return Err(DataError::layout(path, "it is a folder, not an image", hint));
+        let hint = "pass the image files in this folder";
+        return Err(DataError::layout(path, "this is a folder, not an image", hint));
     }
     let bytes = fs::read(path).map_err(|e| DataError::unreadable(path, e))?;
     let whole = OpenedImage::file(&bytes, colour).and_then(OpenedImage::whole);
@@ -60,7 +60,10 @@ impl<'a> OpenedImage<'a> {
             let jpeg = Jpeg::open(bytes)?;
             let (width, height) = jpeg.size();
             if (width * height * 3) as u64 > MAX_BYTES {
-                return Err(undecodable(format!("{width}x{height} pixels are too many")));
+                let most = MAX_BYTES / 3_000_000;
+                return Err(undecodable(format!(
+                    "{width}x{height} pixels are too many: the limit is {most} megapixels"
+                )));
             }
             return Ok(Self::Jpeg(jpeg, colour));
         }

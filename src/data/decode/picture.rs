@@ -63,8 +63,8 @@ impl Colour {
             1 => Ok(Self::Grey),
             3 => Ok(Self::Rgb),
             other => Err(DataError::setting(
-                format!("cannot decode images to data.in_chans = {other} channels"),
-                "set data.in_chans = 3 for colour or 1 for grey",
+                format!("cannot decode images with `data.in_chans = {other}` channels"),
+                "set `data.in_chans` to 3 for colour, or to 1 for grey",
             )),
         }
     }

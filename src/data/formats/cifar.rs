@@ -63,18 +63,18 @@ pub(in crate::data) const CIFAR100: CifarLayout = CifarLayout {
 pub(in crate::data) fn find(plan: &DataPlan, layout: &CifarLayout) -> Result<Found, DataError> {
     if plan.in_chans != 3 {
         return Err(DataError::setting(
-            format!("cannot use data.in_chans = {}: CIFAR images have 3 channels", plan.in_chans),
-            "set data.in_chans = 3",
+            format!("cannot use `data.in_chans = {}`: CIFAR images have 3 channels", plan.in_chans),
+            "set `data.in_chans = 3`",
         ));
     }
     let inside = plan.path.join(layout.folder);
     let folder = if inside.is_dir() { inside } else { plan.path.clone() };
     let hint = format!(
-        "unpack {}, the \"binary version\" of the data set, and set data.path to its folder",
+        "unpack `{}`, the \"binary version\" of the data set, and set `data.path` to the unpacked folder",
         layout.archive
     );
     if !folder.join(layout.train[0]).is_file() {
-        return Err(DataError::layout(&folder, format!("{} is missing", layout.train[0]), hint));
+        return Err(DataError::layout(&folder, format!("`{}` is missing", layout.train[0]), hint));
     }
     let mut hash = Sha256::new();
     let mut split = |files: &[&str]| -> Result<Arc<dyn Split>, DataError> {
@@ -102,15 +102,17 @@ pub(in crate::data) fn find(plan: &DataPlan, layout: &CifarLayout) -> Result<Fou
 fn check(file: &Path, bytes: &[u8], layout: &CifarLayout, hint: &str) -> Result<(), DataError> {
     let record = layout.labels + PIXELS;
     if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
-        let problem =
-            format!("{} bytes are not a multiple of {record}, the size of a record", bytes.len());
+        let problem = format!(
+            "the file has {} bytes, but its size must be a multiple of {record} bytes",
+            bytes.len()
+        );
         return Err(DataError::layout(file, problem, hint));
     }
     let labels = bytes.iter().skip(layout.labels - 1).step_by(record);
     match labels.enumerate().find(|(_, label)| usize::from(**label) >= layout.classes) {
         Some((place, label)) => {
             let problem = format!(
-                "record {place} has label {label}, but there are {} classes",
+                "record {place} has label {label}, but the data set has only {} classes",
                 layout.classes
             );
             Err(DataError::layout(file, problem, hint))

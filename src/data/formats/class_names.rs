@@ -55,7 +55,7 @@ impl ClassMap {
             Self::InOrder(names) if names.len() == folders.len() => Ok(names),
             Self::InOrder(names) => {
                 let problem = format!(
-                    "data.class_map names {} classes, but the data has {}",
+                    "the number of names in `data.class_map` is {}, but the data has {} classes",
                     names.len(),
                     folders.len()
                 );
@@ -69,18 +69,18 @@ impl ClassMap {
     }
 }
 
-const FORMS: &str = "use one name per line in the order of the classes, or `folder name` lines, or a CSV file with the \
-                     columns `folder` (or `wnid`) and `name` (or `names`)";
+const FORMS: &str = "write one name per line in the order of the classes, or write `folder name` lines. A CSV file \
+                     needs the columns `folder` (or `wnid`) and `name` (or `names`)";
 
 fn missing(path: &Path, folder: &str) -> DataError {
-    DataError::layout(path, format!("data.class_map has no name for class `{folder}`"), FORMS)
+    DataError::layout(path, format!("`data.class_map` has no name for class `{folder}`"), FORMS)
 }
 
 fn read_map(path: &Path, folders: &[String]) -> Result<ClassMap, DataError> {
     let text = fs::read_to_string(path).map_err(|e| DataError::unreadable(path, e))?;
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
         parse_csv(&text).map_err(|error| {
-            DataError::layout(path, format!("data.class_map cannot be read as CSV: {error}"), FORMS)
+            DataError::layout(path, format!("`data.class_map` is not valid CSV: {error}"), FORMS)
         })
     } else {
         Ok(parse_text(&text, folders))
@@ -146,9 +146,12 @@ mod tests {
     #[test]
     fn a_map_that_does_not_fit_says_why() {
         let error = names("map.csv", "folder,name\nn01,tench\n", &["n01", "n02"]).unwrap_err();
-        assert!(error.contains("data.class_map has no name for class `n02`"), "{error}");
+        assert!(error.contains("`data.class_map` has no name for class `n02`"), "{error}");
         let error = names("map.txt", "tench\n", &["n01", "n02"]).unwrap_err();
-        assert!(error.contains("names 1 classes, but the data has 2"), "{error}");
+        assert!(
+            error.contains("names in `data.class_map` is 1, but the data has 2 classes"),
+            "{error}"
+        );
     }
 
     #[test]

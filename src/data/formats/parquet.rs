@@ -33,8 +33,8 @@ const EXTENSION: &str = "parquet";
 const LABELS: [&str; 4] = ["label", "labels", "fine_label", "cls"];
 /// Maximum number of row groups in memory. Sequential reading needs two row groups.
 const CACHED_GROUPS: usize = 4;
-const HINT: &str = "put the parquet files of an image data set in data.path or in its folder `data`; the names of \
-                    validation files must contain `val` or `test`";
+const HINT: &str = "put the parquet files of an image data set in `data.path` or in `data/` under `data.path`. The \
+                    names of validation files must contain `val` or `test`";
 const FETCH: &str = "download the file again";
 
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ enum ParquetProblem {
     Unreadable(#[from] std::io::Error),
     #[error("the parquet file is damaged: {0}")]
     Damaged(String),
-    #[error("no column holds images: none of {0} has a `bytes` field")]
+    #[error("no column contains images: none of the columns {0} has a `bytes` field")]
     NoImages(String),
 }
 
@@ -102,9 +102,8 @@ fn classes(
         Some(split.name(place))
     });
     if let Some(image) = unlabelled {
-        let problem =
-            format!("the image has no class: none of the columns {} has one", LABELS.join(", "));
-        let hint = "add a column with the class of each image, a whole number from 0";
+        let problem = format!("the image has no class in any of the columns {}", LABELS.join(", "));
+        let hint = "add a column with the class of each image as a whole number from 0";
         return match labels {
             Labels::Needed => Err(DataError::layout(&image, problem, hint)),
             Labels::Unneeded => Ok(Vec::new()),
@@ -126,8 +125,11 @@ fn classes(
         return Ok((0..found).map(|class| class.to_string()).collect());
     }
     if names.len() < found {
-        let problem =
-            format!("an image has class {}, but there are {} class names", found - 1, names.len());
+        let problem = format!(
+            "an image has class {}, but the files have only {} class names",
+            found - 1,
+            names.len()
+        );
         return Err(DataError::layout(&train.files[0], problem, FETCH));
     }
     Ok(names)
@@ -193,7 +195,7 @@ impl ParquetSplit {
             }
             if self.labels.len() != first + rows {
                 return Err(ParquetProblem::Damaged(
-                    "its class column has fewer values than the file has rows".to_owned(),
+                    "the class column has fewer values than the file has rows".to_owned(),
                 ));
             }
         }
@@ -341,7 +343,7 @@ fn read_images(path: &Path, group: usize) -> Result<Vec<Option<ByteArray>>, Parq
     let reader = open(path)?;
     let columns = ParquetColumns::of(reader.metadata().file_metadata().schema())?;
     let changed = || {
-        ParquetProblem::Damaged("its columns have changed since mae opened the data set".to_owned())
+        ParquetProblem::Damaged("the columns have changed since mae opened the data set".to_owned())
     };
     let schema = columns.image_alone().ok_or_else(changed)?;
     Ok(rows_of(&reader, group, schema)?.into_iter().map(bytes).collect())
@@ -382,6 +384,6 @@ fn bytes(row: Row) -> Option<ByteArray> {
 
 /// Runs `work` and returns a panic as an error, because the parquet library may panic.
 fn caught<T>(work: impl FnOnce() -> Result<T, ParquetProblem>) -> Result<T, ParquetProblem> {
-    let panicked = |_| Err(ParquetProblem::Damaged("its reader panicked".to_owned()));
+    let panicked = |_| Err(ParquetProblem::Damaged("the parquet reader panicked".to_owned()));
     panics::catch(work).unwrap_or_else(panicked)
 }

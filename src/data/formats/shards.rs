@@ -29,7 +29,7 @@ impl Shards {
         hint: &str,
     ) -> Result<Self, DataError> {
         if !path.is_dir() {
-            return Err(DataError::layout(path, "the folder does not exist (data.path)", hint));
+            return Err(DataError::layout(path, "the folder does not exist (`data.path`)", hint));
         }
         let found = Self::sorted(path, extension)?;
         let needs_val = labels == Labels::Needed && found.val.is_empty();
@@ -37,7 +37,7 @@ impl Shards {
             if missing {
                 return Err(DataError::layout(
                     path,
-                    format!("there are no .{extension} files for {what}"),
+                    format!("the folder has no `.{extension}` files for {what}"),
                     hint,
                 ));
             }

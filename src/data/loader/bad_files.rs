@@ -41,18 +41,20 @@ impl BadFiles {
         if met.len() > self.allowed {
             return Err(DataError::setting(
                 format!(
-                    "cannot read {shown}: {problem}\n{} of {} training files are unusable, but data.max_bad_fraction = {} allows {}",
+                    "cannot read {shown}: {problem}\n\
+                     {} of {} training files are unreadable, but `data.max_bad_fraction = {}` allows only {}",
                     met.len(),
                     self.files,
                     self.max_bad_fraction,
                     self.allowed
                 ),
-                "run `mae data check` to list them, then download them again or delete them; or set a higher data.max_bad_fraction",
+                "run `mae data check` to list the unreadable files. Then download these files again or delete them, or \
+                 set a higher `data.max_bad_fraction`",
             ));
         }
         let listed = self.table.as_ref().map(|table| format!("; see {}", table.display()));
         tracing::warn!(
-            "cannot read {shown}: {problem}; another image replaces it ({} of {} files are unusable{})",
+            "cannot read {shown}: {problem}. Another image replaces this image ({} of {} files are unreadable{})",
             met.len(),
             self.files,
             listed.unwrap_or_default()

@@ -50,10 +50,10 @@ impl Loader {
         if split.len() < batch_size {
             return Err(DataError::setting(
                 format!(
-                    "cannot fill a batch of {batch_size} images: the training split has {}",
+                    "cannot fill a batch of {batch_size} images: the training split has only {} images",
                     split.len()
                 ),
-                "set a smaller batch_size; incomplete batches are dropped",
+                "set a smaller `batch_size`, because mae drops incomplete batches",
             ));
         }
         Ok(Self::new(split, Transform::Train { transform, mixup, key }, batch_size, workers))

@@ -233,7 +233,7 @@ fn refuse_inside(plan: &DataPlan, out: &Path) -> Result<(), DataError> {
     while !place.exists() && place.pop() {}
     match fs::canonicalize(&place) {
         Ok(place) if place.starts_with(&data) => {
-            let problem = "it is inside the data set to pack";
+            let problem = "this folder is inside the data set to pack";
             Err(DataError::layout(out, problem, "choose a folder outside the data set"))
         }
         _ => Ok(()),
@@ -266,18 +266,22 @@ fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataErro
             return Ok(());
         }
         let problem =
-            "the folder has shards that were packed from different files or with different options";
-        return Err(DataError::layout(&path, problem, "choose another folder, or remove this one"));
+            "the folder contains shards of different files, or shards with different options";
+        return Err(DataError::layout(
+            &path,
+            problem,
+            "choose another folder, or remove this folder",
+        ));
     }
     let others = ["train", "val"].into_iter().any(|name| out.join(name).exists());
     if others {
-        let problem = "the folder has a train/ or val/ that was not packed by this program";
+        let problem = "the folder contains a `train/` or `val/` that mae did not pack";
         return Err(DataError::layout(out, problem, "choose an empty folder"));
     }
     if let Some(class) = classes.iter().find(|class| class.contains(['\n', '\r'])) {
         return Err(DataError::setting(
             format!(
-                "cannot pack class {class:?}: its name contains a line break, and classes.txt has one class per line"
+                "cannot pack class {class:?}: the name contains a line break, but `classes.txt` needs one class per line"
             ),
             "rename the class folder",
         ));
@@ -311,8 +315,8 @@ fn make(
         };
         let Stored::File { bytes, colour } = stored else {
             return Err(DataError::setting(
-                "cannot pack this format: its images are not files",
-                "set data.format to \"imagefolder\", \"webdataset\" or \"parquet\"",
+                "cannot pack this `data.format`: its images are not files",
+                "set `data.format` to \"imagefolder\", \"webdataset\" or \"parquet\"",
             ));
         };
         let small = match options.reencode {

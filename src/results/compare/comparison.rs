@@ -64,7 +64,7 @@ impl Comparison {
             );
         }
         if path.is_dir() {
-            return refuse("it is a folder", "name a file in this folder");
+            return refuse("this is a folder", "pass the name of a file in this folder");
         }
         let read = path.canonicalize().is_ok_and(|path| {
             let places =
@@ -77,7 +77,7 @@ impl Comparison {
         });
         if read {
             return refuse(
-                "it is a file of a compared run",
+                "this file belongs to a compared run",
                 "choose a path outside the compared runs",
             );
         }

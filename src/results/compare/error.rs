@@ -17,10 +17,10 @@ pub enum CompareError {
     /// A file is not a valid table or log.
     #[error("cannot read {place}: {problem}\nhint: {hint}")]
     Table { place: String, problem: String, hint: &'static str },
-    #[error("cannot find the published figures `{name}`: the known names are {known}{}", near.map(|near| format!("\nhint: did you mean `{near}`?")).unwrap_or_default())]
+    #[error("cannot find the published results `{name}`: the known names are {known}{}", near.map(|near| format!("\nhint: did you mean `{near}`?")).unwrap_or_default())]
     UnknownPublished { name: String, known: String, near: Option<&'static str> },
     #[error(
-        "cannot compare a single run: {0}\nhint: name a second run, or add published figures with `--published NAME`"
+        "cannot compare a single run: {0}\nhint: pass a second run, or add published results with `--published NAME`"
     )]
     Alone(String),
     #[error("cannot write {}: {problem}\nhint: {hint}", path.display())]

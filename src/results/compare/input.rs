@@ -10,7 +10,8 @@ use crate::results::{AccuracyRow, Results, RunError, TRASH, read_results};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const WHAT: &str = "name the folder of a run or a sweep (runs/quickstart), a table (accuracy.csv), or a log.txt of the official code";
+const WHAT: &str = "pass the folder of a run or a sweep (`runs/quickstart`), a table (`accuracy.csv`), or a `log.txt` \
+                    of the official code";
 
 /// Reads the runs in `arguments` and the published tables in `names`.
 ///
@@ -154,7 +155,7 @@ fn read_file(path: &Path) -> Result<Vec<Run>, CompareError> {
     let bytes = fs::read(path).map_err(|source| CompareError::Io { path: path.into(), source })?;
     let text = String::from_utf8(bytes).map_err(|_| CompareError::Table {
         place: place.clone(),
-        problem: "it is not a text file".to_owned(),
+        problem: "this is not a text file".to_owned(),
         hint: WHAT,
     })?;
     let name = name_of(path);

@@ -7,7 +7,7 @@ use crate::results::{AccuracyRow, JobCells};
 use crate::shape::StageKind;
 use serde_json::Value;
 
-const HINT: &str = "use a log of the official code: one JSON object per line, with epoch and either test_acc1 or train_loss";
+const HINT: &str = "use a log of the official code: one JSON object per line, with `epoch`, and with `test_acc1` or `train_loss`";
 
 /// Reads an official `log.txt` as a run with one row.
 ///
@@ -65,7 +65,7 @@ fn point(line: &str) -> Result<CurvePoint, String> {
     let epoch = value["epoch"].as_u64().ok_or("the line has no `epoch`")?;
     let (train_loss, val_acc1) = (number("train_loss"), number("test_acc1"));
     if train_loss.is_none() && val_acc1.is_none() {
-        return Err("the line has neither train_loss nor test_acc1".to_owned());
+        return Err("the line has neither `train_loss` nor `test_acc1`".to_owned());
     }
     Ok(CurvePoint {
         epoch: epoch as usize + 1,

@@ -14,9 +14,7 @@ pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]])
         cells.any(|(key, (_, group))| comparison.is_open(group, key, metric))
     };
     if open(Metric::Finetune) || open(Metric::Linprobe) {
-        notes.push(
-            "… the job has not finished: the value is from its last epoch so far.".to_owned(),
-        );
+        notes.push("… the job has not finished, so the value is from the latest epoch.".to_owned());
     }
     notes.extend(annealed(comparison, shown));
     notes.extend(data(comparison, shown));
@@ -37,7 +35,8 @@ pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]])
     let rows: usize =
         hidden.iter().flat_map(|g| g.iter()).map(|run| comparison.runs[*run].rows.len()).sum();
     if rows > 0 {
-        notes.push(format!("Published figures of other models are not shown ({rows} rows). `--csv` and `--xlsx` write them."));
+        notes.push(format!("This comparison leaves out published results of other models ({rows} rows). `--csv` and \
+                            `--xlsx` write these rows, too."));
     }
     notes
 }
@@ -70,31 +69,30 @@ fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     if !(seeds || single) {
         return None;
     }
-    let mut text = "~ inside the noise: the difference may be chance.".to_owned();
+    let mut text = "~ the difference is within the noise, so it may be chance.".to_owned();
     if let Some(images) = images.filter(|_| widest_of_two > SINGLE_RUN_FLOOR) {
         let _ = write!(
             text,
-            " Two single runs need a difference above two standard errors on {images} validation images, \
-             2 sqrt(p1 (1 - p1)/{images} + p2 (1 - p2)/{images}), here up to {widest_of_two:.2} points."
+            " For two single runs, the noise is two standard errors on {images} validation images, 2 sqrt(p1 (1 - \
+             p1)/{images} + p2 (1 - p2)/{images}): here up to {widest_of_two:.2} points."
         );
     }
     if seeds {
         let _ = write!(
             text,
-            " Means over n seeds need a difference above two standard errors, 2 sqrt(s1²/n1 + s2²/n2) with the spread s (±), \
-             and above two standard errors on the validation images, here up to {widest_of_seeds:.2} points."
+            " For means over n seeds, the noise is the larger of two values: two standard errors over the seeds, 2 \
+             sqrt(s1²/n1 + s2²/n2) with the standard deviations s (±), and two standard errors on the validation \
+             images. Here the noise is up to {widest_of_seeds:.2} points."
         );
     }
     if seeds && single {
-        text.push_str(
-            " A single run is assumed to vary as much as the seeds that it is compared with.",
-        );
+        text.push_str(" For a single run, mae assumes the standard deviation of the other seeds.");
     }
     if single {
         let _ = write!(
             text,
-            " A single run always needs more than {SINGLE_RUN_FLOOR} points: ViT-B on ImageNet varies by 0.05 to 0.08 points \
-             between seeds, small data by whole points."
+            " For a single run, the noise is at least {SINGLE_RUN_FLOOR} points: ViT-B on ImageNet varies by 0.05 to \
+             0.08 points between seeds, and small data by whole points."
         );
     }
     Some(text)
@@ -128,7 +126,8 @@ fn data(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let others: Vec<String> = others.map(|(number, _)| format!("[{number}]")).collect();
     (!others.is_empty()).then(|| {
         format!(
-            "{} used different data from [{one}] (data_fingerprint in provenance.json), so the accuracies may not be comparable.",
+            "{} used different data from [{one}] (`data_fingerprint` in `provenance.json`), so the accuracies may not \
+             be comparable.",
             others.join(", ")
         )
     })

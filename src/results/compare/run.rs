@@ -119,8 +119,9 @@ impl RunOrigin {
 impl ComparisonRow {
     /// Parses the numbers of `cells`. An error names the column.
     pub(super) fn of(cells: AccuracyRow, source: String) -> Result<Self, String> {
-        let refuse =
-            |column: &str, text: &str, what: &str| format!("{column} `{text}` is not {what}");
+        let refuse = |column: &str, text: &str, what: &str| {
+            format!("`{column}` is `{text}`, expected {what}")
+        };
         let number = |column: &str, text: &str, most: f64| match text.parse::<f64>() {
             _ if text.is_empty() => Ok(None),
             Ok(number) if (0.0..=most).contains(&number) => Ok(Some(number)),

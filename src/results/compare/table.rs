@@ -9,8 +9,7 @@ use crate::text::cell_text;
 
 /// The columns that only a published table has.
 const ORIGIN: [&str; 4] = ["model", "variant", "value", "source"];
-const HINT: &str =
-    "use the columns of accuracy.csv: at least pretrain_epoch, and finetune_top1 or linprobe_top1";
+const HINT: &str = "use the columns of `accuracy.csv`: at least `pretrain_epoch`, and `finetune_top1` or `linprobe_top1`";
 
 /// Reads a CSV table as runs.
 ///
@@ -54,23 +53,25 @@ pub(super) fn read_table(name: &str, place: &str, text: &str) -> Result<Vec<Run>
 fn check_header(header: &csv::StringRecord) -> Result<Vec<String>, String> {
     let place = |column: &str| header.iter().position(|head| head == column);
     let Some(epoch) = place("pretrain_epoch") else {
-        return Err("it is not an accuracy table: the column pretrain_epoch is missing".to_owned());
+        return Err(
+            "this is not an accuracy table: the column `pretrain_epoch` is missing".to_owned()
+        );
     };
     if place("finetune_top1").is_none() && place("linprobe_top1").is_none() {
-        return Err("the columns finetune_top1 and linprobe_top1 are both missing".to_owned());
+        return Err("the columns `finetune_top1` and `linprobe_top1` are both missing".to_owned());
     }
     let mut settings = Vec::new();
     for (index, head) in header.iter().enumerate() {
         if place(head) != Some(index) {
-            return Err(format!("the column {head} appears twice"));
+            return Err(format!("the column `{head}` appears twice"));
         }
         if COLUMNS.contains(&head) || ORIGIN.contains(&head) {
             continue;
         }
         if index > epoch {
             let near = recipe::nearest(head, COLUMNS.into_iter().chain(ORIGIN));
-            let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
-            return Err(format!("unknown column {head}{near}"));
+            let near = near.map_or_else(String::new, |near| format!(". Did you mean `{near}`?"));
+            return Err(format!("unknown column `{head}`{near}"));
         }
         settings.push(head.to_owned());
     }
@@ -142,18 +143,24 @@ mod tests {
     #[test]
     fn errors_in_a_table_name_the_line() {
         for (text, expected) in [
-            ("", "t.csv: it is not an accuracy table"),
+            ("", "t.csv: this is not an accuracy table"),
             ("pretrain_epoch,finetune_top1\n", "t.csv: the table has no rows"),
-            ("pretrain_epoch,pretrain_loss\n8,1\n", "t.csv: the columns finetune_top1"),
-            ("pretrain_epoch,finetune_top1,linprobe_top\n", "did you mean linprobe_top1?"),
+            ("pretrain_epoch,pretrain_loss\n8,1\n", "t.csv: the columns `finetune_top1`"),
+            ("pretrain_epoch,finetune_top1,linprobe_top\n", "Did you mean `linprobe_top1`?"),
             (
                 "pretrain_epoch,finetune_top1\n8,1\n9\n",
-                "t.csv: line 3: 1 cells, but the header has 2",
+                "t.csv: line 3: found 1 cells, but the header has 2",
             ),
-            ("pretrain_epoch,finetune_top1\n8,83.6 %\n", "t.csv: line 2: finetune_top1 `83.6 %`"),
-            ("pretrain_epoch,finetune_top1\n8,nan\n", "t.csv: line 2: finetune_top1 `nan`"),
-            ("pretrain_epoch,finetune_top1\n8.5,1\n", "t.csv: line 2: pretrain_epoch `8.5`"),
-            ("pretrain_epoch,annealed,finetune_top1\n8,yes,1\n", "t.csv: line 2: annealed `yes`"),
+            (
+                "pretrain_epoch,finetune_top1\n8,83.6 %\n",
+                "t.csv: line 2: `finetune_top1` is `83.6 %`",
+            ),
+            ("pretrain_epoch,finetune_top1\n8,nan\n", "t.csv: line 2: `finetune_top1` is `nan`"),
+            ("pretrain_epoch,finetune_top1\n8.5,1\n", "t.csv: line 2: `pretrain_epoch` is `8.5`"),
+            (
+                "pretrain_epoch,annealed,finetune_top1\n8,yes,1\n",
+                "t.csv: line 2: `annealed` is `yes`",
+            ),
         ] {
             let error = error(text);
             assert!(error.contains(expected) && error.contains("\nhint: "), "{text}: {error}");

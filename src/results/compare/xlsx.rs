@@ -19,7 +19,7 @@ pub(super) fn write(path: &Path, comparison: &Comparison) -> Result<(), CompareE
     let bytes = workbook(comparison).map_err(|error| CompareError::Output {
         path: path.to_owned(),
         problem: format!("Excel does not allow this workbook: {error}"),
-        hint: "compare fewer runs, or use --csv",
+        hint: "compare fewer runs, or use `--csv`",
     })?;
     durable::write_output(path, &bytes)
         .map_err(|source| CompareError::Io { path: path.into(), source })

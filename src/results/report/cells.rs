@@ -28,11 +28,11 @@ pub(super) type Read = fn(&AccuracyRow) -> &str;
 
 const NOTES: [(&str, &str); 6] = [
     ("±", "Mean ± standard deviation over seeds."),
-    ("★", "★ best of the comparable rows."),
+    ("★", "★ the best of the comparable rows."),
     (
         "≈",
-        "≈ the difference to the best is inside the noise: it is at most two standard errors over the seeds or on the \
-         validation images, or, for a single run, at most 0.2 points.",
+        "≈ the difference to the best row is within the noise: at most two standard errors over the seeds or on the \
+         validation images. For a single run, a difference of at most 0.2 points is also noise.",
     ),
     (ENDED, "<em>ended here</em>: the schedule ended at this epoch."),
     (

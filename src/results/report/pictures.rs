@@ -12,8 +12,9 @@ use std::path::PathBuf;
 
 /// The note below reconstructions of a model with `norm_pix_loss`.
 const UN_NORMALIZED: &str = "The model predicts patches that are normalized by their own mean and variance \
-     (<code>norm_pix_loss</code>). To show them, each patch uses the mean and variance of the original patch, \
-     which leaks the answer's brightness and contrast.";
+                             (<code>norm_pix_loss</code>). To show a predicted patch, the report uses the mean and \
+                             variance of the original patch. So the brightness and contrast of the picture are not \
+                             predictions.";
 
 /// Returns the reconstruction figures of each checkpoint as HTML.
 ///
@@ -51,7 +52,8 @@ pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
         String::new()
     };
     let last = if report.is_sweep {
-        "<p class=\"note\">Only the last checkpoint of each point is shown. Run <code>mae report</code> on the folder of a point to see all.</p>\n"
+        "<p class=\"note\">This page shows only the last checkpoint of each sweep point. To see all checkpoints of a \
+         point, run <code>mae report</code> on its folder.</p>\n"
     } else {
         ""
     };

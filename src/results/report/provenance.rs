@@ -8,7 +8,7 @@ use crate::results::Provenance;
 use std::fmt::Write as _;
 
 /// Headings of rows that are left out if all their cells are empty.
-const OPTIONAL: [&str; 3] = ["images", "start files", "failed jobs"];
+const OPTIONAL: [&str; 3] = ["images", "starting checkpoints", "failed jobs"];
 
 /// A row of the table: the heading, and a function that returns a run's value.
 type Fact = (&'static str, fn(&Provenance) -> String);

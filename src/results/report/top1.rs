@@ -44,7 +44,7 @@ pub(super) fn plots(report: &Report<'_>) -> String {
     if !by_epoch.is_empty() {
         html.push_str("<h3>Against the pre-training epoch</h3>\n");
         html.push_str(&grid(&by_epoch));
-        html.push_str("<p class=\"note\">Filled marks are the end of a schedule, rings the middle of a longer one.");
+        html.push_str("<p class=\"note\">Filled marks show the end of a schedule. Rings show the middle of a longer schedule.");
         if report.has_seeds() {
             html.push_str(" Marks are means over seeds. Bars show ± one standard deviation.");
         }

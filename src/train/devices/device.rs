@@ -131,7 +131,7 @@ fn cuda() -> Result<Vec<FoundDevice>, NotFound> {
         return Err(NotFound::new(reason, "install the NVIDIA driver"));
     }
     if !cuda_libraries::nvrtc() {
-        let reason = "NVRTC (libnvrtc), which compiles kernels, is not installed";
+        let reason = "NVRTC (libnvrtc) is not installed, but mae needs it to compile kernels";
         return Err(NotFound::new(reason, "install the CUDA toolkit"));
     }
     let found: Vec<FoundDevice> = Device::enumerate(burn::tensor::DeviceType::Cuda)
@@ -145,7 +145,10 @@ fn cuda() -> Result<Vec<FoundDevice>, NotFound> {
         })
         .collect();
     if found.is_empty() {
-        return Err(NotFound::new("the NVIDIA driver finds no GPU", "check `nvidia-smi`"));
+        return Err(NotFound::new(
+            "the NVIDIA driver finds no GPU",
+            "check that `nvidia-smi` lists a GPU",
+        ));
     }
     Ok(found)
 }
@@ -170,11 +173,10 @@ fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<FoundDevic
     // products.
     if cfg!(feature = "vulkan") && !first.hardware {
         let reason = format!(
-            "{} is a software adapter, on which SPIR-V kernels crash or return wrong results",
+            "{} is a software adapter, where SPIR-V kernels crash or return wrong results",
             first.name
         );
-        let hint =
-            "build with `--features wgpu`, without `vulkan`, and set runtime.device = \"wgpu\"";
+        let hint = "build mae with `--features wgpu`, without `vulkan`, and set `runtime.device = \"wgpu\"`";
         return Err(NotFound::new(reason, hint));
     }
     found.retain(|found| found.hardware || !cfg!(feature = "vulkan"));
@@ -195,10 +197,10 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
             let found =
                 backend.find().map_err(|NotFound { reason, hint }| TrainError::Setting {
                     problem: format!(
-                        "cannot use runtime.device = \"{}\": {reason}",
+                        "cannot use `runtime.device = \"{}\"`: {reason}",
                         backend.word()
                     ),
-                    hint: format!("{hint}, or set runtime.device = \"cpu\" or \"auto\""),
+                    hint: format!("{hint}, or set `runtime.device` to \"cpu\" or \"auto\""),
                 })?;
             (backend, found)
         }
@@ -207,7 +209,7 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
     let first = &found[0];
     if !first.hardware {
         notes.push(format!(
-            "{} is a software adapter: training is slower than with runtime.device = \"cpu\"",
+            "{} is a software adapter, so training is slower than with `runtime.device = \"cpu\"`",
             first.name
         ));
     }
@@ -219,8 +221,8 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
     refuse_precision(runtime, &first.device, &name)?;
     if backend != Backend::Cpu && runtime.precision == Precision::Bf16 && runtime.autotune {
         notes.push(
-            "bf16 matrix products are tuned for this GPU: the first start takes minutes longer, later starts reuse the result. \
-             Set runtime.autotune = false to skip this"
+            "mae tunes bf16 matrix products for this GPU. The first start takes minutes longer, and later starts reuse \
+             the result. Set `runtime.autotune = false` to skip the tuning"
                 .to_owned(),
         );
     }
@@ -267,9 +269,9 @@ fn together(
     let asked = runtime.devices;
     let refuse = |problem: String| {
         Err(TrainError::Setting {
-            problem: format!("cannot use runtime.devices = {asked}: {problem}"),
+            problem: format!("cannot use `runtime.devices = {asked}`: {problem}"),
             hint: format!(
-                "set runtime.devices = 1 and multiply `accum_iter` of every stage by {asked}, which keeps the effective batches"
+                "set `runtime.devices = 1`, and multiply `accum_iter` of every stage by {asked} to keep the effective batch sizes"
             ),
         })
     };
@@ -281,7 +283,7 @@ fn together(
             return refuse(format!("this machine has no usable GPU{}", because(notes)));
         }
         notes.push(format!(
-            "the CPU simulates {asked} devices: the results are those of {asked} devices, but training is not faster"
+            "the CPU simulates {asked} devices: the results are the same as on {asked} devices, but training is not faster"
         ));
         return Ok(vec![found[0].device.clone(); asked]);
     }
@@ -293,7 +295,8 @@ fn together(
     #[cfg(feature = "cuda")]
     if backend == Backend::Cuda && !cuda_libraries::nccl() {
         return refuse(
-            "NCCL (libnccl) is not installed, and GPUs need it to train together".to_owned(),
+            "NCCL (libnccl) is not installed, but several GPUs need NCCL to train together"
+                .to_owned(),
         );
     }
     Ok(found.into_iter().take(asked).map(|found| found.device).collect())
@@ -308,8 +311,8 @@ fn refuse_precision(runtime: &RuntimePlan, device: &Device, name: &str) -> Resul
         return Ok(());
     }
     Err(TrainError::Setting {
-        problem: format!("cannot use runtime.precision = \"bf16\": {name} does not support bf16"),
-        hint: "set runtime.precision = \"fp32\"".to_owned(),
+        problem: format!("cannot use `runtime.precision = \"bf16\"`: {name} does not support bf16"),
+        hint: "set `runtime.precision = \"fp32\"`".to_owned(),
     })
 }
 
@@ -325,10 +328,13 @@ fn automatic(notes: &mut Vec<String>) -> Result<(Backend, Vec<FoundDevice>), Tra
             Ok(found) if found[0].hardware => return Ok((backend, found)),
             Ok(found) => {
                 let name = &found[0].name;
-                notes.push(format!("{} is not used: {name} is a software adapter", backend.word()));
+                notes.push(format!(
+                    "mae does not use {}, because {name} is a software adapter",
+                    backend.word()
+                ));
             }
             Err(NotFound { reason, .. }) => {
-                notes.push(format!("{} is not used: {reason}", backend.word()));
+                notes.push(format!("mae does not use {}: {reason}", backend.word()));
             }
         }
     }

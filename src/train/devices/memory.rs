@@ -39,8 +39,8 @@ fn check_cpu_memory(plan: &Plan, stages: &[StageKind], classes: usize) -> Result
         let needed = params + gradients + optimizer + activations;
         if needed > limit as f64 {
             let problem = format!(
-                "cannot run {stage}: it needs at least {} of memory, but {source} {}\n  \
-                 parameters {}, gradients {}, optimizer {}, activations of one image {}",
+                "cannot run {stage}: this stage needs at least {} of memory, but {source} {}\n  parameters {}, \
+                 gradients {}, optimizer {}, activations of one image {}",
                 gib(needed),
                 gib(limit as f64),
                 gib(params),

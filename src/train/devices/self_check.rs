@@ -97,12 +97,12 @@ pub(crate) fn check(
     }
     Err(TrainError::Setting {
         problem: format!(
-            "cannot compute on {}: its results are wrong. In a test step, {name} differs from the CPU by {:.2} % of its largest \
-             entry",
+            "cannot compute on {}: this device returns wrong results. In a test step, {name} differs from the CPU \
+             result by {:.2} % of the largest entry",
             device.name,
             100.0 * difference
         ),
-        hint: "update the GPU driver, or set another runtime.device. Run `mae verify tests/golden --device D` for details"
+        hint: "update the GPU driver, or set another `runtime.device`. Run `mae verify tests/golden --device D` for details"
             .to_owned(),
     })
 }

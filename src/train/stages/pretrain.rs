@@ -57,9 +57,9 @@ impl Stage for PretrainStage {
         let warmed_up = epoch == self.warmup_epochs + 1;
         (self.norm_pix_loss && warmed_up && train_loss > 0.995).then(|| {
             format!(
-                "the training loss is {train_loss:.3} after the warm-up: the model has not learned the image content yet. With \
-                 norm_pix_loss, a decoder that predicts the mean of every patch has a loss of 1.0. If the loss stays there, \
-                 raise blr or train for more epochs"
+                "the training loss is still {train_loss:.3} after the warm-up, so the model has not learned the image \
+                 content yet. With `norm_pix_loss`, predicting the mean of every patch gives a loss of 1.0. If the \
+                 loss stays near 1.0, raise `pretrain.blr` or train for more epochs"
             )
         })
     }

@@ -148,8 +148,9 @@ pub(crate) fn waited(row: &EpochRow, train_s: f64) -> Option<String> {
     let share = row.data_wait_s / train_s.max(1e-9);
     (share > SHARE && row.data_wait_s > 1.0).then(|| {
         format!(
-            "epoch {} spent {:.0} % of its time waiting for data. To find the slow part, run `mae bench data`. To load faster, raise \
-             data.workers, set data.decode = \"fast\" or train on smaller images (`mae data pack --short-side 256`)",
+            "epoch {} spent {:.0} % of its time waiting for data. To find the slow part, run `mae bench data`. To load \
+             faster, raise `data.workers`, set `data.decode = \"fast\"`, or train on smaller images (`mae data pack \
+             --short-side 256`)",
             row.epoch,
             100.0 * share
         )

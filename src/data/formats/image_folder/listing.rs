@@ -61,8 +61,8 @@ impl Listing {
         cache: &mut ListingCache,
     ) -> Result<(), DataError> {
         if depth > MAX_DEPTH {
-            let problem = format!("more than {MAX_DEPTH} folders are inside each other");
-            let hint = "remove the symbolic link that leads back to a folder above it";
+            let problem = format!("the folder has more than {MAX_DEPTH} levels of subfolders");
+            let hint = "remove the symbolic link that leads back to a parent folder";
             return Err(DataError::layout(&self.root.join(folder), problem, hint));
         }
         let (folders, files) = entries(&self.root.join(folder), cache)?;

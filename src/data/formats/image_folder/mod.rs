@@ -25,7 +25,7 @@ use listing::Listing;
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
     let colour = Colour::of_channels(plan.in_chans)?;
     if !plan.path.is_dir() {
-        let problem = "the folder does not exist (data.path)";
+        let problem = "the folder does not exist (`data.path`)";
         return Err(DataError::layout(&plan.path, problem, layout_hint(labels)));
     }
     let (train_dir, val_dir) = (plan.path.join("train"), plan.path.join("val"));
@@ -78,8 +78,10 @@ fn found(train: Listing, val: Option<Listing>, colour: Colour) -> Found {
 
 fn layout_hint(labels: Labels) -> &'static str {
     match labels {
-        Labels::Needed => "put the images in train/<class>/ and val/<class>/ under data.path",
-        Labels::Unneeded => "put images, or folders of images, in data.path or in its train/",
+        Labels::Needed => "put the images in `train/<class>/` and `val/<class>/` under `data.path`",
+        Labels::Unneeded => {
+            "put images, or folders of images, in `data.path` or in `train/` under `data.path`"
+        }
     }
 }
 
@@ -98,7 +100,7 @@ fn check_classes(folder: &Path, listing: &Listing) -> Result<(), DataError> {
         return Ok(());
     }
     let problem = format!("class folders without images: {}", some_of(&empty));
-    let hint = "add images (jpg, png, webp, …), or remove the folders from train/ and val/";
+    let hint = "add images (jpg, png, webp, …), or remove these folders from `train/` and `val/`";
     Err(DataError::layout(folder, problem, hint))
 }
 
@@ -114,8 +116,8 @@ fn check_same_classes(path: &Path, train: &Listing, val: &Listing) -> Result<(),
     if differences.is_empty() {
         return Ok(());
     }
-    let problem = format!("train/ and val/ have different classes; {}", differences.join("; "));
-    let hint = "give train/ and val/ the same class folders: a label is the index of a class in sorted order";
+    let problem = format!("`train/` and `val/` have different classes; {}", differences.join("; "));
+    let hint = "use the same class folders in `train/` and `val/`, because a label is the index of a class in sorted order";
     Err(DataError::layout(path, problem, hint))
 }
 

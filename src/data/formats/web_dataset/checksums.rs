@@ -104,7 +104,7 @@ impl Checksums {
                     class.map_or_else(|| "no class".to_owned(), |class| format!("class {class}"))
                 };
                 let (class, label) = (shown(class), shown(image.label));
-                let problem = format!("it has {label}, but `mae data pack` wrote {class}");
+                let problem = format!("the image has {label}, but `mae data pack` wrote {class}");
                 return Err((image.name.clone(), problem));
             }
             image.hash = Some(hash.to_vec());
@@ -120,7 +120,7 @@ impl Checksums {
         }
         if !others.is_empty() {
             let text = format!(
-                "{} of {found} images were not written by `mae data pack`: {}",
+                "`mae data pack` did not write {} of the {found} images: {}",
                 others.len(),
                 list(&others)
             );

@@ -20,8 +20,8 @@ use super::{AGAIN, label};
 const BLOCK: u64 = 512;
 /// Maximum number of zero bytes after the end marker of an undamaged tar file.
 const NORMAL_ZEROS: u64 = 1 << 20;
-const ONE_PICTURE: &str = "rename them: members belong to one sample if their names are the same up to the first dot; or pack an image \
-                           folder with `mae data pack`";
+const ONE_PICTURE: &str = "rename the images: tar members with the same name up to the first dot belong to one sample. \
+                           Or pack an image folder with `mae data pack`";
 
 #[derive(Default)]
 pub(super) struct ShardIndex {
@@ -106,14 +106,14 @@ fn read(path: &Path, checksummed: bool) -> Indexed {
             .map_err(|(image, problem)| DataError::layout(&path.join(image), problem, AGAIN))?,
         Ok(None) if checksummed => {
             let file = checksums::path_of(path);
-            let text = format!("its images are not verified: {} is missing", file.display());
+            let text = format!("mae cannot verify the images: {} is missing", file.display());
             index.lost.push(text);
         }
         Ok(None) => {}
         Err(error) => {
             let file = checksums::path_of(path);
             let text =
-                format!("its images are not verified: cannot read {}: {error}", file.display());
+                format!("mae cannot verify the images: cannot read {}: {error}", file.display());
             index.lost.push(text);
         }
     }
@@ -139,7 +139,7 @@ fn read_members(path: &Path) -> Indexed {
         }
         let (offset, size) = (entry.raw_file_position(), entry.size());
         if offset.checked_add(size).is_none_or(|end| end > length) {
-            let problem = format!("the shard is truncated: it ends inside {name}");
+            let problem = format!("the shard is truncated inside `{name}`");
             return Err(DataError::layout(path, problem, AGAIN));
         }
         end = (offset + size).next_multiple_of(BLOCK);
@@ -160,13 +160,16 @@ fn read_members(path: &Path) -> Indexed {
         }
     }
     if length < end + BLOCK {
-        let problem = "the shard is truncated: the end marker of a tar file is missing";
+        let problem = "the shard is truncated: the tar end marker is missing";
         return Err(DataError::layout(path, problem, AGAIN));
     }
     index.images.extend(group.image());
     if !passed_over.is_empty() {
         let names = checksums::list(&passed_over);
-        index.lost.push(format!("members that are not files: {}: {names}", passed_over.len()));
+        index.lost.push(format!(
+            "mae ignores tar members that are not files ({}): {names}",
+            passed_over.len()
+        ));
     }
     index.lost.extend(after_end(archive.into_inner()).map_err(damaged)?);
     Ok(index)
@@ -184,7 +187,7 @@ fn after_end(mut file: File) -> io::Result<Option<String>> {
         if let Some(place) = buffer[..read].iter().position(|byte| *byte != 0) {
             let place = at + place as u64;
             return Ok(Some(format!(
-                "samples may be missing: data follows the end marker (end marker at byte {}, data from byte {place})",
+                "samples may be missing: data follows the tar end marker (marker at byte {}, data from byte {place})",
                 start.saturating_sub(BLOCK)
             )));
         }
@@ -196,7 +199,7 @@ fn after_end(mut file: File) -> io::Result<Option<String>> {
     let zeros = at - start;
     Ok((zeros > NORMAL_ZEROS).then(|| {
         let mib = zeros as f64 / f64::from(1 << 20);
-        format!("samples may be missing: the shard ends in {mib:.1} MiB of zeros")
+        format!("samples may be missing: the shard ends with {mib:.1} MiB of zeros")
     }))
 }
 
@@ -219,8 +222,10 @@ impl SampleGroup {
         let extension = |name: &str| Path::new(name).extension().map(OsStr::to_ascii_lowercase);
         let same = |other: &&ListedImage| extension(&other.name) == extension(&image.name);
         if let Some(other) = self.image.as_ref().filter(same) {
-            let problem =
-                format!("sample {} has two images: {} and {}", self.key, other.name, image.name);
+            let problem = format!(
+                "sample `{}` has two images: `{}` and `{}`",
+                self.key, other.name, image.name
+            );
             return Err(DataError::layout(shard, problem, ONE_PICTURE));
         }
         self.image.get_or_insert(image);

@@ -10,7 +10,7 @@ const KEYS: [&str; 2] = ["label", "cls"];
 
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(super) enum LabelError {
-    #[error("{0} is not a class: it must be a whole number")]
+    #[error("{0} is not a valid class: a class must be a whole number")]
     NotANumber(String),
     #[error("invalid JSON: {0}")]
     Json(String),
@@ -74,8 +74,8 @@ mod tests {
         assert_eq!(parse("json", br#"{"label": 3, "caption": "x"}"#), Ok(Some(3)));
         assert_eq!(parse("json", br#"{"caption": "x"}"#), Ok(None));
         let error = |ending, bytes| parse(ending, bytes).unwrap_err().to_string();
-        assert!(error("cls", b"cat").contains("\"cat\" is not a class"));
-        assert!(error("json", br#"{"cls": -1}"#).contains("-1 is not a class"));
+        assert!(error("cls", b"cat").contains("\"cat\" is not a valid class"));
+        assert!(error("json", br#"{"cls": -1}"#).contains("-1 is not a valid class"));
         assert!(error("json", b"{").contains("invalid JSON"));
         assert_eq!(parse("cls", b"999999"), Ok(Some(999_999)));
         for (ending, bytes) in [("cls", &b"4294967295"[..]), ("json", br#"{"label": 1000000}"#)] {

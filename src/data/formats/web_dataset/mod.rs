@@ -33,9 +33,9 @@ use packed::{CLASSES, Packed, ShardCounts};
 
 const EXTENSION: &str = "tar";
 /// The hint of errors about damaged shards.
-const AGAIN: &str = "download or pack the shard again, or delete it";
-const HINT: &str = "put tar shards in train/ and val/ under data.path, or directly in data.path; there, the names of \
-                    validation shards must contain `val`";
+const AGAIN: &str = "download or pack the shard again, or delete the shard";
+const HINT: &str = "put tar shards in `train/` and `val/` under `data.path`. Or put all shards directly in \
+                    `data.path`, with `val` in the names of validation shards";
 
 /// Finds and indexes the tar shards of the data set. Fails if a shard is damaged.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
@@ -72,14 +72,13 @@ fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>),
     cache.keep();
     let Findings { problems, lost } = findings;
     if train.is_empty() {
-        let problem =
-            DataError::layout(&plan.path, "the shards for training contain no images", HINT);
+        let problem = DataError::layout(&plan.path, "the training shards contain no images", HINT);
         return Err(problems.into_iter().next().unwrap_or(problem));
     }
     let both = || std::iter::once(&train).chain(&val);
     let unlabelled = both().find_map(WebDataset::unlabelled);
     if let (Labels::Needed, Some(image)) = (labels, &unlabelled) {
-        let hint = "add the class as a whole number: in a .cls file of the same name, or as `label` in a .json file";
+        let hint = "add the class as a whole number: in a `.cls` file with the same name, or as `label` in a `.json` file";
         return Err(DataError::layout(image, "the image has no class", hint));
     }
     let number = both().map(WebDataset::classes).max().unwrap_or(0);
@@ -99,11 +98,11 @@ fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
     let file = plan.path.join(CLASSES);
     let too_many = |known: usize, by: &str| {
         let problem =
-            format!("an image has class {}, but there are {known} classes ({by})", found - 1);
+            format!("an image has class {}, but `{by}` states only {known} classes", found - 1);
         DataError::layout(
             &plan.path,
             problem,
-            "correct the class or the number of classes; classes are numbered from 0",
+            "correct the class or the number of classes. The first class is 0",
         )
     };
     if file.is_file() {
@@ -217,12 +216,12 @@ impl Split for WebDataset {
         });
         let read = read.map_err(|e| DataError::unreadable(&self.name(index), e))?;
         if read as u64 != *size {
-            let problem = "the shard ends inside this image; it has changed since the run started";
+            let problem =
+                "the shard ends inside this image, so the shard has changed since the run started";
             return Err(DataError::bad_image(&self.name(index), problem));
         }
         if hash.is_some_and(|hash| image_hash(buffer) != hash) {
-            let problem =
-                "it is damaged: its BLAKE3 checksum differs from what `mae data pack` stored";
+            let problem = "the image is corrupt: its BLAKE3 checksum differs from the checksum that `mae data pack` stored";
             return Err(DataError::bad_image(&self.name(index), problem));
         }
         Ok(Stored::File { bytes: buffer, colour: self.colour })

@@ -9,7 +9,7 @@ use crate::data::error::DataError;
 pub(in crate::data) const PACK: &str = "pack.json";
 /// Name of the file with one class name per line.
 pub(in crate::data) const CLASSES: &str = "classes.txt";
-const AGAIN: &str = "run the same `mae data pack` again; it writes the missing shards";
+const AGAIN: &str = "run the same `mae data pack` command again to write the missing shards";
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(in crate::data) struct Packed {
@@ -110,7 +110,8 @@ impl Packed {
         let now = fs::read(&file).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
         (now.ok().as_ref() != Some(packed)).then(|| {
             format!(
-                "{}: the class names have changed since `mae data pack` wrote them; run the same command again to accept them",
+                "{} has changed since `mae data pack` wrote it. To accept the new class names, run the same `mae data \
+                 pack` command again",
                 file.display()
             )
         })
@@ -128,7 +129,7 @@ impl Packed {
         let ShardCounts { train, val } = found;
         (found != all).then(|| {
             let problem = format!(
-                "found {train} shards for training and {val} for validation, but {} and {} were packed",
+                "found {train} training shards and {val} validation shards, but `mae data pack` wrote {} and {}",
                 all.train, all.val
             );
             DataError::layout(folder, problem, AGAIN)
