@@ -123,7 +123,7 @@ pub fn bench_train(
     let effective_batch_size = training.effective_batch_size;
     let images_per_s = (whole.len() * effective_batch_size) as f64 / whole.iter().sum::<f64>();
     let tflops = images_per_s * flops / 1e12;
-    let peak_tflops = peak::tflops(&device, plan.runtime.precision, &bench)?;
+    let peak_tflops = peak::tflops(&device, plan.runtime.precision, &bench)? * hosts.count() as f64;
     Ok(Some(TrainBench {
         stage: stage.to_string(),
         precision: plan.runtime.precision.to_string(),

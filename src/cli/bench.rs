@@ -129,6 +129,16 @@ fn text(measured: &TrainBench) -> String {
             100.0 * mfu
         );
     }
+    if let Some(bytes) = measured.reduced_bytes_per_step {
+        let parts = [ms.data, ms.forward, ms.backward, ms.optimizer, ms.communication];
+        let _ = write!(
+            text,
+            "\n{} hosts: each sums {:.2} MB of gradients with the others in one step; communication is {:.0} % of the step",
+            measured.hosts,
+            bytes as f64 / 1e6,
+            100.0 * ms.communication / parts.iter().sum::<f64>()
+        );
+    }
     if let Some(bytes) = measured.peak_memory_bytes {
         let _ = write!(text, "\npeak memory {:.2} GiB", bytes as f64 / (1u64 << 30) as f64);
     }

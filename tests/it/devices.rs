@@ -128,15 +128,16 @@ fn a_plan_for_several_hosts_needs_no_mpi() {
 #[test]
 fn a_plan_estimates_the_speed_on_more_hosts() {
     let bench = Bench::new(&recipe(1, "auto"));
-    let scale = ["plan", "r.toml", "--scale", "1,2,3", "--set", "runtime.device=cuda"];
+    let scale = ["plan", "r.toml", "--scale", "1,2,3,8", "--set", "runtime.device=cuda"];
     let text = bench.done(&scale);
-    assert!(text.contains("network: 100 Gbit/s per host (runtime.link_gbit)"), "{text}");
+    assert!(text.contains("network: 100 Gbit/s per host (`runtime.link_gbit`)"), "{text}");
     let json = bench.done(&[&scale[..], &["--json", "--set", "runtime.link_gbit=10"]].concat());
     let plan: serde_json::Value = serde_json::from_str(&json).unwrap();
     let rows = plan["scale"].as_array().unwrap();
-    assert_eq!(rows.len(), 9, "three stages on three numbers of hosts");
+    assert_eq!(rows.len(), 12, "three stages on four numbers of hosts");
     assert_eq!((&rows[0]["efficiency"], &rows[0]["communication"]), (&1.0.into(), &0.0.into()));
-    assert_eq!(rows[1]["accum_iter"], 2);
+    assert_eq!((&rows[1]["batch_size"], &rows[1]["accum_iter"]), (&44.into(), &2.into()));
+    assert_eq!((&rows[3]["batch_size"], &rows[3]["accum_iter"]), (&22.into(), &1.into()));
     assert!(rows[1]["efficiency"].as_f64().unwrap() < 1.0);
     assert!(rows[2]["accum_iter"].is_null() && rows[2]["hours"].is_null(), "{}", rows[2]);
     let refused = bench.refused(&["plan", "r.toml", "--scale", "1,0"], 2);

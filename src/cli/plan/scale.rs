@@ -14,7 +14,9 @@ pub(super) struct Scaled {
     pub stage: String,
     pub hosts: usize,
     pub devices: usize,
-    /// Micro-steps of each device in one update; `null` if the devices cannot share an update equally.
+    /// Images of each device in one micro-step; `null` if the devices cannot share an update equally.
+    pub batch_size: Option<usize>,
+    /// Micro-steps of each device in one update.
     pub accum_iter: Option<usize>,
     pub images_per_s: Option<f64>,
     /// `images_per_s`, divided by `hosts` times the speed of one host.
@@ -55,15 +57,14 @@ fn row(
     let cost = plan.cost(stage, checked.counts.num_classes).expect(missing);
     let devices = hosts * plan.runtime.devices;
     let images = training.effective_batch_size;
-    let of_device = training.batch_size * devices;
-    let accum_iter = images.is_multiple_of(of_device).then(|| images / of_device);
+    let batches = batches(images, devices, training.batch_size);
     let bytes = cost.memory.gradients;
     let network = |hosts| plan.runtime.network(hosts);
     let update_s = |hosts: usize| {
         let devices = hosts * plan.runtime.devices;
         Some(price.wall_s(stage, &cost, (images, 0), devices)? + network(hosts).update_s(bytes))
     };
-    let own_s = accum_iter.and_then(|_| update_s(hosts));
+    let own_s = batches.and_then(|_| update_s(hosts));
     let steps = checked.counts.train_images.and_then(|of| training.steps(stage, of).ok());
     let evaluation_s = match stage {
         StageKind::Pretrain => Some(0.0),
@@ -78,7 +79,8 @@ fn row(
         stage: stage.to_string(),
         hosts,
         devices,
-        accum_iter,
+        batch_size: batches.map(|(batch_size, _)| batch_size),
+        accum_iter: batches.map(|(_, accum_iter)| accum_iter),
         images_per_s: own_s.map(|own| images as f64 / own),
         efficiency,
         wire_bytes_per_update: network(hosts).wire_bytes(bytes),
@@ -88,15 +90,25 @@ fn row(
     }
 }
 
+/// Returns `batch_size` and `accum_iter` of each device, so that an update has `images` images; `None` if that is impossible.
+///
+/// A micro-step has at most `largest` images, because more may not fit into the memory of a device.
+fn batches(images: usize, devices: usize, largest: usize) -> Option<(usize, usize)> {
+    let own = images.is_multiple_of(devices).then(|| images / devices)?;
+    let batch_size = (1..=largest.min(own)).rev().find(|size| own.is_multiple_of(*size))?;
+    Some((batch_size, own / batch_size))
+}
+
 /// Returns the rows as the text of `mae plan --scale`.
 pub(super) fn text(plan: &Plan, rows: &[Scaled], price: &Price) -> String {
     let mut text = String::new();
     let _ = writeln!(
         text,
-        "{:<9} {:>6} {:>8} {:>11} {:>11} {:>11} {:>12} {:>14} {:>10}",
+        "{:<9} {:>6} {:>8} {:>11} {:>11} {:>9} {:>11} {:>12} {:>14} {:>7}",
         "stage",
         "hosts",
         "devices",
+        "batch_size",
         "accum_iter",
         "images/s",
         "efficiency",
@@ -109,10 +121,11 @@ pub(super) fn text(plan: &Plan, rows: &[Scaled], price: &Price) -> String {
         let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
         let _ = writeln!(
             text,
-            "{:<9} {:>6} {:>8} {:>11} {:>11} {:>11} {:>12} {:>14} {:>10}",
+            "{:<9} {:>6} {:>8} {:>11} {:>11} {:>9} {:>11} {:>12} {:>14} {:>7}",
             row.stage,
             row.hosts,
             row.devices,
+            or_dash(row.batch_size.map(|batch_size| batch_size.to_string())),
             or_dash(row.accum_iter.map(|accum_iter| accum_iter.to_string())),
             or_dash(row.images_per_s.map(|speed| format!("{speed:.0}"))),
             or_dash(row.efficiency.map(percent)),
@@ -124,10 +137,9 @@ pub(super) fn text(plan: &Plan, rows: &[Scaled], price: &Price) -> String {
     let network = plan.runtime.network(1);
     let _ = writeln!(
         text,
-        "Each update keeps its images: `accum_iter` shrinks as the devices grow, and `-` means that they cannot share an update \
-         equally.\n\
-         network: {} Gbit/s per host (runtime.link_gbit), {:.0} us per message; exchange and computing do not overlap in this \
-         model\nspeed: {}",
+        "Each update keeps its images. `-` means that the devices cannot share an update equally.\n\
+         network: {} Gbit/s per host (`runtime.link_gbit`), {:.0} us per message. In this model, exchange and computing do not \
+         overlap.\nspeed: {}",
         network.gbit,
         1e6 * network.latency_s,
         price.words()
