@@ -4,8 +4,7 @@
 pub(super) const LATENCY_S: f64 = 20e-6;
 /// Bytes of gradients that are summed together.
 const BUCKET: f64 = (1 << 26) as f64;
-/// Messages of each host that do not depend on the gradients: before each sum, the hosts tell each other that they are ready, and
-/// after the last one they agree to continue.
+/// Agreements of the hosts in one update, besides one before each sum: after the last sum, they agree to continue.
 const EXTRA_ROUNDS: f64 = 1.0;
 
 /// The hosts that train together, and the network between them.
@@ -27,8 +26,8 @@ impl Network {
 
     /// Returns the time in seconds of the sums of one update over `bytes` of gradients.
     ///
-    /// The model adds the time of the bytes, and the latency of `log2(hosts)` messages in each direction for each sum and each
-    /// agreement. It assumes that the sums do not overlap with the backward pass.
+    /// The model adds the time of the bytes, and the latency of `2 * log2(hosts)` messages for each sum and agreement.
+    /// It assumes that the sums do not overlap with the backward pass.
     pub fn update_s(&self, bytes: f64) -> f64 {
         if self.hosts == 1 {
             return 0.0;

@@ -90,7 +90,7 @@ fn row(
     }
 }
 
-/// Returns `batch_size` and `accum_iter` of each device, so that an update has `images` images; `None` if that is impossible.
+/// Returns `batch_size` and `accum_iter` of each device for updates of `images` images; `None` if that is impossible.
 ///
 /// A micro-step has at most `largest` images, because more may not fit into the memory of a device.
 fn batches(images: usize, devices: usize, largest: usize) -> Option<(usize, usize)> {

@@ -90,7 +90,9 @@ impl Hosts {
         }
     }
 
-    /// Ends a job like [`Hosts::end_job`]. `cause` says why it failed on this host, if it did. Fails if it failed on another host.
+    /// Ends a job like [`Hosts::end_job`]. `cause` says why it failed on this host, if it did.
+    ///
+    /// Fails if the job failed on another host.
     pub fn end(&self, cause: Option<String>) -> Result<(), TrainError> {
         let Some(link) = &self.0 else { return Ok(()) };
         match link.end_job(cause)? {
