@@ -62,7 +62,7 @@ struct Trained {
 pub struct Dims<'a> {
     /// Patch size, widths, depths and numbers of heads.
     pub model: &'a ModelPlan,
-    /// Side of the square input image, in pixels.
+    /// Height and width of the input image, in pixels.
     pub input_size: ImageSize,
     /// Number of channels of an image.
     pub in_chans: usize,

@@ -234,7 +234,7 @@ pub enum Decode {
 pub enum CropMode {
     /// RandomResizedCrop.
     Resized,
-    /// Resize the short side as in evaluation, then crop a random square of `input_size` pixels.
+    /// Resize the short side as in evaluation, then crop a random part of the size `input_size`.
     Fixed,
 }
 

@@ -28,6 +28,7 @@ mod hints;
 mod layers;
 mod layouts;
 mod measures;
+mod not_square;
 mod on_nan;
 mod own_data;
 mod paper;

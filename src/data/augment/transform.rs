@@ -55,11 +55,11 @@ pub struct Augmentation {
 /// How to cut the model input out of a picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cut {
-    /// Resizes the short side to `input_size`, then takes the central square.
+    /// Resizes to the smallest size that covers `input_size`, then takes the centre.
     Centre,
     /// Takes this box and resizes the box to `input_size`.
     Box(CropBox),
-    /// Takes a square of side `input_size`, with its top left corner at `[row, column]`.
+    /// Takes a part of the size `input_size`, with its top left corner at `[row, column]`.
     ///
     /// The short side is first resized as in evaluation.
     At([usize; 2]),
@@ -68,7 +68,7 @@ pub enum Cut {
 impl TrainTransform {
     /// Creates a transform with crop, flip, colour jitter and normalization.
     ///
-    /// With `crop_scale = [1, 1]`, the transform uses the central square instead of a random crop.
+    /// With `crop_scale = [1, 1]`, the transform uses the centre instead of a random crop.
     pub fn new(plan: &DataPlan, augment: &AugmentPlan, rule: CropRule) -> Self {
         let crops = augment.crop_scale.iter().any(|&scale| scale < 1.0);
         Self {
