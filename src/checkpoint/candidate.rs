@@ -126,7 +126,7 @@ impl Candidate {
         if let Some([1, tokens, _]) = shape("pos_embed")
             && tokens.isqrt().pow(2) == *tokens
             && *tokens > 1
-            && !settings.input_size.is_some_and(|size| size.area() == (tokens - 1) * patch_area)
+            && settings.input_size.is_none_or(|size| size.area() != (tokens - 1) * patch_area)
         {
             return Err("`pos_embed` has no entry for the class token".to_owned());
         }

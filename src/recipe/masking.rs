@@ -83,15 +83,14 @@ fn divides(side: usize, grid: ImageSize) -> bool {
 }
 
 fn patches(grid: ImageSize) -> String {
-    match grid.is_square() {
-        true => format!("{} patches per side", grid.height),
-        false => format!("{} patches", per_side(grid)),
-    }
+    let side = if grid.is_square() { " per side" } else { "" };
+    format!("{} patches{side}", per_side(grid))
 }
 
 fn per_side(grid: ImageSize) -> String {
-    match grid.is_square() {
-        true => grid.height.to_string(),
-        false => format!("{} x {}", grid.height, grid.width),
+    if grid.is_square() {
+        grid.height.to_string()
+    } else {
+        format!("{} x {}", grid.height, grid.width)
     }
 }

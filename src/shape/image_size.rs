@@ -40,6 +40,7 @@ impl ImageSize {
     }
 
     /// Returns the number of whole squares of this side along the height and the width.
+    #[must_use]
     pub fn in_squares_of(self, side: usize) -> Self {
         Self { height: self.height / side, width: self.width / side }
     }
