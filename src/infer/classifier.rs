@@ -124,7 +124,7 @@ impl Classifier {
     /// The image comes from `data::transform_picture`.
     pub fn probabilities(&self, picture: Vec<f32>) -> Result<Vec<f64>, InferError> {
         let EncoderDims { in_chans, input_size, .. } = self.encoder;
-        let picture = TensorData::new(picture, [1, in_chans, input_size, input_size]);
+        let picture = TensorData::new(picture, [1, in_chans, input_size.height, input_size.width]);
         let imgs = Tensor::from_data(picture, &self.device);
         let logits = match &self.network {
             Network::Finetuned(vit) => vit.forward(imgs),

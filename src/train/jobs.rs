@@ -7,7 +7,7 @@ use super::step::{
     FitPlan, JobContext, JobDir, JobEnd, OnNanRule, TrainingState, fit, publish, tensor_file,
 };
 use super::{imported, loaders};
-use crate::checkpoint::{self, Meta};
+use crate::checkpoint::{self, Grids, Meta};
 use crate::data::{DataSet, Loader};
 use crate::durable::Content;
 use crate::infer::{Evaluation, StopFlag, same_encoder};
@@ -217,7 +217,8 @@ impl RunContext {
         let opened = checkpoint::open(&path, self.plan.prefix(job))?;
         same_encoder(&opened, &self.plan.model)?;
         let vit = model::init_head(vit, self.plan.seed);
-        Ok(checkpoint::load_encoder(vit, &opened.file, &path)?)
+        let grids = Grids::of(&opened.facts, &encoder);
+        Ok(checkpoint::load_encoder(vit, &opened.file, &path, grids)?)
     }
 
     /// Returns the frozen encoder of a linear probe.
@@ -230,7 +231,8 @@ impl RunContext {
         let file = tensor_file(model::named(&self.random_mae()))?;
         let (encoder, num_classes) = (self.plan.encoder_dims(), self.data.facts.num_classes);
         let vit = Vit::zeros(&encoder, num_classes, global_pool, &self.device.device);
-        Ok(checkpoint::load_encoder(vit, &file, Path::new("the random encoder"))?)
+        let grids = Grids { from: encoder.grid(), to: encoder.grid() };
+        Ok(checkpoint::load_encoder(vit, &file, Path::new("the random encoder"), grids)?)
     }
 
     fn random_mae(&self) -> Mae {

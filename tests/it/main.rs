@@ -30,6 +30,7 @@ mod hosts;
 mod layers;
 mod layouts;
 mod measures;
+mod not_square;
 mod on_nan;
 mod own_data;
 mod paper;

@@ -92,7 +92,7 @@ fn numbers_are_those_of_tifffile_pillow_and_numpy() {
 fn the_range_maps_to_mean_and_std_as_in_numpy() {
     let file = golden("bands5.npy");
     let numbers = array(&file).1;
-    let plan = DataPlan { input_size: 12, ..plan(Path::new(""), 5, [1000.0, 40000.0]) };
+    let plan = DataPlan { input_size: 12.into(), ..plan(Path::new(""), 5, [1000.0, 40000.0]) };
     let dir = tempfile::tempdir().unwrap();
     // A square picture of the size of the input is not resized.
     let square = dir.path().join("square.npy");
