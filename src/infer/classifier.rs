@@ -7,7 +7,7 @@ use super::replicas::Replicas;
 use super::same_encoder::same_encoder;
 use super::stop::StopFlag;
 use crate::checkpoint::{Head, Opened, TensorFile, load_frozen, load_module};
-use crate::data::DataSet;
+use crate::data::{DataSet, Share};
 use crate::model::{self, ProbeHead, Vit, official_probe_name};
 use crate::recipe::Plan;
 use crate::shape::EncoderDims;
@@ -65,16 +65,14 @@ impl Classifier {
         Ok(Self { network, encoder, device: device.clone(), path: path.clone() })
     }
 
-    /// Sums the loss and counts the correct predictions on a share of the validation images.
-    ///
-    /// `share` is (index of the share from 0, number of shares).
+    /// Sums the loss and counts the correct predictions on one share of the validation images.
     pub fn count(
         &self,
         plan: &Plan,
         data: &DataSet,
         batch_size: usize,
         replicas: &Replicas,
-        share: (usize, usize),
+        share: Share,
         stop: &StopFlag,
     ) -> Result<ShareCounts, InferError> {
         let evaluation = Evaluation::new(plan, data, batch_size, &self.device, stop, 0)?;

@@ -5,7 +5,7 @@ use super::host::host;
 use super::images::images;
 use super::replicas::Replicas;
 use super::stop::StopFlag;
-use crate::data::{DataSet, EvalTransform, Loader, Split, TargetsSlice};
+use crate::data::{DataSet, EvalTransform, Loader, Share, Split, TargetsSlice};
 use crate::recipe::Plan;
 use crate::shape::EncoderDims;
 use burn::module::Module;
@@ -94,13 +94,12 @@ impl Evaluation {
 
     /// Sums the loss and counts the correct predictions on a share of the validation images.
     ///
-    /// The third argument is (index of the share from 0, number of shares). `forward` returns logits `[N, C]`. Returns
-    /// early if the user stops the run.
+    /// `forward` returns the model's logits `[N, C]`. Returns early if the user stops the run.
     pub fn count<M, F>(
         &self,
         model: &M,
         replicas: &Replicas,
-        (index, world): (usize, usize),
+        of_images: Share,
         forward: F,
     ) -> Result<ShareCounts, InferError>
     where
@@ -108,7 +107,7 @@ impl Evaluation {
         F: Fn(&M, Tensor<4>) -> Tensor<2> + Clone + Send + Sync + 'static,
     {
         let mut share = ShareCounts::default();
-        for batch in self.loader.clone().share(index, world).epoch(1, 0) {
+        for batch in self.loader.clone().share(of_images).epoch(1, 0) {
             share.stopped = self.stop.requested();
             if share.stopped {
                 break;
@@ -143,6 +142,20 @@ impl Evaluation {
 pub struct ShareCounts {
     counts: Counts,
     stopped: bool,
+}
+
+impl ShareCounts {
+    /// Returns the sums as numbers that ranks can exchange. [`Self::from_words`] reads them.
+    pub fn to_words(&self) -> [u64; 5] {
+        let Counts { loss, top1, top5, images } = self.counts;
+        [loss.to_bits(), top1 as u64, top5 as u64, images as u64, u64::from(self.stopped)]
+    }
+
+    pub fn from_words([loss, top1, top5, images, stopped]: [u64; 5]) -> Self {
+        let [top1, top5, images] = [top1, top5, images].map(|count| count as usize);
+        let counts = Counts { loss: f64::from_bits(loss), top1, top5, images };
+        Self { counts, stopped: stopped == 1 }
+    }
 }
 
 impl Evaluated {

@@ -153,6 +153,13 @@ pub struct Runtime {
     /// each update keeps its number of images.
     #[schemars(schema_with = "all_or_count_schema")]
     pub devices: Option<Or<All, usize>>,
+    /// Number of hosts that train together, each with one process and `devices` GPUs; "auto" uses as many as `mpirun` or
+    /// `srun` started. More than 1 needs a build with MPI. Can change when a run continues, as `devices` can.
+    #[schemars(schema_with = "auto_or_count_schema")]
+    pub hosts: Option<Or<Auto, usize>>,
+    /// Speed of the network between hosts in Gbit/s, for the estimates of `mae plan`. Can change when a run continues.
+    #[schemars(range(max = 100_000.0), extend("exclusiveMinimum" = 0))]
+    pub link_gbit: Option<f64>,
     /// Precision of the model's arithmetic. With "bf16", the master weights and the optimizer stay in fp32.
     pub precision: Option<Precision>,
     /// Before each stage on a GPU, compare one training step of a one-block model with the same step on the CPU. You

@@ -5,7 +5,7 @@ use crate::data::DataSet;
 use crate::infer::{Autoencoder, Classifier, Evaluated, StopFlag};
 use crate::recipe::Plan;
 use crate::train::{
-    ChosenDevice, DeviceCheck, DeviceThreads, TrainError, check_device, on_every_rank,
+    ChosenDevice, DeviceCheck, DeviceThreads, Hosts, TrainError, check_device, on_every_rank,
 };
 
 /// Loads a classifier from an opened checkpoint.
@@ -53,7 +53,7 @@ pub fn evaluate(
 ) -> Result<Evaluated, TrainError> {
     let device_threads = DeviceThreads::start(device.devices.len());
     let stop = stop.clone();
-    on_every_rank(device, &device_threads, move |rank, device| {
+    on_every_rank(device, &device_threads, &Hosts::default(), move |rank, device| {
         let classifier = load_classifier(&opened, &plan, &device, batch_size)?;
         let replicas = device.replicas();
         let own = classifier.count(&plan, &data, batch_size, &replicas, rank.share(), &stop)?;

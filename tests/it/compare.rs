@@ -277,7 +277,8 @@ fn compare_uses_the_right_number_of_validation_digits() {
         let digits = recipe.replace("\"imagefolder\"\nval_images = 50000", "\"digits\"");
         put(&bench.path(&format!("runs/{name}/recipe.toml")), &digits);
     }
-    let options = mae::recipe::Options { missing_data: mae::recipe::Missing::Refuse, gpus: |_| 0 };
+    let options =
+        mae::recipe::Options { missing_data: mae::recipe::Missing::Refuse, gpus: |_| 0, hosts: 1 };
     let resolved = mae::recipe::resolve(&bench.path("r.toml"), &[], &[], &options).unwrap();
     let plan = &resolved.points[0].plan.data;
     let images = mae::data::open(plan, mae::data::Labels::Needed).unwrap().facts.val_images;

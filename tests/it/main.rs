@@ -23,6 +23,8 @@ mod golden;
 #[cfg(all(feature = "wgpu", not(feature = "vulkan")))]
 mod gpu;
 mod hints;
+#[cfg(feature = "mpi")]
+mod hosts;
 mod layers;
 mod on_nan;
 mod own_data;
