@@ -144,11 +144,11 @@ impl Opened {
 
 /// The `--set` arguments, grouped by the settings that they change.
 struct SetArgs {
-    /// Arguments for `[data]` and `[runtime]` of `--recipe`.
+    /// The `--set` arguments that change `[data]` and `[runtime]` of `--recipe`.
     of_data: Vec<String>,
-    /// Arguments for the checkpoint's recipe.
+    /// The `--set` arguments that change the checkpoint's recipe.
     of_model: Vec<String>,
-    /// Arguments for stages that the checkpoint does not have.
+    /// The `--set` arguments for stages that the checkpoint does not have.
     unused: Vec<String>,
 }
 

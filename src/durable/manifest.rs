@@ -23,7 +23,7 @@ const OUTDATED: usize = 1000;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Listed {
-    /// All contents that the file may have, newest last. Empty without checksum.
+    /// All contents that the file may have, newest last. The list is empty if the manifest stores no checksum.
     pub contents: Vec<Content>,
     /// Whether rows are appended to the file. If so, bytes after the last complete row are ignored.
     pub grows: bool,

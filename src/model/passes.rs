@@ -156,9 +156,9 @@ impl<M: Module + 'static> Chain<M> {
         Kept::Recorded { loss: Box::new((self.head)(replica, x)), seams }
     }
 
-    /// Returns for each step whether a section starts there.
+    /// Returns for each step of the pass whether a new section starts at this step.
     ///
-    /// `section` is the minimum number of parameter values in a section.
+    /// A section consists of consecutive steps that together have at least `section` parameter values.
     fn seams_before(&self, section: usize) -> Vec<bool> {
         let mut values = 0;
         let mut seams: Vec<bool> = (0..self.links.len())

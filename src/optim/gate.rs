@@ -8,7 +8,7 @@ use burn::tensor::{Bool, Int, Tensor, TensorData};
 /// Counts skipped updates on the device until the host reads the losses.
 #[derive(Clone)]
 pub(super) struct SkipCount {
-    /// Number of updates since the host last read the losses, skipped or not.
+    /// Number of updates, applied or skipped, since the host last read the losses.
     pub attempts: usize,
     /// Number of skipped updates since the last read, `[1]`, on the device.
     skipped: Tensor<1, Int>,

@@ -183,7 +183,7 @@ impl CheckedPoint {
         self.continues && self.before.is_some()
     }
 
-    /// Returns the failed jobs of earlier starts, without the jobs that the command includes.
+    /// Returns the jobs that failed in an earlier `mae run` and that this command does not run.
     pub(super) fn failed_before(&self) -> Vec<FailedJobNote> {
         let before = self.before.iter().flat_map(|before| &before.failed_jobs);
         before.filter(|note| self.asked().all(|job| job.job.dir != note.job)).cloned().collect()

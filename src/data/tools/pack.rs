@@ -353,7 +353,9 @@ fn key(index: usize, name: &Path) -> String {
     format!("{index:08}_{}", stem.replace(['.', '/'], "_"))
 }
 
-/// Returns the file extension that fits the content; if unknown, `png` or `jpg`.
+/// Returns the file extension that fits the content.
+///
+/// If the format of the content is unknown, returns `png` or `jpg`, as the file's name suggests.
 fn extension(bytes: &[u8], name: &Path) -> &'static str {
     match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => "jpg",
