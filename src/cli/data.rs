@@ -68,13 +68,17 @@ impl SourceArgs {
         let point =
             resolved.points.into_iter().next().expect("a resolved recipe has at least one point");
         let plan = point.plan;
-        let needed = if self.source.is_dir() {
-            // Images outside train/ are for pre-training only.
-            plan.data.format != Format::ImageFolder || self.source.join("train").is_dir()
-        } else {
-            plan.pretrain.is_none() || plan.finetune.is_some() || plan.linprobe.is_some()
+        let trains_classifier =
+            plan.pretrain.is_none() || plan.finetune.is_some() || plan.linprobe.is_some();
+        // Images outside train/ are for pre-training only.
+        let has_train = self.source.join("train").is_dir();
+        let labels = match plan.data.format {
+            Format::WebDataset | Format::Parquet if self.source.is_dir() => Labels::IfAny,
+            Format::ImageFolder if self.source.is_dir() && !has_train => Labels::Unneeded,
+            _ if self.source.is_dir() || trains_classifier => Labels::Needed,
+            _ => Labels::Unneeded,
         };
-        Ok((plan.data, if needed { Labels::Needed } else { Labels::Unneeded }))
+        Ok((plan.data, labels))
     }
 }
 
@@ -87,21 +91,12 @@ fn recipe_of(folder: &Path) -> String {
 
 fn format_of(folder: &Path) -> &'static str {
     let has = |name: &str| folder.join(name).exists();
-    let has_files = |ending: &str, places: &[&str]| {
-        let folders = places.iter().map(|place| folder.join(place));
-        let entries = folders.filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
-        entries.flatten().any(|entry| entry.path().extension().is_some_and(|e| e == ending))
-    };
     if has("data_batch_1.bin") || has("cifar-10-batches-bin") {
         "cifar10"
     } else if has("cifar-100-binary") || has("train.bin") {
         "cifar100"
-    } else if has_files("tar", &["", "train"]) {
-        "webdataset"
-    } else if has_files("parquet", &["", "train", "data"]) {
-        "parquet"
     } else {
-        "imagefolder"
+        data::format_of_files(folder)
     }
 }
 

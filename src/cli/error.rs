@@ -4,7 +4,7 @@ use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
 use crate::infer::InferError;
 use crate::recipe::RecipeErrors;
-use crate::results::RunError;
+use crate::results::{FeatureFileError, RunError};
 use crate::run::{PointError, Problems};
 use crate::train::TrainError;
 use crate::verify::VerifyError;
@@ -70,6 +70,15 @@ impl From<InferError> for CliError {
 impl From<RunError> for CliError {
     fn from(error: RunError) -> Self {
         Self::Train(error.into())
+    }
+}
+
+impl From<FeatureFileError> for CliError {
+    fn from(error: FeatureFileError) -> Self {
+        match error {
+            FeatureFileError::Format { .. } => Self::Usage(error.to_string()),
+            FeatureFileError::Io { .. } => Self::Failed(error.to_string()),
+        }
     }
 }
 

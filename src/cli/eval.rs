@@ -1,25 +1,38 @@
-//! `mae eval`: measures a checkpoint on the validation split.
+//! `mae eval`: measures a checkpoint on the validation split, on other test sets, or by nearest neighbours.
+
+mod neighbours;
+mod per_class;
+mod test_sets;
 
 use super::checkpoint_args::{Ready, ready};
 use super::signals::stop_on_signals;
 use super::{CliError, output};
 use crate::checkpoint::Needs;
 use crate::data::{self, Labels};
-use crate::infer::{Evaluated, StopFlag};
-use crate::recipe::{self, Format};
+use crate::infer::{self, Metrics, StopFlag};
+use crate::recipe::{self, BadVal, Format};
+use crate::run::{self, EvalImages};
 use crate::text::one_line;
-use crate::{run, train};
+use crate::train;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Measure a classifier on the validation split: top-1, top-5, loss
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Fine-tuned or probed checkpoint: a folder such as `runs/NAME/finetune/from-0160/checkpoints/epoch-0010`, a
-    /// Hugging Face folder, or a `.pth`, `.pd` or `.safetensors` file
+    /// Hugging Face folder, or a `.pth`, `.pd` or `.safetensors` file. With --knn, any checkpoint
     checkpoint: PathBuf,
     /// Recipe with the data; by default the recipe that trained the checkpoint
     #[arg(long, value_name = "RECIPE")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    test_sets: test_sets::Args,
+    #[command(flatten)]
+    neighbours: neighbours::Args,
+    /// Write the results of each class, and the class that it is most often confused with
+    #[arg(long, value_name = "F.csv", conflicts_with_all = ["test", "knn"])]
+    per_class: Option<PathBuf>,
     /// Prefix of the network's tensor names, if the checkpoint contains several networks
     #[arg(long, value_name = "P")]
     prefix: Option<String>,
@@ -33,26 +46,43 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     output::start_log();
-    let Ready { opened, meta, mut plan } = ready(
+    let mut ready = ready(
         &args.checkpoint,
         args.data.as_deref(),
         args.prefix.as_deref(),
         &args.set,
         Needs::Heads,
     )?;
+    let plan = &mut ready.plan;
     if !args.set.iter().any(|set| recipe::set_key(set) == "runtime.devices") {
         // The machine that trained the checkpoint may have had more GPUs.
         let there = train::count_gpus(plan.runtime.device).max(1);
         plan.runtime.devices = plan.runtime.devices.min(there);
     }
-    let device = train::choose(&plan.runtime.untuned())?;
-    if opened.meta.is_none() && args.data.is_none() && plan.data.format == Format::Synthetic {
+    let stop = StopFlag::default();
+    if !args.test_sets.is_empty() {
+        return test_sets::run(args, ready, &stop);
+    }
+    if ready.opened.meta.is_none()
+        && args.data.is_none()
+        && ready.plan.data.format == Format::Synthetic
+    {
         return Err(CliError::Usage(format!(
             "cannot measure {}: the checkpoint does not name its training data\n\
              hint: pass the data with `--data RECIPE`, or with `--set data.format=... --set data.path=...`",
             args.checkpoint.display()
         )));
     }
+    if args.neighbours.knn.is_some() {
+        return neighbours::run(args, ready, &stop);
+    }
+    on_validation(args, ready, &stop)
+}
+
+/// Measures a classifier on the validation split.
+fn on_validation(args: &Args, ready: Ready, stop: &StopFlag) -> Result<(), CliError> {
+    let Ready { opened, meta, plan } = ready;
+    let device = train::choose(&plan.runtime.untuned())?;
     let data = data::open(&plan.data, Labels::Needed)?;
     // A checkpoint without a head gets a better error below.
     if data.facts.num_classes != meta.num_classes && opened.facts.num_classes() > 0 {
@@ -65,25 +95,43 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         )));
     }
     check_classes(&args.checkpoint, &meta.class_names, &data.class_names, opened.meta.is_some())?;
-    let stop = StopFlag::default();
-    stop_on_signals(&stop, "stopping");
-    let batch_size = 64;
-    match run::evaluate(opened, plan, data, batch_size, &device, &stop)? {
-        Evaluated::Metrics(metrics) if args.json => Ok(output::json(&serde_json::json!({
-            "top1": metrics.top1,
-            "top5": metrics.top5,
-            "loss": metrics.loss,
-            "images": metrics.images,
-        }))?),
-        Evaluated::Metrics(metrics) => Ok(output::result(&format!(
-            "top-1 {:.2} %, top-5 {:.2} %, loss {:.5} on {} images",
-            metrics.top1, metrics.top5, metrics.loss, metrics.images
-        ))?),
-        Evaluated::Nothing | Evaluated::Stopped => Err(CliError::Stopped),
+    stop_on_signals(stop, "stopping");
+    let data = match plan.data.bad_val {
+        BadVal::Stop => data,
+        BadVal::Skip => infer::read_validation(&plan, &data, stop)?.ok_or(CliError::Stopped)?,
+    };
+    let skipped = data.val_skipped.as_ref().map(|skipped| skipped.len());
+    let images = EvalImages::validation(&plan, &data)?;
+    let tallies = run::evaluate(Arc::new(opened), &plan, vec![images], &device, stop)?;
+    let tallies = tallies.ok_or(CliError::Stopped)?;
+    if let Some(path) = &args.per_class {
+        per_class::write(path, &tallies[0], &data.class_names)?;
     }
+    show(&tallies[0].metrics(), skipped, args.json)
 }
 
-/// Fails if a class has different indices in the checkpoint and in the data.
+/// Prints the metrics. `skipped` is the number of unreadable images that they leave out, if the recipe skips such images.
+fn show(metrics: &Metrics, skipped: Option<usize>, json: bool) -> Result<(), CliError> {
+    let Metrics { loss, top1, top5, images } = *metrics;
+    if json {
+        let mut object =
+            serde_json::json!({ "top1": top1, "top5": top5, "loss": loss, "images": images });
+        if let Some(skipped) = skipped {
+            object["val_skipped"] = skipped.into();
+        }
+        return Ok(output::json(&object)?);
+    }
+    let left_out = match skipped {
+        None | Some(0) => String::new(),
+        Some(skipped) => format!(" ({skipped} unreadable left out)"),
+    };
+    Ok(output::result(&format!(
+        "top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.5} on {images} images{left_out}"
+    ))?)
+}
+
+/// Fails if a class has a different index in the checkpoint than in the data, because folders were renamed, added or
+/// reordered.
 ///
 /// If `named` is true, the checkpoint stores class names. A renamed class then only causes a warning.
 fn check_classes(

@@ -12,6 +12,7 @@ mod convert;
 mod data;
 mod error;
 mod eval;
+mod features;
 mod launcher;
 mod man;
 mod output;
@@ -59,6 +60,7 @@ enum Command {
     Eval(eval::Args),
     Check(check::Args),
     Predict(predict::Args),
+    Features(features::Args),
     Compare(compare::Args),
     Reconstruct(reconstruct::Args),
     #[command(subcommand)]
@@ -113,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Check(args) => check::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Features(args) => features::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Reconstruct(args) => reconstruct::run(args),
         Command::Bench(args) => bench::run(args),

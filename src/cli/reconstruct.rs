@@ -25,7 +25,7 @@ pub(super) struct Args {
     /// or `.pth`, `.pd` or `.safetensors` files
     #[arg(required = true, value_name = "CHECKPOINT")]
     checkpoints: Vec<PathBuf>,
-    /// Image files: JPEG, PNG, WebP, BMP, TIFF or PPM, in any colour mode
+    /// Image files, such as JPEG, PNG, WebP, GIF, AVIF or TIFF, in any colour mode
     #[arg(long, required = true, num_args = 1.., value_name = "IMAGE")]
     images: Vec<PathBuf>,
     /// Mask ratios, such as 0.5,0.75,0.9; by default the mask ratio used in training. `--set pretrain.mask=block` draws

@@ -1,17 +1,20 @@
 //! Opens the data set of a recipe: chooses the format, and compares the number of classes and images with the recipe.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::recipe::{DataFacts, DataPlan, Format};
+use crate::recipe::{BadVal, DataFacts, DataPlan, Format};
+use crate::text::one_line;
 
 use super::augment::evaluation::EvalTransform;
 use super::decode::opened_image::decode_file;
-use super::decode::picture::Colour;
+use super::decode::picture::{Colour, Reading};
 use super::error::DataError;
 use super::formats::class_names::readable_names;
 use super::formats::found::{Found, Integrity, Labels, hex};
 use super::formats::split::Split;
+use super::formats::subset::Subset;
 use super::formats::{cifar, digits, image_folder, synthetic, web_dataset};
 
 /// A data set: splits, class names and fingerprint.
@@ -27,10 +30,68 @@ pub struct DataSet {
     ///
     /// Depending on the format, covers the file contents, or file names and sizes.
     pub fingerprint: String,
-    /// Describes how `mae data pack` re-encoded the images; `None` for original images.
+    /// The fingerprint that older versions of mae computed for this data, if it differs from `fingerprint`.
+    pub former_fingerprint: Option<String>,
+    /// Description of how `mae data pack` re-encoded the images; `None` if the images were not re-encoded.
     pub note: Option<String>,
     /// Missing samples and missing checksums of tar shards.
     pub integrity: Integrity,
+    /// Number of files that no split uses, by description, such as hidden files.
+    pub passed_over: BTreeMap<String, u64>,
+    /// Messages about the unreadable images that [`DataSet::with_readable_val`] removed from the validation split.
+    ///
+    /// `None` with `data.bad_val = "stop"`, and before the validation images have been read.
+    pub val_skipped: Option<Arc<[String]>>,
+}
+
+impl DataSet {
+    /// Returns the data set without the unreadable images of its validation split. `bad_val` says whether they are an error.
+    ///
+    /// `unreadable` are these images: (index in the validation split, error), sorted by index.
+    pub fn with_readable_val(
+        &self,
+        bad_val: BadVal,
+        unreadable: &[(usize, DataError)],
+    ) -> Result<Self, DataError> {
+        let Some(val) = &self.val else { return Ok(self.clone()) };
+        let files: Vec<String> =
+            unreadable.iter().map(|(index, error)| error.about(&val.name(*index))).collect();
+        if !files.is_empty() && (bad_val == BadVal::Stop || files.len() == val.len()) {
+            return Err(unreadable_val(bad_val, &files, val.len()));
+        }
+        if bad_val == BadVal::Stop {
+            return Ok(self.clone());
+        }
+        let left_out: Vec<usize> = unreadable.iter().map(|(index, _)| *index).collect();
+        let val: Arc<dyn Split> = match &left_out[..] {
+            [] => Arc::clone(val),
+            left_out => Arc::new(Subset::without(Arc::clone(val), left_out)),
+        };
+        let facts = DataFacts { val_images: val.len(), ..self.facts };
+        Ok(Self { val: Some(val), facts, val_skipped: Some(files.into()), ..self.clone() })
+    }
+}
+
+/// Maximum number of files that the error about unreadable validation images lists.
+const LISTED: usize = 1000;
+
+fn unreadable_val(bad_val: BadVal, files: &[String], images: usize) -> DataError {
+    let are = if files.len() == 1 { "is" } else { "are" };
+    let mut lines = vec![format!(
+        "cannot evaluate: {} of {images} validation images {are} unreadable:",
+        files.len()
+    )];
+    lines.extend(files.iter().take(LISTED).map(|file| format!("  {file}")));
+    if files.len() > LISTED {
+        lines.push(format!("  and {} more", files.len() - LISTED));
+    }
+    let hint = match bad_val {
+        BadVal::Stop => {
+            "download these files again or delete them; or set `data.bad_val = \"skip\"` to leave them out of every accuracy"
+        }
+        BadVal::Skip => "download these files again: no readable validation image remains",
+    };
+    DataError::setting(lines.join("\n"), hint)
 }
 
 /// Maximum number of problems in the warning about incomplete tar shards.
@@ -40,7 +101,13 @@ const SHOWN: usize = 5;
 ///
 /// Fails if the number of classes or images differs from the recipe. Logs a warning if tar shards seem incomplete.
 pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
-    let data = data_set(plan, find(plan, labels)?)?;
+    let found = find(plan, labels)?;
+    let facts = check_promises(plan, &found)?;
+    let class_names = readable_names(&found.classes, plan.class_map.as_deref())?;
+    let data = data_set(found, facts, class_names);
+    if !data.passed_over.is_empty() {
+        tracing::info!("files that are not used: {}", listed(&data.passed_over));
+    }
     let lost = &data.integrity.lost;
     if !lost.is_empty() {
         let shown = lost[..lost.len().min(SHOWN)].join("; ");
@@ -63,20 +130,21 @@ pub(super) fn open_past_damage(
     plan: &DataPlan,
     labels: Labels,
 ) -> Result<(DataSet, Vec<DataError>), DataError> {
-    let opened = find(plan, labels).and_then(|found| data_set(plan, found));
-    let first = match opened {
-        Ok(data) => return Ok((data, Vec::new())),
-        Err(error) => error,
+    let opened = match plan.format {
+        Format::WebDataset => web_dataset::find_past_damage(plan, labels),
+        Format::ImageFolder => image_folder::find_past_problems(plan, labels),
+        _ => find(plan, labels).map(|found| (found, Vec::new())),
     };
-    if plan.format == Format::WebDataset {
-        let (found, problems) = web_dataset::find_past_damage(plan)?;
-        let problems = if problems.is_empty() { vec![first] } else { problems };
-        return Ok((data_set(plan, found)?, problems));
-    }
-    match find(plan, Labels::Unneeded).and_then(|found| data_set(plan, found)) {
-        Ok(data) => Ok((data, vec![first])),
-        Err(error) => Err(error),
-    }
+    let (found, problems) = match opened {
+        Err(first) if plan.format != Format::WebDataset => match find(plan, Labels::Unneeded) {
+            Ok(found) => (found, vec![first]),
+            Err(_) => return Err(first),
+        },
+        opened => opened?,
+    };
+    let facts = check_promises(plan, &found)?;
+    let class_names = readable_names(&found.classes, plan.class_map.as_deref())?;
+    Ok((data_set(found, facts, class_names), problems))
 }
 
 /// Finds the files of the data set. Fails if the folder layout does not match the format.
@@ -98,17 +166,26 @@ pub(super) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> 
     }
 }
 
-fn data_set(plan: &DataPlan, found: Found) -> Result<DataSet, DataError> {
-    let facts = check_promises(plan, &found)?;
-    Ok(DataSet {
-        class_names: readable_names(&found.classes, plan.class_map.as_deref())?,
+fn data_set(found: Found, facts: DataFacts, class_names: Vec<String>) -> DataSet {
+    let (fingerprint, former) = (hex(found.hash), found.former.map(hex));
+    DataSet {
+        class_names,
         train: found.train,
         val: found.val,
         facts,
-        fingerprint: hex(found.hash),
+        former_fingerprint: former.filter(|former| *former != fingerprint),
+        fingerprint,
         note: found.note,
         integrity: found.integrity,
-    })
+        passed_over: found.passed_over,
+        val_skipped: None,
+    }
+}
+
+fn listed(passed_over: &BTreeMap<String, u64>) -> String {
+    let counts: Vec<String> =
+        passed_over.iter().map(|(what, count)| format!("{}: {count}", one_line(what))).collect();
+    counts.join(", ")
 }
 
 /// Reads the image file at `path` as evaluation does. Returns `[C, H, W]`.
@@ -117,10 +194,10 @@ fn data_set(plan: &DataPlan, found: Found) -> Result<DataSet, DataError> {
 pub fn transform_picture(path: &Path, plan: &DataPlan) -> Result<Vec<f32>, DataError> {
     let transform = EvalTransform::new(plan);
     if plan.format == Format::Digits {
-        let grey = decode_file(path, Colour::Grey)?;
+        let grey = decode_file(path, Reading::Levels(Colour::Grey))?;
         return Ok(transform.apply(&digits::like_a_digit(&grey, plan.input_size)));
     }
-    Ok(transform.apply(&decode_file(path, Colour::of_channels(plan.in_chans)?)?))
+    Ok(transform.apply(&decode_file(path, Reading::of(plan)?)?))
 }
 
 /// Counts classes and images. Fails if the counts differ from the recipe.

@@ -11,6 +11,7 @@
 //! | `formats/` | one file per format, each with a type that implements [`Split`] | `decode/` |
 //! | `augment/` | crop, flip, colours, normalization, erasing, mixup | `decode/` |
 //! | `dataset` | [`open`]: chooses the format and checks the promised counts | `formats/`, `augment/` |
+//! | `test_set` | [`open_test_set`]: other test sets, with the labels of a checkpoint | `formats/` |
 //! | `loader/` | worker threads, prefetching, unusable files | `formats/`, `augment/` |
 //! | `tools/` | `mae data check` and `mae data pack` | all above |
 
@@ -24,6 +25,7 @@ mod formats;
 mod loader;
 mod panics;
 mod table;
+mod test_set;
 mod times;
 mod tools;
 
@@ -40,16 +42,19 @@ pub use batch::{Batch, Images, ImagesSlice, Normalization, Shard, Targets, Targe
 pub use dataset::{DataSet, open, transform_picture};
 pub use decode::image_name::is_image_name;
 pub use decode::opened_image::read_picture;
-pub use decode::picture::{Colour, CropBox, Picture, Pixels, Stored};
+pub use decode::picture::{Colour, CropBox, Picture, Pixels, Reading, Stored, ValueScale};
 pub use error::DataError;
 pub use formats::class_names::imagenet1k_names;
 pub use formats::found::{Integrity, Labels};
+pub use formats::named_images::open_images;
+pub use formats::shards::format_of_files;
 pub use formats::split::{Split, picture};
 pub use formats::web_dataset::packed::Reencoded;
 pub use loader::Loader;
 pub use loader::bad_files::BadFiles;
 pub use loader::epoch::Epoch;
+pub use test_set::{CORRUPTIONS, SEVERITIES, TestImages, TestPart, open_test_set};
 pub use times::{LoadPart, LoadTimes};
 pub use tools::check::check;
-pub use tools::check::report::{Checked, CheckedSplit};
+pub use tools::check::report::{ChannelNumbers, Checked, CheckedSplit, Numbers};
 pub use tools::pack::{PackOptions, Packing, pack};

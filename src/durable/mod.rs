@@ -11,6 +11,7 @@ mod holder;
 mod lock;
 mod manifest;
 mod manifest_lines;
+mod output_file;
 mod pause;
 mod read_manifests;
 mod temporary;
@@ -20,6 +21,7 @@ pub use holder::{Holder, host_name, now_unix_s};
 pub use lock::{Lock, NotTaken, SharedLock, is_held};
 pub use manifest::{MANIFEST, Manifest};
 pub use manifest_lines::Content;
+pub use output_file::OutputFile;
 pub use pause::{DiskPause, wait_on_full_disks};
 pub use temporary::remove_temporaries;
 

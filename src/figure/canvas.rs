@@ -50,7 +50,9 @@ impl Canvas {
                 let from = ((top + y) * self.width + left + i * raster.width()) * 3;
                 let pixels = self.rgb[from..from + row.len() * 3].chunks_exact_mut(3);
                 for (pixel, strength) in pixels.zip(row) {
-                    pixel.fill(blend(pixel[0], INK, *strength));
+                    for channel in pixel {
+                        *channel = blend(*channel, INK, *strength);
+                    }
                 }
             }
         }

@@ -5,6 +5,9 @@
 //! `?`.
 
 mod canvas;
+mod confusion;
+
+pub use confusion::confusion_png;
 
 use crate::durable;
 use canvas::{Canvas, LINE, Weight, text_width};

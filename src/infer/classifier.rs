@@ -1,18 +1,18 @@
 //! Trained classifiers, for evaluation and prediction: fine-tuned networks and linear probes.
 
 use super::error::InferError;
-use super::evaluate::{Evaluated, Evaluation, ShareCounts};
+use super::evaluate::{Evaluation, Metrics};
 use super::host::host;
 use super::replicas::Replicas;
 use super::same_encoder::same_encoder;
-use super::stop::StopFlag;
+use super::tally::Tally;
 use crate::checkpoint::{Head, Opened, TensorFile, load_frozen, load_module};
-use crate::data::DataSet;
 use crate::model::{self, ProbeHead, Vit, official_probe_name};
 use crate::recipe::Plan;
 use crate::shape::EncoderDims;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A classifier from a `finetune` or `linprobe` checkpoint.
 pub struct Classifier {
@@ -65,36 +65,48 @@ impl Classifier {
         Ok(Self { network, encoder, device: device.clone(), path: path.clone() })
     }
 
-    /// Sums the loss and counts the correct predictions on a share of the validation images.
+    /// Counts the predictions on one share of the images of `pass`. Returns `None` if the user stops the command.
     ///
-    /// `share` is (index of the share from 0, number of shares).
-    pub fn count(
+    /// With `among`, only these classes can be predicted. `share` is the index of the share, from 0, and the number of
+    /// shares.
+    pub fn tally(
         &self,
-        plan: &Plan,
-        data: &DataSet,
-        batch_size: usize,
+        pass: &Evaluation,
+        among: Option<Arc<[u32]>>,
         replicas: &Replicas,
         share: (usize, usize),
-        stop: &StopFlag,
-    ) -> Result<ShareCounts, InferError> {
-        let evaluation = Evaluation::new(plan, data, batch_size, &self.device, stop, 0)?;
-        match &self.network {
-            Network::Finetuned(vit) => evaluation.count(&**vit, replicas, share, Vit::forward),
-            Network::Probe(probe) => {
-                let (frozen, head) = (probe.0.clone(), &probe.1);
-                evaluation.count(head, replicas, share, move |head, imgs| {
-                    head.forward(frozen.forward_features(imgs))
-                })
+    ) -> Result<Option<Tally>, InferError> {
+        let counted = move |logits: Tensor<2>, labels: &[u32]| {
+            let classes = logits.dims()[1];
+            let logits = host(&logits.flatten(0, 1), &[])?.values;
+            Ok(Tally::of(&logits, labels, classes, among.as_deref()))
+        };
+        let mut all = Tally::default();
+        let add = |part: Tally| {
+            all.add(&part);
+            Ok::<_, InferError>(())
+        };
+        let whole = match &self.network {
+            Network::Finetuned(vit) => {
+                let work =
+                    move |vit: &Vit, imgs, labels: &[u32]| counted(vit.forward(imgs), labels);
+                pass.each_shard(&**vit, replicas, share, work, add)?
             }
-        }
+            Network::Probe(probe) => {
+                let frozen = probe.0.clone();
+                let work = move |head: &ProbeHead, imgs, labels: &[u32]| {
+                    counted(head.forward(frozen.forward_features(imgs)), labels)
+                };
+                pass.each_shard(&probe.1, replicas, share, work, add)?
+            }
+        };
+        Ok(whole.then_some(all))
     }
 
-    /// Returns `measured` unchanged. Fails if the loss is NaN or infinite.
-    pub fn check(&self, measured: Evaluated) -> Result<Evaluated, InferError> {
-        match measured {
-            Evaluated::Metrics(metrics) if !metrics.loss.is_finite() => Err(self.not_finite()),
-            measured => Ok(measured),
-        }
+    /// Returns the metrics of `tally`. Fails if the loss is NaN or infinite.
+    pub fn checked(&self, tally: &Tally) -> Result<Metrics, InferError> {
+        let metrics = tally.metrics();
+        if metrics.loss.is_finite() { Ok(metrics) } else { Err(self.not_finite()) }
     }
 
     fn not_finite(&self) -> InferError {

@@ -1,6 +1,6 @@
 //! Evaluation: top-1, top-5 and loss of a classifier on the whole validation split.
 
-use super::error::InferError;
+use super::error::{DeviceError, InferError};
 use super::host::host;
 use super::images::images;
 use super::replicas::Replicas;
@@ -20,18 +20,24 @@ pub struct Evaluation {
     pub stop: StopFlag,
 }
 
-/// Loads every validation image once, to find unreadable images before the training.
+/// Loads every validation image once, so that unreadable images are known before the training starts.
 ///
-/// Returns early if the user stops the run.
-pub fn look_through(plan: &Plan, val: Arc<dyn Split>, stop: &StopFlag) -> Result<(), InferError> {
-    let loader = Loader::eval(val, EvalTransform::new(&plan.data), 64, plan.data.workers);
-    for batch in loader.epoch(1, 0) {
-        batch?;
-        if stop.requested() {
-            break;
-        }
-    }
-    Ok(())
+/// With `data.bad_val = "stop"`, unreadable images are an error that lists them. With "skip", the returned data set does not
+/// have them. Returns `None` if the user stops the run.
+pub fn read_validation(
+    plan: &Plan,
+    data: &DataSet,
+    stop: &StopFlag,
+) -> Result<Option<DataSet>, InferError> {
+    let Some(val) = data.val.clone() else { return Ok(Some(data.clone())) };
+    let found = if val.is_cheap() {
+        Some(Vec::new())
+    } else {
+        let loader = Loader::eval(val, EvalTransform::new(&plan.data), 64, plan.data.workers);
+        loader.unreadable(|| stop.requested())?
+    };
+    let Some(unreadable) = found else { return Ok(None) };
+    Ok(Some(data.with_readable_val(plan.data.bad_val, &unreadable)?))
 }
 
 /// The outcome of an evaluation.
@@ -82,14 +88,26 @@ impl Evaluation {
             ),
             hint: "add a `val/` folder with the same class folders as `train/`".to_owned(),
         })?;
-        let transform = EvalTransform::new(&plan.data);
-        Ok(Self {
-            loader: Loader::eval(split, transform, batch_size, plan.data.workers)
-                .with_parallel_jobs(parallel_jobs),
+        let images = (split, EvalTransform::new(&plan.data));
+        let evaluation = Self::of_images(plan, images, batch_size, device, stop);
+        let loader = evaluation.loader.with_parallel_jobs(parallel_jobs);
+        Ok(Self { loader, ..evaluation })
+    }
+
+    /// Prepares an evaluation of all images of a split.
+    pub fn of_images(
+        plan: &Plan,
+        (split, transform): (Arc<dyn Split>, EvalTransform),
+        batch_size: usize,
+        device: &Device,
+        stop: &StopFlag,
+    ) -> Self {
+        Self {
+            loader: Loader::eval(split, transform, batch_size, plan.data.workers),
             encoder: plan.encoder_dims(),
             device: device.clone(),
             stop: stop.clone(),
-        })
+        }
     }
 
     /// Sums the loss and counts the correct predictions on a share of the validation images.
@@ -100,41 +118,68 @@ impl Evaluation {
         &self,
         model: &M,
         replicas: &Replicas,
-        (index, world): (usize, usize),
+        share: (usize, usize),
         forward: F,
     ) -> Result<ShareCounts, InferError>
     where
         M: Module + Sync + 'static,
         F: Fn(&M, Tensor<4>) -> Tensor<2> + Clone + Send + Sync + 'static,
     {
-        let mut share = ShareCounts::default();
+        let mut sums = ShareCounts::default();
+        let score = move |model: &M, imgs, labels: &[u32]| {
+            let logits = forward(model, imgs);
+            let classes = logits.dims()[1];
+            let logits = host(&logits.flatten(0, 1), &[])?.values;
+            Ok(count(&logits, labels, classes))
+        };
+        let add = |part: Counts| {
+            sums.counts.add(&part);
+            Ok::<_, InferError>(())
+        };
+        sums.stopped = !self.each_shard(model, replicas, share, score, add)?;
+        Ok(sums)
+    }
+
+    /// Runs `work` on each shard of one share of the images, and calls `take` with the results in the order of the images.
+    ///
+    /// `work` gets the model, the images `[N, C, H, W]` and their labels. `share` is the index of the share, from 0, and
+    /// the number of shares. Returns false if the user stops the run before the end.
+    pub fn each_shard<M, T, E>(
+        &self,
+        model: &M,
+        replicas: &Replicas,
+        (index, world): (usize, usize),
+        work: impl Fn(&M, Tensor<4>, &[u32]) -> Result<T, DeviceError> + Clone + Send + Sync + 'static,
+        mut take: impl FnMut(T) -> Result<(), E>,
+    ) -> Result<bool, E>
+    where
+        M: Module + Sync + 'static,
+        T: Send + 'static,
+        E: From<InferError>,
+    {
         for batch in self.loader.clone().share(index, world).epoch(1, 0) {
-            share.stopped = self.stop.requested();
-            if share.stopped {
-                break;
+            if self.stop.requested() {
+                return Ok(false);
             }
-            let batch = Arc::new(batch?);
+            let batch = Arc::new(batch.map_err(InferError::from)?);
             let inputs: Vec<_> = replicas
                 .shards(batch.len())
                 .map(|range| (model.clone(), Arc::clone(&batch), range))
                 .collect();
             let (encoder, device) = (self.encoder.clone(), self.device.clone());
-            let forward = forward.clone();
+            let work = work.clone();
             let parts = replicas.map(inputs, move |(model, batch, range)| {
                 let shard = batch.shard(range);
-                let logits = forward(&model, images(&shard, &encoder, &device));
-                let classes = logits.dims()[1];
-                let logits = host(&logits.flatten(0, 1), &[])?.values;
-                Ok::<_, InferError>(match shard.targets {
-                    TargetsSlice::Hard(labels) => count(&logits, labels, classes),
-                    TargetsSlice::Soft(_) => unreachable!("mixup never changes validation labels"),
-                })
-            })?;
-            for part in parts {
-                share.counts.add(&part?);
+                let TargetsSlice::Hard(labels) = shard.targets else {
+                    unreachable!("mixup never changes validation labels")
+                };
+                work(&model, images(&shard, &encoder, &device), labels)
+            });
+            for part in parts.map_err(InferError::from)? {
+                take(part.map_err(InferError::from)?)?;
             }
         }
-        Ok(share)
+        Ok(true)
     }
 }
 

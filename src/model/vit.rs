@@ -94,9 +94,15 @@ impl Vit {
 
     /// Returns the input `[N, D]` of the head.
     pub fn forward_features(&self, imgs: Tensor<4>) -> Tensor<2> {
+        self.pool(self.forward_blocks(imgs, self.blocks.len()))
+    }
+
+    /// Returns the output of block `layer`, counted from 1: the class token and the patches, `[N, 1 + L, D]`.
+    ///
+    /// The last LayerNorm is not applied. `layer` is at most the number of blocks; 0 returns the input of the first block.
+    pub fn forward_blocks(&self, imgs: Tensor<4>, layer: usize) -> Tensor<3> {
         let x = self.tokens(imgs);
-        let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
-        self.pool(x)
+        self.blocks[..layer].iter().fold(x, |x, block| block.forward(x))
     }
 
     /// Returns the input tokens `[N, 1 + L, D]` of the first block.

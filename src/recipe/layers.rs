@@ -14,7 +14,7 @@ use toml::{Table, Value};
 use super::error::{Origin, Problem, RecipeError};
 use super::near;
 use super::parse::{self, Parsed, SourcePosition};
-use super::schema::{self, DEFAULTS, KEYS, Recipe, STAGES};
+use super::schema::{self, DEFAULTS, KEYS, OPTIONAL_TABLES, Recipe};
 
 /// Where each dotted key or table is set.
 pub(super) type Origins = BTreeMap<String, Placed>;
@@ -222,9 +222,9 @@ impl Layers {
     fn merged(mut self) -> Merged {
         let mut defaults = DEFAULTS.clone();
         let said =
-            |stage: &str| self.layers.iter().any(|layer| layer.content.table.contains_key(stage));
-        for stage in STAGES.into_iter().filter(|stage| !said(stage)) {
-            defaults.remove(stage);
+            |table: &str| self.layers.iter().any(|layer| layer.content.table.contains_key(table));
+        for table in OPTIONAL_TABLES.into_iter().filter(|table| !said(table)) {
+            defaults.remove(table);
         }
         let content = Parsed { table: defaults, places: BTreeMap::new() };
         self.layers.insert(0, Layer { kind: LayerKind::Default, content });

@@ -8,7 +8,7 @@
 //! 2. `check` compares the merged tree with the JSON Schema of `schema`, `stages` and `values`: unknown keys (`near`
 //!    suggests the intended one), wrong types, invalid words, numbers out of range.
 //! 3. `sweep` removes `[sweep]` from the tree. It returns the points of the grid, which are the runs, with their names.
-//! 4. For each point, `name`, `setup`, `training` and `sources` derive the other values and reject impossible
+//! 4. For each point, `name`, `setup`, `training`, `sources` and `measures` derive the other values and reject impossible
 //!    combinations. `context` collects the problems.
 //! 5. The result is a [`Plan`], which the program runs, and a [`Recipe`] with every value written out (`write`), which
 //!    reproduces the run.
@@ -35,6 +35,7 @@ mod laws;
 mod layers;
 mod layout;
 mod masking;
+mod measures;
 mod name;
 mod near;
 mod official;
@@ -50,6 +51,7 @@ mod stage_plan;
 mod stages;
 mod stated;
 mod sweep;
+mod tidy_schema;
 mod training;
 mod values;
 mod vars;
@@ -60,6 +62,7 @@ pub use error::{Origin, Other, Problem, RecipeError, RecipeErrors};
 pub use jobs::{Job, NeverUpdates, Steps};
 pub use layers::BaseLayer;
 pub use layout::{Batches, Layout, Pace};
+pub use measures::{KNN_COLUMN, KnnPlan, KnnPool, KnnTable, RobustnessTable, TestClasses, TestSet};
 pub use near::word as nearest;
 pub use official::official_flag;
 pub use plan::*;

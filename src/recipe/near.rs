@@ -53,7 +53,7 @@ mod tests {
             ("finetune.mask_ratio", ["mixup", "epochs"].as_slice(), Some("pretrain.mask_ratio")),
             ("pretrain.crop_scale", ["epochs"].as_slice(), Some("pretrain.augment.crop_scale")),
             ("data_path", ["name"].as_slice(), Some("data.path")),
-            ("pretrain.temperature", ["epochs"].as_slice(), None),
+            ("pretrain.humidity", ["epochs"].as_slice(), None),
         ] {
             assert_eq!(key(wrong, siblings).as_deref(), meant, "{wrong}");
         }

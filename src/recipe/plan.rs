@@ -8,6 +8,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::measures::{KnnPlan, TestClasses, TestSet};
 use super::stage_plan::{FinetunePlan, LinprobePlan, PretrainPlan};
 use crate::shape::Precision;
 
@@ -29,6 +30,11 @@ pub struct Plan {
     pub pretrain: Option<PretrainPlan>,
     pub finetune: Option<FinetunePlan>,
     pub linprobe: Option<LinprobePlan>,
+    pub knn: Option<KnnPlan>,
+    /// Test sets on which every fine-tuned checkpoint is measured, in the order of the recipe.
+    pub robustness: Vec<TestSet>,
+    /// Which classes can be predicted on these sets.
+    pub robustness_classes: TestClasses,
 }
 
 /// The data set, and the size and normalization of the images.
@@ -40,18 +46,23 @@ pub struct DataPlan {
     /// Height and width of the model's input images, in pixels.
     pub input_size: usize,
     pub in_chans: usize,
+    /// The numbers in image files that become 0 and 1; `None` reads 8-bit values as Pillow does.
+    pub range: Option<[f64; 2]>,
     /// Mean of each channel, for pixel values from 0 to 1.
     pub mean: Vec<f32>,
     /// Standard deviation of each channel, for pixel values from 0 to 1; never zero.
     pub std: Vec<f32>,
     /// File with one class name per line; `None` if folder names are the class names.
     pub class_map: Option<PathBuf>,
+    /// The choices of the image in a sample or of the image column, in lower case; empty if the recipe does not choose.
+    pub image_key: Vec<String>,
     pub workers: Threads,
     /// How training decodes JPEG files.
     pub decode: Decode,
     /// Maximum fraction of training files that may be unusable.
     pub max_bad_fraction: f64,
-    /// The numbers of classes and images in the recipe.
+    pub bad_val: BadVal,
+    /// Numbers of classes and images that the recipe states.
     ///
     /// `mae plan` uses these numbers if the data is missing.
     pub promised: Promised,
@@ -183,15 +194,28 @@ impl DataPlan {
             path: PathBuf::new(),
             input_size,
             in_chans: 3,
+            range: None,
             mean: mean.to_vec(),
             std: std.to_vec(),
             class_map: None,
+            image_key: Vec::new(),
             workers: Threads::Auto,
             decode: Decode::Exact,
             max_bad_fraction: 0.0,
+            bad_val: BadVal::Stop,
             promised: Promised::default(),
         }
     }
+}
+
+/// What happens if validation images are unreadable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BadVal {
+    /// The run stops before its first job and lists them.
+    Stop,
+    /// They are left out of every accuracy.
+    Skip,
 }
 
 /// How JPEG files are decoded for training.

@@ -10,12 +10,12 @@ use super::error::{Origin, Problem, RecipeError, RecipeErrors};
 use super::jobs::Job;
 use super::layers::{self, BaseLayer, Merged};
 use super::plan::{DeviceKind, Plan};
-use super::schema::{DEFAULTS, KEYS, Recipe, STAGES};
+use super::schema::{DEFAULTS, KEYS, OPTIONAL_TABLES, Recipe};
 use super::stated::{Stated, contradictions};
 use super::sweep::{self, Point};
 use super::training::{self, Setup};
 use super::write::{Settings, same_job, settings, toml_text};
-use super::{check, name, near, setup};
+use super::{check, measures, name, near, setup};
 
 /// What to do if files of a recipe are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,12 +225,12 @@ fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
     (refused.into_iter().map(located).collect(), faulty)
 }
 
-/// Adds missing defaults to `table`. Does not add missing stages, because they would run.
+/// Adds the missing defaults to `table`. Does not add a missing stage table or `[knn]`, because it would then run.
 fn fill(table: &mut Table, defaults: &Table) {
     for (key, default) in defaults {
         match (table.get_mut(key), default) {
             (Some(Value::Table(inner)), Value::Table(defaults)) => fill(inner, defaults),
-            (None, _) if !STAGES.contains(&key.as_str()) => {
+            (None, _) if !OPTIONAL_TABLES.contains(&key.as_str()) => {
                 drop(table.insert(key.clone(), default.clone()));
             }
             _ => {}
@@ -279,6 +279,11 @@ fn resolve_point(tree: Table, point: &Point<'_>, cx: &mut Context<'_>) -> Resolv
         .linprobe
         .as_mut()
         .map(|table| training::linprobe(table, pretrain.as_ref(), &setup, cx));
+    let knn = recipe.knn.as_ref().map(|table| measures::knn(table, pretrain.as_ref(), cx));
+    let robustness_classes =
+        recipe.robustness.as_ref().and_then(|table| table.classes).unwrap_or_default();
+    let robustness = recipe.robustness.as_mut();
+    let robustness = robustness.map(|table| measures::robustness(table, finetune.as_ref(), cx));
     if !point.is_empty() {
         let one_value = |(key, value): &(&str, &Value)| ((*key).to_owned(), json!([*value]));
         recipe.sweep = Some(point.iter().map(one_value).collect::<Map<_, _>>());
@@ -294,6 +299,9 @@ fn resolve_point(tree: Table, point: &Point<'_>, cx: &mut Context<'_>) -> Resolv
         pretrain,
         finetune,
         linprobe,
+        knn,
+        robustness: robustness.unwrap_or_default(),
+        robustness_classes,
     };
     let missing = std::mem::take(&mut cx.missing);
     ResolvedPoint { plan, settings: settings(&recipe), recipe, missing }

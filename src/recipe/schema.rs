@@ -12,10 +12,12 @@ use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::measures::{KnnTable, RobustnessTable};
 use super::official::official_flag;
-use super::plan::{Decode, DeviceKind, Format, Schedule};
+use super::plan::{BadVal, Decode, DeviceKind, Format, Schedule};
 use super::sizes::ModelSize;
 use super::stages::{Finetune, Linprobe, Pretrain};
+use super::tidy_schema::tidy;
 use super::values::{
     All, Auto, Off, OneOrMany, Or, all_or_count_schema, auto_or_count_schema, extends_schema,
     none_or_minutes_schema,
@@ -53,6 +55,12 @@ pub struct Recipe {
     pub finetune: Option<Finetune>,
     /// Linear probing: a classifier on the frozen encoder; one job for each entry of `from`.
     pub linprobe: Option<Linprobe>,
+    /// Classification by the nearest training images, without training: the column `knn_top1` of `accuracy.csv` for
+    /// every kept checkpoint of the pre-training. Can be added to a run that exists.
+    pub knn: Option<KnnTable>,
+    /// Test sets other than the validation split: a column `NAME_top1` of `accuracy.csv` for each. Can be added to a run
+    /// that exists.
+    pub robustness: Option<RobustnessTable>,
     /// A grid of runs. Each entry is a dotted recipe key in quotes with a list of values. Each combination of values is
     /// one run.
     pub sweep: Option<Map<String, Value>>,
@@ -73,6 +81,10 @@ pub struct Data {
     /// Number of channels of an image.
     #[schemars(range(min = 1, max = 1024))]
     pub in_chans: Option<usize>,
+    /// Smallest and largest number in the image files, `[lo, hi]`. The numbers of TIFF, PNG and `.npy` files are then read
+    /// as they are, with `in_chans` channels. `lo` becomes 0, `hi` becomes 1, and numbers outside become 0 or 1. Default:
+    /// none; images become 8-bit grey or RGB, as Pillow converts them.
+    pub range: Option<[f64; 2]>,
     /// Mean of each channel, for pixel values from 0 to 1. Default: the ImageNet mean for 3 channels; 0.5 for `digits`
     /// and for other numbers of channels.
     #[schemars(inner(range(min = -1e6, max = 1e6)))]
@@ -84,7 +96,11 @@ pub struct Data {
     /// CSV or text file with one class name per line, relative to the current directory. mae replaces `${VAR}` by the
     /// environment variable. Default: the names of the class folders.
     pub class_map: Option<String>,
-    /// Number of threads of the data loader. You can change this key when a run resumes.
+    /// Chooses the image of a sample in tar shards, as in `depth.png`: the part of the name after the first dot. In parquet
+    /// files, the column with the images, as in `image.bytes`. Several values are separated by `;`; the first that a sample
+    /// has is used. Default: `jpg;png;webp;jpeg`, then other extensions; the column `image` or `img`, then others.
+    pub image_key: Option<String>,
+    /// Number of threads of the data loader. Can change when a run continues.
     #[schemars(schema_with = "auto_or_count_schema")]
     pub workers: Option<Or<Auto, usize>>,
     /// How JPEG files are decoded for training. "exact" gives the same pixels as Pillow and torchvision. "fast" decodes
@@ -96,7 +112,10 @@ pub struct Data {
     /// run resumes.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_bad_fraction: Option<f64>,
-    /// Number of classes. Optional: if the data has a different number, the run stops.
+    /// What happens if validation images are unreadable. "stop": the run stops before its first job and lists them.
+    /// "skip": they are left out of every accuracy, and the column `val_skipped` counts them.
+    pub bad_val: Option<BadVal>,
+    /// Number of classes. Optional; checked against the data.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub num_classes: Option<usize>,
     /// Number of training images. Optional: if the data has a different number, the run stops.
@@ -208,7 +227,11 @@ pub(super) static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
 /// The stages in running order.
 pub(super) const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
 
-/// The built-in defaults.
+/// The tables whose defaults apply only if the recipe has the table.
+pub(super) const OPTIONAL_TABLES: [&str; 5] =
+    ["pretrain", "finetune", "linprobe", "knn", "robustness"];
+
+/// The built-in defaults, the lowest layer.
 pub(super) static DEFAULTS: LazyLock<toml::Table> =
     LazyLock::new(|| include_str!("defaults.toml").parse().expect("defaults.toml is valid TOML"));
 
@@ -231,46 +254,6 @@ fn collect_keys(table: &Value, prefix: &str, keys: &mut Vec<String>) {
             keys.push(key);
         } else if key != "sweep" {
             collect_keys(schema, &format!("{key}."), keys);
-        }
-    }
-}
-
-/// Removes parts of the schema that do not apply to TOML, such as null values.
-fn tidy(schema: &mut Value) {
-    match schema {
-        Value::Object(map) => {
-            tidy_object(map);
-            map.values_mut().for_each(tidy);
-        }
-        Value::Array(items) => items.iter_mut().for_each(tidy),
-        _ => {}
-    }
-}
-
-fn tidy_object(map: &mut Map<String, Value>) {
-    map.retain(|key, value| match key.as_str() {
-        "format" => !value.is_string(),
-        "default" => !value.is_object(),
-        "required" => !value.is_array(),
-        _ => true,
-    });
-    if let Some(Value::String(description)) = map.get_mut("description") {
-        *description = description.replace('\n', " ");
-    }
-    for list in ["type", "enum", "anyOf"] {
-        let Some(Value::Array(items)) = map.get_mut(list) else { continue };
-        let null = |item: &Value| item.is_null() || *item == "null" || item["type"] == "null";
-        items.retain(|item| !null(item));
-        match (list, items.as_slice()) {
-            ("type", [single]) => map[list] = single.clone(),
-            ("anyOf", [Value::Object(single)]) => {
-                let single = single.clone();
-                map.remove(list);
-                for (key, value) in single {
-                    map.entry(key).or_insert(value);
-                }
-            }
-            _ => {}
         }
     }
 }
@@ -338,16 +321,19 @@ mod tests {
     use super::*;
 
     /// Keys without a built-in default. They are derived from other keys, or optional.
-    const DERIVED: [&str; 25] = [
+    const DERIVED: [&str; 28] = [
+        "robustness.sets",
         "pretrain.published_batch_size",
         "finetune.published_batch_size",
         "linprobe.published_batch_size",
         "name",
         "extends",
         "data.path",
+        "data.range",
         "data.mean",
         "data.std",
         "data.class_map",
+        "data.image_key",
         "data.num_classes",
         "data.train_images",
         "data.val_images",

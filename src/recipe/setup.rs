@@ -39,17 +39,21 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
             cx.refuse(key, format!("{list:?}"), why, hint);
         }
     }
+    let range = data.range.filter(|range| usable_range(*range, format, cx));
     DataPlan {
         format,
         path,
         input_size: given(data.input_size.as_ref()),
         in_chans,
+        range,
         mean: mean.iter().map(|value| *value as f32).collect(),
         std: std.iter().map(|value| *value as f32).collect(),
         class_map: class_map.map(PathBuf::from),
+        image_key: image_key(data, format, cx),
         workers: threads(data.workers.as_ref()),
         decode: given(data.decode.as_ref()),
         max_bad_fraction: given(data.max_bad_fraction.as_ref()),
+        bad_val: given(data.bad_val.as_ref()),
         promised: Promised {
             num_classes: data.num_classes,
             train_images: data.train_images,
@@ -58,7 +62,44 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
     }
 }
 
-/// Returns the folder of the data set; empty if the format needs no files.
+/// Returns whether `data.range` is valid and the format has image files. If not, adds a problem.
+fn usable_range(range: [f64; 2], format: Format, cx: &mut Context<'_>) -> bool {
+    let found = || format!("{range:?}");
+    let [low, high] = range;
+    if low >= high || !low.is_finite() || !high.is_finite() {
+        let why = "is not a valid range: expected [lo, hi] with lo < hi";
+        let hint = "write the smallest and the largest number; `mae data check` prints them";
+        cx.refuse("data.range", found(), why, hint);
+        return false;
+    }
+    let has_files = matches!(format, Format::ImageFolder | Format::WebDataset | Format::Parquet);
+    if !has_files {
+        let why = "scales the numbers of image files, but this format has none";
+        cx.refuse_with("data.range", &["data.format"], found(), why, "remove data.range");
+    }
+    has_files
+}
+
+/// Returns the choices of `data.image_key` in lower case; empty if the recipe does not set the key.
+fn image_key(data: &Data, format: Format, cx: &mut Context<'_>) -> Vec<String> {
+    const KEY: &str = "data.image_key";
+    let Some(text) = data.image_key.as_deref() else { return Vec::new() };
+    let part = |part: &str| part.trim().trim_start_matches('.').to_lowercase();
+    let keys: Vec<String> = text.split(';').map(part).collect();
+    if keys.iter().any(String::is_empty) {
+        let hint = "write the ending of a member, as in `depth.png`, or the name of a column; separate several by `;`";
+        cx.refuse(KEY, format!("{text:?}"), "has an empty part", hint);
+    }
+    if !matches!(format, Format::WebDataset | Format::Parquet) {
+        let word = serde_json::to_value(format).unwrap_or_default();
+        let hint = "remove it: in other formats, a sample has only one image";
+        let relation = "is for tar shards and parquet files, not for";
+        cx.conflict((KEY, format!("{text:?}")), relation, ("data.format", word), hint);
+    }
+    keys
+}
+
+/// Returns the folder of the data set; an empty path if the format needs no files.
 ///
 /// Adds a problem if `data.path` is missing.
 fn data_path(data: &mut Data, format: Format, cx: &mut Context<'_>) -> PathBuf {

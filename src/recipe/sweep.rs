@@ -7,7 +7,7 @@ use super::check::fits;
 use super::error::{Origin, Problem, RecipeError};
 use super::layers::Merged;
 use super::name::{fingerprint, fitted, safe};
-use super::schema::{self, STAGES};
+use super::schema::{self, OPTIONAL_TABLES};
 use super::write::toml_text;
 
 /// Maximum number of runs in a sweep. A larger number is surely a mistake.
@@ -96,10 +96,10 @@ pub(super) fn canonical(value: &Value, schema: &Schema) -> Value {
 fn refusal(axis: &Axis, merged: &Merged) -> Option<Problem> {
     let refused =
         |why: String, hint: String| Some(Problem::Refused { found: String::new(), why, hint });
-    let stage = axis.key.split('.').next().filter(|table| STAGES.contains(table));
-    if let Some(stage) = stage.filter(|stage| !merged.tree.contains_key(*stage)) {
-        let why = format!("sweeps `[{stage}]`, but the recipe has no `[{stage}]`");
-        return refused(why, format!("add `[{stage}]`, or remove this key from `[sweep]`"));
+    let table = axis.key.split('.').next().filter(|table| OPTIONAL_TABLES.contains(table));
+    if let Some(table) = table.filter(|table| !merged.tree.contains_key(*table)) {
+        let why = format!("sweeps `[{table}]`, but the recipe has no `[{table}]`");
+        return refused(why, format!("add `[{table}]`, or remove this key from `[sweep]`"));
     }
     let origin = merged.origins.get(&axis.key).map(|placed| &placed.origin);
     if let Some(origin @ (Origin::Env { .. } | Origin::Set { .. })) = origin {

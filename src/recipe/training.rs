@@ -72,7 +72,7 @@ pub(super) fn pretrain(
         keep_optimizer: given(table.keep_optimizer.as_ref()),
         prefix: table.prefix.clone(),
         checkpoint_epochs,
-        augment: augment(StageKind::Pretrain, &table.augment, setup.data.in_chans, cx),
+        augment: augment(StageKind::Pretrain, &table.augment, setup.data, cx),
     }
 }
 
@@ -110,9 +110,9 @@ pub(super) fn finetune(
             remode: given(table.remode.as_ref()),
             recount: given(table.recount.as_ref()),
         }),
-        rand_augment: rand_augment(&given(table.aa.as_ref()), setup.data.in_chans, cx),
+        rand_augment: rand_augment(&given(table.aa.as_ref()), setup.data, cx),
         global_pool: given(table.global_pool.as_ref()),
-        augment: augment(StageKind::Finetune, &table.augment, setup.data.in_chans, cx),
+        augment: augment(StageKind::Finetune, &table.augment, setup.data, cx),
         training,
     }
 }
@@ -128,7 +128,7 @@ pub(super) fn linprobe(
         from: sources::from(StageKind::Linprobe, &mut table.from, pretrain, cx),
         prefix: table.prefix.clone(),
         global_pool: given(table.global_pool.as_ref()),
-        augment: augment(StageKind::Linprobe, &table.augment, setup.data.in_chans, cx),
+        augment: augment(StageKind::Linprobe, &table.augment, setup.data, cx),
     }
 }
 

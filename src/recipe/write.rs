@@ -27,7 +27,9 @@ const NO_IDENTITY: [&str; 15] = [
     "data.workers",
     "data.max_bad_fraction",
 ];
-/// Keys that are not settings of a run.
+/// Tables whose keys can all change when a run resumes, because they only measure checkpoints.
+const NO_IDENTITY_TABLES: [&str; 2] = ["knn.", "robustness."];
+/// Keys that are not settings of a run. `sweep` is not a setting, because each swept value is under its own key.
 const NO_SETTING: [&str; 3] = ["name", "extends", "sweep"];
 
 /// Returns the recipe as TOML, with the keys in the order of the schema.
@@ -188,7 +190,10 @@ pub fn settings(recipe: &Recipe) -> Vec<(String, String)> {
     tree.retain(|key, _| !NO_SETTING.contains(&key.as_str()));
     let mut leaves = Vec::new();
     collect_leaves("", &tree, &mut leaves);
-    leaves.retain(|(key, _)| !NO_IDENTITY.contains(&key.as_str()));
+    leaves.retain(|(key, _)| {
+        let measures = NO_IDENTITY_TABLES.iter().any(|table| key.starts_with(table));
+        !measures && !NO_IDENTITY.contains(&key.as_str())
+    });
     leaves
 }
 

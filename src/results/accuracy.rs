@@ -2,10 +2,11 @@
 
 use super::epochs::{EpochRow, EpochsCsv};
 use super::error::{Remedy, RunError};
+use super::measure_tables::MeasureTables;
 use super::read_back::read_provenance;
 use super::read_checked::read_checked;
 use crate::durable;
-use crate::recipe::{Job, Plan, Source};
+use crate::recipe::{BadVal, Job, Plan, Source};
 use crate::shape::StageKind;
 use crate::text::{cell_text, csv_rows};
 use std::fs;
@@ -29,7 +30,10 @@ pub(super) const COLUMNS: [&str; 12] = [
     "linprobe_run",
 ];
 
-/// One row of `accuracy.csv`, as text. Missing results are empty cells.
+/// The last column of `accuracy.csv`, which only runs with `data.bad_val = "skip"` have.
+pub(super) const VAL_SKIPPED: &str = "val_skipped";
+
+/// One row of `accuracy.csv`, as text. A cell is empty if there is no result yet.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct AccuracyRow {
     /// Values of the swept recipe keys, in the order of their columns.
@@ -42,6 +46,10 @@ pub struct AccuracyRow {
     pub finetune: JobCells,
     pub linprobe: JobCells,
     pub pretrain_loss: String,
+    /// The columns that only some recipes have: name and cell. They come from `[knn]` and `[robustness]`.
+    pub measures: Vec<(String, String)>,
+    /// Unreadable validation images that the accuracies leave out; `None` without `data.bad_val = "skip"`.
+    pub val_skipped: Option<String>,
 }
 
 /// The result of one fine-tuning or linear probe.
@@ -67,7 +75,10 @@ pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<Accuracy
     let mut jobs = plan.jobs();
     jobs.retain(|job| failed.iter().all(|failed| failed.job != job.dir));
     let mut sources: Vec<&Source> = Vec::new();
-    for source in jobs.iter().filter_map(|job| job.from.as_ref()) {
+    let kept = plan.pretrain.iter().filter(|_| plan.knn.is_some());
+    let kept = kept.flat_map(|pretrain| &pretrain.checkpoint_epochs);
+    let kept: Vec<Source> = kept.map(|epoch| Source::Epoch(*epoch)).collect();
+    for source in jobs.iter().filter_map(|job| job.from.as_ref()).chain(&kept) {
         if !sources.contains(&source) {
             sources.push(source);
         }
@@ -79,7 +90,12 @@ pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<Accuracy
         Source::File(_) => (3, 0),
     });
     let pretrain = EpochsCsv::in_job(&folder.join("pretrain")).read()?;
-    sources.into_iter().map(|source| row(plan, &jobs, source, &pretrain, folder, prefix)).collect()
+    let measured = MeasureTables::read(folder)?;
+    let rows = sources.into_iter().map(|source| {
+        let row = row(plan, &jobs, source, &pretrain, folder, prefix)?;
+        Ok(AccuracyRow { measures: measured.cells(plan, source, &jobs), ..row })
+    });
+    rows.collect()
 }
 
 fn row(
@@ -90,12 +106,14 @@ fn row(
     folder: &Path,
     prefix: &str,
 ) -> Result<AccuracyRow, RunError> {
-    let cells = |stage: StageKind| -> Result<JobCells, RunError> {
+    let mut val_skipped = None;
+    let mut cells = |stage: StageKind| -> Result<JobCells, RunError> {
         let job = jobs.iter().find(|job| job.stage == stage && job.from.as_ref() == Some(source));
         match job {
             None => Ok(JobCells::default()),
             Some(job) => {
                 let rows = EpochsCsv::in_job(&folder.join(&job.dir)).read()?;
+                val_skipped = val_skipped.or(rows.last().and_then(|row| row.val_skipped));
                 Ok(job_cells(&rows, &job.dir, prefix))
             }
         }
@@ -113,13 +131,17 @@ fn row(
             )
         }
     };
+    let (finetune, linprobe) = (cells(StageKind::Finetune)?, cells(StageKind::Linprobe)?);
+    let val_skipped = val_skipped.map_or_else(String::new, |skipped| skipped.to_string());
     Ok(AccuracyRow {
+        val_skipped: Some(val_skipped).filter(|_| plan.data.bad_val == BadVal::Skip),
         swept: plan.swept.iter().map(|(_, value)| value.trim_matches('"').to_owned()).collect(),
         pretrain_epoch,
         annealed,
-        finetune: cells(StageKind::Finetune)?,
-        linprobe: cells(StageKind::Linprobe)?,
+        finetune,
+        linprobe,
         pretrain_loss,
+        measures: Vec::new(),
     })
 }
 
@@ -137,20 +159,26 @@ fn job_cells(rows: &[EpochRow], dir: &str, prefix: &str) -> JobCells {
     }
 }
 
-/// Replaces `accuracy.csv` in `folder` if the content has changed.
-///
-/// `swept` holds the swept recipe keys.
+/// Replaces `accuracy.csv` in `folder` if the content has changed. `swept` holds the names of the swept keys, `measures`
+/// the columns after the usual ones.
 pub fn write_accuracy(
     folder: &Path,
     swept: &[String],
+    measures: &[String],
     rows: &[AccuracyRow],
 ) -> Result<(), RunError> {
     let path = folder.join("accuracy.csv");
+    let skips = rows.iter().any(|row| row.val_skipped.is_some());
     let rows = rows.iter().map(|row| {
         let swept = row.swept.iter().map(String::as_str);
-        swept.chain(row.cells()).collect::<Vec<_>>()
+        let measures = measures.iter().map(|column| row.measure(column));
+        let skipped = skips.then(|| row.val_skipped.as_deref().unwrap_or_default());
+        swept.chain(row.cells()).chain(measures).chain(skipped).collect::<Vec<_>>()
     });
-    let bytes = csv_rows(std::iter::once(header(swept)).chain(rows), csv::Terminator::CRLF);
+    let measures = measures.iter().map(String::as_str);
+    let header = header(swept).into_iter().chain(measures).chain(skips.then_some(VAL_SKIPPED));
+    let header = header.collect();
+    let bytes = csv_rows(std::iter::once(header).chain(rows), csv::Terminator::CRLF);
     if std::fs::read(&path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
@@ -183,8 +211,13 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
         Ok(header) => header.iter().map(|head| cell_text(head).to_owned()).collect(),
         Err(e) => return Err(damaged(csv_problem(&text, &e))),
     };
-    let keys = header.len().saturating_sub(COLUMNS.len());
-    if header[keys..] != COLUMNS {
+    let skips = header.last().is_some_and(|last| last == VAL_SKIPPED);
+    let columns = header.len() - usize::from(skips);
+    let keys = header.iter().position(|head| head == COLUMNS[0]).unwrap_or(0);
+    let Some((usual, measures)) = header[keys..columns].split_at_checked(COLUMNS.len()) else {
+        return Err(damaged(format!("the columns must be {}", COLUMNS.join(","))));
+    };
+    if usual != COLUMNS || !measures.iter().all(|head| is_measure(head)) {
         return Err(damaged(format!("the columns must be {}", COLUMNS.join(","))));
     }
     let rows = reader.records().map(|record| {
@@ -194,14 +227,23 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
             cell_text(&record[keys + place]).to_owned()
         };
         let swept = record.iter().take(keys).map(|cell| cell_text(cell).to_owned()).collect();
-        Ok(AccuracyRow { swept, ..AccuracyRow::from_cells(cell) })
+        let last = record.iter().skip(keys + COLUMNS.len());
+        let measures = measures.iter().cloned().zip(last.map(|cell| cell_text(cell).to_owned()));
+        let measures = measures.collect();
+        let val_skipped = skips.then(|| cell_text(&record[columns]).to_owned());
+        Ok(AccuracyRow { swept, measures, val_skipped, ..AccuracyRow::from_cells(cell) })
     });
     let rows =
         rows.collect::<Result<_, csv::Error>>().map_err(|e| damaged(csv_problem(&text, &e)))?;
     Ok((header[..keys].to_vec(), rows))
 }
 
-/// Describes a CSV error in `text`, with its line number.
+/// Returns whether a column that only some recipes have may have this name: an accuracy of `[knn]` or `[robustness]`.
+pub(super) fn is_measure(column: &str) -> bool {
+    column.ends_with("_top1") && !COLUMNS.contains(&column)
+}
+
+/// Describes a CSV error in `text` and names the line of the error.
 pub(super) fn csv_problem(text: &str, error: &csv::Error) -> String {
     let problem = match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
@@ -244,7 +286,15 @@ impl AccuracyRow {
             finetune: job("finetune"),
             linprobe: job("linprobe"),
             pretrain_loss: cell("pretrain_loss"),
+            measures: Vec::new(),
+            val_skipped: None,
         }
+    }
+
+    /// Returns the cell in the column `column` that only some recipes have; empty if there is none.
+    pub(super) fn measure(&self, column: &str) -> &str {
+        let cell = self.measures.iter().find(|(name, _)| name == column);
+        cell.map_or("", |(_, cell)| cell.as_str())
     }
 
     /// Returns the cells in the order of [`COLUMNS`].

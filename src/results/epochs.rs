@@ -27,6 +27,9 @@ pub struct EpochRow {
     pub data_wait_s: f64,
     /// Number of updates skipped because of NaN or infinity; `None` without `on_nan = "skip"`.
     pub skipped_updates: Option<usize>,
+    /// Unreadable validation images that the results leave out; `None` without `data.bad_val = "skip"`, and in
+    /// pre-training.
+    pub val_skipped: Option<usize>,
 }
 
 /// Validation results of an epoch, and the best epoch so far.
@@ -70,6 +73,8 @@ struct ClassifierColumns {
     data_wait_s: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     skipped_updates: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    val_skipped: Option<usize>,
 }
 
 /// Reads the `epochs.csv` of a job.
@@ -226,6 +231,7 @@ fn classifier_columns(row: &EpochRow, validation: Validation) -> ClassifierColum
         grad_norm: row.grad_norm,
         data_wait_s: thousandths(row.data_wait_s),
         skipped_updates: row.skipped_updates,
+        val_skipped: row.val_skipped,
     }
 }
 
@@ -240,6 +246,7 @@ fn from_pretrain(c: PretrainColumns) -> EpochRow {
         seconds: c.seconds,
         data_wait_s: c.data_wait_s,
         skipped_updates: c.skipped_updates,
+        val_skipped: None,
     }
 }
 
@@ -260,6 +267,7 @@ fn from_classifier(c: ClassifierColumns) -> EpochRow {
         seconds: c.seconds,
         data_wait_s: c.data_wait_s,
         skipped_updates: c.skipped_updates,
+        val_skipped: c.val_skipped,
     }
 }
 
@@ -283,6 +291,7 @@ mod tests {
             seconds: 1.5,
             data_wait_s: 0.0,
             skipped_updates: None,
+            val_skipped: None,
         }
     }
 

@@ -202,13 +202,19 @@ fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
     Err(RunError::OtherRecipe { path: path.to_owned(), differences: listed })
 }
 
-/// Fails if the run in `path` used data with a different fingerprint.
+/// Fails if the run in `path` used data with a different fingerprint. Returns the provenance of this run, if it has
+/// one.
 ///
-/// Returns the run's provenance; `None` if the run has no provenance.
-pub fn refuse_other_data(path: &Path, fingerprint: &str) -> Result<Option<Provenance>, RunError> {
+/// `former` is the fingerprint of older versions for the same data. It is accepted, too.
+pub fn refuse_other_data(
+    path: &Path,
+    fingerprint: &str,
+    former: Option<&str>,
+) -> Result<Option<Provenance>, RunError> {
     let before = read_provenance(path)?;
+    let is_same = |known: &str| known == fingerprint || Some(known) == former;
     match &before {
-        Some(run) if run.data_fingerprint != fingerprint => Err(RunError::OtherData {
+        Some(run) if !is_same(&run.data_fingerprint) => Err(RunError::OtherData {
             path: path.to_owned(),
             began: run.data_fingerprint.clone(),
             now: fingerprint.to_owned(),

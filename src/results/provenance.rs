@@ -24,12 +24,13 @@ pub struct Provenance {
     pub threads: usize,
     pub seed: u64,
     pub data_fingerprint: String,
-    /// Number of validation images; `None` if unknown.
+    /// Number of images in the validation split, without skipped images; `None` without a validation split, and in runs of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_images: Option<usize>,
-    /// How the images were changed before training, for example resized.
-    ///
-    /// Empty if unknown.
+    /// Number of unreadable validation images that no accuracy includes; `None` without `data.bad_val = "skip"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_skipped: Option<usize>,
+    /// How the images were changed before training, for example resized; empty if this is unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub data_note: String,
     /// Checkpoint files that jobs start from (`finetune.from`, `linprobe.from`, `pretrain.from` and `pretrain.resume`);

@@ -210,6 +210,7 @@ mod tests {
             seconds: 1.0,
             data_wait_s: 0.0,
             skipped_updates: None,
+            val_skipped: None,
         }
     }
 

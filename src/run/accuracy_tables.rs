@@ -2,41 +2,58 @@
 
 use crate::recipe::{Plan, Resolved};
 use crate::results::{self, RunError};
-use std::path::PathBuf;
+use crate::train::RunContext;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Writes the accuracy tables of a run and of its sweep.
 pub(super) struct AccuracyTables {
-    /// The folder of all runs.
-    pub runs: PathBuf,
-    pub plan: Arc<Plan>,
-    pub run: PathBuf,
-    pub all: Arc<Resolved>,
-    /// Lets only one job at a time write the tables.
-    pub writing: Mutex<()>,
+    /// The folder that contains all runs.
+    runs: PathBuf,
+    plan: Arc<Plan>,
+    run: PathBuf,
+    all: Resolved,
+    /// Locked while the tables are written, so that parallel jobs write them one after the other.
+    writing: Mutex<()>,
 }
 
 impl AccuracyTables {
-    /// Writes the tables of the run and of its sweep, if the recipe has fine-tuning or linear probing.
+    pub(super) fn new(runs: &Path, work: &RunContext, all: &Resolved) -> Self {
+        Self {
+            runs: runs.to_owned(),
+            plan: Arc::clone(&work.plan),
+            run: work.run.clone(),
+            all: all.clone(),
+            writing: Mutex::default(),
+        }
+    }
+
+    /// Writes both tables from the results so far. Does nothing if the recipe measures no accuracy.
     pub(super) fn write(&self) -> Result<(), RunError> {
         let Self { plan, all, run, .. } = self;
-        if plan.finetune.is_none() && plan.linprobe.is_none() {
+        if plan.finetune.is_none() && plan.linprobe.is_none() && plan.knn.is_none() {
             return Ok(());
         }
         let _in_turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let own: Vec<String> = plan.swept.iter().map(|(key, _)| key.clone()).collect();
-        results::write_accuracy(run, &own, &results::accuracy(plan, run, "")?)?;
+        let rows = results::accuracy(plan, run, "")?;
+        results::write_accuracy(run, &own, &plan.measure_columns(), &rows)?;
         if all.swept.is_empty() {
             return Ok(());
         }
         results::open_sweep(&self.runs, &all.name, &all.swept)?;
         let sweep = self.runs.join(&all.name);
-        let mut rows = Vec::new();
+        let (mut rows, mut measures) = (Vec::new(), Vec::new());
         for point in &all.points {
+            for column in point.plan.measure_columns() {
+                if !measures.contains(&column) {
+                    measures.push(column);
+                }
+            }
             let name = point.plan.name.strip_prefix(&format!("{}/", all.name));
             let name = name.expect("a point's folder is in the sweep's folder");
             rows.extend(results::accuracy(&point.plan, &sweep.join(name), &format!("{name}/"))?);
         }
-        results::write_accuracy(&sweep, &all.swept, &rows)
+        results::write_accuracy(&sweep, &all.swept, &measures, &rows)
     }
 }

@@ -1,12 +1,19 @@
-//! Loads checkpoints onto checked devices, and evaluates a classifier on all devices.
+//! Loads checkpoints onto devices that pass the device check, and measures them.
 
 use crate::checkpoint::{Head, Opened};
-use crate::data::DataSet;
-use crate::infer::{Autoencoder, Classifier, Evaluated, StopFlag};
+use crate::data::{BadFiles, DataSet, EvalTransform, Split};
+use crate::infer::{
+    Autoencoder, Classifier, Evaluation, FeatureExtractor, Knn, KnnMetrics, Pooling, StopFlag,
+    Tally,
+};
 use crate::recipe::Plan;
 use crate::train::{
     ChosenDevice, DeviceCheck, DeviceThreads, TrainError, check_device, on_every_rank,
 };
+use std::sync::Arc;
+
+/// Number of images that the device computes at a time.
+pub const EVAL_BATCH: usize = 64;
 
 /// Loads a classifier from an opened checkpoint.
 ///
@@ -40,24 +47,108 @@ pub fn load_autoencoder(
     Ok(Autoencoder::load(opened, plan, &device.device)?)
 }
 
-/// Loads a classifier and measures its accuracy on the validation split of `data`.
+/// Loads the encoder of an opened checkpoint, to compute features. `plan`, `layer` and `pooling` are those of
+/// [`FeatureExtractor::load`].
 ///
-/// The devices in `device` share the images.
+/// First compares a batch of images on the device with the CPU, and fails if the results differ.
+/// `runtime.verify_device = false` skips this check.
+pub fn load_features(
+    opened: &Opened,
+    plan: &Plan,
+    device: &ChosenDevice,
+    (layer, pooling): (Option<usize>, Option<Pooling>),
+) -> Result<FeatureExtractor, TrainError> {
+    let images = EVAL_BATCH;
+    let trial = DeviceCheck::Classifier { images, classes: 1, global_pool: false, trained: false };
+    check_device(device, plan, trial)?;
+    Ok(FeatureExtractor::load(opened, plan, &device.device, layer, pooling)?)
+}
+
+/// Classifies the validation images by the nearest training images. Returns `None` if the user stops the command.
+///
+/// `bad_files` lets the pass over the training images skip unusable files.
+pub fn measure_knn(
+    features: &FeatureExtractor,
+    plan: &Plan,
+    data: &DataSet,
+    knn: Knn,
+    bad_files: Option<BadFiles>,
+    (device, stop): (&ChosenDevice, &StopFlag),
+) -> Result<Option<KnnMetrics>, TrainError> {
+    let Some(val) = data.val.clone() else {
+        return Err(TrainError::Setting {
+            problem: format!(
+                "cannot classify by nearest neighbours: {} has no validation split",
+                plan.data.path.display()
+            ),
+            hint: "add a val/ folder with the same class folders as train/".to_owned(),
+        });
+    };
+    let replicas = device.replicas();
+    let mut pass = features.pass(plan, Arc::clone(&data.train), EVAL_BATCH, stop);
+    if let Some(bad_files) = bad_files {
+        pass.loader = pass.loader.skipping_bad_files(Arc::new(bad_files));
+    }
+    let Some(train) = features.all(&pass, &replicas)? else { return Ok(None) };
+    let pass = features.pass(plan, val, EVAL_BATCH, stop);
+    let Some(val) = features.all(&pass, &replicas)? else { return Ok(None) };
+    let width = features.shape().iter().product();
+    Ok(knn.measure(train, val, width, &device.device, stop)?)
+}
+
+/// Images to measure a classifier on.
+#[derive(Clone)]
+pub struct EvalImages {
+    pub split: Arc<dyn Split>,
+    pub transform: EvalTransform,
+    /// The only classes that can be predicted; `None` for all classes.
+    pub among: Option<Arc<[u32]>>,
+}
+
+impl EvalImages {
+    /// Returns the validation split of a data set.
+    pub fn validation(plan: &Plan, data: &DataSet) -> Result<Self, TrainError> {
+        let split = data.val.clone().ok_or_else(|| TrainError::Setting {
+            problem: format!(
+                "cannot measure: {} has no validation split",
+                plan.data.path.display()
+            ),
+            hint: "add a val/ folder with the same class folders as train/".to_owned(),
+        })?;
+        Ok(Self { split, transform: EvalTransform::new(&plan.data), among: None })
+    }
+}
+
+/// Loads a classifier and counts its predictions on each of `sets`. The devices in `device` divide the images among
+/// themselves.
+///
+/// Returns `None` if the user stops the command. Fails if a loss is NaN or infinite.
 pub fn evaluate(
-    opened: Opened,
-    plan: Plan,
-    data: DataSet,
-    batch_size: usize,
+    opened: Arc<Opened>,
+    plan: &Plan,
+    sets: Vec<EvalImages>,
     device: &ChosenDevice,
     stop: &StopFlag,
-) -> Result<Evaluated, TrainError> {
+) -> Result<Option<Vec<Tally>>, TrainError> {
     let device_threads = DeviceThreads::start(device.devices.len());
-    let stop = stop.clone();
+    let (plan, stop) = (plan.clone(), stop.clone());
     on_every_rank(device, &device_threads, move |rank, device| {
-        let classifier = load_classifier(&opened, &plan, &device, batch_size)?;
+        let classifier = load_classifier(&opened, &plan, &device, EVAL_BATCH)?;
         let replicas = device.replicas();
-        let own = classifier.count(&plan, &data, batch_size, &replicas, rank.share(), &stop)?;
-        let measured = Evaluated::from_shares(rank.exchange(own)?);
-        Ok(classifier.check(measured)?)
+        let mut tallies = Vec::new();
+        for EvalImages { split, transform, among } in sets.clone() {
+            let images = (split, transform);
+            let pass = Evaluation::of_images(&plan, images, EVAL_BATCH, &device.device, &stop);
+            let own = classifier.tally(&pass, among, &replicas, rank.share())?;
+            let shares: Option<Vec<Tally>> = rank.exchange(own)?.into_iter().collect();
+            let Some(shares) = shares else { return Ok(None) };
+            let mut whole = Tally::default();
+            for share in &shares {
+                whole.add(share);
+            }
+            classifier.checked(&whole)?;
+            tallies.push(whole);
+        }
+        Ok(Some(tallies))
     })
 }

@@ -7,8 +7,9 @@ use super::preflight::{
     is_finished, run_path,
 };
 use super::start_files::FileHashes;
+use super::test_sets::open_set;
 use crate::data::{self, DataSet, Labels};
-use crate::recipe::{DataPlan, Job, Plan, Resolved, RuntimePlan};
+use crate::recipe::{DataPlan, Job, Plan, Resolved, RuntimePlan, TestSet};
 use crate::results::{self, EpochsCsv, Provenance, RunError, job_path};
 use crate::shape::StageKind;
 use crate::train::{self, TrainError, source_file};
@@ -62,6 +63,7 @@ impl<'a> Inspector<'a> {
         let OpenedData { counts, data, problem } = self.data(plan);
         problems.extend(problem);
         problems.extend(self.too_few_images(plan, counts));
+        problems.extend(self.test_sets(plan, &path, data.as_deref()));
         if data.is_some() {
             problems.extend(self.too_little_memory(plan, counts));
         }
@@ -165,6 +167,23 @@ impl<'a> Inspector<'a> {
         opened
     }
 
+    /// Returns the problems with the test sets of `[robustness]` that a fine-tuning still has to be measured on.
+    fn test_sets(&self, plan: &Plan, run: &Path, data: Option<&DataSet>) -> Vec<Problem> {
+        let Some(data) = data.filter(|_| self.is_asked(StageKind::Finetune)) else {
+            return Vec::new();
+        };
+        let classes = plan.robustness_classes;
+        // The run reports a damaged table when it reads the table itself.
+        let tables = results::MeasureTables::read(run).unwrap_or_default();
+        let mut jobs = plan.jobs();
+        jobs.retain(|job| job.stage == StageKind::Finetune);
+        let is_left = |set: &&TestSet| {
+            jobs.iter().any(|job| tables.robustness(set, classes, &job.dir).is_none())
+        };
+        let open = |set| open_set(set, plan, &data.class_names, classes).err().map(Arc::new);
+        plan.robustness.iter().filter(is_left).filter_map(open).collect()
+    }
+
     fn too_few_images(&self, plan: &Plan, counts: DataCounts) -> Vec<Problem> {
         let Some(images) = counts.train_images else { return Vec::new() };
         [StageKind::Pretrain, StageKind::Finetune, StageKind::Linprobe]
@@ -202,7 +221,10 @@ impl<'a> Inspector<'a> {
             return FoundFolder { continues, before: None, problem: None };
         }
         let before = match data {
-            Some(data) => results::refuse_other_data(path, &data.fingerprint),
+            Some(data) => {
+                let former = data.former_fingerprint.as_deref();
+                results::refuse_other_data(path, &data.fingerprint, former)
+            }
             None => results::read_provenance(path),
         };
         match before {
@@ -314,8 +336,9 @@ fn below_a_file(path: &Path) -> Option<RunError> {
     Some(RunError::NoFolder { path: path.to_owned(), source })
 }
 
+/// Returns whether any stage of the plan, or `[knn]`, needs labels. Pre-training needs none.
 fn labels(plan: &Plan) -> Labels {
-    if plan.finetune.is_none() && plan.linprobe.is_none() {
+    if plan.finetune.is_none() && plan.linprobe.is_none() && plan.knn.is_none() {
         Labels::Unneeded
     } else {
         Labels::Needed

@@ -10,17 +10,23 @@ mod copied_jobs;
 mod failed_jobs;
 mod inference;
 mod inspector;
+mod measures;
 mod preflight;
 mod provenance;
 mod runner;
 mod schedule;
 mod start_files;
+mod test_sets;
+mod validation;
 
 pub use failed_jobs::{FailedJob, FailedJobs, FailedPoint, PointError};
-pub use inference::{evaluate, load_autoencoder, load_classifier};
+pub use inference::{
+    EVAL_BATCH, EvalImages, evaluate, load_autoencoder, load_classifier, load_features, measure_knn,
+};
 pub use preflight::{
     CheckedJob, CheckedPoint, DataCounts, JobState, Preflight, Problem, Problems, Purpose,
     preflight,
 };
 pub use runner::{RunOptions, Runner};
 pub use schedule::BenchDevices;
+pub use test_sets::{OpenedSet, TestResult, measure_set, open_set};

@@ -8,6 +8,10 @@ use crate::train::RunContext;
 /// Returns the provenance for one start of a run.
 pub(super) fn of(point: &CheckedPoint, work: &RunContext, command_line: &[String]) -> Provenance {
     let RunContext { plan, data, device, .. } = work;
+    let now = data.val_skipped.as_ref().map(|skipped| (Some(data.facts.val_images), skipped.len()));
+    // A start that evaluates nothing keeps what an earlier start has measured on.
+    let before = point.before.as_ref().and_then(|run| Some((run.val_images, run.val_skipped?)));
+    let measured = now.or(before);
     Provenance {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         commit: env!("BUILT_FROM_COMMIT").to_owned(),
@@ -18,7 +22,8 @@ pub(super) fn of(point: &CheckedPoint, work: &RunContext, command_line: &[String
         threads: device.threads,
         seed: plan.seed,
         data_fingerprint: data.fingerprint.clone(),
-        val_images: data.val.as_ref().map(|val| val.len()),
+        val_images: measured.map_or(data.val.as_ref().map(|val| val.len()), |(images, _)| images),
+        val_skipped: measured.map(|(_, skipped)| skipped),
         data_note: data.note.clone().unwrap_or_default(),
         start_files: point.start_files.clone(),
         failed_jobs: point.failed_before(),

@@ -3,12 +3,13 @@
 use super::accuracy_tables::AccuracyTables;
 use super::copied_jobs::CopiedJob;
 use super::failed_jobs::{FailedJob, FailedPoint, Failures, PointError};
+use super::measures::Measures;
 use super::preflight::{CheckedJob, CheckedPoint, Purpose, preflight};
 use super::provenance;
 use super::schedule::{self, JobContextMaker, is_done};
 use crate::data::DataSet;
 use crate::durable::{SharedLock, now_unix_s};
-use crate::infer::{StopFlag, forget_faults, look_through};
+use crate::infer::{StopFlag, forget_faults};
 use crate::recipe::{self, Job, Plan, Resolved};
 use crate::results::{self, Moved, OpenOptions, RunError, RunFolder};
 use crate::shape::StageKind;
@@ -18,10 +19,7 @@ use crate::train::{
 };
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-
-/// From this many validation images on, a notice says that the run reads all of them first.
-const MANY_IMAGES: usize = 5_000;
+use std::sync::Arc;
 
 /// Command-line options of a run.
 #[derive(Debug, Clone)]
@@ -124,14 +122,11 @@ impl Runner<'_> {
         let data = point.data.clone().expect("the preflight opens the data of a point");
         let device = self.check_device(plan, &data, &sweep.device_threads)?;
         self.tell_notes(point, &data);
-        if point.before.is_none() {
-            if !sweep.has_read_validation(index) {
-                self.read_validation(plan, &data, point)?;
-            }
-            if self.stop.requested() {
-                return Ok(JobEnd::Interrupted);
-            }
-        }
+        let is_new = point.before.is_none();
+        let data = self.readable_data(index, data, sweep)?;
+        let Some(data) = data.filter(|_| !(is_new && self.stop.requested())) else {
+            return Ok(JobEnd::Interrupted);
+        };
         let copied = sweep.copied_jobs(index);
         if sweep.folder.is_none() && !sweep.resolved.swept.is_empty() {
             let name = &sweep.resolved.name;
@@ -178,25 +173,6 @@ impl Runner<'_> {
         for (job, text) in &point.notes {
             (self.observer)(Event::Warning { job, text });
         }
-    }
-
-    /// Reads all validation images that a job needs. Fails if an image is unreadable.
-    fn read_validation(
-        &self,
-        plan: &Plan,
-        data: &DataSet,
-        point: &CheckedPoint,
-    ) -> Result<(), TrainError> {
-        let is_needed = point.asked().any(|job| job.job.stage != StageKind::Pretrain);
-        let Some(val) = data.val.clone().filter(|val| is_needed && !val.is_cheap()) else {
-            return Ok(());
-        };
-        if data.facts.val_images >= MANY_IMAGES {
-            let text =
-                "reading all validation images once, to find unreadable images before training";
-            (self.observer)(Event::Notice { job: "data", text });
-        }
-        Ok(look_through(plan, val, self.stop)?)
     }
 
     fn open_folder(&self, resolved: &Resolved, index: usize) -> Result<RunFolder, RunError> {
@@ -251,25 +227,30 @@ impl Runner<'_> {
         for job in &jobs {
             work.draw_missing_pictures(job, &sweep.device_threads, &self.observer);
         }
-        let tables = Arc::new(self.tables(work, sweep.resolved));
+        let tables = Arc::new(AccuracyTables::new(&self.options.runs, work, sweep.resolved));
+        let measures = Arc::new(Measures::new(work, &self.observer));
         let all_done = jobs.iter().all(|job| is_done(work, job));
         let mut provenance = match &point.before {
             // If there is nothing to do, the provenance of the earlier start stays.
             Some(before) if all_done => {
-                self.skip_all(work, &jobs, &tables)?;
+                self.skip_all(work, &jobs, &measures, &tables)?;
                 before.clone()
             }
             _ => {
                 let provenance = provenance::of(point, work, &self.options.command_line);
                 folder.write_provenance(&provenance)?;
                 tables.write()?;
+                measures.knn()?;
                 let mut failures =
                     Failures { folder, tables: &tables, provenance, failed: Vec::new() };
                 if let Some(error) = shared_failure {
                     jobs.retain(|job| job.stage != StageKind::Pretrain);
                     failures.add(FailedJob { job: StageKind::Pretrain.to_string(), error })?;
                 }
-                let end = self.all_jobs(work, jobs, &mut failures, &sweep.device_threads)?;
+                let end =
+                    self.all_jobs(work, jobs, &measures, &mut failures, &sweep.device_threads)?;
+                measures.finetunings()?;
+                tables.write()?;
                 let provenance = failures.provenance.clone();
                 match failures.into_failed(count) {
                     _ if end == JobEnd::Interrupted => return Ok(end),
@@ -287,30 +268,24 @@ impl Runner<'_> {
         Ok(JobEnd::Done)
     }
 
-    fn tables(&self, work: &RunContext, resolved: &Resolved) -> AccuracyTables {
-        AccuracyTables {
-            runs: self.options.runs.clone(),
-            plan: Arc::clone(&work.plan),
-            run: work.run.clone(),
-            all: Arc::new(resolved.clone()),
-            writing: Mutex::default(),
-        }
-    }
-
-    /// Trains jobs on all devices together, or in parallel on one device each.
+    /// Trains jobs one after the other on all devices, or in parallel on one device each.
     ///
     /// If an error affects only one job, the other jobs continue.
     fn all_jobs(
         &self,
         work: &RunContext,
         jobs: Vec<Job>,
+        measures: &Arc<Measures>,
         failures: &mut Failures<'_>,
         device_threads: &DeviceThreads,
     ) -> Result<JobEnd, TrainError> {
-        let tables = Arc::clone(failures.tables);
+        let (tables, measures) = (Arc::clone(failures.tables), Arc::clone(measures));
         let context = JobContextMaker {
             observer: Arc::clone(&self.observer),
-            row_written: Arc::new(move || tables.write()),
+            row_written: Arc::new(move || {
+                measures.knn()?;
+                Ok(tables.write()?)
+            }),
             timer: StepTimer::default(),
         };
         let left = jobs.iter().filter(|job| job.is_independent() && !is_done(work, job)).count();
@@ -343,29 +318,21 @@ impl Runner<'_> {
         &self,
         work: &RunContext,
         jobs: &[Job],
+        measures: &Measures,
         tables: &AccuracyTables,
     ) -> Result<(), TrainError> {
         for job in jobs {
             schedule::finish_done(work, job)?;
             (self.observer)(Event::JobSkipped { job: &job.dir });
         }
-        tables.write()?;
-        Ok(())
+        measures.knn()?;
+        measures.finetunings()?;
+        Ok(tables.write()?)
     }
 }
 
-impl Sweep<'_> {
-    /// Returns whether an earlier run with the same data has read the validation images.
-    fn has_read_validation(&self, index: usize) -> bool {
-        let points = &self.resolved.points;
-        points[..index].iter().any(|other| {
-            other.plan.data == points[index].plan.data
-                && self.failed.iter().all(|failed| failed.name != other.plan.name)
-        })
-    }
-}
-
-/// Returns a function that maps a job to the recipe for its checkpoints.
+/// Returns a function that maps a job to the recipe for its checkpoints: the recipe of the first sweep point with the
+/// same job.
 ///
 /// A shared job has the same recipe in all runs of the sweep.
 fn recipe_of(resolved: &Resolved, index: usize) -> Arc<dyn Fn(&Job) -> String + Send + Sync> {

@@ -299,6 +299,7 @@ impl RunContext {
                 updates_per_epoch: steps.updates_per_epoch,
                 rate: training.rate,
             },
+            val_skipped: self.data.val_skipped.as_ref().map(|skipped| skipped.len()),
             gradient_checkpointing: self.plan.runtime.gradient_checkpointing,
             keep,
             keep_optimizer: stage == StageKind::Pretrain

@@ -225,6 +225,58 @@ fn unfinished_runs_and_logs_of_the_official_code_can_be_compared() {
 }
 
 #[test]
+fn tables_and_logs_are_read_as_other_programs_save_them() {
+    let bench = two();
+    let log = |line_end: &str| {
+        let line = |epoch: usize| match epoch % 5 {
+            4 => format!("\"test_acc1\": {}.5, \"epoch\": {epoch}}}{line_end}", 80 + epoch / 2),
+            _ => format!("\"epoch\": {epoch}}}{line_end}"),
+        };
+        let lines = (0..12).map(|epoch| format!("{{\"train_loss\": NaN, {}", line(epoch)));
+        format!("\u{feff}{}", lines.collect::<String>())
+    };
+    put(&bench.path("every_5.txt"), &log("\n"));
+    let utf16: Vec<u8> = log("\r\n").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    mae::durable::write(&bench.path("utf16.txt"), &utf16).unwrap();
+    put(
+        &bench.path("german.csv"),
+        "sep=;\r\npretrain_epoch;annealed;finetune_top1;;\r\n1600;1;84,1;;\r\n;;;;\r\n",
+    );
+    let text = bench.done(&["compare", "runs/mr75", "german.csv", "every_5.txt", "utf16.txt"]);
+    assert!(text.contains("84.10 +0.60"), "{text}");
+    assert_eq!(text.matches("84.50").count(), 2, "{text}");
+    assert!(
+        text.contains("[3]: the last accuracy is from epoch 10 of 12; the training loss is NaN"),
+        "{text}"
+    );
+    bench.done(&["compare", "every_5.txt", "utf16.txt", "--csv", "c.csv"]);
+    assert!(
+        bench.read("c.csv").contains("every_5.txt,,,84.50,,84.50,10,"),
+        "{}",
+        bench.read("c.csv")
+    );
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a user edits the table in place")]
+fn the_table_of_a_run_is_checked_when_it_is_named_itself() {
+    let bench = two();
+    mae::durable::Manifest::create(&bench.path("runs/mr75"), "mr75").unwrap();
+    let table = bench.read("runs/mr75/accuracy.csv");
+    fs::remove_file(bench.path("runs/mr75/accuracy.csv")).unwrap();
+    put(&bench.path("runs/mr75/accuracy.csv"), &table);
+    bench.done(&["compare", "runs/mr75/accuracy.csv", "runs/mr50"]);
+    fs::write(bench.path("runs/mr75/accuracy.csv"), table.replace("83.50", "85.50")).unwrap();
+    for argument in ["runs/mr75", "runs/mr75/accuracy.csv"] {
+        let error = bench.refused(&["compare", argument, "runs/mr50"], 2);
+        assert!(error.contains("accuracy.csv: its checksum differs"), "{error}");
+    }
+    // A copy outside the run folder is the user's own table.
+    put(&bench.path("mine.csv"), &table.replace("83.50", "85.50"));
+    assert!(bench.done(&["compare", "mine.csv", "runs/mr50"]).contains("85.50"));
+}
+
+#[test]
 fn runs_with_the_same_name_are_shown_with_their_paths() {
     let bench = two();
     for file in ["recipe.toml", "accuracy.csv"] {

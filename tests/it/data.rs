@@ -320,7 +320,10 @@ fn an_invalid_folder_layout_is_an_error_with_the_reason() {
 
     save(dir.path().join("train/1.jpg"), photo(24));
     let error = error_of(&plan, Labels::Needed);
-    assert!(error.contains("some images are not in a class folder"), "{error}");
+    assert!(
+        error.contains("class folders without images: `dog`"),
+        "pictures beside the folders are ignored: {error}"
+    );
 
     let empty = tempfile::tempdir().unwrap();
     let error = error_of(&DataPlan { path: empty.path().to_owned(), ..plan }, Labels::Unneeded);

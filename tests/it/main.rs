@@ -2,6 +2,7 @@
 
 mod ablations;
 mod bad_files;
+mod bad_val;
 mod bench;
 mod branch;
 mod checkpoint_families;
@@ -25,13 +26,19 @@ mod golden;
 mod gpu;
 mod hints;
 mod layers;
+mod layouts;
+mod measures;
 mod on_nan;
 mod own_data;
 mod paper;
+#[cfg(feature = "parquet")]
+mod parquet_columns;
 mod pickles;
+mod pictures;
 mod preflight;
 mod pretrain_from;
 mod program;
+mod raw_pictures;
 mod recipe_errors;
 mod recipe_reference;
 mod recipes;
@@ -40,6 +47,7 @@ mod report;
 mod resume;
 mod run_folder;
 mod safe_text;
+mod shard_members;
 mod shards;
 mod start_files;
 mod sweep;

@@ -29,7 +29,12 @@ impl EvalTransform {
         Self { frame: Frame::new(plan), short_side: short_side(plan) }
     }
 
-    /// Returns the length of the short side before the crop, in pixels.
+    /// Resizes the short side to `input_size`. The images of ImageNet-C are already cropped to 224 pixels.
+    pub fn uncropped(plan: &DataPlan) -> Self {
+        Self { frame: Frame::new(plan), short_side: plan.input_size }
+    }
+
+    /// Returns the length of the short side after resizing and before the crop, in pixels.
     pub fn short_side(&self) -> usize {
         self.short_side
     }

@@ -12,7 +12,7 @@ use crate::data::decode::picture::{Picture, Pixels, Stored};
 use crate::data::error::DataError;
 use crate::recipe::DataPlan;
 
-use super::found::{Found, Integrity};
+use super::found::Found;
 use super::split::Split;
 
 const SIDE: usize = 32;
@@ -89,14 +89,7 @@ pub(in crate::data) fn find(plan: &DataPlan, layout: &CifarLayout) -> Result<Fou
         Ok(Arc::new(Records { bytes: records, labels: layout.labels, folder: folder.clone() }))
     };
     let (train, val) = (split(layout.train)?, split(layout.test)?);
-    Ok(Found {
-        train,
-        val: Some(val),
-        classes: classes(&folder, layout),
-        hash,
-        note: None,
-        integrity: Integrity::default(),
-    })
+    Ok(Found::of(train, Some(val), classes(&folder, layout), hash))
 }
 
 fn check(file: &Path, bytes: &[u8], layout: &CifarLayout, hint: &str) -> Result<(), DataError> {

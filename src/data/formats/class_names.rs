@@ -25,7 +25,8 @@ pub fn imagenet1k_names() -> Vec<String> {
     imagenet1k().map(|[_, names]| names).collect()
 }
 
-fn imagenet1k() -> impl Iterator<Item = [String; 2]> {
+/// Returns the `WordNet` id and the readable names of each class of ImageNet-1k, in the order of the labels.
+pub(in crate::data) fn imagenet1k() -> impl Iterator<Item = [String; 2]> {
     let rows = csv::Reader::from_reader(IMAGENET1K.as_bytes()).into_records();
     rows.map(|row| {
         let row = row.expect("the ImageNet classes are part of the program");

@@ -13,7 +13,7 @@ use crate::data::decode::resize::bilinear;
 use crate::data::error::DataError;
 use crate::recipe::DataPlan;
 
-use super::found::{Found, Integrity};
+use super::found::Found;
 use super::split::Split;
 
 const BYTES: &[u8] = include_bytes!("digits/digits.safetensors");
@@ -21,14 +21,9 @@ const SIDE: usize = 8;
 
 /// Returns the training split and the validation split of the digits.
 pub(in crate::data) fn find(plan: &DataPlan) -> Found {
-    Found {
-        train: Arc::new(Digits::new("train", plan.input_size)),
-        val: Some(Arc::new(Digits::new("val", plan.input_size))),
-        classes: (0..10).map(|digit| digit.to_string()).collect(),
-        hash: Sha256::new_with_prefix(BYTES),
-        note: None,
-        integrity: Integrity::default(),
-    }
+    let split = |name| Arc::new(Digits::new(name, plan.input_size));
+    let classes = (0..10).map(|digit| digit.to_string()).collect();
+    Found::of(split("train"), Some(split("val")), classes, Sha256::new_with_prefix(BYTES))
 }
 
 /// Converts a grey image to floats (0..1) and resizes the image to `side` x `side` pixels.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::passed_over::PassedOver;
 use super::split::Split;
 
 /// Whether a caller needs the classes of the images.
@@ -14,6 +15,20 @@ pub enum Labels {
     Needed,
     /// The caller does not need classes, for pre-training.
     Unneeded,
+    /// For a check of shards or parquet files whose use is unknown: classes are needed only if there are validation images,
+    /// and some images have classes.
+    IfAny,
+}
+
+impl Labels {
+    /// Returns whether a missing class is an error. `are_there` says whether the data has validation images and classes.
+    pub(super) fn are_needed(self, are_there: bool) -> bool {
+        match self {
+            Self::Needed => true,
+            Self::Unneeded => false,
+            Self::IfAny => are_there,
+        }
+    }
 }
 
 /// The result of a format's `find`. The counts are not yet compared with the recipe.
@@ -26,9 +41,26 @@ pub(in crate::data) struct Found {
     ///
     /// Depending on the format, covers the file contents, or file names and sizes.
     pub(in crate::data) hash: Sha256,
-    /// Describes how `mae data pack` re-encoded the images; `None` for original images.
+    /// The hash that older versions computed for this data; `None` if it is `hash`. It may also be equal to `hash`.
+    pub(in crate::data) former: Option<Sha256>,
+    /// Description of how `mae data pack` re-encoded the images; `None` if the images were not re-encoded.
     pub(in crate::data) note: Option<String>,
     pub(in crate::data) integrity: Integrity,
+    /// Number of files that no split uses, by description, such as hidden files.
+    pub(in crate::data) passed_over: PassedOver,
+}
+
+impl Found {
+    /// Returns a data set without notes and findings.
+    pub(super) fn of(
+        train: Arc<dyn Split>,
+        val: Option<Arc<dyn Split>>,
+        classes: Vec<String>,
+        hash: Sha256,
+    ) -> Self {
+        let (integrity, passed_over) = (Integrity::default(), PassedOver::new());
+        Self { train, val, classes, hash, former: None, note: None, integrity, passed_over }
+    }
 }
 
 /// Problems of tar shards: missing samples and missing checksums.

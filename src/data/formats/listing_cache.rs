@@ -12,23 +12,28 @@ use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prost::Message;
+use prost::{Message, Oneof};
 use sha2::{Digest, Sha256};
 
 use crate::durable;
 
 use super::found::hex;
+use super::image_names::ImageNames;
+use super::passed_over::PassedOver;
+use crate::recipe::DataPlan;
 
 /// Minimum number of images for which the listing is cached.
 const WORTH_KEEPING: usize = 10_000;
-/// Version of the cache file. Changes if the file format or the image extensions change.
-const VERSION: u32 = 2;
-/// Length of the hash at the start of the cache file, in bytes.
+/// Version of the cache file. A new file format or a new rule for names of images and classes needs a new version.
+const VERSION: u32 = 3;
+/// Length of the hash at the beginning of the cache file, in bytes.
 const HASH_BYTES: usize = 32;
 /// Minimum age of a modification before a listing is cached.
 const SETTLED: Duration = Duration::from_secs(2);
 
 pub(in crate::data) struct ListingCache {
+    /// Which files are images.
+    pub(super) images: ImageNames,
     /// Path of the data set. Cached paths are relative to this path.
     data: PathBuf,
     /// Path of the cache file; `None` if the system has no cache folder.
@@ -77,6 +82,9 @@ pub(super) struct Contents {
     pub(super) folders: Vec<String>,
     #[prost(message, repeated, tag = "2")]
     pub(super) images: Vec<ListedImage>,
+    /// Number of files that were passed over, by description.
+    #[prost(btree_map = "string, uint64", tag = "3")]
+    pub(super) passed_over: PassedOver,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -88,11 +96,30 @@ pub(super) struct ListedImage {
     /// Byte offset of the image in the shard; 0 for a file.
     #[prost(uint64, tag = "3")]
     pub(super) offset: u64,
-    #[prost(uint32, optional, tag = "4")]
-    pub(super) label: Option<u32>,
-    /// First 16 bytes of the image's BLAKE3 hash; `None` without a checksum file.
+    /// The class of an image in a shard; `None` for a file in a folder, and if the shard has no class for it.
+    #[prost(oneof = "ListedClass", tags = "4, 6, 7, 8")]
+    pub(super) class: Option<ListedClass>,
+    /// The first bytes of the image's BLAKE3 hash; `None` if `mae data pack` stored no hash.
     #[prost(bytes = "vec", optional, tag = "5")]
     pub(super) hash: Option<Vec<u8>>,
+    /// Whether the class is in a member with a dotted name, such as `a.output.cls`. Older versions did not read it.
+    #[prost(bool, tag = "9")]
+    pub(super) dotted: bool,
+}
+
+/// The class of an image as a shard stores it.
+#[derive(Clone, PartialEq, Oneof)]
+pub(super) enum ListedClass {
+    #[prost(uint32, tag = "4")]
+    Number(u32),
+    /// A number that is stored as text. If other images have class names, it is a name, too.
+    #[prost(uint32, tag = "6")]
+    TextNumber(u32),
+    #[prost(string, tag = "7")]
+    Name(String),
+    /// The class is unusable: name of the tar member, a line break, and the reason.
+    #[prost(string, tag = "8")]
+    Invalid(String),
 }
 
 impl Stamp {
@@ -116,19 +143,26 @@ impl Stamp {
 }
 
 impl ListingCache {
-    /// Reads the cache file. Returns an empty cache if the file is missing or damaged.
-    pub(super) fn of(data: &Path) -> Self {
-        let file = file_of(data);
+    /// Reads the cache file of a data set. Returns an empty cache if the file is missing or unusable.
+    pub(super) fn of(plan: &DataPlan) -> Self {
+        let file = file_of(plan);
         let kept = file.as_deref().and_then(|file| fs::read(file).ok());
         let kept = kept.and_then(|bytes| CacheFile::decode(intact(&bytes)?).ok());
         let places = kept.filter(|kept| kept.version == VERSION).map_or(Vec::new(), |k| k.places);
         let before = places.into_iter().map(|place| (place.path.clone(), place)).collect();
-        Self { data: data.to_owned(), file, before, now: Vec::new(), changed: false }
+        Self {
+            images: ImageNames::of(plan),
+            data: plan.path.clone(),
+            file,
+            before,
+            now: Vec::new(),
+            changed: false,
+        }
     }
 
-    /// Removes the cache file of the data set at `data`.
-    pub(in crate::data) fn forget(data: &Path) {
-        if let Some(file) = file_of(data)
+    /// Removes the cache file of a data set, so all folders and shards are read again.
+    pub(in crate::data) fn forget(plan: &DataPlan) {
+        if let Some(file) = file_of(plan)
             && let Err(error) = durable::remove(&file)
         {
             tracing::debug!("cannot remove the listing cache {}: {error}", file.display());
@@ -192,9 +226,17 @@ fn intact(bytes: &[u8]) -> Option<&[u8]> {
     (blake3::hash(content).as_bytes() == hash).then_some(content)
 }
 
-/// Returns the path of the cache file; `None` if the system has no cache folder.
-fn file_of(data: &Path) -> Option<PathBuf> {
-    let data = fs::canonicalize(data).ok()?;
-    let name = hex(Sha256::new_with_prefix(data.as_os_str().as_encoded_bytes()));
-    Some(dirs::cache_dir()?.join("mae/data").join(name))
+/// Returns the path of the cache file of a data set. Settings that choose other images have a file of their own.
+fn file_of(plan: &DataPlan) -> Option<PathBuf> {
+    let data = fs::canonicalize(&plan.path).ok()?;
+    let mut hash = Sha256::new_with_prefix(data.as_os_str().as_encoded_bytes());
+    let mut choices = plan.image_key.clone();
+    if ImageNames::of(plan) == ImageNames::ImagesAndArrays {
+        choices.push(".npy".to_owned());
+    }
+    for choice in choices {
+        hash.update([0]);
+        hash.update(choice);
+    }
+    Some(dirs::cache_dir()?.join("mae/data").join(hex(hash)))
 }

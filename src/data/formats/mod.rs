@@ -19,13 +19,20 @@
 
 pub(super) mod cifar;
 pub(super) mod class_names;
+mod classes;
 pub(super) mod digits;
 pub(super) mod found;
 pub(super) mod image_folder;
+pub(super) mod image_names;
+mod label;
 pub(super) mod listing_cache;
+pub(super) mod named_images;
 #[cfg(feature = "parquet")]
 pub(super) mod parquet;
-mod shards;
+pub(super) mod passed_over;
+pub(super) mod shards;
+mod signature;
 pub(super) mod split;
+pub(super) mod subset;
 pub(super) mod synthetic;
 pub(super) mod web_dataset;

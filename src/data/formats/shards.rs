@@ -3,55 +3,83 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::data::decode::image_name::is_image_name;
 use crate::data::error::DataError;
 
 use super::found::Labels;
+use super::passed_over::{self, PassedOver};
+use super::signature::is_compressed_tar;
+
+/// Names of the folder with the validation images, in order of preference. Older versions knew only the first.
+pub(in crate::data) const VAL_FOLDERS: [&str; 4] = ["val", "validation", "valid", "test"];
+/// Folders inside `data.path` that may hold the files instead, as on Hugging Face's hub.
+const INSIDE: [&str; 2] = ["data", "default"];
+
+/// Returns the folder with the validation images of the data set at `path`: the first of [`VAL_FOLDERS`] that exists.
+pub(in crate::data) fn val_folder(path: &Path) -> Option<PathBuf> {
+    VAL_FOLDERS.iter().map(|name| path.join(name)).find(|folder| folder.is_dir())
+}
 
 /// The training and validation files of a data set, sorted by name.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Shards {
     pub(super) train: Vec<PathBuf>,
     pub(super) val: Vec<PathBuf>,
+    /// Whether older versions did not find the validation files, because their folder is not named `val`.
+    pub(super) val_is_new: bool,
+    /// Messages about compressed shards beside the others, which are not read.
+    pub(super) not_read: Vec<String>,
+    pub(super) passed_over: PassedOver,
+    /// Error about missing files.
+    no_val: Option<(PathBuf, String)>,
 }
 
 impl Shards {
-    /// Finds the files with the given extension in the subfolders `train/` and `val/`.
+    /// Finds the files with the given extension in `train/` and in the validation folder of `path`.
     ///
     /// If `train/` is missing, the names of the files in `path` decide the split:
     ///
     /// - `val` in the name: validation.
     /// - `test` in the name: validation if no name has `val`, otherwise unused.
     /// - Other names: training.
-    pub(super) fn find(
-        path: &Path,
-        extension: &str,
-        labels: Labels,
-        hint: &str,
-    ) -> Result<Self, DataError> {
+    ///
+    /// If `path` has no training files, looks in its folder `data` or `default`, as on Hugging Face's hub, or in its only
+    /// folder. Fails if there are no training files. `hint` is the hint of this error.
+    pub(super) fn find(path: &Path, extension: &str, hint: &str) -> Result<Self, DataError> {
         if !path.is_dir() {
             return Err(DataError::layout(path, "the folder does not exist (`data.path`)", hint));
         }
-        let found = Self::sorted(path, extension)?;
-        let needs_val = labels == Labels::Needed && found.val.is_empty();
-        for (missing, what) in [(found.train.is_empty(), "training"), (needs_val, "validation")] {
-            if missing {
-                return Err(DataError::layout(
-                    path,
-                    format!("the folder has no `.{extension}` files for {what}"),
-                    hint,
-                ));
+        let inside = INSIDE.iter().map(|name| path.join(name)).filter(|folder| folder.is_dir());
+        let inside: Vec<PathBuf> = inside.chain(only_folder(path)).collect();
+        for folder in std::iter::once(path.to_owned()).chain(inside) {
+            let found = Self::sorted(&folder, extension)?;
+            if !found.train.is_empty() {
+                let no_val = found.val.is_empty().then(|| {
+                    (folder, format!("the folder has no `.{extension}` files for validation"))
+                });
+                return Ok(Self { no_val, ..found });
             }
         }
-        Ok(found)
+        let problem = format!("the folder has no `.{extension}` files for training");
+        Err(DataError::layout(path, problem, hint))
+    }
+
+    /// Also returns an error if validation files are missing and `labels` says that they are needed.
+    pub(super) fn checked(mut self, labels: Labels, hint: &str) -> (Self, Option<DataError>) {
+        let no_val = self.no_val.take().filter(|_| labels == Labels::Needed);
+        let error = no_val.map(|(folder, problem)| DataError::layout(&folder, problem, hint));
+        (self, error)
     }
 
     fn sorted(path: &Path, extension: &str) -> Result<Self, DataError> {
+        let mut found = Self::default();
         if path.join("train").is_dir() {
-            let val = path.join("val");
-            return Ok(Self {
-                train: files_in(&path.join("train"), extension)?,
-                val: if val.is_dir() { files_in(&val, extension)? } else { Vec::new() },
-            });
+            found.train = found.files_in(&path.join("train"), extension)?;
+            if let Some(val) = val_folder(path) {
+                found.val_is_new = !val.ends_with(VAL_FOLDERS[0]);
+                found.val = found.files_in(&val, extension)?;
+            }
+            return Ok(found);
         }
         let named = |word: &'static str| {
             move |file: &PathBuf| {
@@ -60,22 +88,100 @@ impl Shards {
             }
         };
         let (val, rest): (Vec<_>, Vec<_>) =
-            files_in(path, extension)?.into_iter().partition(named("val"));
+            found.files_in(path, extension)?.into_iter().partition(named("val"));
         let (test, train): (Vec<_>, Vec<_>) = rest.into_iter().partition(named("test"));
-        Ok(Self { train, val: if val.is_empty() { test } else { val } })
+        found.train = train;
+        found.val = if val.is_empty() { test } else { val };
+        Ok(found)
+    }
+
+    /// Returns the files with the extension in `folder`, sorted by name. Counts the files that it passes over.
+    ///
+    /// If there are only compressed tar files, returns these, so that reading them names the problem.
+    fn files_in(&mut self, folder: &Path, extension: &str) -> Result<Vec<PathBuf>, DataError> {
+        let unreadable = |e| DataError::unreadable(folder, e);
+        let (mut files, mut compressed) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(folder).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let has_extension = path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
+            let is_compressed = extension == "tar" && is_compressed_tar(&name);
+            if let Some(what) = passed_over::of_no_use(&name) {
+                passed_over::count(&mut self.passed_over, what, what, 1);
+            } else if has_extension {
+                files.push(path);
+            } else if is_compressed {
+                compressed.push(path);
+            }
+        }
+        files.sort();
+        compressed.sort();
+        if files.is_empty() {
+            return Ok(compressed);
+        }
+        let text = |file: &PathBuf| {
+            format!("{}: the shard is compressed, so it is not read", file.display())
+        };
+        self.not_read.extend(compressed.iter().map(text));
+        Ok(files)
     }
 }
 
-fn files_in(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, DataError> {
-    let unreadable = |e| DataError::unreadable(folder, e);
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let hidden = path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
-        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension)) && !hidden {
-            files.push(path);
+/// Returns the only folder in `path`; `None` if there is no folder, or more than one.
+fn only_folder(path: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut folders = entries.map(|entry| entry.path()).filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        passed_over::of_no_use(&name).is_none() && path.is_dir()
+    });
+    folders.next().filter(|_| folders.next().is_none())
+}
+
+/// Returns the `data.format` of a folder by its files: `webdataset`, `parquet` or `imagefolder`.
+///
+/// Tar files beside class folders, such as the archive from which they were unpacked, do not count.
+pub fn format_of_files(folder: &Path) -> &'static str {
+    let train = folder.join("train");
+    if train.is_dir() && has_class_folders(&train) {
+        return "imagefolder";
+    }
+    if train.is_dir() {
+        return format_of_places(&[train]);
+    }
+    let mut places = vec![folder.to_owned()];
+    for inside in INSIDE.iter().map(|name| folder.join(name)).chain(only_folder(folder)) {
+        places.push(inside.join("train"));
+        places.push(inside);
+    }
+    format_of_places(&places)
+}
+
+fn format_of_places(places: &[PathBuf]) -> &'static str {
+    for place in places {
+        let entries = fs::read_dir(place).into_iter().flatten().flatten();
+        let (mut has_tar, mut has_parquet) = (false, false);
+        for entry in entries {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().to_lowercase());
+            if passed_over::of_no_use(&name).is_some() || path.is_dir() {
+                continue;
+            }
+            let is =
+                |known| Path::new(&name).extension().is_some_and(|extension| extension == known);
+            has_tar |= is("tar") || is_compressed_tar(&name);
+            has_parquet |= is("parquet");
+        }
+        match (has_tar, has_parquet) {
+            (true, _) => return "webdataset",
+            (_, true) => return "parquet",
+            _ => {}
         }
     }
-    files.sort();
-    Ok(files)
+    "imagefolder"
+}
+
+/// Returns whether a subfolder of `folder` contains an image file.
+fn has_class_folders(folder: &Path) -> bool {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    let has_image = |folder: PathBuf| entries(&folder).any(|file| is_image_name(&file.path()));
+    entries(folder).map(|entry| entry.path()).filter(|path| path.is_dir()).any(has_image)
 }

@@ -17,7 +17,7 @@ use crate::data::error::DataError;
 use crate::random::{Key, NO_STAGE, Purpose};
 use crate::recipe::DataPlan;
 
-use super::found::{Found, Integrity};
+use super::found::Found;
 use super::split::Split;
 
 /// A split of the synthetic data. Its number is the epoch in the random keys of the split's images.
@@ -42,14 +42,9 @@ pub(in crate::data) fn find(plan: &DataPlan) -> Found {
     let (train, val) =
         (plan.promised.train_images.unwrap_or(1024), plan.promised.val_images.unwrap_or(256));
     let identity = format!("synthetic levels {num_classes} {train} {val}");
-    Found {
-        train: split(SyntheticPart::Train, train),
-        val: Some(split(SyntheticPart::Val, val)),
-        classes: (0..num_classes).map(|class| format!("class {class}")).collect(),
-        hash: Sha256::new_with_prefix(identity),
-        note: None,
-        integrity: Integrity::default(),
-    }
+    let classes = (0..num_classes).map(|class| format!("class {class}")).collect();
+    let (train, val) = (split(SyntheticPart::Train, train), split(SyntheticPart::Val, val));
+    Found::of(train, Some(val), classes, Sha256::new_with_prefix(identity))
 }
 
 struct Synthetic {

@@ -8,6 +8,7 @@ pub(super) mod bad_files;
 pub(super) mod epoch;
 mod pass;
 mod prefetch;
+mod unreadable;
 pub(super) mod workers;
 
 use std::sync::Arc;

@@ -131,6 +131,23 @@ impl EpochPass {
         Err(last.expect("a split with a batch has at least one image"))
     }
 
+    /// Loads the images at the positions `places`, and returns the unreadable ones: (index of the image, error).
+    pub(super) fn unreadable(
+        &self,
+        places: Range<usize>,
+    ) -> Result<Vec<(usize, DataError)>, DataError> {
+        let mut batch = self.work.empty(places.len());
+        let (mut buffer, mut found) = (Vec::new(), Vec::new());
+        for place in places {
+            let (sample, index) = self.sample(place);
+            match self.work.add(&mut batch, &mut buffer, &self.key, sample, index) {
+                Err(error) if error.bad_file().is_some() => found.push((index, error)),
+                done => done?,
+            }
+        }
+        Ok(found)
+    }
+
     pub(super) fn mix(&self, batch: &mut Batch, micro_step: usize) {
         if let Transform::Train { mixup: Some(mixup), transform, .. } = &self.work.transform {
             mixup.apply(batch, transform.frame.input_size, &self.key, self.global(micro_step));
@@ -175,7 +192,7 @@ impl LoaderShared {
                     Transform::Eval(transform) => transform.push(&mut batch.images, opened, times),
                 }
             });
-        pushed.map_err(|error| DataError::bad_image(&split.name(index), &error))?;
+        pushed.map_err(|error| error.of(&split.name(index)))?;
         if let Targets::Hard(labels) = &mut batch.targets {
             labels.push(split.label(index));
         }

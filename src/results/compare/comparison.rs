@@ -4,6 +4,7 @@ use super::error::CompareError;
 use super::groups::{self, Setting};
 use super::input;
 use super::run::{Metric, Run, SettingKey};
+use crate::recipe::KNN_COLUMN;
 use crate::results::seeds::{self, Measured};
 use std::path::Path;
 
@@ -17,6 +18,8 @@ pub struct Comparison {
     pub(super) settings: Vec<Setting>,
     /// The keys of the rows in the result tables, in order.
     pub(super) keys: Vec<SettingKey>,
+    /// The columns with accuracies that only some recipes measure, such as `knn_top1`.
+    pub(super) measures: Vec<String>,
 }
 
 /// The difference of a metric between a group of runs and the first group.
@@ -41,11 +44,13 @@ impl Comparison {
     ///
     /// Fails if an argument is not readable, or if there is only one run.
     pub fn read(arguments: &[String], published: &[String]) -> Result<Self, CompareError> {
-        let runs = input::read(arguments, published)?;
+        let mut runs = input::read(arguments, published)?;
+        let measures = measures(&mut runs);
         Ok(Self {
             groups: groups::over_seeds(&runs),
             settings: groups::settings(&runs),
             keys: groups::keys(&runs),
+            measures,
             runs,
         })
     }
@@ -84,6 +89,12 @@ impl Comparison {
         Ok(())
     }
 
+    /// Returns the metrics that are accuracies in %.
+    pub(super) fn accuracies(&self) -> Vec<Metric> {
+        let measures = (0..self.measures.len()).map(Metric::Measure);
+        [Metric::Finetune, Metric::Linprobe].into_iter().chain(measures).collect()
+    }
+
     pub(super) fn measured(
         &self,
         group: &[usize],
@@ -106,7 +117,11 @@ impl Comparison {
     ) -> Option<Difference> {
         let first = self.groups.first().filter(|first| *first != group)?;
         let (a, b) = (self.measured(first, key, metric)?, self.measured(group, key, metric)?);
-        let images = self.val_images(first).or_else(|| self.val_images(group));
+        let is_val = match metric {
+            Metric::Measure(index) => self.measures[index] == KNN_COLUMN,
+            _ => true,
+        };
+        let images = self.val_images(first).or_else(|| self.val_images(group)).filter(|_| is_val);
         Some(Difference { points: b.mean - a.mean, noise: seeds::noise(&a, &b, images) })
     }
 
@@ -126,6 +141,21 @@ impl Comparison {
         let found = self.groups.iter().find(|group| group.contains(&run));
         found.expect("every run is in a group")
     }
+}
+
+/// Collects the names of the accuracies that only some runs have, and parses these accuracies in every row.
+fn measures(runs: &mut [Run]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let cells = runs.iter().flat_map(|run| &run.rows).flat_map(|row| &row.cells.measures);
+    for (name, _) in cells {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    for row in runs.iter_mut().flat_map(|run| &mut run.rows) {
+        row.measures = names.iter().map(|name| row.cells.measure(name).parse().ok()).collect();
+    }
+    names
 }
 
 impl Difference {

@@ -5,9 +5,10 @@ use super::log::read_log;
 use super::published::published;
 use super::run::{ComparisonRow, Run};
 use super::table::read_table;
+use super::text_file;
 use crate::recipe;
-use crate::results::{AccuracyRow, Results, RunError, TRASH, read_results};
-use std::fs;
+use crate::results::read_checked::read_checked;
+use crate::results::{AccuracyRow, Remedy, Results, RunError, TRASH, read_results};
 use std::path::{Path, PathBuf};
 
 const WHAT: &str = "pass the folder of a run or a sweep (`runs/quickstart`), a table (`accuracy.csv`), or a `log.txt` \
@@ -152,14 +153,17 @@ fn losses(results: &Results) -> Vec<AccuracyRow> {
 
 fn read_file(path: &Path) -> Result<Vec<Run>, CompareError> {
     let place = path.display().to_string();
-    let bytes = fs::read(path).map_err(|source| CompareError::Io { path: path.into(), source })?;
-    let text = String::from_utf8(bytes).map_err(|_| CompareError::Table {
-        place: place.clone(),
-        problem: "this is not a text file".to_owned(),
-        hint: WHAT,
+    let way_on = match path.file_name().and_then(|name| name.to_str()) {
+        Some("accuracy.csv") => Remedy::WrittenAnew,
+        Some("epochs.csv") => Remedy::RemoveItsFolder,
+        _ => Remedy::None,
+    };
+    let text = text_file::text(read_checked(path, way_on)?).map_err(|problem| {
+        let (place, problem) = (place.clone(), problem.to_owned());
+        CompareError::Table { place, problem, hint: WHAT }
     })?;
     let name = name_of(path);
-    if text.trim_start_matches('\u{feff}').trim_start().starts_with('{') {
+    if text.trim_start().starts_with('{') {
         return Ok(vec![read_log(&name, &place, &text)?]);
     }
     read_table(&name, &place, &text)

@@ -2,8 +2,10 @@
 //!
 //! Three steps:
 //!
-//! 1. `input` reads the arguments into `Run`s.
-//! 2. [`Comparison`] groups the runs that differ only in their seed, and compares each group with the first one.
+//! 1. `input` reads the arguments into `Run`s. Its formats are in `table`, `log` and `published`; `text_file` and
+//!    `spreadsheet` read what other programs save.
+//! 2. [`Comparison`] finds the settings that differ, groups the runs that differ only in their seed, and compares each
+//!    group with the first one. `seeds::noise` decides which differences may be chance.
 //! 3. `text`, `sheet` (CSV) and `xlsx` print or write the result.
 
 mod charts;
@@ -18,8 +20,10 @@ mod notes;
 mod published;
 mod run;
 mod sheet;
+mod spreadsheet;
 mod table;
 mod text;
+mod text_file;
 mod xlsx;
 
 pub use comparison::Comparison;

@@ -32,6 +32,13 @@ pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]])
             unknown.join(", ")
         ));
     }
+    for (number, group) in shown {
+        let remarks = group.iter().flat_map(|run| &comparison.runs[*run].remarks);
+        let remarks: Vec<&str> = remarks.map(String::as_str).collect();
+        if !remarks.is_empty() {
+            notes.push(format!("[{number}]: {}.", remarks.join("; ")));
+        }
+    }
     let rows: usize =
         hidden.iter().flat_map(|g| g.iter()).map(|run| comparison.runs[*run].rows.len()).sum();
     if rows > 0 {
@@ -45,7 +52,7 @@ pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]])
 fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let (mut seeds, mut single, mut images) = (false, false, None);
     let (mut widest_of_seeds, mut widest_of_two) = (0.0_f64, 0.0_f64);
-    for metric in [Metric::Finetune, Metric::Linprobe] {
+    for metric in comparison.accuracies() {
         for key in &comparison.keys {
             for (_, group) in shown {
                 let Some(difference) = comparison.against_first(group, key, metric) else {

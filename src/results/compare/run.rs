@@ -34,6 +34,8 @@ pub(super) struct Run {
     pub(super) val_images: Option<usize>,
     pub(super) rows: Vec<ComparisonRow>,
     pub(super) curves: Vec<Curve>,
+    /// Notes about the file that the run was read from, such as incomplete lines.
+    pub(super) remarks: Vec<String>,
 }
 
 /// What a published result measures: the model and the varied setting.
@@ -52,6 +54,8 @@ pub(super) struct ComparisonRow {
     pub(super) finetune: Option<f64>,
     pub(super) linprobe: Option<f64>,
     pub(super) loss: Option<f64>,
+    /// Accuracies that only some recipes measure, in the order of [`Comparison::measures`](super::Comparison).
+    pub(super) measures: Vec<Option<f64>>,
     pub(super) source: String,
 }
 
@@ -73,6 +77,8 @@ pub(super) enum Metric {
     Finetune,
     Linprobe,
     PretrainLoss,
+    /// An accuracy that only some recipes measure, as an index into `Comparison::measures`.
+    Measure(usize),
 }
 
 impl Run {
@@ -146,6 +152,9 @@ impl ComparisonRow {
                 number(column, text, PERCENT)?;
             }
         }
+        for (column, text) in &cells.measures {
+            number(column, text, PERCENT)?;
+        }
         let run =
             if cells.finetune.run.is_empty() { &cells.linprobe.run } else { &cells.finetune.run };
         let file = if epoch.is_none() { run.rsplit('/').next().unwrap_or_default() } else { "" };
@@ -154,6 +163,7 @@ impl ComparisonRow {
             finetune: number("finetune_top1", &cells.finetune.top1, PERCENT)?,
             linprobe: number("linprobe_top1", &cells.linprobe.top1, PERCENT)?,
             loss: number("pretrain_loss", &cells.pretrain_loss, f64::MAX)?,
+            measures: Vec::new(),
             cells,
             source,
         })
@@ -164,7 +174,7 @@ impl ComparisonRow {
         match metric {
             Metric::Finetune => Some(&self.cells.finetune.run),
             Metric::Linprobe => Some(&self.cells.linprobe.run),
-            Metric::PretrainLoss => None,
+            Metric::PretrainLoss | Metric::Measure(_) => None,
         }
     }
 
@@ -173,6 +183,7 @@ impl ComparisonRow {
             Metric::Finetune => self.finetune,
             Metric::Linprobe => self.linprobe,
             Metric::PretrainLoss => self.loss,
+            Metric::Measure(index) => self.measures.get(index).copied().flatten(),
         }
     }
 }

@@ -47,6 +47,7 @@ pub(super) fn summary(comparison: &Comparison) -> Sheet {
     if published {
         header.extend(["model", "variant", "value", "source"].map(str::to_owned));
     }
+    header.extend(comparison.measures.iter().cloned());
     let mut rows = Vec::new();
     for (index, run) in comparison.runs.iter().enumerate() {
         for row in &run.rows {
@@ -57,6 +58,8 @@ pub(super) fn summary(comparison: &Comparison) -> Sheet {
             if published {
                 cells.extend(origin(run, row));
             }
+            let measures = comparison.measures.iter().map(|name| row.cells.measure(name));
+            cells.extend(measures.map(str::to_owned));
             rows.push(cells);
         }
     }

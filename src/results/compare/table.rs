@@ -1,90 +1,145 @@
-//! Reads a CSV table with the columns of `accuracy.csv`.
+//! Reads a CSV table as runs: one with the columns of `accuracy.csv`, or one with those of `epochs.csv`.
 
+use super::curve::CurvePoint;
 use super::error::CompareError;
+use super::log::Epochs;
 use super::run::{ComparisonRow, Run, RunOrigin};
-use crate::recipe;
+use super::spreadsheet::{CsvRow, CsvTable};
+use crate::recipe::{self, KNN_COLUMN};
 use crate::results::AccuracyRow;
-use crate::results::accuracy::{COLUMNS, csv_problem, line_of};
-use crate::text::cell_text;
+use crate::results::accuracy::{COLUMNS, VAL_SKIPPED, is_measure};
 
 /// The columns that only a published table has.
 const ORIGIN: [&str; 4] = ["model", "variant", "value", "source"];
+/// The columns of `epochs.csv` that every stage has.
+const EPOCHS: [&str; 2] = ["epoch", "train_loss"];
 const HINT: &str = "use the columns of `accuracy.csv`: at least `pretrain_epoch`, and `finetune_top1` or `linprobe_top1`";
 
 /// Reads a CSV table as runs.
 ///
-/// `name` is the table's name in the output. Errors show the path `place`. The columns before `pretrain_epoch` are
-/// settings. Rows with the same settings, model, variant and value belong to one run.
+/// In a table with the columns of `accuracy.csv`, the columns before `pretrain_epoch` are settings, such as swept keys.
+/// Rows with the same settings, model, variant and value form a run. A run has only one row per starting point, so a
+/// second row for a starting point belongs to another run. A table with the columns of `epochs.csv` is one run.
 pub(super) fn read_table(name: &str, place: &str, text: &str) -> Result<Vec<Run>, CompareError> {
-    let refuse = |problem: String| {
-        let place = place.to_owned();
-        CompareError::Table { place, problem, hint: HINT }
+    let read = || {
+        let table = CsvTable::read(text, &["pretrain_epoch", "epoch"])?;
+        if !table.has("pretrain_epoch") && EPOCHS.iter().all(|column| table.has(column)) {
+            return read_epochs(&table)?.into_run(name, place).map(|run| vec![run]);
+        }
+        read_accuracy(name, place, &table)
     };
-    let text = text.trim_start_matches('\u{feff}');
-    let broken = |e: csv::Error| refuse(csv_problem(text, &e));
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let header = reader.headers().map_err(broken)?;
-    let header: csv::StringRecord = header.iter().map(cell_text).collect();
-    let settings = check_header(&header).map_err(refuse)?;
+    read().map_err(|problem| CompareError::Table { place: place.to_owned(), problem, hint: HINT })
+}
+
+fn read_accuracy(name: &str, place: &str, table: &CsvTable) -> Result<Vec<Run>, String> {
+    let (settings, measures) = check_header(table.header())?;
     let mut runs: Vec<Run> = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(broken)?;
-        let cell = |column: &str| {
-            let place = header.iter().position(|head| head == column);
-            place.map_or_else(String::new, |place| cell_text(record[place].trim()).to_owned())
-        };
-        let row = ComparisonRow::of(AccuracyRow::from_cells(cell), cell("source")).map_err(
-            |problem| {
-                let line = record.position().map_or(0, |position| line_of(text, position));
-                refuse(format!("line {line}: {problem}"))
-            },
-        )?;
+    for row in table.rows() {
+        let cell = |column: &str| table.cell(row, column).to_owned();
+        let mut cells = AccuracyRow::from_cells(|column| whole(column, table.cell(row, column)));
+        cells.measures = measures.iter().map(|name| (name.clone(), cell(name))).collect();
+        let line = row.line;
+        let read = ComparisonRow::of(cells, cell("source"));
+        let read = read.map_err(|problem| format!("line {line}: {problem}"))?;
         let settings = settings.iter().map(|key| (key.clone(), cell(key))).collect();
-        add(&mut runs, one_row(name, place, settings, origin(&header, &cell)), row);
+        add(&mut runs, one_row(name, place, settings, origin(table, row)), read);
     }
     if runs.is_empty() {
-        return Err(refuse("the table has no rows".to_owned()));
+        return Err("the table has no rows".to_owned());
     }
     runs.iter_mut().for_each(Run::sort_rows);
     Ok(runs)
 }
 
-/// Checks the header and returns the names of the setting columns.
-fn check_header(header: &csv::StringRecord) -> Result<Vec<String>, String> {
+/// Removes the decimals of a whole number. Programs that keep a column with empty cells as floats write `800.0`.
+fn whole(column: &str, cell: &str) -> String {
+    let whole = column.ends_with("epoch") || column == "annealed";
+    match cell.split_once('.') {
+        Some((number, decimals)) if whole && decimals.bytes().all(|digit| digit == b'0') => {
+            number.to_owned()
+        }
+        _ => cell.to_owned(),
+    }
+}
+
+fn read_epochs(table: &CsvTable) -> Result<Epochs, String> {
+    let mut epochs = Epochs { evaluated: table.has("val_acc1"), ..Epochs::default() };
+    for row in table.rows() {
+        let refuse = |column: &str, what: &str| {
+            format!(
+                "line {}: `{column}` is `{}`, expected {what}",
+                row.line,
+                table.cell(row, column)
+            )
+        };
+        let number = |column: &str| match table.cell(row, column) {
+            "" => Ok(None),
+            cell => match cell.parse::<f64>() {
+                Ok(number) => Ok(Some(number)),
+                Err(_) => Err(refuse(column, "a number")),
+            },
+        };
+        let finite = |column: &str| Ok::<_, String>(number(column)?.filter(|n| n.is_finite()));
+        let epoch = whole("epoch", table.cell(row, "epoch"));
+        let epoch = epoch.parse().map_err(|_| refuse("epoch", "a whole number"))?;
+        if number("train_loss")?.is_some_and(|loss| !loss.is_finite()) {
+            epochs.not_finite.get_or_insert(epoch);
+        }
+        epochs.add(CurvePoint {
+            epoch,
+            lr: finite("lr")?,
+            train_loss: finite("train_loss")?,
+            val_loss: finite("val_loss")?,
+            val_acc1: finite("val_acc1")?,
+            val_acc5: finite("val_acc5")?,
+            best_acc1: finite("best_acc1")?,
+            best_epoch: finite("best_epoch")?,
+            grad_norm: finite("grad_norm")?,
+            images_per_s: finite("images_per_s")?,
+            seconds: finite("seconds")?,
+            data_wait_s: finite("data_wait_s")?,
+        });
+    }
+    Ok(epochs)
+}
+
+/// Checks the header. Returns the names of the columns that are settings, and of the accuracies that only some recipes
+/// measure.
+fn check_header(header: &[String]) -> Result<(Vec<String>, Vec<String>), String> {
     let place = |column: &str| header.iter().position(|head| head == column);
     let Some(epoch) = place("pretrain_epoch") else {
-        return Err(
-            "this is not an accuracy table: the column `pretrain_epoch` is missing".to_owned()
-        );
+        return Err("the column `pretrain_epoch` is missing".to_owned());
     };
-    if place("finetune_top1").is_none() && place("linprobe_top1").is_none() {
+    let has_measure = header.iter().skip(epoch).any(|head| is_measure(head));
+    if place("finetune_top1").is_none() && place("linprobe_top1").is_none() && !has_measure {
         return Err("the columns `finetune_top1` and `linprobe_top1` are both missing".to_owned());
     }
-    let mut settings = Vec::new();
+    let (mut settings, mut measures) = (Vec::new(), Vec::new());
     for (index, head) in header.iter().enumerate() {
-        if place(head) != Some(index) {
-            return Err(format!("the column `{head}` appears twice"));
-        }
-        if COLUMNS.contains(&head) || ORIGIN.contains(&head) {
+        let head = head.as_str();
+        let is_known = COLUMNS.contains(&head) || ORIGIN.contains(&head) || head == VAL_SKIPPED;
+        if head.is_empty() || is_known {
             continue;
         }
         if index > epoch {
             let near = recipe::nearest(head, COLUMNS.into_iter().chain(ORIGIN));
+            if is_measure(head) && (near.is_none() || head == KNN_COLUMN) {
+                measures.push(head.to_owned());
+                continue;
+            }
             let near = near.map_or_else(String::new, |near| format!(". Did you mean `{near}`?"));
             return Err(format!("unknown column `{head}`{near}"));
         }
         settings.push(head.to_owned());
     }
-    Ok(settings)
+    Ok((settings, measures))
 }
 
-fn origin(header: &csv::StringRecord, cell: &impl Fn(&str) -> String) -> Option<RunOrigin> {
-    let published = header.iter().any(|head| ORIGIN.contains(&head));
-    published.then(|| RunOrigin {
-        model: cell("model"),
-        variant: cell("variant"),
-        value: cell("value"),
-    })
+fn origin(table: &CsvTable, row: &CsvRow) -> Option<RunOrigin> {
+    let cell = |column: &str| table.cell(row, column).to_owned();
+    let origin =
+        || RunOrigin { model: cell("model"), variant: cell("variant"), value: cell("value") };
+    ORIGIN.iter().any(|column| table.has(column)).then(origin)
 }
 
 fn one_row(
@@ -141,9 +196,30 @@ mod tests {
     }
 
     #[test]
+    fn tables_that_spreadsheets_saved_have_the_same_results() {
+        let saved = "pretrain.mask_ratio;pretrain_epoch;annealed;finetune_top1;finetune_run;\r\n\
+            0,75;800.0;1.0;83,1;\"finetune/from-0800\";\r\n;;;;;\r\n";
+        let runs = read_table("t", "t.csv", saved).unwrap();
+        let row = &runs[0].rows[0];
+        assert_eq!((row.key.epoch, row.finetune), (Some(800), Some(83.1)));
+        assert_eq!(
+            (row.key.annealed, runs[0].name.as_str()),
+            (Some(true), "t/pretrain.mask_ratio=0.75")
+        );
+        let epochs =
+            "epoch;lr;train_loss;val_loss;val_acc1\n1;1,5E-04;2,5;1,0;80,25\n2;1,5E-04;NaN;;\n";
+        let runs = read_table("t", "linprobe/epochs.csv", epochs).unwrap();
+        assert_eq!(
+            (runs[0].rows[0].linprobe, runs[0].curves[0].points[0].lr),
+            (Some(80.25), Some(1.5e-4))
+        );
+        assert_eq!(runs[0].remarks.len(), 2);
+    }
+
+    #[test]
     fn errors_in_a_table_name_the_line() {
         for (text, expected) in [
-            ("", "t.csv: this is not an accuracy table"),
+            ("", "t.csv: this is not an accuracy table: the column `pretrain_epoch` is missing"),
             ("pretrain_epoch,finetune_top1\n", "t.csv: the table has no rows"),
             ("pretrain_epoch,pretrain_loss\n8,1\n", "t.csv: the columns `finetune_top1`"),
             ("pretrain_epoch,finetune_top1,linprobe_top\n", "Did you mean `linprobe_top1`?"),
@@ -161,6 +237,9 @@ mod tests {
                 "pretrain_epoch,annealed,finetune_top1\n8,yes,1\n",
                 "t.csv: line 2: `annealed` is `yes`",
             ),
+            ("epoch,train_loss\n1,0.5\n2,x\n", "t.csv: line 3: `train_loss` is `x`"),
+            ("epoch,train_loss\n0.5,0.5\n", "t.csv: line 2: `epoch` is `0.5`"),
+            ("epoch,train_loss\n", "t.csv: it has no epochs"),
         ] {
             let error = error(text);
             assert!(error.contains(expected) && error.contains("\nhint: "), "{text}: {error}");

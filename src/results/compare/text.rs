@@ -4,7 +4,7 @@ use super::comparison::{Comparison, Shown};
 use super::grid::{self, Cell, Column, shortened};
 use super::notes::notes;
 use super::run::{Metric, Run, SettingKey};
-use crate::recipe::{ModelSize, Recipe};
+use crate::recipe::{KNN_COLUMN, ModelSize, Recipe};
 
 /// Maximum number of groups of runs in columns. If there are more groups, each group has its own row.
 const SIDE_BY_SIDE: usize = 4;
@@ -26,7 +26,7 @@ pub(super) fn text(comparison: &Comparison) -> String {
     // Number the groups again, without gaps.
     let shown: Vec<_> = shown.iter().enumerate().map(|(i, (_, group))| (i + 1, *group)).collect();
     let mut parts = vec![legend(comparison, &shown), settings(comparison, &shown)];
-    for metric in [Metric::Finetune, Metric::Linprobe, Metric::PretrainLoss] {
+    for metric in comparison.accuracies().into_iter().chain([Metric::PretrainLoss]) {
         parts.extend(results(comparison, &shown, metric));
     }
     if parts.len() == 2 {
@@ -203,9 +203,15 @@ fn results(comparison: &Comparison, shown: &Shown, metric: Metric) -> Option<Vec
         .filter(|(_, g)| keys.iter().any(|key| has(key, g)) || !loss)
         .collect();
     let title = match metric {
-        Metric::Finetune => "fine-tuning: top-1 in %, difference to [1] in points",
-        Metric::Linprobe => "linear probe: top-1 in %, difference to [1] in points",
-        Metric::PretrainLoss => "pre-training: loss, difference to [1]",
+        Metric::Finetune => "fine-tuning: top-1 in %, difference to [1] in points".to_owned(),
+        Metric::Linprobe => "linear probe: top-1 in %, difference to [1] in points".to_owned(),
+        Metric::PretrainLoss => "pre-training: loss, difference to [1]".to_owned(),
+        Metric::Measure(index) => {
+            let column = &comparison.measures[index];
+            let name = column.strip_suffix("_top1").unwrap_or(column);
+            let name = if column == KNN_COLUMN { "k nearest neighbours" } else { name };
+            format!("{name}: top-1 in %, difference to [1] in points")
+        }
     };
     let cell = |group: &[usize], key: &SettingKey| cell(comparison, group, key, metric);
     let annealed =
@@ -235,7 +241,7 @@ fn results(comparison: &Comparison, shown: &Shown, metric: Metric) -> Option<Vec
         }));
         1
     };
-    let mut lines = vec![title.to_owned()];
+    let mut lines = vec![title];
     lines.extend(grid::lines(&columns, lead));
     Some(lines)
 }

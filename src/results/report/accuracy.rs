@@ -5,6 +5,7 @@ use super::groups::{by_size, short, swept};
 use super::input::Report;
 use super::means::means;
 use super::text::escape;
+use crate::recipe::KNN_COLUMN;
 use crate::results::AccuracyRow;
 use crate::results::seeds::Measured;
 use std::cmp::Ordering;
@@ -15,7 +16,7 @@ struct TableColumns {
     cells: &'static [(&'static str, Read)],
 }
 
-const STAGES: [TableColumns; 2] = [
+const STAGES: [TableColumns; 3] = [
     TableColumns {
         heading: "fine-tuned",
         cells: &[
@@ -33,13 +34,15 @@ const STAGES: [TableColumns; 2] = [
             ("best top-1 %", |row| &row.linprobe.best_top1),
         ],
     },
+    TableColumns { heading: "kNN", cells: &[("top-1 %", |row| row.measure(KNN_COLUMN))] },
 ];
 
 struct AccuracyTableRow<'a> {
     swept: Vec<String>,
     cells: &'a AccuracyRow,
-    /// Whether the fine-tuning and the linear probe of this row are unfinished.
-    open: [bool; 2],
+    /// Whether the fine-tuning (first) and the linear probe (second) of this row have started but not finished. Nearest
+    /// neighbours (third) are measured at once.
+    open: [bool; 3],
 }
 
 /// Whether the best values of a column get a mark.
@@ -54,7 +57,8 @@ pub(super) fn accuracy(report: &Report<'_>) -> String {
     let rows = rows(report);
     if rows.is_empty() {
         let recipe = &report.points[0].recipe;
-        let expected = recipe.finetune.is_some() || recipe.linprobe.is_some();
+        let expected =
+            recipe.finetune.is_some() || recipe.linprobe.is_some() || recipe.knn.is_some();
         let why = if expected {
             "No accuracies yet."
         } else {
@@ -90,7 +94,7 @@ fn rows<'a>(report: &Report<'a>) -> Vec<AccuracyTableRow<'a>> {
         rows.extend(run.accuracy.iter().map(|cells| AccuracyTableRow {
             swept: values.clone(),
             cells,
-            open: [open(&cells.finetune.run), open(&cells.linprobe.run)],
+            open: [open(&cells.finetune.run), open(&cells.linprobe.run), false],
         }));
     }
     rows.sort_by(|a, b| {
@@ -106,6 +110,7 @@ fn table(keys: &[String], rows: &[AccuracyTableRow<'_>], marks: Marks) -> String
     };
     let stages: Vec<(usize, &TableColumns)> =
         STAGES.iter().enumerate().filter(|(_, stage)| used(stage)).collect();
+    let sets = test_sets(rows);
     let mut body = String::new();
     for row in rows {
         body.push_str("<tr>");
@@ -127,13 +132,27 @@ fn table(keys: &[String], rows: &[AccuracyTableRow<'_>], marks: Marks) -> String
                 body.push_str(&Cell { text, mark, open }.html());
             }
         }
-        let loss = Cell { text: row.cells.pretrain_loss.clone(), ..Cell::default() };
-        let _ = writeln!(body, "{}</tr>", loss.html());
+        let sets = sets.iter().map(|set| row.cells.measure(set));
+        for text in sets.chain([row.cells.pretrain_loss.as_str()]) {
+            body.push_str(&Cell { text: text.to_owned(), ..Cell::default() }.html());
+        }
+        body.push_str("</tr>\n");
     }
-    boxed("Accuracy table", &format!("{}<tbody>{body}</tbody>", head(keys, &stages)))
+    boxed("Accuracy table", &format!("{}<tbody>{body}</tbody>", head(keys, &stages, &sets)))
 }
 
-fn head(keys: &[String], stages: &[(usize, &TableColumns)]) -> String {
+/// Returns the columns of the test sets of `[robustness]`.
+fn test_sets<'a>(rows: &[AccuracyTableRow<'a>]) -> Vec<&'a str> {
+    let mut sets: Vec<&str> = Vec::new();
+    for (column, _) in rows.iter().flat_map(|row| &row.cells.measures) {
+        if column != KNN_COLUMN && !sets.contains(&column.as_str()) {
+            sets.push(column);
+        }
+    }
+    sets
+}
+
+fn head(keys: &[String], stages: &[(usize, &TableColumns)], sets: &[&str]) -> String {
     let mut html = String::from("<thead><tr>");
     for key in keys {
         let _ = write!(
@@ -148,6 +167,10 @@ fn head(keys: &[String], stages: &[(usize, &TableColumns)]) -> String {
     for (_, stage) in stages {
         let (columns, name) = (stage.cells.len(), stage.heading);
         let _ = write!(html, "<th colspan=\"{columns}\" scope=\"colgroup\">{name}</th>");
+    }
+    for set in sets {
+        let name = escape(set.strip_suffix("_top1").unwrap_or(set));
+        let _ = write!(html, "<th rowspan=\"2\" scope=\"col\">{name}<br>top-1 %</th>");
     }
     html.push_str("<th rowspan=\"2\" scope=\"col\">pre-training loss</th></tr><tr>");
     for (heading, _) in stages.iter().flat_map(|(_, stage)| stage.cells) {

@@ -9,6 +9,7 @@ mod accuracy;
 mod axis;
 mod beside;
 mod cells;
+mod confusion;
 mod curves;
 mod groups;
 mod input;

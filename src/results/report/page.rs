@@ -2,7 +2,7 @@
 
 use super::input::Report;
 use super::text::{escape, shell_word};
-use super::{about, accuracy, curves, pictures, plot, provenance, top1};
+use super::{about, accuracy, confusion, curves, pictures, plot, provenance, top1};
 use crate::recipe;
 use crate::results::RunError;
 use std::fmt::Write as _;
@@ -21,6 +21,7 @@ pub(super) fn page(report: &Report<'_>) -> Result<String, RunError> {
     html.push_str(&about::head(report));
     section(&mut html, "Accuracy", &accuracy::accuracy(report));
     section(&mut html, "Top-1", &top1::plots(report));
+    html.push_str(&confusion::confusions(report)?);
     section(&mut html, "Epoch by epoch", &curves::curves(report));
     html.push_str(&pictures::reconstructions(report)?);
     section(&mut html, "Recipe", &recipe(report));

@@ -7,6 +7,7 @@ use super::groups::{RunGroup, by_size, short};
 use super::input::Report;
 use super::plot::{Baseline, Chart, PlotPoint, SCRATCH, Series, Shape, heights, legend};
 use super::text::escape;
+use crate::recipe::KNN_COLUMN;
 use crate::results::AccuracyRow;
 use crate::results::seeds::Measured;
 use std::fmt::Write as _;
@@ -19,7 +20,7 @@ struct SeriesKind {
     published: fn(&PublishedRow) -> Option<f64>,
 }
 
-const KINDS: [SeriesKind; 2] = [
+const KINDS: [SeriesKind; 3] = [
     SeriesKind {
         id: "finetune",
         name: "Fine-tuned",
@@ -31,6 +32,12 @@ const KINDS: [SeriesKind; 2] = [
         name: "Linear probe",
         own: |row| &row.linprobe.top1,
         published: |row| row.linprobe_top1,
+    },
+    SeriesKind {
+        id: "knn",
+        name: "k nearest neighbours",
+        own: |row| row.measure(KNN_COLUMN),
+        published: |_| None,
     },
 ];
 

@@ -23,6 +23,8 @@ pub(crate) struct FitPlan {
     pub schedule: LrSchedule,
     pub clip_grad: Option<f64>,
     pub on_nan: OnNanRule,
+    /// Number of unreadable images that are not in the validation split; `None` without `data.bad_val = "skip"`.
+    pub val_skipped: Option<usize>,
     pub gradient_checkpointing: bool,
     /// Epochs whose checkpoints are kept.
     pub keep: Vec<usize>,

@@ -109,8 +109,8 @@ pub struct JobContext {
     pub row_written: RowWritten,
 }
 
-/// A callback that updates the accuracy tables of the run.
-pub type RowWritten = Arc<dyn Fn() -> Result<(), RunError> + Send + Sync>;
+/// A function that measures new checkpoints and updates the accuracy tables of the run.
+pub type RowWritten = Arc<dyn Fn() -> Result<(), TrainError> + Send + Sync>;
 
 impl JobContext {
     /// Reports an event, if this is rank 0.

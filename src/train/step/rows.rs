@@ -128,6 +128,7 @@ pub(crate) fn row(
         seconds: train_s + evaluation_s,
         data_wait_s,
         skipped_updates: None,
+        val_skipped: None,
     }
 }
 

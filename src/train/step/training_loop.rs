@@ -295,6 +295,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         let evaluation_s = started.elapsed().as_secs_f64();
         let mut row = rows::row(&progress, measured, evaluation_s, epochs_csv.rows());
         row.skipped_updates = plan.on_nan.skip_limit.map(|_| progress.sums.skipped);
+        row.val_skipped = row.validation.and(plan.val_skipped);
         rows::check_metrics(&row, &dir.name, plan.on_nan)?;
         epochs_csv.push(row.clone())?;
         if let Some(saves) = &self.saves {

@@ -1,8 +1,8 @@
 //! Lists the files of one split of an image folder.
 //!
 //! Classes are sorted by the bytes of their names. The files of a folder are sorted in the same way, and come before
-//! the files of its subfolders. Hidden files and files without an image extension are skipped. Symbolic links are
-//! followed.
+//! the files of its subfolders. Hidden files, files of operating systems and files without an image extension are
+//! passed over. Symbolic links are followed.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -10,21 +10,29 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::data::decode::image_name::is_image_name;
-use crate::data::decode::picture::{Colour, Stored};
+use crate::data::decode::picture::{Reading, Stored};
 use crate::data::error::DataError;
+use crate::data::formats::image_names::ImageNames;
 use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, Stamp};
+use crate::data::formats::passed_over::{self, PassedOver, of_no_use};
 use crate::data::formats::split::Split;
+use crate::recipe::DataPlan;
 
 /// Maximum depth of nested folders, to stop at cyclic symbolic links.
 pub(super) const MAX_DEPTH: usize = 32;
 
-pub(super) struct Listing {
+/// The classes and images below the folder of a split.
+#[derive(Default)]
+pub(in crate::data) struct Listing {
     root: PathBuf,
-    /// Names of the first-level folders, sorted.
-    pub(super) classes: Vec<String>,
-    /// Images directly in the root folder, then the images of each class.
+    /// Names of the class folders, which are the first-level subfolders, sorted.
+    pub(in crate::data) classes: Vec<String>,
+    /// The images directly in the root, then the images of each class folder, in the order of `classes`.
     files: Vec<Listed>,
+    /// Number of hidden files and folders, by description.
+    pub(in crate::data) passed_over: PassedOver,
+    /// Errors about folders and links that cannot be read. Their images are missing in `files`.
+    pub(in crate::data) problems: Vec<DataError>,
 }
 
 struct Listed {
@@ -36,39 +44,73 @@ struct Listed {
 }
 
 impl Listing {
-    /// Lists all images below `root`. Reads unchanged folders from `cache`.
-    pub(super) fn read(root: &Path, cache: &mut ListingCache) -> Result<Self, DataError> {
-        let mut listing = Self { root: root.to_owned(), classes: Vec::new(), files: Vec::new() };
-        let (folders, loose) = entries(root, cache)?;
+    /// Lists all images below `root`, and keeps the listing in the user's cache. Fails if a folder cannot be read.
+    pub(in crate::data) fn of(root: &Path, plan: &DataPlan) -> Result<Self, DataError> {
+        let mut cache = ListingCache::of(&DataPlan { path: root.to_owned(), ..plan.clone() });
+        let mut listing = Self::read(root, &mut cache)?;
+        cache.keep();
+        if listing.problems.is_empty() { Ok(listing) } else { Err(listing.problems.swap_remove(0)) }
+    }
+
+    /// Lists all images below `root`. Uses the cached listing of each folder that has not changed.
+    ///
+    /// Fails if `root` itself cannot be read. Adds errors about other folders to `problems`.
+    pub(in crate::data) fn read(root: &Path, cache: &mut ListingCache) -> Result<Self, DataError> {
+        let mut listing = Self { root: root.to_owned(), ..Self::default() };
+        let (folders, loose) = listing.entries(Path::new(""), cache)?;
         listing.add(Path::new(""), loose, None);
         for folder in folders {
-            let name = folder.to_str().ok_or_else(|| {
+            let Some(name) = folder.to_str() else {
                 let problem = "the name of this class folder is not valid UTF-8";
-                DataError::layout(&root.join(&folder), problem, "rename the folder")
-            })?;
+                let error = DataError::layout(&root.join(&folder), problem, "rename the folder");
+                listing.problems.push(error);
+                continue;
+            };
             let class = listing.classes.len() as u32;
             listing.classes.push(name.to_owned());
-            listing.add_below(&folder, class, 1, cache)?;
+            listing.add_below(&folder, class, 1, cache);
         }
         Ok(listing)
     }
 
-    fn add_below(
-        &mut self,
-        folder: &Path,
-        class: u32,
-        depth: usize,
-        cache: &mut ListingCache,
-    ) -> Result<(), DataError> {
+    fn add_below(&mut self, folder: &Path, class: u32, depth: usize, cache: &mut ListingCache) {
         if depth > MAX_DEPTH {
             let problem = format!("the folder has more than {MAX_DEPTH} levels of subfolders");
             let hint = "remove the symbolic link that leads back to a parent folder";
-            return Err(DataError::layout(&self.root.join(folder), problem, hint));
+            self.problems.push(DataError::layout(&self.root.join(folder), problem, hint));
+            return;
         }
-        let (folders, files) = entries(&self.root.join(folder), cache)?;
-        self.add(folder, files, Some(class));
-        let mut below = folders.iter().map(|name| folder.join(name));
-        below.try_for_each(|folder| self.add_below(&folder, class, depth + 1, cache))
+        match self.entries(folder, cache) {
+            Ok((folders, files)) => {
+                self.add(folder, files, Some(class));
+                for name in folders {
+                    self.add_below(&folder.join(name), class, depth + 1, cache);
+                }
+            }
+            Err(error) => self.problems.push(error),
+        }
+    }
+
+    /// Returns the subfolders of `folder`, and its images with their sizes in bytes.
+    ///
+    /// `folder` is relative to the root. Both lists are sorted by the bytes of the names.
+    fn entries(&mut self, folder: &Path, cache: &mut ListingCache) -> Result<Entries, DataError> {
+        let folder = &self.root.join(folder);
+        let stamp = Stamp::now(folder);
+        if let Some(Contents { folders, images, passed_over }) = cache.get(folder, stamp) {
+            passed_over::merge(&mut self.passed_over, passed_over);
+            let images = images.iter().map(|image| (image.name.as_str().into(), image.size));
+            return Ok((folders.iter().map(PathBuf::from).collect(), images.collect()));
+        }
+        let mut passed_over = PassedOver::new();
+        let known_problems = self.problems.len();
+        let entries = read_entries(folder, cache.images, &mut passed_over, &mut self.problems)?;
+        passed_over::merge(&mut self.passed_over, &passed_over);
+        if let Some(contents) = contents(&entries, passed_over) {
+            // A folder with problems is not cached, so every start reads it again and reports them.
+            cache.add(folder, stamp.filter(|_| self.problems.len() == known_problems), contents);
+        }
+        Ok(entries)
     }
 
     fn add(&mut self, folder: &Path, files: Vec<(PathBuf, u64)>, class: Option<u32>) {
@@ -80,24 +122,35 @@ impl Listing {
         }));
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::data) fn len(&self) -> usize {
         self.files.len()
     }
 
-    /// Returns whether the split has images, and every image is in a class folder.
-    pub(super) fn is_labelled(&self) -> bool {
+    /// Returns the number of images directly in the root, in no class folder.
+    pub(in crate::data) fn loose(&self) -> usize {
+        self.files.iter().filter(|file| file.class.is_none()).count()
+    }
+
+    /// Removes the images directly in the root, as torchvision's `ImageFolder` does.
+    pub(in crate::data) fn drop_loose(&mut self) {
+        self.files.retain(|file| file.class.is_some());
+    }
+
+    /// Returns whether there are images, and all of them are in class folders.
+    pub(in crate::data) fn is_labelled(&self) -> bool {
         !self.files.is_empty() && self.files.iter().all(|file| file.class.is_some())
     }
 
-    pub(super) fn empty_classes(&self) -> Vec<&str> {
+    /// Returns the classes without images.
+    pub(in crate::data) fn empty_classes(&self) -> Vec<&str> {
         let mut counts = vec![0; self.classes.len()];
         self.files.iter().filter_map(|file| file.class).for_each(|c| counts[c as usize] += 1);
         let empty = self.classes.iter().zip(counts).filter(|(_, count)| *count == 0);
         empty.map(|(name, _)| name.as_str()).collect()
     }
 
-    /// Adds file names and sizes to `hash`.
-    pub(super) fn hash_into(&self, hash: &mut Sha256) {
+    /// Adds the names and sizes of the files to a hash.
+    pub(in crate::data) fn hash_into(&self, hash: &mut Sha256) {
         for file in &self.files {
             hash.update(file.path.as_os_str().as_encoded_bytes());
             hash.update([0]);
@@ -105,58 +158,56 @@ impl Listing {
         }
     }
 
-    /// Converts the listing to a split. If `labelled` is false, all labels are 0.
-    pub(super) fn into_split(self, labelled: bool, colour: Colour) -> ImageFolder {
+    /// Converts the listing to a split. If `labelled` is false, every label is 0.
+    pub(in crate::data) fn into_split(self, labelled: bool, reading: Reading) -> ImageFolder {
         let label = |file: Listed| (file.path, file.class.filter(|_| labelled).unwrap_or(0));
-        ImageFolder { root: self.root, files: self.files.into_iter().map(label).collect(), colour }
+        ImageFolder { root: self.root, files: self.files.into_iter().map(label).collect(), reading }
     }
 }
 
 type Entries = (Vec<PathBuf>, Vec<(PathBuf, u64)>);
 
-/// Returns the sorted subfolders and the sorted images of `folder`. Image sizes are in bytes.
-fn entries(folder: &Path, cache: &mut ListingCache) -> Result<Entries, DataError> {
-    let stamp = Stamp::now(folder);
-    if let Some(Contents { folders, images }) = cache.get(folder, stamp) {
-        let images = images.iter().map(|image| (image.name.as_str().into(), image.size));
-        return Ok((folders.iter().map(PathBuf::from).collect(), images.collect()));
-    }
-    let entries = read_entries(folder)?;
-    if let Some(contents) = contents(&entries) {
-        cache.add(folder, stamp, contents);
-    }
-    Ok(entries)
-}
-
-/// Converts a folder listing for the cache. Returns `None` if a name is not UTF-8.
-fn contents((folders, images): &Entries) -> Option<Contents> {
+/// Converts the entries of a folder to the type that the cache stores. Returns `None` if a name is not UTF-8.
+fn contents((folders, images): &Entries, passed_over: PassedOver) -> Option<Contents> {
     let text = |path: &PathBuf| path.to_str().map(str::to_owned);
     let image = |(path, size): &(PathBuf, u64)| {
-        Some(ListedImage { name: text(path)?, size: *size, offset: 0, label: None, hash: None })
+        Some(ListedImage { name: text(path)?, size: *size, ..ListedImage::default() })
     };
     Some(Contents {
         folders: folders.iter().map(text).collect::<Option<_>>()?,
         images: images.iter().map(image).collect::<Option<_>>()?,
+        passed_over,
     })
 }
 
-fn read_entries(folder: &Path) -> Result<Entries, DataError> {
+fn read_entries(
+    folder: &Path,
+    images: ImageNames,
+    passed_over: &mut PassedOver,
+    problems: &mut Vec<DataError>,
+) -> Result<Entries, DataError> {
     let unreadable = |e| DataError::unreadable(folder, e);
     let (mut folders, mut files) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let name = PathBuf::from(entry.map_err(unreadable)?.file_name());
-        if is_hidden(&name) {
+        if let Some(what) = of_no_use(&name.to_string_lossy()) {
+            passed_over::count(passed_over, what, what, 1);
             continue;
         }
         let path = folder.join(&name);
         // Follows links. A broken link with an image extension counts as an unusable file. Another broken link is an
         // error, because it could be a class folder.
         match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_dir() && leads_back(&path) => {
+                let problem = "the symbolic link leads back to a parent folder";
+                let hint = "remove the symbolic link that leads back to a parent folder";
+                problems.push(DataError::layout(&path, problem, hint));
+            }
             Ok(metadata) if metadata.is_dir() => folders.push(name),
-            Ok(metadata) if is_image_name(&name) => files.push((name, metadata.len())),
+            Ok(metadata) if images.contain(&name) => files.push((name, metadata.len())),
             Ok(_) => {}
-            Err(_) if is_image_name(&name) => files.push((name, 0)),
-            Err(e) => return Err(DataError::unreadable(&path, e)),
+            Err(_) if images.contain(&name) => files.push((name, 0)),
+            Err(e) => problems.push(DataError::unreadable(&path, e)),
         }
     }
     folders.sort_by(|a, b| bytes(a).cmp(bytes(b)));
@@ -164,20 +215,22 @@ fn read_entries(folder: &Path) -> Result<Entries, DataError> {
     Ok((folders, files))
 }
 
+/// Returns whether a folder is a symbolic link to a folder above it, so that following it would not end.
+pub(super) fn leads_back(folder: &Path) -> bool {
+    let above = || Some((folder.canonicalize().ok()?, folder.parent()?.canonicalize().ok()?));
+    folder.is_symlink() && above().is_some_and(|(target, parent)| parent.starts_with(target))
+}
+
 fn bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_encoded_bytes()
 }
 
-pub(super) fn is_hidden(name: &Path) -> bool {
-    bytes(name).starts_with(b".")
-}
-
-/// A split of image files. Each access to an image reads the file again.
-pub(super) struct ImageFolder {
+/// A split of image files. A file is read each time its image is used.
+pub(in crate::data) struct ImageFolder {
     root: PathBuf,
     /// Path (relative to the root folder) and label of each image.
     files: Vec<(PathBuf, u32)>,
-    colour: Colour,
+    reading: Reading,
 }
 
 impl Split for ImageFolder {
@@ -199,10 +252,14 @@ impl Split for ImageFolder {
         }
         let read = File::open(&path).and_then(|mut file| file.read_to_end(buffer));
         read.map_err(unreadable)?;
-        Ok(Stored::File { bytes: buffer, colour: self.colour })
+        Ok(Stored::File { bytes: buffer, reading: self.reading })
     }
 
     fn name(&self, index: usize) -> PathBuf {
         self.root.join(&self.files[index].0)
+    }
+
+    fn holds_levels(&self) -> bool {
+        self.reading.gives_levels()
     }
 }

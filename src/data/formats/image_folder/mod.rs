@@ -9,116 +9,213 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::data::decode::picture::Colour;
+use crate::data::decode::picture::Reading;
 use crate::data::error::DataError;
 use crate::recipe::DataPlan;
 
-use super::found::{Found, Integrity, Labels};
+use super::found::{Found, Labels};
+use super::image_names::ImageNames;
 use super::listing_cache::ListingCache;
+use super::passed_over::{self, PassedOver};
+use super::shards::{VAL_FOLDERS, val_folder};
 use super::split::Split;
 pub(in crate::data) use left_out::left_out;
-use listing::Listing;
+pub(in crate::data) use listing::Listing;
 
-/// Lists the images of an image folder data set.
+/// The hint for a folder of NumPy arrays, which are images only with `data.range`.
+const ARRAYS: &str = "set data.range = [lo, hi] to read the .npy files; `mae data check` prints their numbers, also \
+                      with a wrong range";
+/// The extensions of archives that may hold the images of a folder.
+const ARCHIVES: [&str; 9] = ["zip", "tar", "gz", "tgz", "zst", "xz", "bz2", "7z", "rar"];
+
+/// Lists the images of the data set `plan`.
 ///
 /// If labels are needed, fails unless `train/` and `val/` have the same classes.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
-    let colour = Colour::of_channels(plan.in_chans)?;
+    let (found, problems) = find_past_problems(plan, labels)?;
+    match problems.into_iter().next() {
+        Some(problem) => Err(problem),
+        None => Ok(found),
+    }
+}
+
+/// Works like [`find`], but also returns all problems of the layout. Fails if there are no training images.
+pub(in crate::data) fn find_past_problems(
+    plan: &DataPlan,
+    labels: Labels,
+) -> Result<(Found, Vec<DataError>), DataError> {
+    let reading = Reading::of(plan)?;
     if !plan.path.is_dir() {
         let problem = "the folder does not exist (`data.path`)";
         return Err(DataError::layout(&plan.path, problem, layout_hint(labels)));
     }
-    let (train_dir, val_dir) = (plan.path.join("train"), plan.path.join("val"));
-    let mut cache = ListingCache::of(&plan.path);
-    let train = match labels {
-        Labels::Unneeded if !train_dir.is_dir() => Listing::read(&plan.path, &mut cache)?,
-        _ => Listing::read(existing(&train_dir, labels)?, &mut cache)?,
-    };
-    let val = match labels {
-        Labels::Unneeded if !(train_dir.is_dir() && val_dir.is_dir()) => None,
-        _ => Some(Listing::read(existing(&val_dir, labels)?, &mut cache)?),
+    let mut cache = ListingCache::of(plan);
+    let train_dir = plan.path.join("train");
+    let has_train = train_dir.is_dir();
+    if !has_train && labels == Labels::Needed {
+        let problem = "the folder does not exist";
+        return Err(DataError::layout(&train_dir, problem, layout_hint(labels)));
+    }
+    let root = if has_train { &train_dir } else { &plan.path };
+    let mut train = Listing::read(root, &mut cache)?;
+    let val_dir = val_folder(&plan.path).filter(|_| has_train);
+    let mut val = match &val_dir {
+        Some(folder) => Some(Listing::read(folder, &mut cache)?),
+        None => None,
     };
     cache.keep();
     if train.len() == 0 {
-        let folder = if train_dir.is_dir() { &train_dir } else { &plan.path };
-        let problem = "the folder contains no images (jpg, png, webp, …)";
-        return Err(DataError::layout(folder, problem, layout_hint(labels)));
+        return Err(no_images(plan, root, labels));
+    }
+    let mut problems = std::mem::take(&mut train.problems);
+    problems.extend(val.iter_mut().flat_map(|val| std::mem::take(&mut val.problems)));
+    let mut passed_over = PassedOver::new();
+    for listing in std::iter::once(&train).chain(&val) {
+        passed_over::merge(&mut passed_over, &listing.passed_over);
     }
     if labels == Labels::Needed {
-        check_classes(&train_dir, &train)?;
-        if let Some(val) = &val {
-            check_same_classes(&plan.path, &train, val)?;
-            check_classes(&val_dir, val)?;
+        let val_dir = val_dir.clone().unwrap_or_else(|| plan.path.join(VAL_FOLDERS[0]));
+        let splits = [(&train_dir, Some(&mut train)), (&val_dir, val.as_mut())];
+        for (folder, listing) in splits {
+            match listing {
+                None => {
+                    let problem = "the folder does not exist";
+                    problems.push(DataError::layout(folder, problem, layout_hint(labels)));
+                }
+                Some(listing) => problems.extend(drop_loose(folder, listing, &mut passed_over)),
+            }
+        }
+        let is_usable = |listing: &Listing| !listing.classes.is_empty();
+        if let Some(val) = val.as_ref().filter(|val| is_usable(val) && is_usable(&train)) {
+            problems.extend(empty_classes(&train_dir, &train));
+            problems.extend(different_classes(&plan.path, &train, (&val_dir, val)));
+            problems.extend(empty_classes(&val_dir, val));
         }
     }
-    Ok(found(train, val, colour))
+    if train.len() == 0 {
+        return Err(problems.into_iter().next().unwrap_or_else(|| no_images(plan, root, labels)));
+    }
+    let val_is_new = val_dir.is_some_and(|folder| !folder.ends_with(VAL_FOLDERS[0]));
+    Ok((Found { passed_over, ..found(train, val, reading, val_is_new) }, problems))
 }
 
-fn found(train: Listing, val: Option<Listing>, colour: Colour) -> Found {
-    let mut hash = Sha256::new();
-    for (name, listing) in [("train", Some(&train)), ("val", val.as_ref())] {
-        if let Some(listing) = listing {
-            hash.update(name);
-            listing.hash_into(&mut hash);
+fn found(train: Listing, val: Option<Listing>, reading: Reading, val_is_new: bool) -> Found {
+    let hash_of = |val: Option<&Listing>| {
+        let mut hash = Sha256::new();
+        for (name, listing) in [("train", Some(&train)), ("val", val)] {
+            if let Some(listing) = listing {
+                hash.update(name);
+                listing.hash_into(&mut hash);
+            }
         }
-    }
+        hash
+    };
+    let hash = hash_of(val.as_ref());
+    let former = hash_of(val.as_ref().filter(|_| !val_is_new));
     let labelled = train.is_labelled();
     let classes = if labelled { train.classes.clone() } else { Vec::new() };
     let split =
-        |listing: Listing| -> Arc<dyn Split> { Arc::new(listing.into_split(labelled, colour)) };
-    Found {
-        train: split(train),
-        val: val.map(split),
-        classes,
-        hash,
-        note: None,
-        integrity: Integrity::default(),
+        |listing: Listing| -> Arc<dyn Split> { Arc::new(listing.into_split(labelled, reading)) };
+    Found { former: Some(former), ..Found::of(split(train), val.map(split), classes, hash) }
+}
+
+/// Returns the error about a folder without images. Names archives, which may hold the images.
+fn no_images(plan: &DataPlan, folder: &Path, labels: Labels) -> DataError {
+    let problem = "the folder contains no images (jpg, png, webp, …)";
+    let is_archive = |(extension, _): &&(String, usize)| ARCHIVES.contains(&extension.as_str());
+    let others = left_out(&plan.path, ImageNames::of(plan));
+    if others.iter().any(|(extension, _)| extension == "npy") {
+        return DataError::layout(folder, problem, ARRAYS);
     }
+    let archives: Vec<String> =
+        others.iter().filter(is_archive).map(|(ext, count)| format!("{count} .{ext}")).collect();
+    if archives.is_empty() {
+        return DataError::layout(folder, problem, layout_hint(labels));
+    }
+    let problem = format!("{problem}, but archives: {}", archives.join(", "));
+    DataError::layout(
+        folder,
+        problem,
+        "unpack the archives; or set `data.format = \"webdataset\"` for tar shards",
+    )
+}
+
+/// Removes the images beside the class folders from `listing`, as torchvision does, and counts them.
+///
+/// Returns a problem if there are no class folders.
+fn drop_loose(
+    folder: &Path,
+    listing: &mut Listing,
+    passed_over: &mut PassedOver,
+) -> Option<DataError> {
+    let loose = listing.loose();
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    if listing.classes.is_empty() {
+        let problem = match loose {
+            0 => "the folder has no class folders".to_owned(),
+            1 => format!("1 picture lies in {name}/ itself, in no class folder"),
+            _ => format!("{loose} pictures lie in {name}/ itself, in no class folder"),
+        };
+        return Some(DataError::layout(folder, problem, layout_hint(Labels::Needed)));
+    }
+    if loose > 0 {
+        listing.drop_loose();
+        let what = format!("pictures in {name}/ itself, beside its class folders");
+        passed_over::count(passed_over, &what, &what, loose as u64);
+    }
+    None
 }
 
 fn layout_hint(labels: Labels) -> &'static str {
     match labels {
-        Labels::Needed => "put the images in `train/<class>/` and `val/<class>/` under `data.path`",
+        Labels::Needed | Labels::IfAny => {
+            "put the images in `train/<class>/` and `val/<class>/` under `data.path`"
+        }
         Labels::Unneeded => {
             "put images, or folders of images, in `data.path` or in `train/` under `data.path`"
         }
     }
 }
 
-fn existing(folder: &Path, labels: Labels) -> Result<&Path, DataError> {
-    let missing = || DataError::layout(folder, "the folder does not exist", layout_hint(labels));
-    folder.is_dir().then_some(folder).ok_or_else(missing)
-}
-
-fn check_classes(folder: &Path, listing: &Listing) -> Result<(), DataError> {
-    if !listing.is_labelled() {
-        let problem = "some images are not in a class folder";
-        return Err(DataError::layout(folder, problem, layout_hint(Labels::Needed)));
-    }
+fn empty_classes(folder: &Path, listing: &Listing) -> Option<DataError> {
     let empty = listing.empty_classes();
     if empty.is_empty() {
-        return Ok(());
+        return None;
     }
     let problem = format!("class folders without images: {}", some_of(&empty));
     let hint = "add images (jpg, png, webp, …), or remove these folders from `train/` and `val/`";
-    Err(DataError::layout(folder, problem, hint))
+    Some(DataError::layout(folder, problem, hint))
 }
 
-fn check_same_classes(path: &Path, train: &Listing, val: &Listing) -> Result<(), DataError> {
+/// Returns a problem if the splits have different class folders. `val` has the folder of the validation split.
+fn different_classes(path: &Path, train: &Listing, val: (&Path, &Listing)) -> Option<DataError> {
+    let val_name = val.0.file_name().unwrap_or_default().to_string_lossy();
     let [train, val]: [BTreeSet<&str>; 2] =
-        [train, val].map(|listing| listing.classes.iter().map(String::as_str).collect());
+        [train, val.1].map(|listing| listing.classes.iter().map(String::as_str).collect());
     let only = |a: &BTreeSet<&str>, b: &BTreeSet<&str>, place: &str| {
         let names: Vec<&str> = a.difference(b).copied().collect();
-        (!names.is_empty()).then(|| format!("only in {place}: {}", some_of(&names)))
+        (!names.is_empty()).then(|| format!("only in {place}/: {}", some_of(&names)))
     };
-    let differences: Vec<String> =
-        [only(&train, &val, "train/"), only(&val, &train, "val/")].into_iter().flatten().collect();
+    let differences: Vec<String> = [only(&train, &val, "train"), only(&val, &train, &val_name)]
+        .into_iter()
+        .flatten()
+        .collect();
     if differences.is_empty() {
-        return Ok(());
+        return None;
     }
-    let problem = format!("`train/` and `val/` have different classes; {}", differences.join("; "));
-    let hint = "use the same class folders in `train/` and `val/`, because a label is the index of a class in sorted order";
-    Err(DataError::layout(path, problem, hint))
+    let numbers = if train.len() == val.len() {
+        String::new()
+    } else {
+        format!(" ({} and {} class folders)", train.len(), val.len())
+    };
+    let problem = format!(
+        "`train/` and `{val_name}/` have different classes{numbers}; {}",
+        differences.join("; ")
+    );
+    let hint = format!(
+        "use the same class folders in `train/` and `{val_name}/`, because a label is the index of a class in sorted order"
+    );
+    Some(DataError::layout(path, problem, hint))
 }
 
 /// Returns the first few names in quotes, and the number of other names.

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::index::ShardIndex;
+use crate::data::formats::listing_cache::ListedClass;
 
 pub(in crate::data) const EXTENSION: &str = "checksums";
 /// Number of hash bytes per image in memory, half of the whole hash.
@@ -99,11 +100,15 @@ impl Checksums {
                 others.push(image.name.as_str());
                 continue;
             };
-            if class != image.label {
+            let label = match image.class {
+                Some(ListedClass::Number(number) | ListedClass::TextNumber(number)) => Some(number),
+                _ => None,
+            };
+            if class != label {
                 let shown = |class: Option<u32>| {
                     class.map_or_else(|| "no class".to_owned(), |class| format!("class {class}"))
                 };
-                let (class, label) = (shown(class), shown(image.label));
+                let (class, label) = (shown(class), shown(label));
                 let problem = format!("the image has {label}, but `mae data pack` wrote {class}");
                 return Err((image.name.clone(), problem));
             }

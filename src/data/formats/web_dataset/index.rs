@@ -1,6 +1,5 @@
 //! Indexes shards: the position and the class of each image.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -9,63 +8,74 @@ use std::thread;
 
 use tar::EntryType;
 
-use crate::data::decode::image_name::is_image_name;
 use crate::data::error::DataError;
+use crate::data::formats::image_names::ImageNames;
 use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, Stamp};
+use crate::data::formats::passed_over::{self, PassedOver, of_no_use_in};
+use crate::data::formats::signature::{self, is_compressed_tar};
+use crate::text::one_line;
 
 use super::checksums::{self, Checksums};
+use super::sample::{SampleGroup, split_name};
 use super::{AGAIN, label};
 
 /// Block size of a tar file in bytes.
 const BLOCK: u64 = 512;
 /// Maximum number of zero bytes after the end marker of an undamaged tar file.
 const NORMAL_ZEROS: u64 = 1 << 20;
-const ONE_PICTURE: &str = "rename the images: tar members with the same name up to the first dot belong to one sample. \
-                           Or pack an image folder with `mae data pack`";
+
+/// The warning about archives that are members of a shard.
+pub(super) const ARCHIVES: &str = "archives inside the shard";
 
 #[derive(Default)]
 pub(super) struct ShardIndex {
     pub(super) images: Vec<ListedImage>,
-    /// Warnings about samples that may be missing.
+    /// Number of members that were passed over, by description.
+    pub(super) passed_over: PassedOver,
+    /// Warnings about samples that may be missing. A run continues despite these warnings.
     pub(super) lost: Vec<String>,
 }
 
 type Indexed = Result<ShardIndex, DataError>;
 
-#[derive(Default)]
-struct SampleGroup {
-    key: String,
-    image: Option<ListedImage>,
-    label: Option<u32>,
+/// How to index shards.
+#[derive(Clone, Copy)]
+pub(super) struct Rules<'a> {
+    /// The value of `data.image_key`, as a list.
+    pub(super) keys: &'a [String],
+    pub(super) images: ImageNames,
+    /// Whether `mae data pack` wrote checksum files for all shards.
+    pub(super) checksummed: bool,
 }
 
-/// Indexes all shards. Uses the cache for unchanged shards.
-///
-/// `checksummed` says whether every shard should have a checksum file.
+/// Returns the index of each shard. Uses the cached index of each shard that has not changed.
 pub(super) fn read_all(
     shards: &[PathBuf],
-    checksummed: bool,
+    rules: Rules<'_>,
     cache: &mut ListingCache,
 ) -> Vec<Indexed> {
     let mut all: Vec<Option<Indexed>> = Vec::new();
     let mut unknown = Vec::new();
     for shard in shards {
         let stamp = Stamp::now(shard);
-        let hashed =
-            |contents: &&Contents| !checksummed || contents.images.iter().all(|i| i.hash.is_some());
-        let images = cache.get(shard, stamp).filter(hashed).map(|contents| contents.images.clone());
-        if images.is_none() {
+        let hashed = |contents: &&Contents| {
+            !rules.checksummed || contents.images.iter().all(|image| image.hash.is_some())
+        };
+        let known = cache.get(shard, stamp).filter(hashed).cloned();
+        if known.is_none() {
             unknown.push((all.len(), shard.as_path(), stamp));
         }
-        all.push(images.map(|images| Ok(ShardIndex { images, lost: Vec::new() })));
+        all.push(known.map(|Contents { images, passed_over, .. }| {
+            Ok(ShardIndex { images, passed_over, lost: Vec::new() })
+        }));
     }
     let paths: Vec<&Path> = unknown.iter().map(|(_, path, _)| *path).collect();
-    for ((place, shard, stamp), index) in
-        unknown.into_iter().zip(read_on_all_cores(&paths, checksummed))
+    for ((place, shard, stamp), index) in unknown.into_iter().zip(read_on_all_cores(&paths, rules))
     {
         // A shard with findings is not cached, so every start reads it again and reports them.
-        if let Ok(ShardIndex { images, lost }) = &index {
-            let contents = Contents { folders: Vec::new(), images: images.clone() };
+        if let Ok(ShardIndex { images, passed_over, lost }) = &index {
+            let (images, passed_over) = (images.clone(), passed_over.clone());
+            let contents = Contents { folders: Vec::new(), images, passed_over };
             cache.add(shard, stamp.filter(|_| lost.is_empty()), contents);
         }
         all[place] = Some(index);
@@ -73,13 +83,13 @@ pub(super) fn read_all(
     all.into_iter().flatten().collect()
 }
 
-fn read_on_all_cores(shards: &[&Path], checksummed: bool) -> Vec<Indexed> {
+fn read_on_all_cores(shards: &[&Path], rules: Rules<'_>) -> Vec<Indexed> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(shards.len());
     let next = AtomicUsize::new(0);
     let work = || {
         let mine = std::iter::from_fn(|| {
             let place = next.fetch_add(1, Ordering::Relaxed);
-            shards.get(place).map(|path| (place, read(path, checksummed)))
+            shards.get(place).map(|path| (place, read(path, rules)))
         });
         mine.collect::<Vec<_>>()
     };
@@ -94,9 +104,11 @@ fn read_on_all_cores(shards: &[&Path], checksummed: bool) -> Vec<Indexed> {
     all.into_iter().map(|(_, index)| index).collect()
 }
 
-/// Indexes one shard from tar headers, then compares the index with the checksum file.
-fn read(path: &Path, checksummed: bool) -> Indexed {
-    let mut index = read_members(path)?;
+/// Indexes one shard: reads the headers of the tar members, and the small members with the classes.
+///
+/// Then compares the index with the checksum file of the shard.
+fn read(path: &Path, rules: Rules<'_>) -> Indexed {
+    let mut index = read_members(path, rules)?;
     if index.images.is_empty() {
         index.lost.push("the shard contains no images".to_owned());
     }
@@ -104,7 +116,7 @@ fn read(path: &Path, checksummed: bool) -> Indexed {
         Ok(Some(checksums)) => checksums
             .compare(&mut index)
             .map_err(|(image, problem)| DataError::layout(&path.join(image), problem, AGAIN))?,
-        Ok(None) if checksummed => {
+        Ok(None) if rules.checksummed => {
             let file = checksums::path_of(path);
             let text = format!("mae cannot verify the images: {} is missing", file.display());
             index.lost.push(text);
@@ -120,62 +132,96 @@ fn read(path: &Path, checksummed: bool) -> Indexed {
     Ok(index)
 }
 
-fn read_members(path: &Path) -> Indexed {
-    let damaged = |e: io::Error| damaged(path, &e);
-    let file = File::open(path).map_err(|e| DataError::unreadable(path, e))?;
+fn read_members(path: &Path, rules: Rules<'_>) -> Indexed {
+    let keys = rules.keys;
+    let mut file = File::open(path).map_err(|e| DataError::unreadable(path, e))?;
     let length = file.metadata().map_err(|e| DataError::unreadable(path, e))?.len();
+    refuse_other_kind(path, &mut file)?;
     let mut archive = tar::Archive::new(file);
     let (mut index, mut group, mut end) = (ShardIndex::default(), SampleGroup::default(), 0);
-    let mut passed_over = Vec::new();
-    for entry in archive.entries_with_seek().map_err(damaged)? {
-        let mut entry = entry.map_err(damaged)?;
+    let (mut no_files, mut archives) = (Vec::new(), Vec::new());
+    for entry in archive.entries_with_seek().map_err(|e| damaged(path, &e))? {
+        let mut entry =
+            entry.map_err(|e| if end == 0 { no_tar(path) } else { damaged(path, &e) })?;
         let kind = entry.header().entry_type();
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         if !kind.is_file() {
             if !kind.is_dir() && !kind.is_pax_global_extensions() {
-                passed_over.push(format!("{name} ({})", kind_name(kind)));
+                no_files.push(format!("{name} ({})", kind_name(kind)));
             }
             continue;
         }
         let (offset, size) = (entry.raw_file_position(), entry.size());
         if offset.checked_add(size).is_none_or(|end| end > length) {
-            let problem = format!("the shard is truncated inside `{name}`");
+            let problem = format!("the shard is truncated inside `{}`", one_line(&name));
             return Err(DataError::layout(path, problem, AGAIN));
         }
         end = (offset + size).next_multiple_of(BLOCK);
-        let (key, ending) = split_name(&name);
-        if key != group.key {
-            index.images.extend(std::mem::take(&mut group).image());
-            group.key = key;
+        if let Some(what) = of_no_use_in(&name) {
+            passed_over::count(&mut index.passed_over, what, what, 1);
+            continue;
         }
-        if is_image_name(Path::new(&name)) {
-            group.add_image(path, ListedImage { offset, size, label: None, hash: None, name })?;
-        } else if label::is_label(&ending) && size <= label::MAX_BYTES {
+        if is_archive(&name) {
+            archives.push(name);
+            continue;
+        }
+        let Some((key, suffix)) = split_name(&name) else { continue };
+        if key != group.key {
+            let done = std::mem::replace(&mut group, SampleGroup::new(key));
+            index.images.extend(done.finish(path, keys, &mut index.passed_over)?);
+        }
+        if SampleGroup::is_image(&suffix, rules) {
+            group.add_image(suffix, ListedImage { name, size, offset, ..ListedImage::default() });
+        } else if label::is_label(&suffix) && size <= label::MAX_BYTES {
             let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes).map_err(damaged)?;
-            let label = label::parse(&ending, &bytes).map_err(|error| {
-                DataError::layout(&path.join(&name), error.to_string(), error.hint())
-            })?;
-            group.label = group.label.or(label);
+            entry.read_to_end(&mut bytes).map_err(|e| damaged(path, &e))?;
+            group.add_class(suffix, &name, &bytes);
         }
     }
     if length < end + BLOCK {
         let problem = "the shard is truncated: the tar end marker is missing";
         return Err(DataError::layout(path, problem, AGAIN));
     }
-    index.images.extend(group.image());
-    if !passed_over.is_empty() {
-        let names = checksums::list(&passed_over);
+    index.images.extend(group.finish(path, keys, &mut index.passed_over)?);
+    let lost = [("tar members that are not files", no_files), (ARCHIVES, archives)];
+    for (what, names) in lost.into_iter().filter(|(_, names)| !names.is_empty()) {
         index.lost.push(format!(
-            "mae ignores tar members that are not files ({}): {names}",
-            passed_over.len()
+            "mae ignores {what} ({}): {}",
+            names.len(),
+            checksums::list(&names)
         ));
     }
-    index.lost.extend(after_end(archive.into_inner()).map_err(damaged)?);
+    index.lost.extend(after_end(archive.into_inner()).map_err(|e| damaged(path, &e))?);
     Ok(index)
 }
 
-/// Returns a warning if data, or too many zeros, follow the end marker of a tar file.
+/// Fails if the file is not a tar archive but a file of another known kind. Leaves `file` at its beginning.
+fn refuse_other_kind(path: &Path, file: &mut File) -> Result<(), DataError> {
+    let mut start = Vec::new();
+    let read = file.take(signature::BYTES as u64).read_to_end(&mut start);
+    read.and_then(|_| file.rewind()).map_err(|e| DataError::unreadable(path, e))?;
+    match signature::of_other_kind(&start) {
+        Some(kind) => Err(DataError::layout(
+            path,
+            format!("it is not a plain tar file: it is {}", kind.is),
+            kind.hint,
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Returns whether a member is itself an archive. Its images are not read.
+fn is_archive(name: &str) -> bool {
+    let extension = Path::new(name).extension().unwrap_or_default().to_ascii_lowercase();
+    ["tar", "zip", "7z", "rar", "parquet"].iter().any(|known| extension == *known)
+        || is_compressed_tar(name)
+}
+
+fn no_tar(path: &Path) -> DataError {
+    DataError::layout(path, "the tar file is damaged: it does not begin with a tar header", AGAIN)
+}
+
+/// Returns a warning if unusual bytes follow the end marker of a tar file.
 ///
 /// The end marker is two blocks of zeros. The caller has already read the first block.
 fn after_end(mut file: File) -> io::Result<Option<String>> {
@@ -214,52 +260,7 @@ fn kind_name(kind: EntryType) -> String {
     }
 }
 
-impl SampleGroup {
-    /// Adds an image to the sample. Fails if the sample has two images with the same extension.
-    ///
-    /// If the extensions differ, only the first image is used.
-    fn add_image(&mut self, shard: &Path, image: ListedImage) -> Result<(), DataError> {
-        let extension = |name: &str| Path::new(name).extension().map(OsStr::to_ascii_lowercase);
-        let same = |other: &&ListedImage| extension(&other.name) == extension(&image.name);
-        if let Some(other) = self.image.as_ref().filter(same) {
-            let problem = format!(
-                "sample `{}` has two images: `{}` and `{}`",
-                self.key, other.name, image.name
-            );
-            return Err(DataError::layout(shard, problem, ONE_PICTURE));
-        }
-        self.image.get_or_insert(image);
-        Ok(())
-    }
-
-    /// Returns the image and the class; `None` for a sample without image.
-    fn image(self) -> Option<ListedImage> {
-        self.image.map(|image| ListedImage { label: self.label, ..image })
-    }
-}
-
 fn damaged(path: &Path, error: &io::Error) -> DataError {
-    DataError::layout(path, format!("the tar file is damaged: {error}"), AGAIN)
-}
-
-/// Splits the path of a tar member at the first dot of the file name.
-///
-/// The second part is in lower case.
-fn split_name(name: &str) -> (String, String) {
-    let start = name.rfind('/').map_or(0, |slash| slash + 1);
-    match name[start..].find('.') {
-        Some(dot) => (name[..start + dot].to_owned(), name[start + dot + 1..].to_lowercase()),
-        None => (name.to_owned(), String::new()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_sample_is_what_comes_before_the_first_dot_of_the_file_name() {
-        let split = |name| super::split_name(name);
-        assert_eq!(split("a.b/c.d.JPG"), ("a.b/c".to_owned(), "d.jpg".to_owned()));
-        assert_eq!(split("0001.cls"), ("0001".to_owned(), "cls".to_owned()));
-        assert_eq!(split("README"), ("README".to_owned(), String::new()));
-    }
+    let problem = format!("the tar file is damaged: {}", one_line(&error.to_string()));
+    DataError::layout(path, problem, AGAIN)
 }

@@ -1,85 +1,83 @@
-//! The class of a sample: a whole number in a `.cls` file, or under `label` or `cls` in a `.json` file.
+//! The class of a sample: a number or a name in a `.cls` file, or under `label` or `cls` in a `.json` file.
+//!
+//! A class that cannot be used is no error here, because pre-training needs no classes.
 
 use serde_json::Value;
 
-use crate::shape::MAX_CLASSES;
+use super::python_json;
+use crate::data::formats::label;
+use crate::data::formats::listing_cache::ListedClass;
 
 /// Maximum size of a tar member with a class, in bytes.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
-const KEYS: [&str; 2] = ["label", "cls"];
 
-#[derive(Debug, PartialEq, thiserror::Error)]
-pub(super) enum LabelError {
-    #[error("{0} is not a valid class: a class must be a whole number")]
-    NotANumber(String),
-    #[error("invalid JSON: {0}")]
-    Json(String),
-    #[error("class {0} is too large: the largest supported class is {largest}", largest = MAX_CLASSES - 1)]
-    TooLarge(u32),
+/// Returns whether a tar member may contain a class. `suffix` is its name after the first dot, in lower case.
+pub(super) fn is_label(suffix: &str) -> bool {
+    matches!(extension(suffix), "cls" | "json")
 }
 
-impl LabelError {
-    pub(super) fn hint(&self) -> &'static str {
-        match self {
-            Self::TooLarge(_) => {
-                "number the classes from 0 without gaps, or download the shard again"
-            }
-            Self::NotANumber(_) | Self::Json(_) => super::AGAIN,
-        }
-    }
+fn extension(suffix: &str) -> &str {
+    suffix.rsplit('.').next().unwrap_or(suffix)
 }
 
-/// Returns whether tar members with the extension `ending` may hold a class.
-pub(super) fn is_label(ending: &str) -> bool {
-    matches!(ending, "cls" | "json")
-}
-
-/// Reads the class in a tar member with the extension `ending`.
+/// Reads the class in a tar member whose name ends with `suffix`.
 ///
-/// Returns `None` if a `.json` member has no class.
-pub(super) fn parse(ending: &str, bytes: &[u8]) -> Result<Option<u32>, LabelError> {
-    let label = parse_number(ending, bytes)?;
-    match label {
-        Some(label) if label as usize >= MAX_CLASSES => Err(LabelError::TooLarge(label)),
-        label => Ok(label),
+/// Returns `None` if a `.json` file has no class, for example if it has only captions.
+pub(super) fn parse(suffix: &str, bytes: &[u8]) -> Option<ListedClass> {
+    if extension(suffix) == "cls" {
+        return Some(label::of_bytes(bytes));
+    }
+    match python_json::values(bytes, ["label", "cls"]) {
+        Ok([label, cls]) => of_json(&label.or(cls)?),
+        Err(error) => Some(label::invalid(format!("invalid JSON: {error}"))),
     }
 }
 
-fn parse_number(ending: &str, bytes: &[u8]) -> Result<Option<u32>, LabelError> {
-    if ending == "cls" {
-        let text = String::from_utf8_lossy(bytes);
-        let label = text.trim().parse();
-        return label.map(Some).map_err(|_| LabelError::NotANumber(format!("{:?}", shown(&text))));
-    }
-    let json: Value =
-        serde_json::from_slice(bytes).map_err(|error| LabelError::Json(error.to_string()))?;
-    let Some(value) = KEYS.iter().find_map(|key| json.get(key)).filter(|v| !v.is_null()) else {
-        return Ok(None);
-    };
-    let label = value.as_u64().and_then(|label| u32::try_from(label).ok());
-    label.map(Some).ok_or_else(|| LabelError::NotANumber(value.to_string()))
-}
-
-fn shown(text: &str) -> String {
-    text.chars().take(20).collect()
+/// Returns the class of a JSON value. Returns `None` for `null`, and so for `NaN`.
+fn of_json(value: &Value) -> Option<ListedClass> {
+    Some(match value {
+        Value::Null => return None,
+        Value::Bool(value) => ListedClass::Number((*value).into()),
+        Value::String(text) => label::of_text(text),
+        Value::Number(value) => label::of_number(value.as_f64().unwrap_or(f64::NAN), value),
+        Value::Array(_) => label::invalid("a list is not a valid class"),
+        Value::Object(_) => label::invalid("an object is not a valid class"),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{ListedClass, parse};
 
     #[test]
-    fn classes_are_whole_numbers() {
-        assert_eq!(parse("cls", b"12\n"), Ok(Some(12)));
-        assert_eq!(parse("json", br#"{"label": 3, "caption": "x"}"#), Ok(Some(3)));
-        assert_eq!(parse("json", br#"{"caption": "x"}"#), Ok(None));
-        let error = |ending, bytes| parse(ending, bytes).unwrap_err().to_string();
-        assert!(error("cls", b"cat").contains("\"cat\" is not a valid class"));
-        assert!(error("json", br#"{"cls": -1}"#).contains("-1 is not a valid class"));
-        assert!(error("json", b"{").contains("invalid JSON"));
-        assert_eq!(parse("cls", b"999999"), Ok(Some(999_999)));
-        for (ending, bytes) in [("cls", &b"4294967295"[..]), ("json", br#"{"label": 1000000}"#)] {
-            assert!(error(ending, bytes).contains("the largest supported class is 999999"));
+    fn classes_are_whole_numbers_or_names() {
+        let json = |value: &str| parse("json", format!("{{\"label\": {value}}}").as_bytes());
+        let cls = |text: &str| parse("output.cls", text.as_bytes());
+        let name = |text: &str| Some(ListedClass::Name(text.to_owned()));
+        assert_eq!(cls("12\n"), Some(ListedClass::TextNumber(12)));
+        assert_eq!(cls("tabby cat\n"), name("tabby cat"));
+        assert_eq!(cls("n01440764"), name("n01440764"));
+        assert_eq!(json("3"), Some(ListedClass::Number(3)));
+        assert_eq!(json("0.0"), Some(ListedClass::Number(0)));
+        assert_eq!(json("true"), Some(ListedClass::Number(1)));
+        assert_eq!(json("\"0\""), Some(ListedClass::TextNumber(0)));
+        assert_eq!(json("\"tabby\""), name("tabby"));
+        assert_eq!((json("null"), json("NaN")), (None, None));
+        assert_eq!(parse("json", br#"{"caption": "x"}"#), None);
+        assert_eq!(parse("json", br#"{"cls": 999999}"#), Some(ListedClass::Number(999_999)));
+        let problem = |class: Option<ListedClass>| match class {
+            Some(ListedClass::Invalid(problem)) => problem,
+            other => panic!("{other:?}"),
+        };
+        for class in [json("-1"), json("1.5"), json("[3]"), json("{}"), cls("-1")] {
+            assert!(problem(class.clone()).contains("is not a valid class"), "{class:?}");
         }
+        for class in [json("1000000"), cls("4294967295"), json("1e300")] {
+            let problem = problem(class);
+            assert!(problem.contains("the largest supported class is 999999"), "{problem}");
+        }
+        assert!(problem(parse("json", b"{")).contains("invalid JSON"));
+        assert!(problem(cls("")).contains("empty") && problem(cls("a\nb")).contains("one line"));
+        assert!(problem(parse("cls", b"\xff")).contains("not text"));
     }
 }

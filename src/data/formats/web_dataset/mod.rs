@@ -12,23 +12,29 @@ pub(in crate::data) mod checksums;
 mod index;
 mod label;
 pub(in crate::data) mod packed;
+mod python_json;
+mod sample;
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::data::decode::picture::{Colour, Stored};
+use crate::data::decode::picture::{Reading, Stored};
 use crate::data::error::DataError;
 use crate::recipe::DataPlan;
 
+use super::classes::{ClassTable, KnownNames, Naming, ReadClass};
 use super::found::{Found, Integrity, Labels};
+use super::image_names::ImageNames;
 use super::listing_cache::ListingCache;
+use super::passed_over::{self, PassedOver};
 use super::shards::Shards;
 use super::split::Split;
 use checksums::{ImageHash, image_hash};
+use index::Rules;
 use packed::{CLASSES, Packed, ShardCounts};
 
 const EXTENSION: &str = "tar";
@@ -37,84 +43,119 @@ const AGAIN: &str = "download or pack the shard again, or delete the shard";
 const HINT: &str = "put tar shards in `train/` and `val/` under `data.path`. Or put all shards directly in \
                     `data.path`, with `val` in the names of validation shards";
 
-/// Finds and indexes the tar shards of the data set. Fails if a shard is damaged.
+/// The hint of the error about an image without a class.
+const NO_CLASS: &str = "add the class as a whole number or as a name: in a `.cls` file with the same name, or as `label` in a `.json` file";
+
+/// Finds the tar shards of the data set `plan` and indexes them. Fails if a shard is damaged.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
-    let (found, problems) = find_with(plan, labels)?;
+    let (found, problems) = find_past_damage(plan, labels)?;
     match problems.into_iter().next() {
         Some(problem) => Err(problem),
         None => Ok(found),
     }
 }
 
-/// Finds and indexes all undamaged tar shards. Also returns the errors of damaged shards.
+/// Works like [`find`], but skips damaged shards and images without classes. Also returns their errors.
+///
+/// Fails if no images for training remain.
 pub(in crate::data) fn find_past_damage(
     plan: &DataPlan,
+    labels: Labels,
 ) -> Result<(Found, Vec<DataError>), DataError> {
-    find_with(plan, Labels::Unneeded)
-}
-
-fn find_with(plan: &DataPlan, labels: Labels) -> Result<(Found, Vec<DataError>), DataError> {
-    let colour = Colour::of_channels(plan.in_chans)?;
-    let shards = Shards::find(&plan.path, EXTENSION, labels, HINT)?;
+    let reading = Reading::of(plan)?;
+    let (shards, no_val) = Shards::find(&plan.path, EXTENSION, HINT)?.checked(labels, HINT);
     let packed = Packed::read(&plan.path)?;
     let counts = ShardCounts { train: shards.train.len(), val: shards.val.len() };
     let incomplete = packed.as_ref().and_then(|packed| packed.problem(&plan.path, counts));
     let checksummed = packed.as_ref().is_some_and(|packed| packed.checksums);
     let changed = packed.as_ref().and_then(|packed| packed.changed_classes(&plan.path));
-    let mut findings =
-        Findings { problems: Vec::from_iter(incomplete), lost: Vec::from_iter(changed) };
-    let mut cache = ListingCache::of(&plan.path);
-    let mut open = |shards: Vec<PathBuf>| {
-        WebDataset::open(shards, colour, checksummed, &mut cache, &mut findings)
+    let mut findings = Findings {
+        problems: no_val.into_iter().chain(incomplete).collect(),
+        lost: shards.not_read.iter().cloned().chain(changed).collect(),
+        passed_over: shards.passed_over.clone(),
+        classes: ClassTable::default(),
     };
-    let train = open(shards.train);
-    let val = (!shards.val.is_empty()).then(|| open(shards.val));
+    let mut cache = ListingCache::of(plan);
+    let rules = Rules { keys: &plan.image_key, images: ImageNames::of(plan), checksummed };
+    let mut open =
+        |shards: Vec<PathBuf>| WebDataset::open(shards, reading, rules, &mut cache, &mut findings);
+    let mut train = open(shards.train);
+    let mut val = (!shards.val.is_empty()).then(|| open(shards.val));
     cache.keep();
-    let Findings { problems, lost } = findings;
+    let Findings { mut problems, lost, passed_over, classes } = findings;
     if train.is_empty() {
-        let problem = DataError::layout(&plan.path, "the training shards contain no images", HINT);
+        let problem = no_images(plan, &lost, &passed_over);
         return Err(problems.into_iter().next().unwrap_or(problem));
     }
-    let both = || std::iter::once(&train).chain(&val);
-    let unlabelled = both().find_map(WebDataset::unlabelled);
-    if let (Labels::Needed, Some(image)) = (labels, &unlabelled) {
-        let hint = "add the class as a whole number: in a `.cls` file with the same name, or as `label` in a `.json` file";
-        return Err(DataError::layout(image, "the image has no class", hint));
+    let (known, promised) = (class_names(&plan.path)?, plan.promised.num_classes);
+    let mut classes = classes.number(Naming { known, promised, data: &plan.path, hint: NO_CLASS });
+    for sample in train.samples.iter_mut().chain(val.iter_mut().flat_map(|val| &mut val.samples)) {
+        sample.label = classes.label(sample.class);
     }
-    let number = both().map(WebDataset::classes).max().unwrap_or(0);
-    let classes = if unlabelled.is_some() { Vec::new() } else { classes(plan, number)? };
-    let mut hash = Sha256::new();
-    both().for_each(|split| split.hash_into(&mut hash));
+    if labels.are_needed(val.is_some() && !classes.none) {
+        problems.extend(classes.problem.take());
+    }
+    let hash = hash_of(&train, val.as_ref(), classes.stored_names(), false);
+    let former = hash_of(&train, val.as_ref().filter(|_| !shards.val_is_new), &[], true);
     let reencoded = packed.and_then(|packed| packed.reencoded);
     let note = reencoded.map(|reencoded| reencoded.to_string());
+    let both = || std::iter::once(&train).chain(&val);
     let unchecked = both().flat_map(|split| &split.samples).filter(|s| s.hash.is_none()).count();
     let integrity = Integrity { lost, unchecked };
     let val = val.map(|val| Arc::new(val) as Arc<dyn Split>);
-    Ok((Found { train: Arc::new(train), val, classes, hash, note, integrity }, problems))
+    let found = Found::of(Arc::new(train), val, classes.classes, hash);
+    Ok((Found { former: Some(former), note, integrity, passed_over, ..found }, problems))
 }
 
-/// Reads the class names. Falls back to the class numbers below `found`.
-fn classes(plan: &DataPlan, found: usize) -> Result<Vec<String>, DataError> {
-    let file = plan.path.join(CLASSES);
-    let too_many = |known: usize, by: &str| {
-        let problem =
-            format!("an image has class {}, but `{by}` states only {known} classes", found - 1);
-        DataError::layout(
+/// Returns the class names in the file [`CLASSES`], which `mae data pack` writes; `None` if it does not exist.
+fn class_names(folder: &Path) -> Result<Option<KnownNames>, DataError> {
+    let file = folder.join(CLASSES);
+    if !file.is_file() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&file).map_err(|e| DataError::unreadable(&file, e))?;
+    let names = text.lines().map(str::to_owned).collect();
+    Ok(Some(KnownNames { file, names, by: CLASSES }))
+}
+
+/// Returns the error about shards for training without a single image.
+fn no_images(plan: &DataPlan, lost: &[String], passed_over: &PassedOver) -> DataError {
+    let mut problem = "the training shards contain no images".to_owned();
+    if !plan.image_key.is_empty() && !passed_over.is_empty() {
+        let keys = plan.image_key.join(";");
+        let hint = "set `data.image_key` to the part of the name after the first dot, as in `depth.png`, or remove it";
+        return DataError::layout(
             &plan.path,
-            problem,
-            "correct the class or the number of classes. The first class is 0",
-        )
-    };
-    if file.is_file() {
-        let text = fs::read_to_string(&file).map_err(|e| DataError::unreadable(&file, e))?;
-        let names: Vec<String> = text.lines().map(str::to_owned).collect();
-        return if names.len() < found { Err(too_many(names.len(), CLASSES)) } else { Ok(names) };
+            format!("{problem} (`data.image_key = \"{keys}\"`)"),
+            hint,
+        );
     }
-    let classes = plan.promised.num_classes.unwrap_or(found);
-    if classes < found {
-        return Err(too_many(classes, "data.num_classes"));
+    if let Some(archives) = lost.iter().find(|lost| lost.contains(index::ARCHIVES)) {
+        problem = format!("{problem}; {archives}");
+        return DataError::layout(&plan.path, problem, "unpack these archives");
     }
-    Ok((0..classes).map(|class| class.to_string()).collect())
+    DataError::layout(&plan.path, problem, HINT)
+}
+
+/// Returns the fingerprint of the data: the name, size and class of each sample, and the class names if there are any.
+///
+/// With `former`, leaves out the classes that older versions did not read.
+fn hash_of(train: &WebDataset, val: Option<&WebDataset>, names: &[String], former: bool) -> Sha256 {
+    let mut hash = Sha256::new();
+    for Sample { name, size, label, dotted, .. } in
+        std::iter::once(train).chain(val).flat_map(|split| &split.samples)
+    {
+        let label = label.filter(|_| !(former && *dotted)).unwrap_or(u32::MAX);
+        hash.update(name.as_bytes());
+        hash.update([0]);
+        hash.update(size.to_le_bytes());
+        hash.update(label.to_le_bytes());
+    }
+    for name in names {
+        hash.update(name.as_bytes());
+        hash.update([0]);
+    }
+    hash
 }
 
 struct Findings {
@@ -122,21 +163,27 @@ struct Findings {
     problems: Vec<DataError>,
     /// Warnings about samples that may be missing.
     lost: Vec<String>,
+    passed_over: PassedOver,
+    classes: ClassTable,
 }
 
 /// A split: the samples of one or more shards.
 struct WebDataset {
     shards: Vec<PathBuf>,
     samples: Vec<Sample>,
-    colour: Colour,
+    reading: Reading,
 }
 
 struct Sample {
     shard: u32,
     offset: u64,
     size: u64,
+    class: ReadClass,
+    /// The class, once the classes of all samples are known; `None` if the image has no usable class.
     label: Option<u32>,
-    /// First half of the image's hash; `None` without a checksum file.
+    /// Whether older versions did not read the class.
+    dotted: bool,
+    /// The image's hash; `None` if `mae data pack` stored no hash.
     hash: Option<ImageHash>,
     /// File name inside the shard.
     name: Box<str>,
@@ -146,13 +193,13 @@ impl WebDataset {
     /// Indexes `shards`. Skips damaged shards and adds the errors to `findings`.
     fn open(
         shards: Vec<PathBuf>,
-        colour: Colour,
-        checksummed: bool,
+        reading: Reading,
+        rules: Rules<'_>,
         cache: &mut ListingCache,
         findings: &mut Findings,
     ) -> Self {
         let mut samples = Vec::new();
-        let indexed = index::read_all(&shards, checksummed, cache);
+        let indexed = index::read_all(&shards, rules, cache);
         for (number, (path, indexed)) in shards.iter().zip(indexed).enumerate() {
             let index = match indexed {
                 Ok(index) => index,
@@ -163,38 +210,19 @@ impl WebDataset {
             };
             let lost = index.lost.into_iter().map(|lost| format!("{}: {lost}", path.display()));
             findings.lost.extend(lost);
+            passed_over::merge(&mut findings.passed_over, &index.passed_over);
             samples.extend(index.images.into_iter().map(|image| Sample {
                 shard: number as u32,
                 offset: image.offset,
                 size: image.size,
-                label: image.label,
+                class: findings.classes.add(path, &image.name, image.class),
+                label: None,
+                dotted: image.dotted,
                 hash: image.hash.and_then(|hash| hash.try_into().ok()),
                 name: image.name.into(),
             }));
         }
-        Self { shards, samples, colour }
-    }
-
-    /// Returns the path of the first image without a class.
-    fn unlabelled(&self) -> Option<PathBuf> {
-        let place = self.samples.iter().position(|sample| sample.label.is_none())?;
-        Some(self.name(place))
-    }
-
-    /// Returns the number of classes: the largest class plus 1.
-    fn classes(&self) -> usize {
-        let largest = self.samples.iter().filter_map(|sample| sample.label).max();
-        largest.map_or(0, |label| label as usize + 1)
-    }
-
-    /// Adds name, size and class of each sample to `hash`.
-    fn hash_into(&self, hash: &mut Sha256) {
-        for Sample { name, size, label, .. } in &self.samples {
-            hash.update(name.as_bytes());
-            hash.update([0]);
-            hash.update(size.to_le_bytes());
-            hash.update(label.unwrap_or(u32::MAX).to_le_bytes());
-        }
+        Self { shards, samples, reading }
     }
 }
 
@@ -224,11 +252,15 @@ impl Split for WebDataset {
             let problem = "the image is corrupt: its BLAKE3 checksum differs from the checksum that `mae data pack` stored";
             return Err(DataError::bad_image(&self.name(index), problem));
         }
-        Ok(Stored::File { bytes: buffer, colour: self.colour })
+        Ok(Stored::File { bytes: buffer, reading: self.reading })
     }
 
     fn name(&self, index: usize) -> PathBuf {
         let sample = &self.samples[index];
         self.shards[sample.shard as usize].join(&*sample.name)
+    }
+
+    fn holds_levels(&self) -> bool {
+        self.reading.gives_levels()
     }
 }

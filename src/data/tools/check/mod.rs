@@ -4,16 +4,18 @@
 //! channel.
 
 mod look;
+mod numbers;
 pub(in crate::data) mod report;
 mod sums;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::data::dataset::open_past_damage;
+use crate::data::dataset::{DataSet, open_past_damage};
 use crate::data::error::DataError;
 use crate::data::formats::found::Labels;
 use crate::data::formats::image_folder;
+use crate::data::formats::image_names::ImageNames;
 use crate::data::formats::listing_cache::ListingCache;
 use crate::data::formats::split::Split;
 use crate::data::loader::workers::{self, Workers};
@@ -34,16 +36,19 @@ pub fn check(
     labels: Labels,
     mut progress: impl FnMut(usize, usize) -> bool,
 ) -> Result<Option<Checked>, DataError> {
-    ListingCache::forget(&plan.path);
+    ListingCache::forget(plan);
     let (data, problems) = open_past_damage(plan, labels)?;
     let lost = data.integrity.lost.iter().cloned();
     let problems = problems.iter().map(ToString::to_string).chain(lost).collect();
     let left_out = match plan.format {
-        Format::ImageFolder => image_folder::left_out(&plan.path),
+        Format::ImageFolder => image_folder::left_out(&plan.path, ImageNames::of(plan)),
         _ => Vec::new(),
     };
     let unchecked = data.integrity.unchecked;
-    let mut checked = Checked { problems, left_out, unchecked, ..Checked::default() };
+    let passed_over = data.passed_over.clone();
+    let notes = if labels == Labels::IfAny { notes(&data) } else { Vec::new() };
+    let mut checked =
+        Checked { problems, left_out, passed_over, notes, unchecked, ..Checked::default() };
     let total = data.train.len() + data.val.as_ref().map_or(0, |val| val.len());
     let (mut hashes, mut done) = (HashMap::new(), 0);
     for (name, split) in [("train", Some(&data.train)), ("val", data.val.as_ref())] {
@@ -67,13 +72,24 @@ pub fn check(
         }
         if name == "train" {
             (checked.mean, checked.std) = sums.mean_and_std();
+            (checked.numbers, checked.cut_images) = (sums.numbers(), sums.cut_images);
         }
         checked.splits.push(sums.split(&data));
     }
     Ok(Some(checked))
 }
 
-/// Starts threads that check the images of a split.
+/// Returns what the data cannot be used for.
+fn notes(data: &DataSet) -> Vec<String> {
+    let only = "so it can only be used for pre-training";
+    let without_val =
+        data.val.is_none().then(|| format!("the data has no validation split, {only}"));
+    let without_classes = (data.val.is_some() && data.class_names.is_empty())
+        .then(|| format!("the images have no classes, {only}"));
+    without_val.into_iter().chain(without_classes).collect()
+}
+
+/// Starts threads that check the images of a split in chunks. The results arrive in order.
 fn look(split: &Arc<dyn Split>, workers: Threads) -> Workers<Vec<Looked>> {
     let threads = workers::count(workers);
     let split = Arc::clone(split);

@@ -1,5 +1,6 @@
 //! The result of `mae data check`, and its CSV table.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::data::error::DataError;
@@ -17,7 +18,11 @@ pub struct Checked {
     ///
     /// Counted only in image folders. The extension may be "".
     pub left_out: Vec<(String, usize)>,
-    /// Number of images in tar shards without checksums.
+    /// Number of other files that no split uses, by description, such as hidden files.
+    pub passed_over: BTreeMap<String, u64>,
+    /// What the data cannot be used for, such as a fine-tuning without classes. This is no problem.
+    pub notes: Vec<String>,
+    /// Number of images in tar shards without checksums; 0 for other formats.
     pub unchecked: usize,
     /// Images with the same bytes in both splits, as (training file, validation file).
     pub in_both: Vec<[PathBuf; 2]>,
@@ -25,6 +30,30 @@ pub struct Checked {
     pub mean: Vec<f64>,
     /// Standard deviation of each channel, for pixel values from 0 to 1.
     pub std: Vec<f64>,
+    /// The numbers in the training files before scaling; `None` unless some file has more than 8 bits or the recipe has
+    /// `data.range`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub numbers: Option<Numbers>,
+    /// Number of training images with more than 8 bits that are cut to 8 bits, because the recipe has no `data.range`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cut_images: usize,
+}
+
+/// The numbers in the files of a data set.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Numbers {
+    /// A range for `data.range`: from the lowest 0.5 % to the highest 99.5 % percentile of a channel.
+    pub range: [f64; 2],
+    /// Whether the percentiles are of a sample of the pixels.
+    pub is_sample: bool,
+    pub channels: Vec<ChannelNumbers>,
+}
+
+/// Percentiles of the numbers of one channel.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct ChannelNumbers {
+    /// (Percentage, number) in ascending order, from the smallest number at 0 % to the largest at 100 %.
+    pub percentiles: Vec<(f64, f64)>,
 }
 
 /// The result of `mae data check` for one split.
@@ -73,4 +102,9 @@ impl Checked {
         let bytes = csv_rows(rows, csv::Terminator::Any(b'\n'));
         durable::write_output(path, &bytes).map_err(|e| DataError::unwritable(path, e))
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }

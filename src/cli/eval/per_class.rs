@@ -1,0 +1,36 @@
+//! `mae eval --per-class`: writes a table with a row for each class.
+
+use super::super::CliError;
+use crate::durable;
+use crate::infer::{ClassTally, Tally};
+use crate::text::csv_rows;
+use std::path::Path;
+
+const HEADER: [&str; 7] =
+    ["label", "class", "images", "top1", "top5", "confused_with", "confused_images"];
+
+/// Writes the results of each class as CSV.
+///
+/// `confused_with` is the wrong class that is predicted most often for the images of the class.
+pub(super) fn write(path: &Path, tally: &Tally, names: &[String]) -> Result<(), CliError> {
+    let name = |label: u32| names.get(label as usize).cloned().unwrap_or_default();
+    let rows = tally.by_class().into_iter().map(|row: ClassTally| {
+        let (confused, images) = match row.confused {
+            Some((class, images)) => (name(class), images),
+            None => (String::new(), 0),
+        };
+        vec![
+            row.label.to_string(),
+            name(row.label),
+            row.images.to_string(),
+            format!("{:.2}", row.top1),
+            format!("{:.2}", row.top5),
+            confused,
+            images.to_string(),
+        ]
+    });
+    let header = HEADER.map(str::to_owned).to_vec();
+    let bytes = csv_rows(std::iter::once(header).chain(rows), csv::Terminator::CRLF);
+    durable::write_output(path, &bytes)
+        .map_err(|error| CliError::Failed(format!("cannot write {}: {error}", path.display())))
+}

@@ -1,0 +1,258 @@
+//! Numbers the classes of all images: whole numbers stay, names get their place among the sorted names.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use crate::data::error::DataError;
+use crate::shape::MAX_CLASSES;
+use crate::text::one_line;
+
+use super::listing_cache::ListedClass;
+
+/// The hint of errors about an invalid class.
+const INVALID: &str =
+    "correct the class, or download the file again; pre-training alone needs no classes";
+
+/// The class of an image while not all images are known.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum ReadClass {
+    Missing,
+    Number(u32),
+    TextNumber(u32),
+    /// Place of a name in the order in which the names were found.
+    Name(u32),
+}
+
+/// The classes of the images that were read so far, and the first image with each kind of class.
+#[derive(Default)]
+pub(super) struct ClassTable {
+    /// Maps the class names to their place in the order in which they were found.
+    names: HashMap<String, u32>,
+    /// The numbers that are stored as text.
+    text_numbers: BTreeSet<u32>,
+    /// The first invalid class: path of the image or of the tar member with the class, and the problem.
+    invalid: Option<(PathBuf, String)>,
+    /// The first image without a class.
+    unlabelled: Option<PathBuf>,
+    /// The first image whose class is a number that is not stored as text.
+    number: Option<PathBuf>,
+    /// The first image whose class is a name.
+    name: Option<PathBuf>,
+    /// The largest class number plus one.
+    numbers: usize,
+    /// Number of images without a usable class.
+    without: usize,
+    images: usize,
+}
+
+/// Class names that are stored beside the images.
+pub(super) struct KnownNames {
+    pub(super) file: PathBuf,
+    pub(super) names: Vec<String>,
+    /// How messages call the place of the names.
+    pub(super) by: &'static str,
+}
+
+/// What [`ClassTable::number`] needs to know about the data set.
+pub(super) struct Naming<'a> {
+    pub(super) known: Option<KnownNames>,
+    /// `data.num_classes` of the recipe.
+    pub(super) promised: Option<usize>,
+    /// The path of the data set, for messages.
+    pub(super) data: &'a Path,
+    /// The hint of the error about an image without a class.
+    pub(super) hint: &'static str,
+}
+
+/// The result of numbering the classes.
+#[derive(Default)]
+pub(super) struct Numbered {
+    /// The class names; empty if not all images have a usable class.
+    pub(super) classes: Vec<String>,
+    /// Whether the data stores class names. If not, it stores numbers.
+    pub(super) are_names: bool,
+    /// Why not all images have a usable class.
+    pub(super) problem: Option<DataError>,
+    /// Whether no image of the data set has a class.
+    pub(super) none: bool,
+    /// The labels of the names, in the order in which the names were found.
+    places: Vec<Option<u32>>,
+    /// Maps numbers that are stored as text to the place of their name.
+    text_numbers: HashMap<u32, u32>,
+}
+
+impl Numbered {
+    /// Returns the label of an image; `None` if it has no usable class.
+    pub(super) fn label(&self, class: ReadClass) -> Option<u32> {
+        let place = match class {
+            ReadClass::Number(number) | ReadClass::TextNumber(number) if !self.are_names => {
+                return Some(number);
+            }
+            ReadClass::Number(_) | ReadClass::Missing => return None,
+            ReadClass::TextNumber(number) => *self.text_numbers.get(&number)?,
+            ReadClass::Name(place) => place,
+        };
+        *self.places.get(place as usize)?
+    }
+
+    /// Returns the class names that the fingerprint covers: those that the data stores instead of numbers.
+    pub(super) fn stored_names(&self) -> &[String] {
+        if self.are_names { &self.classes } else { &[] }
+    }
+}
+
+impl ClassTable {
+    /// Adds the class of an image. `name` is the image's name in `file`, a shard or a parquet file.
+    pub(super) fn add(&mut self, file: &Path, name: &str, class: Option<ListedClass>) -> ReadClass {
+        let image = || file.join(name);
+        self.images += 1;
+        match class {
+            Some(ListedClass::Number(number)) => {
+                self.number.get_or_insert_with(image);
+                self.numbers = self.numbers.max(number as usize + 1);
+                ReadClass::Number(number)
+            }
+            Some(ListedClass::TextNumber(number)) => {
+                self.text_numbers.insert(number);
+                self.numbers = self.numbers.max(number as usize + 1);
+                ReadClass::TextNumber(number)
+            }
+            Some(ListedClass::Name(name)) => {
+                self.name.get_or_insert_with(image);
+                ReadClass::Name(self.place_of(name))
+            }
+            Some(ListedClass::Invalid(text)) => {
+                self.without += 1;
+                let (member, problem) = text.rsplit_once('\n').unwrap_or((name, &text));
+                self.invalid.get_or_insert_with(|| (file.join(member), problem.to_owned()));
+                ReadClass::Missing
+            }
+            None => {
+                self.without += 1;
+                self.unlabelled.get_or_insert_with(image);
+                ReadClass::Missing
+            }
+        }
+    }
+
+    fn place_of(&mut self, name: String) -> u32 {
+        let next = self.names.len() as u32;
+        *self.names.entry(name).or_insert(next)
+    }
+
+    /// Numbers the classes, when all images are known.
+    pub(super) fn number(mut self, naming: Naming<'_>) -> Numbered {
+        let none = self.without == self.images && self.invalid.is_none();
+        let mut numbered =
+            Numbered { are_names: !self.names.is_empty(), none, ..Numbered::default() };
+        if numbered.are_names {
+            for number in std::mem::take(&mut self.text_numbers) {
+                let place = self.place_of(number.to_string());
+                numbered.text_numbers.insert(number, place);
+            }
+        }
+        numbered.problem = self.problem(naming.hint);
+        let classes = if numbered.are_names {
+            self.sorted_names(naming).map(|(names, places)| {
+                numbered.places = places;
+                names
+            })
+        } else {
+            self.numbers_of(naming)
+        };
+        match classes {
+            Ok(classes) if numbered.problem.is_none() => numbered.classes = classes,
+            Ok(_) => {}
+            Err(error) => numbered.problem = Some(numbered.problem.take().unwrap_or(error)),
+        }
+        numbered
+    }
+
+    /// Returns why not all images have a usable class.
+    fn problem(&self, hint: &str) -> Option<DataError> {
+        let more = match self.without {
+            0 | 1 => String::new(),
+            without => format!(" ({without} of {} images have no usable class)", self.images),
+        };
+        if let Some((member, problem)) = &self.invalid {
+            let problem = format!("{problem}{more}");
+            return Some(DataError::layout(member, problem, INVALID));
+        }
+        if let Some(image) = &self.unlabelled {
+            return Some(DataError::layout(image, format!("the image has no class{more}"), hint));
+        }
+        let (number, name) = (self.number.as_ref()?, self.name.as_ref()?);
+        let problem = format!(
+            "the class of this image is a number, but that of {} is a name",
+            name.display()
+        );
+        Some(DataError::layout(
+            number,
+            problem,
+            "store numbers for all images, or names for all images",
+        ))
+    }
+
+    /// Returns the class names, and the label of each name in the order in which the names were found.
+    ///
+    /// The order of the class names is that of the known names. Without known names, they are sorted.
+    fn sorted_names(
+        &self,
+        naming: Naming<'_>,
+    ) -> Result<(Vec<String>, Vec<Option<u32>>), DataError> {
+        let (file, sorted) = if let Some(known) = naming.known {
+            (known.file, known.names)
+        } else {
+            let mut names: Vec<String> = self.names.keys().cloned().collect();
+            names.sort_unstable();
+            (naming.data.to_owned(), names)
+        };
+        if sorted.len() > MAX_CLASSES {
+            let count = sorted.len();
+            let problem = format!(
+                "there are {count} class names, but at most {MAX_CLASSES} classes are supported"
+            );
+            return Err(DataError::layout(&file, problem, INVALID));
+        }
+        let labels: HashMap<&str, u32> = sorted
+            .iter()
+            .enumerate()
+            .rev()
+            .map(|(label, name)| (name.as_str(), label as u32))
+            .collect();
+        let mut places = vec![None; self.names.len()];
+        let mut missing: Vec<&str> = Vec::new();
+        for (name, place) in &self.names {
+            let label = labels.get(name.as_str()).copied();
+            places[*place as usize] = label;
+            missing.extend(label.is_none().then_some(name.as_str()));
+        }
+        match missing.into_iter().min() {
+            Some(name) => Err(DataError::layout(
+                &file,
+                format!("the file does not list the class `{}` of an image", one_line(name)),
+                "add the class as a line of its own, or remove the file",
+            )),
+            None => Ok((sorted, places)),
+        }
+    }
+
+    /// Returns the names of numbered classes: the known names, or the numbers themselves.
+    fn numbers_of(&self, naming: Naming<'_>) -> Result<Vec<String>, DataError> {
+        let found = self.numbers;
+        let too_many = |known: usize, by: &str| {
+            let problem =
+                format!("an image has class {}, but `{by}` states only {known} classes", found - 1);
+            let hint = "correct the class or the number of classes. The first class is 0";
+            DataError::layout(naming.data, problem, hint)
+        };
+        if let Some(KnownNames { names, by, .. }) = naming.known {
+            return if names.len() < found { Err(too_many(names.len(), by)) } else { Ok(names) };
+        }
+        let classes = naming.promised.unwrap_or(found);
+        if classes < found {
+            return Err(too_many(classes, "data.num_classes"));
+        }
+        Ok((0..classes).map(|class| class.to_string()).collect())
+    }
+}

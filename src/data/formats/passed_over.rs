@@ -1,0 +1,69 @@
+//! Files that no data set uses: hidden files, and files that operating systems add.
+
+use std::collections::BTreeMap;
+
+/// Number of files that the reader passed over, by description.
+pub(in crate::data) type PassedOver = BTreeMap<String, u64>;
+
+/// Maximum number of descriptions. A data set with more of them gets one common description for the others.
+const DESCRIPTIONS: usize = 20;
+
+/// Adds `count` files to the description `what`; to `others` if there are many descriptions already.
+pub(super) fn count(passed_over: &mut PassedOver, what: &str, others: &str, count: u64) {
+    let is_known = passed_over.contains_key(what) || passed_over.len() < DESCRIPTIONS;
+    let what = if is_known { what } else { others };
+    *passed_over.entry(what.to_owned()).or_default() += count;
+}
+
+/// Adds the counts of `more` to `all`.
+pub(in crate::data) fn merge(all: &mut PassedOver, more: &PassedOver) {
+    for (what, count) in more {
+        *all.entry(what.clone()).or_default() += count;
+    }
+}
+
+/// Describes a file or folder that every reader passes over. Returns `None` for other names.
+///
+/// `name` has no parent folders.
+pub(in crate::data) fn of_no_use(name: &str) -> Option<&'static str> {
+    match name {
+        "." | ".." => None,
+        "__MACOSX" => Some("`__MACOSX`"),
+        "Thumbs.db" | "ehthumbs.db" => Some("`Thumbs.db`"),
+        "desktop.ini" => Some("`desktop.ini`"),
+        name if name.starts_with("._") => Some("AppleDouble files (`._*`)"),
+        name if name.starts_with('.') => Some("hidden files"),
+        _ => None,
+    }
+}
+
+/// Works like [`of_no_use`] for the path of a member of an archive: checks the file and its parent folders.
+///
+/// Also finds the metadata of `webdataset`: members whose first folder or whose name is `__like_this__`.
+pub(super) fn of_no_use_in(path: &str) -> Option<&'static str> {
+    let mut parts = path.split('/');
+    let first = parts.clone().find(|part| !matches!(*part, "" | "."));
+    let is_metadata = |part: &str| part.len() > 4 && part.starts_with("__") && part.ends_with("__");
+    if first.is_some_and(is_metadata) {
+        return Some("metadata of webdataset (`__*__`)");
+    }
+    parts.find_map(of_no_use)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_no_use_in;
+
+    #[test]
+    fn hidden_files_are_of_no_use_wherever_they_are() {
+        for path in ["._a.jpg", "./._a.jpg", "x/.cache/a.jpg", "__MACOSX/x/a.jpg", ".DS_Store"] {
+            assert!(of_no_use_in(path).is_some(), "{path}");
+        }
+        assert!(of_no_use_in("a/Thumbs.db").is_some() && of_no_use_in("__meta__/a.txt").is_some());
+        for path in
+            ["./a.jpg", "../a.jpg", "a/b.c/d.jpg", "__a.jpg", "/x/__y__.jpg", "a/__b__/c.jpg"]
+        {
+            assert_eq!(of_no_use_in(path), None, "{path}");
+        }
+    }
+}

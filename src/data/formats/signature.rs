@@ -1,0 +1,67 @@
+//! Tells by its first bytes what a file is that a reader cannot read.
+
+/// Number of bytes at the beginning of a file that [`of_other_kind`] needs.
+pub(super) const BYTES: usize = 64;
+
+/// A kind of file that is neither a tar archive nor a parquet file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct OtherKind {
+    /// What the file is, as the end of a sentence.
+    pub(super) is: &'static str,
+    /// What the user can do, in the imperative.
+    pub(super) hint: &'static str,
+}
+
+/// Returns what a file is by its first bytes. Returns `None` if its kind is unknown.
+pub(super) fn of_other_kind(start: &[u8]) -> Option<OtherKind> {
+    let kind = |is, hint| Some(OtherKind { is, hint });
+    let lz4 = "decompress it: `lz4 -dc < OLD > NEW.tar`";
+    let packed = "unpack it into a folder, and set `data.format = \"imagefolder\"`";
+    let text = start.trim_ascii_start().to_ascii_lowercase();
+    match start {
+        [0x1f, 0x8b, ..] => {
+            kind("compressed with gzip", "decompress it: `gzip -dc < OLD > NEW.tar`")
+        }
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            kind("compressed with zstd", "decompress it: `zstd -dc < OLD > NEW.tar`")
+        }
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
+            kind("compressed with xz", "decompress it: `xz -dc < OLD > NEW.tar`")
+        }
+        [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A', b'Y', ..] => {
+            kind("compressed with bzip2", "decompress it: `bzip2 -dc < OLD > NEW.tar`")
+        }
+        [0x04, 0x22, 0x4d, 0x18, ..] => kind("compressed with lz4", lz4),
+        [b'P', b'K', 3 | 5, 4 | 6, ..] => kind("a zip archive", packed),
+        [b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c, ..] => kind("a 7z archive", packed),
+        [b'R', b'a', b'r', b'!', 0x1a, ..] => kind("a rar archive", packed),
+        [b'P', b'A', b'R', b'1', ..] => kind("a parquet file", "set `data.format = \"parquet\"`"),
+        [0x89, b'H', b'D', b'F', ..] => {
+            kind("an HDF5 file", "write its images to files, or to tar shards")
+        }
+        _ if start.starts_with(b"version https://git-lfs") => kind(
+            "a pointer of Git LFS, not the file itself",
+            "run `git lfs pull` in the repository of the data set",
+        ),
+        _ if text.starts_with(b"<!doctype html")
+            || text.starts_with(b"<html")
+            || text.starts_with(b"<?xml") =>
+        {
+            kind(
+                "a web page, not the file itself",
+                "download the file again, with the address of the file itself",
+            )
+        }
+        _ => None,
+    }
+}
+
+/// Returns whether a name is that of a compressed tar archive, as `shard.tar.gz` or `shard.tgz`.
+pub(super) fn is_compressed_tar(name: &str) -> bool {
+    const ENDINGS: [&str; 10] = [
+        ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.lz4",
+        ".tar.z",
+    ];
+    let name = name.to_ascii_lowercase();
+    ENDINGS.iter().any(|ending| name.ends_with(ending))
+}

@@ -1,0 +1,206 @@
+//! Chooses the image and the class of a sample, as `webdataset` and timm do.
+
+use std::path::Path;
+
+use crate::data::error::DataError;
+use crate::data::formats::listing_cache::{ListedClass, ListedImage};
+use crate::data::formats::passed_over::{self, PassedOver};
+
+use super::index::Rules;
+use super::label;
+
+/// The extensions that come before all others, in timm's order.
+const FIRST: [&str; 4] = ["jpg", "png", "webp", "jpeg"];
+const ONE_PICTURE: &str = "rename the images: tar members with the same name up to the first dot belong to one sample. Or set \
+                           `data.image_key` to the ending of one of them";
+
+/// The members of one sample that were read so far.
+#[derive(Default)]
+pub(super) struct SampleGroup {
+    /// Name of the members up to the first dot.
+    pub(super) key: String,
+    /// The images, as (suffix, image). A suffix is the name of a member after the first dot, in lower case.
+    images: Vec<(String, ListedImage)>,
+    /// The classes, as (suffix, class).
+    classes: Vec<(String, ListedClass)>,
+}
+
+/// Splits the path of a tar member at the first dot of the file name. Converts the second part to lower case.
+///
+/// Returns `None` if the file name has no dot, or begins with a dot.
+pub(super) fn split_name(name: &str) -> Option<(&str, String)> {
+    let start = name.rfind('/').map_or(0, |slash| slash + 1);
+    let dot = name[start..].find('.').filter(|dot| *dot > 0)?;
+    Some((&name[..start + dot], name[start + dot + 1..].to_lowercase()))
+}
+
+impl SampleGroup {
+    pub(super) fn new(key: &str) -> Self {
+        Self { key: key.to_owned(), ..Self::default() }
+    }
+
+    /// Returns whether a member with this suffix is an image.
+    pub(super) fn is_image(suffix: &str, rules: Rules<'_>) -> bool {
+        rules.keys.iter().any(|key| key == suffix)
+            || rules.images.contain(Path::new(&format!("x.{suffix}")))
+    }
+
+    pub(super) fn add_image(&mut self, suffix: String, image: ListedImage) {
+        self.images.push((suffix, image));
+    }
+
+    /// Adds the content of a member that may contain a class. `member` is its name, for messages.
+    pub(super) fn add_class(&mut self, suffix: String, member: &str, bytes: &[u8]) {
+        let class = match label::parse(&suffix, bytes) {
+            Some(ListedClass::Invalid(problem)) => {
+                ListedClass::Invalid(format!("{member}\n{problem}"))
+            }
+            Some(class) => class,
+            None => return,
+        };
+        self.classes.push((suffix, class));
+    }
+
+    /// Returns the image of the sample with its class. Returns `None` if the sample has no image.
+    ///
+    /// Counts the members that it passes over. Fails if two images are equally good.
+    pub(super) fn finish(
+        mut self,
+        shard: &Path,
+        keys: &[String],
+        passed_over: &mut PassedOver,
+    ) -> Result<Option<ListedImage>, DataError> {
+        let mut count = |what: &str, others| passed_over::count(passed_over, what, others, 1);
+        let Some(place) = self.place_of_image(shard, keys)? else {
+            if !self.images.is_empty() {
+                count("samples without data.image_key", "");
+            } else if !self.classes.is_empty() {
+                count("samples without an image", "");
+            }
+            return Ok(None);
+        };
+        let (suffix, image) = self.images.swap_remove(place);
+        for (other, _) in &self.images {
+            count(&format!("other images of samples (`{other}`)"), "other images of samples");
+        }
+        let rank = |ending: &str| class_rank(&suffix, ending);
+        let ranks = self.classes.iter().map(|(ending, _)| rank(ending)).enumerate();
+        let best = ranks.min_by_key(|(place, rank)| (*rank, *place));
+        let class = best.map(|(place, _)| self.classes.swap_remove(place).1);
+        let dotted = best.is_some_and(|(_, rank)| rank >= FIRST_DOTTED);
+        Ok(Some(ListedImage { class, dotted, ..image }))
+    }
+
+    /// Returns the place of the chosen image in `images`.
+    ///
+    /// With `data.image_key`, this is the first key that the sample has. Otherwise `jpg;png;webp;jpeg` and then other
+    /// extensions, first without and then with a second dot in the name. `input.jpg` comes before `depth.jpg`.
+    fn place_of_image(&self, shard: &Path, keys: &[String]) -> Result<Option<usize>, DataError> {
+        let rank = |suffix: &str| match keys {
+            [] => Some(image_rank(suffix)),
+            keys => Some((false, false, keys.iter().position(|key| key == suffix)?)),
+        };
+        let ranked =
+            || self.images.iter().enumerate().filter_map(|(i, (s, _))| Some((rank(s)?, i)));
+        let Some((best, place)) = ranked().min() else { return Ok(None) };
+        let (suffix, image) = &self.images[place];
+        let same = |other: usize| extension(&self.images[other].0) == extension(suffix);
+        let other = ranked().find(|(rank, other)| *rank == best && *other != place && same(*other));
+        let Some((_, other)) = other else { return Ok(Some(place)) };
+        let names = [&image.name, &self.images[other].1.name];
+        let problem =
+            format!("sample `{}` has two images: `{}` and `{}`", self.key, names[0], names[1]);
+        Err(DataError::layout(shard, problem, ONE_PICTURE))
+    }
+}
+
+fn extension(suffix: &str) -> &str {
+    suffix.rsplit('.').next().unwrap_or(suffix)
+}
+
+/// Returns the rank of an image by its suffix: (has a dotted part, is not `input`, place of its extension).
+fn image_rank(suffix: &str) -> (bool, bool, usize) {
+    let place = FIRST.iter().position(|first| *first == extension(suffix)).unwrap_or(FIRST.len());
+    match suffix.rsplit_once('.') {
+        None => (false, false, place),
+        Some((part, _)) => (true, part != "input", place),
+    }
+}
+
+/// The first rank of [`class_rank`] for names with a dotted part, which older versions did not read.
+const FIRST_DOTTED: usize = 2;
+
+/// Returns the rank of a member with a class: `cls`, `json`, the image's own dotted part, `output`, then any other.
+fn class_rank(image: &str, suffix: &str) -> usize {
+    let own = image.rsplit_once('.').map(|(part, _)| part);
+    match suffix.rsplit_once('.') {
+        None if suffix == "cls" => 0,
+        None => 1,
+        Some((part, _)) if Some(part) == own => FIRST_DOTTED,
+        Some(("output", _)) => 3,
+        Some(_) => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::formats::image_names::ImageNames;
+
+    #[test]
+    fn a_sample_is_what_comes_before_the_first_dot_of_the_file_name() {
+        assert_eq!(split_name("a.b/c.d.JPG"), Some(("a.b/c", "d.jpg".to_owned())));
+        assert_eq!(split_name("./0001.cls"), Some(("./0001", "cls".to_owned())));
+        assert_eq!((split_name("README"), split_name("a/.hidden.jpg")), (None, None));
+    }
+
+    fn chosen(members: &[&str], keys: &str) -> Result<(String, Option<ListedClass>), String> {
+        let keys: Vec<String> =
+            keys.split(';').filter(|k| !k.is_empty()).map(str::to_owned).collect();
+        let mut group = SampleGroup::new("a");
+        for (number, member) in members.iter().enumerate() {
+            let suffix = split_name(member).unwrap().1;
+            let rules = Rules { keys: &keys, images: ImageNames::Images, checksummed: false };
+            if SampleGroup::is_image(&suffix, rules) {
+                let image = ListedImage { name: (*member).to_owned(), ..ListedImage::default() };
+                group.add_image(suffix, image);
+            } else {
+                group.add_class(suffix, member, number.to_string().as_bytes());
+            }
+        }
+        let image = group.finish(Path::new("x.tar"), &keys, &mut PassedOver::new());
+        let image = image.map_err(|error| error.to_string())?.ok_or("no image")?;
+        Ok((image.name, image.class))
+    }
+
+    #[test]
+    fn the_image_is_the_one_that_timm_takes() {
+        let image = |members: &[&str], keys| chosen(members, keys).map(|(name, _)| name);
+        let is = |name: &str| Ok(name.to_owned());
+        assert_eq!(image(&["a.depth.png", "a.jpg", "a.mask.png"], ""), is("a.jpg"));
+        assert_eq!(image(&["a.png", "a.JPG"], ""), is("a.JPG"));
+        assert_eq!(image(&["a.jpeg", "a.webp"], ""), is("a.webp"));
+        assert_eq!(image(&["a.bmp", "a.tif"], ""), is("a.bmp"));
+        assert_eq!(image(&["a.depth.jpg", "a.input.png"], ""), is("a.input.png"));
+        assert_eq!(image(&["a.depth.png", "a.rgb.jpg"], ""), is("a.rgb.jpg"));
+        assert_eq!(image(&["a.1.png", "a.2.png", "a.jpg"], ""), is("a.jpg"));
+        assert_eq!(image(&["a.jpg", "a.depth.png"], "depth.png"), is("a.depth.png"));
+        assert_eq!(image(&["a.jpg", "a.img"], "x;img;jpg"), is("a.img"));
+        assert_eq!(image(&["a.jpg"], "png"), Err("no image".to_owned()));
+        for members in [["a.jpg", "a.JPG"], ["a.left.jpg", "a.right.jpg"]] {
+            assert!(image(&members, "").unwrap_err().contains("sample `a` has two images"));
+        }
+    }
+
+    #[test]
+    fn the_class_belongs_to_the_image() {
+        // The class of a member is its place in the sample.
+        let class = |members: &[&str]| chosen(members, "").unwrap().1;
+        let is = |place| Some(ListedClass::TextNumber(place));
+        assert_eq!(class(&["a.input.jpg", "a.output.cls"]), is(1));
+        assert_eq!(class(&["a.x.cls", "a.jpg", "a.cls"]), is(2));
+        assert_eq!(class(&["a.output.cls", "a.rgb.cls", "a.rgb.jpg"]), is(1));
+        assert_eq!(class(&["a.x.cls", "a.jpg"]), is(0));
+        assert_eq!(class(&["a.jpg"]), None);
+    }
+}

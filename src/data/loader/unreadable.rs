@@ -1,0 +1,37 @@
+//! Finds the images of a split that cannot be read.
+
+use std::sync::Arc;
+
+use crate::data::error::DataError;
+
+use super::Loader;
+use super::pass::EpochPass;
+use super::workers::Workers;
+
+/// Number of images that a worker loads before it returns results.
+const CHUNK: usize = 16;
+
+impl Loader {
+    /// Loads every image of the split once, and returns the unreadable ones: (index of the image, error), sorted by index.
+    ///
+    /// Returns `None` as soon as `stop` returns true. Only for loaders made with [`Loader::eval`].
+    pub fn unreadable(
+        &self,
+        stop: impl Fn() -> bool,
+    ) -> Result<Option<Vec<(usize, DataError)>>, DataError> {
+        let pass = EpochPass::new(Arc::clone(&self.work), 1);
+        let images = self.work.split.len();
+        let chunks = images.div_ceil(CHUNK);
+        let mut workers = Workers::start(self.workers, 4 * self.workers, 0..chunks, move |chunk| {
+            pass.unreadable(chunk * CHUNK..((chunk + 1) * CHUNK).min(images))
+        });
+        let mut found = Vec::new();
+        for _ in 0..chunks {
+            if stop() {
+                return Ok(None);
+            }
+            found.extend(workers.take()?);
+        }
+        Ok(Some(found))
+    }
+}

@@ -1,0 +1,253 @@
+//! Test sets other than the validation split: ImageNet-A, -R, -V2, -Sketch and -C, and any folder of class folders.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::recipe::DataPlan;
+
+use super::decode::picture::{Reading, Stored};
+use super::error::DataError;
+use super::formats::class_names::imagenet1k;
+use super::formats::image_folder::Listing;
+use super::formats::split::Split;
+
+/// The corruptions of ImageNet-C whose errors are averaged, and the error of `AlexNet` on each.
+///
+/// Source: Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations".
+pub const CORRUPTIONS: [(&str, f64); 15] = [
+    ("gaussian_noise", 0.886_428),
+    ("shot_noise", 0.894_468),
+    ("impulse_noise", 0.922_640),
+    ("defocus_blur", 0.819_880),
+    ("glass_blur", 0.826_268),
+    ("motion_blur", 0.785_948),
+    ("zoom_blur", 0.798_360),
+    ("snow", 0.866_816),
+    ("frost", 0.826_572),
+    ("fog", 0.819_324),
+    ("brightness", 0.564_592),
+    ("contrast", 0.853_204),
+    ("elastic_transform", 0.646_056),
+    ("pixelate", 0.717_840),
+    ("jpeg_compression", 0.606_500),
+];
+/// Number of severities of each corruption. Their folders have the names 1 to 5.
+pub const SEVERITIES: usize = 5;
+/// Maximum number of names in a message.
+const SHOWN: usize = 3;
+const HINT: &str = "give the class folders the names of the training data's class folders";
+
+/// A test set whose labels are the classes of a checkpoint.
+pub struct TestImages {
+    /// One part, or one for each corruption and severity of ImageNet-C.
+    pub parts: Vec<TestPart>,
+    /// The classes that the set has, ascending.
+    pub classes: Vec<u32>,
+}
+
+/// The images of one folder of class folders.
+pub struct TestPart {
+    /// Name of the corruption; `None` unless the set is ImageNet-C.
+    pub corruption: Option<&'static str>,
+    pub split: Arc<dyn Split>,
+}
+
+/// Opens the test set in the folder `path`. `names` are the class names of the checkpoint, in the order of its labels.
+///
+/// The set is a folder of class folders, a data set with `val/`, or ImageNet-C. A class folder has the name of a class,
+/// its `WordNet` id, or its label.
+pub fn open_test_set(
+    path: &Path,
+    plan: &DataPlan,
+    names: &[String],
+) -> Result<TestImages, DataError> {
+    if !path.is_dir() {
+        let hint = "correct the path of the test set";
+        return Err(DataError::layout(path, "the folder does not exist", hint));
+    }
+    let corrupted = corrupted(path);
+    let folders = match &corrupted[..] {
+        [] if path.join("val").is_dir() => vec![(None, path.join("val"))],
+        [] => vec![(None, path.to_owned())],
+        corrupted => all_severities(path, corrupted)?,
+    };
+    let (mut parts, mut classes) = (Vec::new(), BTreeSet::new());
+    for (corruption, folder) in folders {
+        let split = labelled(&folder, plan, names)?;
+        classes.extend(split.labels.iter().copied());
+        parts.push(TestPart { corruption, split: Arc::new(split) });
+    }
+    Ok(TestImages { parts, classes: classes.into_iter().collect() })
+}
+
+/// Returns the folders of corruptions in `path` or in one of its subfolders, as in the archives of ImageNet-C.
+fn corrupted(path: &Path) -> Vec<(&'static str, PathBuf)> {
+    let mut groups: Vec<PathBuf> = vec![path.to_owned()];
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    groups.extend(entries.map(|entry| entry.path()).filter(|path| path.is_dir()));
+    groups.sort();
+    let folder = |(name, _): &(&'static str, f64)| {
+        let folders = groups.iter().map(|group| group.join(name));
+        let mut found = folders.filter(|folder| folder.join("1").is_dir());
+        found.next().map(|folder| (*name, folder))
+    };
+    CORRUPTIONS.iter().filter_map(folder).collect()
+}
+
+/// Returns the folders of all severities of all corruptions. Fails if one is missing.
+fn all_severities(
+    path: &Path,
+    corrupted: &[(&'static str, PathBuf)],
+) -> Result<Vec<(Option<&'static str>, PathBuf)>, DataError> {
+    let mut folders = Vec::new();
+    for (name, _) in CORRUPTIONS {
+        let found = corrupted.iter().find(|(found, _)| *found == name);
+        let folder = found.map_or_else(|| path.join(name), |(_, folder)| folder.clone());
+        for severity in 1..=SEVERITIES {
+            let folder = folder.join(severity.to_string());
+            if !folder.is_dir() {
+                let problem = "the folder does not exist, and mCE needs all 15 corruptions of ImageNet-C with 5 severities";
+                return Err(DataError::layout(
+                    &folder,
+                    problem,
+                    "extract all archives of ImageNet-C",
+                ));
+            }
+            folders.push((Some(name), folder));
+        }
+    }
+    Ok(folders)
+}
+
+/// Lists the images in the class folders of `folder`, with the labels of the checkpoint's classes `names`.
+fn labelled(folder: &Path, plan: &DataPlan, names: &[String]) -> Result<Labelled, DataError> {
+    let mut listing = Listing::of(folder, plan)?;
+    listing.drop_loose();
+    if !listing.is_labelled() {
+        let problem = "there are no class folders with images";
+        return Err(DataError::layout(folder, problem, "name a folder that holds class folders"));
+    }
+    let labels = matched(&listing.classes, names)
+        .map_err(|problem| DataError::layout(folder, problem, HINT))?;
+    let images = listing.into_split(true, Reading::of(plan)?);
+    let labels = (0..images.len()).map(|index| labels[images.label(index) as usize]).collect();
+    Ok(Labelled { images: Box::new(images), labels })
+}
+
+/// Returns the label of each class folder.
+fn matched(folders: &[String], names: &[String]) -> Result<Vec<u32>, String> {
+    let wnids: Vec<[String; 2]> = imagenet1k().collect();
+    let readable: HashMap<&str, &str> =
+        wnids.iter().map(|[wnid, name]| (wnid.as_str(), name.as_str())).collect();
+    // Two classes of ImageNet have the same readable name, so the ids decide.
+    let is_imagenet =
+        wnids.len() == names.len() && wnids.iter().zip(names).all(|([_, name], own)| name == own);
+    let mut known: HashMap<&str, Vec<u32>> = HashMap::new();
+    for (label, name) in names.iter().enumerate() {
+        known.entry(name).or_default().push(label as u32);
+    }
+    let by_name = |folder: &String| -> Option<u32> {
+        if is_imagenet && let Some(label) = wnids.iter().position(|[wnid, _]| wnid == folder) {
+            return Some(label as u32);
+        }
+        let name = readable.get(folder.as_str()).copied().filter(|name| known.contains_key(name));
+        match &known.get(name.unwrap_or(folder))?[..] {
+            [label] => Some(*label),
+            _ => None,
+        }
+    };
+    let found: Vec<Option<u32>> = folders.iter().map(by_name).collect();
+    let labels: Option<Vec<u32>> = found.iter().copied().collect();
+    if let Some(labels) = labels {
+        return Ok(labels);
+    }
+    // ImageNet-V2 names its folders by label.
+    let by_label: Option<Vec<u32>> = folders.iter().map(|folder| folder.parse().ok()).collect();
+    let is_label = |label: &u32| (*label as usize) < names.len();
+    if let Some(labels) = by_label.filter(|labels| labels.iter().all(is_label))
+        && found.iter().all(Option::is_none)
+    {
+        return Ok(labels);
+    }
+    let unknown = folders.iter().zip(&found).filter(|(_, label)| label.is_none());
+    let unknown: Vec<&str> = unknown.map(|(folder, _)| folder.as_str()).collect();
+    let own: Vec<&str> = names.iter().map(String::as_str).collect();
+    Err(format!(
+        "{} of {} class folders match no class of the checkpoint: {}; its classes: {}",
+        unknown.len(),
+        folders.len(),
+        some_of(&unknown),
+        some_of(&own)
+    ))
+}
+
+fn some_of(names: &[&str]) -> String {
+    let mut text: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    if names.len() > SHOWN {
+        text.push(format!("and {} more", names.len() - SHOWN));
+    }
+    text.join(", ")
+}
+
+/// The images of a folder, with labels of another data set.
+struct Labelled {
+    images: Box<dyn Split>,
+    labels: Vec<u32>,
+}
+
+impl Split for Labelled {
+    fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    fn label(&self, index: usize) -> u32 {
+        self.labels[index]
+    }
+
+    fn read<'a>(&self, index: usize, buffer: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError> {
+        self.images.read(index, buffer)
+    }
+
+    fn name(&self, index: usize) -> PathBuf {
+        self.images.name(index)
+    }
+
+    fn holds_levels(&self) -> bool {
+        self.images.holds_levels()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matched;
+    use crate::data::formats::class_names::imagenet1k_names;
+
+    fn labels(folders: &[&str], names: &[String]) -> Result<Vec<u32>, String> {
+        let folders: Vec<String> = folders.iter().map(ToString::to_string).collect();
+        matched(&folders, names)
+    }
+
+    #[test]
+    fn folders_are_matched_by_name_id_or_label() {
+        let names = ["cat", "dog", "owl"].map(str::to_owned);
+        assert_eq!(labels(&["owl", "cat"], &names), Ok(vec![2, 0]));
+        assert_eq!(labels(&["1", "2"], &names), Ok(vec![1, 2]));
+        assert!(labels(&["3"], &names).is_err());
+        let error = labels(&["owl", "bat", "1"], &names).unwrap_err();
+        assert!(
+            error.starts_with("2 of 3 class folders match no class of the checkpoint: `bat`, `1`;"),
+            "{error}"
+        );
+        // Both cranes: a bird and a machine.
+        let imagenet = imagenet1k_names();
+        let cranes = labels(&["n02012849", "n03126707"], &imagenet).unwrap();
+        assert_eq!(cranes, [134, 517]);
+        assert_eq!(imagenet[134], imagenet[517]);
+        // A checkpoint of a part of ImageNet knows only readable names.
+        let part = [imagenet[1].clone(), imagenet[0].clone()];
+        assert_eq!(labels(&["n01440764", "n01443537"], &part), Ok(vec![1, 0]));
+        assert!(labels(&["n02012849"], &[imagenet[134].clone(), imagenet[517].clone()]).is_err());
+    }
+}

@@ -1,0 +1,156 @@
+//! Features of images: the output of an encoder, one vector for each image or token.
+
+use super::error::InferError;
+use super::evaluate::Evaluation;
+use super::host::host;
+use super::replicas::Replicas;
+use super::same_encoder::same_encoder;
+use super::stop::StopFlag;
+use crate::checkpoint::{Head, Opened, load_frozen};
+use crate::data::{EvalTransform, Split};
+use crate::model::Vit;
+use crate::recipe::Plan;
+use crate::shape::EncoderDims;
+use burn::tensor::{Device, Tensor};
+use std::sync::Arc;
+
+/// The part of a layer's output that becomes the features of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// The class token, `[D]`.
+    Cls,
+    /// The mean of the patches, `[D]`.
+    Mean,
+    /// The class token and all patches, `[1 + L, D]`.
+    Tokens,
+}
+
+/// The encoder of a checkpoint, and which of its outputs are the features.
+pub struct FeatureExtractor {
+    vit: Vit,
+    encoder: EncoderDims,
+    layer: usize,
+    pooling: Pooling,
+    device: Device,
+}
+
+/// Features of several images and the labels of the images.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Features {
+    /// Values of each image, one image after the other.
+    pub values: Vec<f32>,
+    pub labels: Vec<u32>,
+}
+
+impl FeatureExtractor {
+    /// Loads the encoder of a checkpoint of any kind. `plan` provides settings that tensor shapes do not show.
+    ///
+    /// `layer` is the number of the block whose output is used, from 1; `None` is the last one. With `pooling` `None`, the
+    /// features are what the checkpoint's head reads: the mean with `fc_norm`, the class token otherwise.
+    pub fn load(
+        opened: &Opened,
+        plan: &Plan,
+        device: &Device,
+        layer: Option<usize>,
+        pooling: Option<Pooling>,
+    ) -> Result<Self, InferError> {
+        same_encoder(opened, &plan.model)?;
+        let encoder = plan.encoder_dims();
+        let layer = layer.unwrap_or(encoder.depth);
+        if !(1..=encoder.depth).contains(&layer) {
+            return Err(InferError::Setting {
+                problem: format!(
+                    "cannot use the output of layer {layer}: the encoder has {} blocks",
+                    encoder.depth
+                ),
+                hint: format!("set a layer from 1 to {}", encoder.depth),
+            });
+        }
+        let global_pool = match opened.facts.head {
+            Head::Linear { global_pool, .. } | Head::Probe { global_pool, .. } => global_pool,
+            Head::Absent => opened.file.tensors.contains_key("fc_norm.weight"),
+        };
+        let pooling = pooling.unwrap_or(if global_pool { Pooling::Mean } else { Pooling::Cls });
+        let zeros = Vit::zeros(&encoder, 1, global_pool, device);
+        let vit = load_frozen(zeros, &opened.file, &opened.path)?;
+        Ok(Self { vit, encoder, layer, pooling, device: device.clone() })
+    }
+
+    /// Returns the shape of the features of one image: `[D]`, or `[1 + L, D]` with [`Pooling::Tokens`].
+    pub fn shape(&self) -> Vec<usize> {
+        match self.pooling {
+            Pooling::Cls | Pooling::Mean => vec![self.encoder.embed_dim],
+            Pooling::Tokens => vec![1 + self.encoder.num_patches(), self.encoder.embed_dim],
+        }
+    }
+
+    /// Prepares a pass over all images of `split`. Images are prepared as in evaluation.
+    pub fn pass(
+        &self,
+        plan: &Plan,
+        split: Arc<dyn Split>,
+        batch_size: usize,
+        stop: &StopFlag,
+    ) -> Evaluation {
+        let images = (split, EvalTransform::new(&plan.data));
+        Evaluation::of_images(plan, images, batch_size, &self.device, stop)
+    }
+
+    /// Computes the features of all images of `pass`, and calls `take` with the features of some images at a time, in the
+    /// order of the split.
+    ///
+    /// Returns false if the user stops the command before the end.
+    pub fn each<E: From<InferError>>(
+        &self,
+        pass: &Evaluation,
+        replicas: &Replicas,
+        take: impl FnMut(Features) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let (layer, pooling) = (self.layer, self.pooling);
+        let features = move |vit: &Vit, imgs: Tensor<4>, labels: &[u32]| {
+            let features = pooled(vit, vit.forward_blocks(imgs, layer), layer, pooling);
+            Ok(Features { values: host(&features, &[])?.values, labels: labels.to_vec() })
+        };
+        pass.each_shard(&self.vit, replicas, (0, 1), features, take)
+    }
+
+    /// Computes the features of all images of `pass`. Returns `None` if the user stops the command.
+    pub fn all(
+        &self,
+        pass: &Evaluation,
+        replicas: &Replicas,
+    ) -> Result<Option<Features>, InferError> {
+        let mut all = Features::default();
+        let whole = self.each(pass, replicas, |part: Features| {
+            all.values.extend(part.values);
+            all.labels.extend(part.labels);
+            Ok::<_, InferError>(())
+        })?;
+        Ok(whole.then_some(all))
+    }
+}
+
+/// Returns the features of images from the output `[N, 1 + L, D]` of block `layer`, flattened.
+///
+/// After the last block, `norm` is applied to every token, and `fc_norm` to the mean of the patches. The outputs of earlier
+/// blocks are not normalized.
+fn pooled(vit: &Vit, x: Tensor<3>, layer: usize, pooling: Pooling) -> Tensor<1> {
+    let is_last = layer == vit.blocks.len();
+    let [n, tokens, d] = x.dims();
+    let x = match pooling {
+        Pooling::Cls => x.slice([0..n, 0..1]),
+        Pooling::Mean | Pooling::Tokens => x,
+    };
+    let x = match &vit.norm {
+        Some(norm) if is_last => norm.forward(x),
+        _ => x,
+    };
+    if pooling != Pooling::Mean {
+        return x.reshape([-1]);
+    }
+    let mean = x.slice([0..n, 1..tokens]).mean_dim(1).reshape([n, d]);
+    match &vit.fc_norm {
+        Some(fc_norm) if is_last => fc_norm.forward(mean).reshape([-1]),
+        _ => mean.reshape([-1]),
+    }
+}

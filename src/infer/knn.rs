@@ -1,0 +1,203 @@
+//! k-nearest-neighbour classification of features, as DINO computes it (`eval_knn.py`).
+
+use super::error::InferError;
+use super::features::Features;
+use super::host::host;
+use super::stop::StopFlag;
+use crate::ops;
+use burn::tensor::{Device, Tensor, TensorData};
+use std::cmp::Ordering;
+
+/// Number of training images whose similarities are computed at a time.
+const BANK_ROWS: usize = 16_384;
+/// Number of validation images whose similarities are computed at a time.
+const QUERY_ROWS: usize = 1024;
+/// The smallest norm of a vector that is divided by its norm, as in PyTorch.
+const SMALLEST_NORM: f32 = 1e-12;
+
+/// The settings of a k-nearest-neighbour classification.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Knn {
+    /// Number of neighbours that vote.
+    pub k: usize,
+    /// The vote of a neighbour with cosine similarity `s` has the weight `exp(s / temperature)`.
+    pub temperature: f64,
+}
+
+/// The accuracy of a k-nearest-neighbour classification, in %.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KnnMetrics {
+    pub top1: f64,
+    pub top5: f64,
+    pub images: usize,
+}
+
+/// A training image near a validation image: its similarity and its index.
+type Neighbour = (f32, usize);
+
+impl Knn {
+    /// Classifies the images `val` by their nearest images in `train`. `width` is the number of values of one image.
+    ///
+    /// If there are fewer than `k` training images, all of them vote. Between classes with equal votes, the lower label wins.
+    /// A class without votes is never counted as correct. Returns `None` if the user stops the command.
+    pub fn measure(
+        self,
+        train: Features,
+        val: Features,
+        width: usize,
+        device: &Device,
+        stop: &StopFlag,
+    ) -> Result<Option<KnnMetrics>, InferError> {
+        check(&train, "training")?;
+        check(&val, "validation")?;
+        let (bank, queries) = (unit(train.values, width), unit(val.values, width));
+        let mut nearest: Vec<Vec<Neighbour>> = vec![Vec::new(); val.labels.len()];
+        for (bank_chunk, rows) in bank.chunks(BANK_ROWS * width).enumerate() {
+            let count = rows.len() / width;
+            let rows = TensorData::new(rows.to_vec(), [count, width]);
+            let bank = Tensor::<2>::from_data(rows, device).transpose();
+            for (query_chunk, rows) in queries.chunks(QUERY_ROWS * width).enumerate() {
+                if stop.requested() {
+                    return Ok(None);
+                }
+                let rows = TensorData::new(rows.to_vec(), [rows.len() / width, width]);
+                let products = ops::product(Tensor::<2>::from_data(rows, device), bank.clone());
+                let products = host(&products.reshape([-1]), &[])?.values;
+                let nearest = &mut nearest[query_chunk * QUERY_ROWS..];
+                for (nearest, products) in nearest.iter_mut().zip(products.chunks(count)) {
+                    self.keep_nearest(nearest, products, bank_chunk * BANK_ROWS);
+                }
+            }
+        }
+        let ranks = nearest.iter().zip(&val.labels).map(|(nearest, label)| {
+            let votes = self.votes(nearest, &train.labels);
+            votes.iter().position(|(class, _)| class == label)
+        });
+        let (mut top1, mut top5) = (0, 0);
+        for rank in ranks.flatten() {
+            top1 += usize::from(rank < 1);
+            top5 += usize::from(rank < 5);
+        }
+        let images = val.labels.len();
+        let percent = |count: usize| 100.0 * count as f64 / images as f64;
+        Ok(Some(KnnMetrics { top1: percent(top1), top5: percent(top5), images }))
+    }
+
+    /// Adds training images to the nearest ones so far, and keeps the `k` nearest.
+    ///
+    /// `first` is the index of the first training image.
+    fn keep_nearest(self, nearest: &mut Vec<Neighbour>, products: &[f32], first: usize) {
+        let is_nearer = |a: &Neighbour, b: &Neighbour| match b.0.total_cmp(&a.0) {
+            Ordering::Equal => a.1.cmp(&b.1),
+            order => order,
+        };
+        // Sorts only now and then, because most images are farther away than the k nearest so far.
+        let room = 2 * self.k.max(16);
+        let mut farthest = nearest.get(self.k - 1).map_or(f32::NEG_INFINITY, |last| last.0);
+        for (index, &similarity) in products.iter().enumerate() {
+            if similarity > farthest || nearest.len() < self.k {
+                nearest.push((similarity, first + index));
+                if nearest.len() >= room {
+                    nearest.sort_unstable_by(is_nearer);
+                    nearest.truncate(self.k);
+                    farthest = nearest.last().map_or(f32::NEG_INFINITY, |last| last.0);
+                }
+            }
+        }
+        nearest.sort_unstable_by(is_nearer);
+        nearest.truncate(self.k);
+    }
+
+    /// Returns the classes of the neighbours with their votes, the class with the most votes first.
+    fn votes(self, nearest: &[Neighbour], labels: &[u32]) -> Vec<(u32, f64)> {
+        let mut votes: Vec<(u32, f64)> = Vec::new();
+        for (similarity, index) in nearest {
+            let weight = (f64::from(*similarity) / self.temperature).exp();
+            let class = labels[*index];
+            match votes.iter_mut().find(|(other, _)| *other == class) {
+                Some((_, votes)) => *votes += weight,
+                None => votes.push((class, weight)),
+            }
+        }
+        votes.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        votes
+    }
+}
+
+fn check(features: &Features, split: &str) -> Result<(), InferError> {
+    let refuse = |problem: &str, hint: &str| {
+        let (problem, hint) =
+            (format!("cannot classify by nearest neighbours: {problem}"), hint.to_owned());
+        Err(InferError::Setting { problem, hint })
+    };
+    if features.labels.is_empty() {
+        return refuse(
+            &format!("the {split} split has no images"),
+            "set data.path to the whole data set",
+        );
+    }
+    if features.values.iter().any(|value| !value.is_finite()) {
+        let hint = "the weights are damaged: download the file again, or use another checkpoint";
+        return refuse("the features contain NaN or infinity", hint);
+    }
+    Ok(())
+}
+
+/// Divides each vector of `width` values by its norm.
+fn unit(mut values: Vec<f32>, width: usize) -> Vec<f32> {
+    for vector in values.chunks_exact_mut(width) {
+        let squares: f64 = vector.iter().map(|&value| f64::from(value).powi(2)).sum();
+        let norm = (squares.sqrt() as f32).max(SMALLEST_NORM);
+        for value in vector {
+            *value /= norm;
+        }
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Knn;
+    use crate::infer::{Features, StopFlag};
+    use burn::tensor::Device;
+
+    /// Returns points on the unit circle at these angles, in degrees.
+    fn at(angles: &[(f32, u32)]) -> Features {
+        let point = |(angle, _): &(f32, u32)| {
+            [2.0 * angle.to_radians().cos(), 2.0 * angle.to_radians().sin()]
+        };
+        Features {
+            values: angles.iter().flat_map(point).collect(),
+            labels: angles.iter().map(|(_, label)| *label).collect(),
+        }
+    }
+
+    #[test]
+    fn near_images_have_the_larger_votes() {
+        let train = at(&[(0.0, 0), (30.0, 1), (31.0, 1), (180.0, 2)]);
+        let top1 = |k: usize, temperature: f64, val: &[(f32, u32)]| {
+            let knn = Knn { k, temperature };
+            let stop = StopFlag::default();
+            let measured = knn.measure(train.clone(), at(val), 2, &Device::flex(), &stop);
+            format!("{:.0} %", measured.unwrap().unwrap().top1)
+        };
+        assert_eq!(top1(1, 0.07, &[(1.0, 0), (29.0, 1), (170.0, 2), (200.0, 0)]), "75 %");
+        // Two neighbours of class 1 outvote the nearer class 0 unless the temperature is small.
+        assert_eq!(top1(3, 1.0, &[(10.0, 1)]), "100 %");
+        assert_eq!(top1(3, 0.01, &[(10.0, 0)]), "100 %");
+        assert_eq!(top1(9, 0.07, &[(170.0, 2)]), "100 %", "all training images vote");
+    }
+
+    #[test]
+    fn every_chunk_is_searched() {
+        let many: Vec<(f32, u32)> =
+            (0..40_000u16).map(|i| (f32::from(i) * 0.005, u32::from(i / 1000))).collect();
+        let val: Vec<(f32, u32)> = (0..2_500u16)
+            .map(|i| (f32::from(i) * 0.08 + 0.0025, u32::from(i * 16 / 1000)))
+            .collect();
+        let knn = Knn { k: 1, temperature: 0.07 };
+        let measured = knn.measure(at(&many), at(&val), 2, &Device::flex(), &StopFlag::default());
+        let top1 = measured.unwrap().unwrap().top1;
+        assert!(top1 > 98.0, "{top1}");
+    }
+}

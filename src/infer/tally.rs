@@ -1,0 +1,156 @@
+//! Counts of a classifier's predictions, for each class.
+
+use super::evaluate::Metrics;
+use std::collections::BTreeMap;
+
+/// Counts of a classifier's predictions on labelled images.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tally {
+    /// Sum of the cross-entropies.
+    loss: f64,
+    /// Number of images for each pair of label and predicted class.
+    predictions: BTreeMap<(u32, u32), usize>,
+    /// For each label, number of images whose class is among the five most probable ones.
+    top5: BTreeMap<u32, usize>,
+}
+
+/// The predictions for the images of one class.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassTally {
+    pub label: u32,
+    pub images: usize,
+    pub top1: f64,
+    pub top5: f64,
+    /// The wrong class that is predicted most often, and the number of these images.
+    pub confused: Option<(u32, usize)>,
+}
+
+impl Tally {
+    /// Counts the predictions in logits `[N, C]`. `C` is `classes`.
+    ///
+    /// With `among`, only these classes can be predicted, and they include every label. A class with the same logit as the
+    /// correct class ranks after the correct class.
+    pub fn of(logits: &[f32], labels: &[u32], classes: usize, among: Option<&[u32]>) -> Self {
+        let mut tally = Self::default();
+        let all: Vec<u32> = (0..classes as u32).collect();
+        let candidates = among.unwrap_or(&all);
+        for (row, &label) in logits.chunks_exact(classes).zip(labels) {
+            let own = row[label as usize];
+            let logit = |class: &u32| row[*class as usize];
+            let rank = candidates.iter().filter(|class| logit(class) > own).count();
+            let predicted = match rank {
+                0 => label,
+                _ => first_of_largest(candidates, logit),
+            };
+            *tally.predictions.entry((label, predicted)).or_default() += 1;
+            *tally.top5.entry(label).or_default() += usize::from(rank < 5);
+            let max = candidates.iter().map(logit).fold(f32::NEG_INFINITY, f32::max);
+            let sum: f64 = candidates.iter().map(|class| f64::from(logit(class) - max).exp()).sum();
+            tally.loss += sum.ln() - f64::from(own - max);
+        }
+        tally
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.loss += other.loss;
+        for (pair, images) in &other.predictions {
+            *self.predictions.entry(*pair).or_default() += images;
+        }
+        for (label, images) in &other.top5 {
+            *self.top5.entry(*label).or_default() += images;
+        }
+    }
+
+    /// Returns the metrics of all images together.
+    pub fn metrics(&self) -> Metrics {
+        let images: usize = self.predictions.values().sum();
+        let correct = self.predictions.iter().filter(|((label, predicted), _)| label == predicted);
+        let top1: usize = correct.map(|(_, images)| images).sum();
+        let top5: usize = self.top5.values().sum();
+        let percent = |count: usize| 100.0 * count as f64 / images as f64;
+        Metrics {
+            loss: self.loss / images as f64,
+            top1: percent(top1),
+            top5: percent(top5),
+            images,
+        }
+    }
+
+    /// Returns the predictions of each class that has images, in the order of the labels.
+    pub fn by_class(&self) -> Vec<ClassTally> {
+        let of_label = |(label, top5): (&u32, &usize)| {
+            let of = self.predictions.range((*label, 0)..=(*label, u32::MAX));
+            let images: usize = of.clone().map(|(_, images)| images).sum();
+            let wrong = of.filter(|((_, predicted), _)| predicted != label);
+            let confused = wrong
+                .map(|((_, predicted), images)| (*predicted, *images))
+                .reduce(|most, next| if next.1 > most.1 { next } else { most });
+            let percent = |count: usize| 100.0 * count as f64 / images as f64;
+            let correct = self.predictions.get(&(*label, *label)).copied().unwrap_or(0);
+            ClassTally {
+                label: *label,
+                images,
+                top1: percent(correct),
+                top5: percent(*top5),
+                confused,
+            }
+        };
+        self.top5.iter().map(of_label).collect()
+    }
+
+    /// Returns the confusion matrix: for each label, the number of images that each of the `classes` classes is predicted
+    /// for.
+    pub fn confusion(&self, classes: usize) -> Vec<Vec<usize>> {
+        let mut matrix = vec![vec![0; classes]; classes];
+        for ((label, predicted), images) in &self.predictions {
+            matrix[*label as usize][*predicted as usize] = *images;
+        }
+        matrix
+    }
+}
+
+/// Returns the candidate with the largest logit; of several, the first. NaN is never the largest.
+fn first_of_largest(candidates: &[u32], logit: impl Fn(&u32) -> f32) -> u32 {
+    let largest = |best: &u32, next: &u32| logit(next) > logit(best) || logit(best).is_nan();
+    let mut candidates = candidates.iter();
+    let first = candidates.next().expect("a classifier has classes");
+    *candidates.fold(first, |best, next| if largest(best, next) { next } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ClassTally, Tally};
+
+    const LOGITS: [f32; 12] = [3.0, 1.0, 2.0, 0.0, 5.0, 9.0, 1.0, 1.0, 0.0, 7.0, 6.0, 8.0];
+
+    #[test]
+    fn classes_are_counted_and_the_most_confused_one_is_named() {
+        let mut tally = Tally::of(&LOGITS[..8], &[0, 0], 4, None);
+        tally.add(&Tally::of(&LOGITS[8..], &[2], 4, None));
+        let metrics = tally.metrics();
+        assert_eq!((metrics.images, metrics.top5), (3, 100.0));
+        assert!((metrics.top1 - 100.0 / 3.0).abs() < 1e-12);
+        let class = |label, images, top1, confused| ClassTally {
+            label,
+            images,
+            top1,
+            top5: 100.0,
+            confused,
+        };
+        let expected = [class(0, 2, 50.0, Some((1, 1))), class(2, 1, 0.0, Some((3, 1)))];
+        assert_eq!(tally.by_class(), expected);
+        assert_eq!(tally.confusion(4)[0], [1, 1, 0, 0]);
+        let whole = crate::infer::score(&LOGITS, &[0, 0, 2], 4);
+        assert!((whole.loss - metrics.loss).abs() < 1e-12);
+        assert_eq!((whole.top1, whole.top5), (metrics.top1, metrics.top5));
+    }
+
+    #[test]
+    fn only_the_given_classes_can_be_predicted() {
+        let tally = Tally::of(&LOGITS, &[0, 0, 2], 4, Some(&[0, 2]));
+        assert_eq!(format!("{:.2}", tally.metrics().top1), "100.00");
+        // Softmax over two classes: ln(1 + e^(other - own)).
+        let expected: f64 = [-1.0, -4.0, -6.0].iter().map(|d: &f64| d.exp().ln_1p()).sum();
+        assert!((tally.metrics().loss - expected / 3.0).abs() < 1e-6);
+    }
+}

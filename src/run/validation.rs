@@ -1,0 +1,104 @@
+//! Reads the validation images before the first job, so that unreadable ones are known before the training starts.
+
+use super::preflight::CheckedPoint;
+use super::runner::{Runner, Sweep};
+use crate::data::DataSet;
+use crate::infer;
+use crate::recipe::{BadVal, Plan};
+use crate::train::{Event, TrainError};
+use std::sync::Arc;
+
+/// With at least this many validation images, a notice tells the user that all of them are being read.
+const MANY_IMAGES: usize = 5_000;
+
+impl Runner<'_> {
+    /// Reads the validation images of a sweep point once, if its jobs need them, and returns the data to use.
+    ///
+    /// Fails if an image is unreadable, unless the recipe skips such images. Then the returned data does not have them, at
+    /// every start of the run. Returns `None` if the user stops the run.
+    pub(super) fn readable_data(
+        &self,
+        index: usize,
+        data: Arc<DataSet>,
+        sweep: &mut Sweep<'_>,
+    ) -> Result<Option<Arc<DataSet>>, TrainError> {
+        let (point, plan) = (&sweep.points[index], &sweep.resolved.points[index].plan);
+        let skips = plan.data.bad_val == BadVal::Skip;
+        if !point.evaluates() || point.before.is_some() && !skips {
+            return Ok(Some(data));
+        }
+        let is_read = data.val_skipped.is_some() || !skips && sweep.has_read_validation(index);
+        let data = if is_read {
+            data
+        } else {
+            let Some(read) = self.read_validation(plan, &data)? else { return Ok(None) };
+            let read = Arc::new(read);
+            sweep.use_data(index, &read);
+            read
+        };
+        refuse_other_val(&sweep.points[index], &data)?;
+        Ok(Some(data))
+    }
+
+    fn read_validation(&self, plan: &Plan, data: &DataSet) -> Result<Option<DataSet>, TrainError> {
+        if data.facts.val_images >= MANY_IMAGES {
+            let text =
+                "reading all validation images once, to find unreadable images before training";
+            (self.observer)(Event::Notice { job: "data", text });
+        }
+        let read = infer::read_validation(plan, data, self.stop)?;
+        let skipped = read.as_ref().and_then(|data| data.val_skipped.as_ref());
+        if let Some(skipped) = skipped.filter(|skipped| !skipped.is_empty()) {
+            let are = if skipped.len() == 1 { "is" } else { "are" };
+            let text = format!(
+                "{} of {} validation images {are} unreadable and left out of every accuracy:\n  {}",
+                skipped.len(),
+                data.facts.val_images,
+                skipped.join("\n  ")
+            );
+            (self.observer)(Event::Warning { job: "data", text: &text });
+        }
+        Ok(read)
+    }
+}
+
+impl Sweep<'_> {
+    /// Returns whether the validation images were already read for an earlier sweep point with the same data.
+    fn has_read_validation(&self, index: usize) -> bool {
+        let points = &self.resolved.points;
+        points[..index].iter().any(|other| {
+            other.plan.data == points[index].plan.data
+                && self.failed.iter().all(|failed| failed.name != other.plan.name)
+        })
+    }
+
+    /// Uses `data` for point `index` and for all later points with the same data set.
+    fn use_data(&mut self, index: usize, data: &Arc<DataSet>) {
+        let resolved = &self.resolved.points;
+        for (point, other) in self.points.iter_mut().zip(resolved).skip(index) {
+            if other.plan.data == resolved[index].plan.data && point.data.is_some() {
+                point.data = Some(Arc::clone(data));
+            }
+        }
+    }
+}
+
+/// Fails if the number of skipped validation images has changed since an earlier start of the run.
+///
+/// All accuracies of a table are measured on the same images.
+fn refuse_other_val(point: &CheckedPoint, data: &DataSet) -> Result<(), TrainError> {
+    let before = point.before.as_ref().and_then(|before| before.val_skipped);
+    let now = data.val_skipped.as_ref().map(|skipped| skipped.len());
+    let (Some(before), Some(now)) = (before, now) else { return Ok(()) };
+    if before == now {
+        return Ok(());
+    }
+    Err(TrainError::Setting {
+        problem: format!(
+            "cannot continue {}: {now} of the validation images are unreadable now, but {before} were when this run started",
+            point.path.display()
+        ),
+        hint: "run `mae data check` to list them, and restore the files; or start a new run under a new `name`"
+            .to_owned(),
+    })
+}
