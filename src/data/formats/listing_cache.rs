@@ -22,9 +22,9 @@ use super::passed_over::PassedOver;
 
 /// Minimum number of images for which the listing is cached.
 const WORTH_KEEPING: usize = 10_000;
-/// Version of the cache file. A new file format or a new rule for names of images and classes needs a new version.
+/// Version of the cache file. Changes if the file format or the rules for images and classes change.
 const VERSION: u32 = 3;
-/// Length of the hash at the beginning of the cache file, in bytes.
+/// Length of the hash at the start of the cache file, in bytes.
 const HASH_BYTES: usize = 32;
 /// Minimum age of a modification before a listing is cached.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -95,7 +95,7 @@ pub(super) struct ListedImage {
     /// The class of an image in a shard; `None` for a file in a folder, and if the shard has no class for it.
     #[prost(oneof = "ListedClass", tags = "4, 6, 7, 8")]
     pub(super) class: Option<ListedClass>,
-    /// The first bytes of the image's BLAKE3 hash; `None` if `mae data pack` stored no hash.
+    /// First 16 bytes of the image's BLAKE3 hash; `None` without a checksum file.
     #[prost(bytes = "vec", optional, tag = "5")]
     pub(super) hash: Option<Vec<u8>>,
     /// Whether the class is in a member with a dotted name, such as `a.output.cls`. Older versions did not read it.
@@ -139,7 +139,7 @@ impl Stamp {
 }
 
 impl ListingCache {
-    /// Reads the cache file of the data set at `data`. Returns an empty cache if the file is missing or unusable.
+    /// Reads the cache file. Returns an empty cache if the file is missing or damaged.
     ///
     /// `choice` is the setting that decides which images of the data set are listed; empty by default.
     pub(super) fn of(data: &Path, choice: &[String]) -> Self {
@@ -151,7 +151,7 @@ impl ListingCache {
         Self { data: data.to_owned(), file, before, now: Vec::new(), changed: false }
     }
 
-    /// Removes the cache file of the data set at `data`, so all folders and shards are read again.
+    /// Removes the cache file of the data set at `data`.
     pub(in crate::data) fn forget(data: &Path, choice: &[String]) {
         if let Some(file) = file_of(data, choice)
             && let Err(error) = durable::remove(&file)
@@ -217,7 +217,7 @@ fn intact(bytes: &[u8]) -> Option<&[u8]> {
     (blake3::hash(content).as_bytes() == hash).then_some(content)
 }
 
-/// Returns the path of the cache file of the data set at `data`.
+/// Returns the path of the cache file; `None` if the system has no cache folder.
 fn file_of(data: &Path, choice: &[String]) -> Option<PathBuf> {
     let data = fs::canonicalize(data).ok()?;
     let mut hash = Sha256::new_with_prefix(data.as_os_str().as_encoded_bytes());

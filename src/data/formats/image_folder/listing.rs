@@ -127,7 +127,7 @@ impl Listing {
         self.files.retain(|file| file.class.is_some());
     }
 
-    /// Returns whether there are images, and all of them are in class folders.
+    /// Returns whether the split has images, and every image is in a class folder.
     pub(super) fn is_labelled(&self) -> bool {
         !self.files.is_empty() && self.files.iter().all(|file| file.class.is_some())
     }
@@ -157,7 +157,7 @@ impl Listing {
 
 type Entries = (Vec<PathBuf>, Vec<(PathBuf, u64)>);
 
-/// Converts the entries of a folder to the type that the cache stores. Returns `None` if a name is not UTF-8.
+/// Converts a folder listing for the cache. Returns `None` if a name is not UTF-8.
 fn contents((folders, images): &Entries, passed_over: PassedOver) -> Option<Contents> {
     let text = |path: &PathBuf| path.to_str().map(str::to_owned);
     let image = |(path, size): &(PathBuf, u64)| {
