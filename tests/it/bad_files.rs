@@ -52,7 +52,10 @@ fn training_skips_a_bad_file_and_names_it() {
     let run = bench.command(&["run", "r.toml"]).output().unwrap();
     let said = String::from_utf8(run.stderr).unwrap();
     assert_eq!(run.status.code(), Some(0), "{said}");
-    assert!(said.contains("05x.jpg: corrupt or unsupported image: Bogus Huffman table definition"), "{said}");
+    assert!(
+        said.contains("05x.jpg: corrupt or unsupported image: Bogus Huffman table definition"),
+        "{said}"
+    );
     let table = fs::read_to_string(bench.dir.path().join("runs/r/pretrain/bad_files.csv")).unwrap();
     let rows: Vec<&str> = table.lines().collect();
     assert_eq!((rows.len(), rows[0]), (2, "file,problem"));
