@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use mae::infer::{Replicas, SHARD_IMAGES};
 use mae::model::{Mae, Masks, grads, init_mae};
-use mae::shape::{DecoderDims, EncoderDims, Precision};
+use mae::shape::{DecoderDims, EncoderDims, MaeLoss, Precision};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,7 +33,13 @@ fn encoder() -> EncoderDims {
 }
 
 fn mae() -> Mae {
-    let decoder = DecoderDims { embed_dim: 64, depth: 2, num_heads: 4, mlp_dim: 256 };
+    let decoder = DecoderDims {
+        embed_dim: 64,
+        depth: 2,
+        num_heads: 4,
+        mlp_dim: 256,
+        encoder_mask_token: false,
+    };
     init_mae(Mae::zeros(&encoder(), &decoder, &Device::flex()), 0)
 }
 
@@ -50,7 +56,7 @@ fn shard(mae: Mae) -> Vec<Tensor<1>> {
         (0..SHARD_IMAGES * patches).map(|i| (i * 7919 % 1013) as f32 / 1013.0).collect();
     let masks = Masks::from_noise(&noise, patches, 0.75);
     let replica = mae.train();
-    let mut gradients = replica.forward(imgs, &masks, true).loss.backward();
+    let mut gradients = replica.forward(imgs, &masks, MaeLoss::masked(true)).loss.backward();
     grads(&replica, &mut gradients)
 }
 

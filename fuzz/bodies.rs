@@ -51,8 +51,13 @@ pub(crate) fn parquet(bytes: &[u8]) {
     read_all("parquet", dir.path());
 }
 
-/// Decodes a picture. Its format follows from its content; most inputs are JPEG.
+/// Decodes a picture. Its format follows from its content; the seeds are JPEG.
 pub(crate) fn jpeg_scan(bytes: &[u8]) {
+    pictures(bytes);
+}
+
+/// Decodes a picture. Its format follows from its content; the seeds are of all formats but JPEG.
+pub(crate) fn pictures(bytes: &[u8]) {
     let dir = folder_with(&[("picture.jpg", bytes)]);
     let _ = data::read_picture(&dir.path().join("picture.jpg"));
 }

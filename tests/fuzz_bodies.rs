@@ -210,6 +210,18 @@ fn pictures_never_panic() {
 }
 
 #[test]
+fn pictures_of_other_formats_never_panic() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pictures");
+    let mut paths: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| !matches!(path.extension().and_then(|e| e.to_str()), Some("py" | "csv")));
+    paths.sort();
+    let seeds: Vec<_> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+    assert!(seeds.len() > 40);
+    holds(bodies::pictures, &seeds, 3_000);
+}
+
+#[test]
 fn logs_never_panic() {
     let seeds = [LOG, ACCURACY, EPOCHS].map(|text| text.as_bytes().to_vec());
     holds(bodies::logs, &seeds, 1_000);

@@ -36,7 +36,7 @@ pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize,
             "timm does not support the BatchNorm before the head of a linear probe",
         ));
     }
-    let is_decoder = |name: &str| name.starts_with("decoder_") || name == "mask_token";
+    let is_decoder = |name: &str| name.starts_with("decoder_") || name.ends_with("mask_token");
     let tensors: BTreeMap<String, HostTensor> = file
         .tensors
         .iter()
@@ -58,6 +58,12 @@ pub fn write_huggingface(
     out: &Path,
 ) -> Result<(), CheckpointError> {
     let config = match (&facts.decoder, facts.head) {
+        (Some(decoder), _) if decoder.encoder_mask_token => {
+            return Err(no_form(
+                out,
+                "its encoder gets mask tokens, which the ViTMAE of Hugging Face does not support",
+            ));
+        }
         (Some(_), _) => mae_config(facts, settings),
         (None, Head::Linear { global_pool: false, classes }) => {
             classifier_config(facts, settings, classes)

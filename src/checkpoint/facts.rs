@@ -1,6 +1,7 @@
 //! Facts about the network in a checkpoint, from the shapes of its tensors and from the settings beside them.
 
 use super::{HostTensor, TensorFile, inventory};
+use crate::shape::{LossPatches, MaskKind};
 use std::collections::BTreeMap;
 
 /// The network in a checkpoint. A field is `None` if its value is unknown.
@@ -28,6 +29,8 @@ pub struct DecoderFacts {
     pub depth: usize,
     pub mlp_dim: usize,
     pub num_heads: Option<usize>,
+    /// Whether the mask tokens are in the encoder's input.
+    pub encoder_mask_token: bool,
 }
 
 /// The classification head of an encoder.
@@ -51,7 +54,10 @@ pub struct Settings {
     pub num_heads: Option<usize>,
     pub decoder_num_heads: Option<usize>,
     pub norm_pix_loss: Option<bool>,
+    pub loss_on: Option<LossPatches>,
+    pub mask: Option<MaskKind>,
     pub mask_ratio: Option<f64>,
+    pub mask_granularity: Option<usize>,
     /// Epsilon of every `LayerNorm`.
     pub norm_eps: Option<f64>,
     pub mean: Option<Vec<f64>>,
@@ -148,6 +154,8 @@ impl Facts {
             keys.push(("model.decoder_depth", decoder.depth.to_string()));
             let heads = decoder.num_heads;
             keys.extend(heads.map(|heads| ("model.decoder_num_heads", heads.to_string())));
+            let has_token = decoder.encoder_mask_token;
+            keys.extend(has_token.then(|| ("model.encoder_mask_token", "true".to_owned())));
         }
         keys
     }
@@ -192,7 +200,13 @@ fn decoder(
         _ => shape::<2>(tensors, "decoder_blocks.0.mlp.fc1.weight")?[0],
     };
 
-    Ok(Some(DecoderFacts { embed_dim, depth, mlp_dim, num_heads: settings.decoder_num_heads }))
+    Ok(Some(DecoderFacts {
+        embed_dim,
+        depth,
+        mlp_dim,
+        num_heads: settings.decoder_num_heads,
+        encoder_mask_token: tensors.contains_key("encoder_mask_token"),
+    }))
 }
 
 fn head(tensors: &BTreeMap<String, HostTensor>) -> Result<Head, String> {

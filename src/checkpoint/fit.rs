@@ -2,7 +2,7 @@
 
 use super::facts::Settings;
 use super::{CheckpointError, Facts, HostTensor, TensorFile};
-use crate::model;
+use crate::model::{self, Mae};
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use std::path::Path;
@@ -46,13 +46,62 @@ pub fn load_encoder(
     path: &Path,
 ) -> Result<model::Vit, CheckpointError> {
     let encoder = |name: &str| !name.starts_with("head.") && !name.starts_with("fc_norm.");
-    load_named(vit, file, path, encoder, |name, tensor, shape| {
-        if name == "pos_embed" && is_grid(&tensor.shape, shape[2]) {
-            model::resize_pos_embed(&tensor.values, shape[2], (shape[1] - 1).isqrt())
-        } else {
-            tensor.values.clone()
+    load_named(vit, file, path, encoder, resized)
+}
+
+/// Returns the values of a tensor. Resizes position embeddings to `shape`, the shape of the parameter.
+fn resized(name: &str, tensor: &HostTensor, shape: &[usize]) -> Vec<f32> {
+    if is_pos_embed(name) && is_grid(&tensor.shape, shape[2]) {
+        model::resize_pos_embed(&tensor.values, shape[2], (shape[1] - 1).isqrt())
+    } else {
+        tensor.values.clone()
+    }
+}
+
+fn is_pos_embed(name: &str) -> bool {
+    ["pos_embed", "decoder_pos_embed"].contains(&name)
+}
+
+/// Loads the weights of any network into `mae`, which then starts a new pre-training.
+///
+/// Does not change the tensors of `mae` that the file does not have: the decoder, and `norm` if the file is a classifier
+/// with `fc_norm`. Ignores the head of a classifier. If the number of patches is different, resizes the position
+/// embeddings as [`load_encoder`] does.
+pub fn load_start(mae: Mae, file: &TensorFile, path: &Path) -> Result<Mae, CheckpointError> {
+    let random = missing_parts(file);
+    let wanted = |name: &str| !random.iter().any(|part| part.has(name));
+    load_named(mae, file, path, wanted, resized)
+}
+
+/// A part of a masked autoencoder that some checkpoints do not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaePart {
+    /// The decoder, including the mask token.
+    Decoder,
+    /// The last LayerNorm of the encoder.
+    Norm,
+}
+
+impl MaePart {
+    fn has(self, name: &str) -> bool {
+        match self {
+            Self::Decoder => name.ends_with("mask_token") || name.starts_with("decoder_"),
+            Self::Norm => name.starts_with("norm."),
         }
-    })
+    }
+}
+
+/// Returns the parts of a masked autoencoder that `file` does not have. [`load_start`] does not change them.
+pub fn missing_parts(file: &TensorFile) -> Vec<MaePart> {
+    let has = |name: &str| file.tensors.contains_key(name);
+    let mut missing = Vec::new();
+    if !has("decoder_embed.weight") {
+        missing.push(MaePart::Decoder);
+    }
+    if !has("norm.weight") && has("fc_norm.weight") {
+        missing.push(MaePart::Norm);
+    }
+    missing
 }
 
 /// Loads the encoder of a linear probe into `vit`, including `fc_norm`.
@@ -90,7 +139,7 @@ fn load_named<M: Module>(
             Some(tensor) => {
                 let given = values(&param.name, tensor, &param.shape).len();
                 let fits = given == param.shape.iter().product::<usize>()
-                    && (param.name == "pos_embed" || tensor.shape == param.shape);
+                    && (is_pos_embed(&param.name) || tensor.shape == param.shape);
                 if !fits {
                     shapes.push(format!(
                         "`{}` has the shape {:?}, expected {:?}",

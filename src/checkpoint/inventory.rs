@@ -82,7 +82,11 @@ impl Inventory {
         }
         if let Some(decoder) = &facts.decoder {
             let e = decoder.embed_dim;
-            all.add("mask_token", &[1, 1, e]);
+            if decoder.encoder_mask_token {
+                all.add("encoder_mask_token", &[1, 1, d]);
+            } else {
+                all.add("mask_token", &[1, 1, e]);
+            }
             all.add("decoder_pos_embed", &[1, tokens, e]);
             all.linear("decoder_embed", d, e);
             all.blocks("decoder_blocks", decoder.depth, e, decoder.mlp_dim, tensors)?;

@@ -16,7 +16,7 @@
 //!    file has exactly the tensors of this network.
 //! 3. [`Opened::plan`] turns the facts into recipe settings (`to_recipe`). It resolves them with `--recipe` and
 //!    `--set`.
-//! 4. [`load_module`] and [`load_encoder`] load the weights into a module (`fit`).
+//! 4. [`load_module`], [`load_encoder`] and [`load_start`] load the weights into a module (`fit`).
 //!
 //! `export` and `torch_file` write the formats of other programs.
 //!
@@ -52,7 +52,7 @@ mod torch_file;
 pub use error::CheckpointError;
 pub use export::{ExportSettings, write_huggingface, write_timm};
 pub use facts::{DecoderFacts, Facts, Head, Settings, usual_heads};
-pub use fit::{load_encoder, load_frozen, load_module};
+pub use fit::{MaePart, load_encoder, load_frozen, load_module, load_start, missing_parts};
 pub use folder::{Meta, epoch_folder, is_whole, publish};
 pub use open::{CheckpointFormat, Opened, content_files, open};
 pub use optimizer::OptimizerState;

@@ -217,12 +217,15 @@ pub(super) fn own_settings(recipe: &str) -> Settings {
     let floats = |key: &str| -> Option<Vec<f64>> {
         value("data", key)?.as_array()?.iter().map(toml::Value::as_float).collect()
     };
-    let heads = |key: &str| usize::try_from(value("model", key)?.as_integer()?).ok();
+    let count = |table: &str, key: &str| usize::try_from(value(table, key)?.as_integer()?).ok();
     Settings {
-        num_heads: heads("num_heads"),
-        decoder_num_heads: heads("decoder_num_heads"),
+        num_heads: count("model", "num_heads"),
+        decoder_num_heads: count("model", "decoder_num_heads"),
         norm_pix_loss: value("pretrain", "norm_pix_loss").and_then(toml::Value::as_bool),
+        loss_on: value("pretrain", "loss_on").and_then(|on| on.clone().try_into().ok()),
+        mask: value("pretrain", "mask").and_then(|mask| mask.clone().try_into().ok()),
         mask_ratio: value("pretrain", "mask_ratio").and_then(toml::Value::as_float),
+        mask_granularity: count("pretrain", "mask_granularity"),
         norm_eps: value("model", "norm_eps").and_then(toml::Value::as_float),
         mean: floats("mean"),
         std: floats("std"),

@@ -138,6 +138,17 @@ impl Opened {
             data.mean.clone_from(&own.mean);
             data.std.clone_from(&own.std);
         }
+        if self.meta.is_some() && !has_key(&set.of_data, "data.range") && own.range != data.range {
+            let shown = |range: Option<[f64; 2]>| {
+                range.map_or("no data.range".to_owned(), |range| format!("data.range = {range:?}"))
+            };
+            warnings.push(format!(
+                "images are read with the checkpoint's {}, not with the recipe's {}; --set data.range=... changes this",
+                shown(own.range),
+                shown(data.range)
+            ));
+            data.range = own.range;
+        }
         data
     }
 }

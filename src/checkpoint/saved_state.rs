@@ -37,14 +37,18 @@ struct OptimizerNote {
 /// Settings come from `recipe.toml` of the run that contains the file.
 pub(super) fn of(path: &Path, file: &TensorFile) -> Option<SavedState> {
     let position: Position = serde_json::from_str(&file.note).ok()?;
-    let (mut tensors, mut moments) = (BTreeMap::new(), BTreeMap::new());
+    let (mut tensors, mut moments, mut averages) =
+        (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for (name, tensor) in &file.tensors {
         if let Some(name) = name.strip_prefix("model.") {
             tensors.insert(name.to_owned(), tensor.clone());
+        } else if let Some(name) = name.strip_prefix("ema.") {
+            averages.insert(name.to_owned(), tensor.clone());
         } else {
             moments.insert(name.strip_prefix("optimizer.")?.to_owned(), tensor.clone());
         }
     }
+    tensors.extend(averages); // with EMA, the averaged weights are the result
     let recipe = path.ancestors().nth(2).map(|run| run.join("recipe.toml"));
     let recipe = recipe.and_then(|recipe| std::fs::read_to_string(recipe).ok());
     let settings = Settings {

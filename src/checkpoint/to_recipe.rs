@@ -4,7 +4,7 @@
 //! [`from_recipe`], [`preferred`], [`stated`]. `--set` may change the settings of the first three. It may repeat a
 //! value of [`stated`], but not change it.
 
-use super::facts::{usual_decoder_heads, usual_heads};
+use super::facts::{Settings, usual_decoder_heads, usual_heads};
 use super::{Facts, Head};
 use crate::recipe::{
     Data, Finetune, Format, FromEntry, Linprobe, Model, OneOrMany, Plan, Pretrain, Recipe,
@@ -30,6 +30,7 @@ pub(super) fn stated(facts: &Facts) -> Recipe {
             decoder_embed_dim: decoder.map(|decoder| decoder.embed_dim),
             decoder_depth: decoder.map(|decoder| decoder.depth),
             decoder_num_heads: decoder.and_then(|decoder| decoder.num_heads),
+            encoder_mask_token: decoder.map(|decoder| decoder.encoder_mask_token),
             ..Model::default()
         },
         ..Recipe::default()
@@ -53,7 +54,8 @@ pub(super) fn stated(facts: &Facts) -> Recipe {
     recipe
 }
 
-/// Returns the settings of the checkpoint that `--set` may change, such as `mean`.
+/// Returns settings that the checkpoint contains, but that `--set` may change: normalization, `norm_eps` and the
+/// masks.
 pub(super) fn preferred(facts: &Facts) -> Recipe {
     let settings = &facts.settings;
     let per_channel =
@@ -63,13 +65,17 @@ pub(super) fn preferred(facts: &Facts) -> Recipe {
     recipe.data.std = per_channel(&settings.std);
     recipe.model.norm_eps = settings.norm_eps;
     if facts.decoder.is_some() {
-        let mask_ratio = settings.mask_ratio;
-        recipe.pretrain = Some(Pretrain { mask_ratio, ..Pretrain::default() });
+        let Settings { loss_on, mask, mask_ratio, mask_granularity, .. } = *settings;
+        let masks = Pretrain { mask, mask_ratio, mask_granularity, ..Pretrain::default() };
+        recipe.pretrain = Some(Pretrain { loss_on, ..masks });
     }
     recipe
 }
 
-/// Returns the settings from `--recipe` that a checkpoint may lack, such as `num_heads`.
+/// Returns settings from `--recipe` that the checkpoint may lack.
+///
+/// For a checkpoint with a decoder, these are `norm_pix_loss` and the masks. If the recipe has the same width as the
+/// checkpoint, it also supplies the number of attention heads.
 pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     let mut recipe = Recipe::default();
     let model = &plan.model;
@@ -81,8 +87,11 @@ pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
         recipe.model.decoder_num_heads = Some(model.decoder_num_heads);
     }
     recipe.pretrain = plan.pretrain.as_ref().map(|table| Pretrain {
-        norm_pix_loss: Some(table.norm_pix_loss),
-        mask_ratio: Some(table.mask_ratio),
+        norm_pix_loss: Some(table.loss.norm_pix_loss),
+        loss_on: Some(table.loss.patches),
+        mask: Some(table.masking.kind),
+        mask_ratio: Some(table.masking.ratio),
+        mask_granularity: Some(table.masking.granularity),
         ..Pretrain::default()
     });
     recipe

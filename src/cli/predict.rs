@@ -18,7 +18,7 @@ pub(super) struct Args {
     /// Fine-tuned or probed checkpoint: a folder such as `runs/NAME/finetune/from-0160/checkpoints/epoch-0010`, a
     /// Hugging Face folder, or a `.pth`, `.pd` or `.safetensors` file
     checkpoint: PathBuf,
-    /// Image files: JPEG, PNG, WebP, BMP, TIFF or PPM, in any colour mode
+    /// Image files, such as JPEG, PNG, WebP, GIF, AVIF or TIFF, in any colour mode
     #[arg(required = true)]
     images: Vec<PathBuf>,
     /// Number of classes to print

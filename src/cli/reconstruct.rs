@@ -6,6 +6,7 @@ use crate::checkpoint::Needs;
 use crate::figure::FigureRow;
 use crate::infer::{self, MaskSettings, ReconstructionInput};
 use crate::results::{RunError, count};
+use crate::shape::{MaeLoss, Masking};
 use crate::train::{self, TrainError};
 use crate::{data, run};
 use std::path::{Path, PathBuf};
@@ -24,10 +25,11 @@ pub(super) struct Args {
     /// or `.pth`, `.pd` or `.safetensors` files
     #[arg(required = true, value_name = "CHECKPOINT")]
     checkpoints: Vec<PathBuf>,
-    /// Image files: JPEG, PNG, WebP, BMP, TIFF or PPM, in any colour mode
+    /// Image files, such as JPEG, PNG, WebP, GIF, AVIF or TIFF, in any colour mode
     #[arg(long, required = true, num_args = 1.., value_name = "IMAGE")]
     images: Vec<PathBuf>,
-    /// Mask ratios, such as 0.5,0.75,0.9; by default the mask ratio used in training
+    /// Mask ratios, such as 0.5,0.75,0.9; by default the mask ratio used in training. `--set pretrain.mask=block` draws
+    /// masks of a different kind than in training
     #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = mask_ratio)]
     mask_ratio: Vec<f64>,
     /// Seed of the masks
@@ -65,11 +67,11 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         )));
     }
     let mut groups = vec![Vec::new(); args.images.len()];
-    let mut norm_pix_loss = false;
+    let mut losses = Vec::new();
     for checkpoint in &args.checkpoints {
-        norm_pix_loss |= add_rows(&mut groups, checkpoint, args)?;
+        losses.push(add_rows(&mut groups, checkpoint, args)?);
     }
-    let figure = infer::reconstructions(groups, norm_pix_loss);
+    let figure = infer::reconstructions(groups, &losses);
     let failed = |source| RunError::Io { path: out.clone(), source };
     figure.save(out).map_err(failed).map_err(TrainError::from)?;
     Ok(output::result(&format!("{}: {}", out.display(), count(rows, "row")))?)
@@ -77,12 +79,12 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 
 /// Reconstructs each image, and adds the pictures to the figure as a row.
 ///
-/// Returns whether the checkpoint was trained with `norm_pix_loss`.
+/// Returns the loss that the checkpoint was trained with.
 fn add_rows(
     groups: &mut [Vec<FigureRow>],
     checkpoint: &Path,
     args: &Args,
-) -> Result<bool, CliError> {
+) -> Result<MaeLoss, CliError> {
     let mut set = args.set.clone();
     set.extend(args.device.as_ref().map(|device| format!("runtime.device={device:?}")));
     let mut ready =
@@ -91,22 +93,24 @@ fn add_rows(
     let Ready { opened, plan, .. } = &ready;
     let device = train::choose(&plan.runtime.untuned())?;
     let autoencoder = run::load_autoencoder(opened, plan, &device)?;
-    let own = plan.pretrain.as_ref().map_or(0.75, |pretrain| pretrain.mask_ratio);
-    let ratios = if args.mask_ratio.is_empty() { vec![own] } else { args.mask_ratio.clone() };
+    let own = plan.pretrain.as_ref().map(|pretrain| pretrain.masking);
+    let own = own.unwrap_or(Masking::random(0.75));
+    let ratios = if args.mask_ratio.is_empty() { vec![own.ratio] } else { args.mask_ratio.clone() };
     for (place, (image, group)) in args.images.iter().zip(groups).enumerate() {
         let values = data::transform_picture(image, &plan.data)?;
         let subject = ReconstructionInput { values, place: place as u64 };
-        for &mask_ratio in &ratios {
-            let masking = MaskSettings { mask_ratio, seed: args.seed };
-            let tiles = autoencoder.tiles(&subject, masking, &plan.data)?;
+        for &ratio in &ratios {
+            let masking = Masking { ratio, ..own };
+            let settings = MaskSettings { masking, seed: args.seed };
+            let tiles = autoencoder.tiles(&subject, settings, &plan.data)?;
             let mut label = vec![last_part(image)];
             label.extend(name(&ready));
-            label.push(format!("mask ratio {mask_ratio}"));
-            label.extend(autoencoder.norm_pix_loss().then(|| "norm_pix_loss".to_owned()));
+            label.extend(infer::mask_label(masking));
+            label.extend(autoencoder.loss().norm_pix_loss.then(|| "norm_pix_loss".to_owned()));
             group.push(FigureRow { label, tiles });
         }
     }
-    Ok(autoencoder.norm_pix_loss())
+    Ok(autoencoder.loss())
 }
 
 /// Returns a checkpoint's label in the figure: run or file name, and epoch.

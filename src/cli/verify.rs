@@ -161,7 +161,7 @@ impl Outcome {
             }
             shape::Precision::Bf16 => (
                 "bf16",
-                " times the sum of the learning rates (mean difference; for key biases, 1 times the sum)",
+                " times the sum of the learning rates (mean difference; for key biases, this plus the sum)",
             ),
         };
         let _ = writeln!(
@@ -169,13 +169,14 @@ impl Outcome {
             "tolerances on {device} in {precision}:\n  \
              forward {:e}, loss {:e}, gradients {:e} (relative to the tensor's largest entry)\n  \
              parameters after updates {:e}{parameters}\n  \
-             learning rates {:e}, position embeddings {:e}",
+             learning rates {:e}, position embeddings {:e}, resized {:e} for each patch per side",
             tolerances.forward,
             tolerances.loss,
             tolerances.gradient,
             tolerances.parameter,
             tolerances.schedule,
-            tolerances.pos_embed
+            tolerances.pos_embed,
+            tolerances.pos_embed_resize
         );
         if let Some((report, row)) = self.worst() {
             let _ = write!(

@@ -13,9 +13,18 @@ pub enum DataError {
     /// The data set is damaged or does not have the expected layout.
     #[error("cannot use {}: {problem}\nhint: {hint}", shown(.path))]
     Layout { path: PathBuf, problem: String, hint: String },
-    /// An image file is damaged or unsupported.
+    /// An image file is damaged.
     #[error("cannot read {}: {problem}\nhint: download the file again or delete it", shown(.path))]
     BadImage { path: PathBuf, problem: String },
+    /// An image file may be whole, but its format is not supported.
+    #[error(
+        "cannot read {}: {problem}\nhint: convert the file to PNG or JPEG, or move it out of the data",
+        shown(.path)
+    )]
+    UnsupportedImage { path: PathBuf, problem: String },
+    /// An image file does not fit the recipe's `data.in_chans` or `data.range`.
+    #[error("cannot use {}: {problem}\nhint: {hint}", shown(.path))]
+    MismatchedImage { path: PathBuf, problem: String, hint: String },
     /// Reading a file or folder failed.
     #[error("cannot read {}: {source}", shown(.path))]
     Unreadable { path: PathBuf, source: io::Error },
@@ -45,6 +54,14 @@ impl DataError {
         Self::BadImage { path: path.to_owned(), problem: problem.to_string() }
     }
 
+    pub(super) fn unsupported_image(path: &Path, problem: &impl fmt::Display) -> Self {
+        Self::UnsupportedImage { path: path.to_owned(), problem: problem.to_string() }
+    }
+
+    pub(super) fn mismatched_image(path: &Path, problem: &impl fmt::Display, hint: String) -> Self {
+        Self::MismatchedImage { path: path.to_owned(), problem: problem.to_string(), hint }
+    }
+
     pub(super) fn unreadable(path: &Path, source: io::Error) -> Self {
         Self::Unreadable { path: path.to_owned(), source }
     }
@@ -53,10 +70,13 @@ impl DataError {
         Self::Unwritable { path: path.to_owned(), source }
     }
 
-    /// Returns the path of the file if the error is about one damaged or unreadable file.
+    /// Returns the path of the file if the error is about one damaged, unsupported or unreadable file.
     pub(super) fn bad_file(&self) -> Option<&Path> {
         match self {
-            Self::BadImage { path, .. } | Self::Unreadable { path, .. } => Some(path),
+            Self::BadImage { path, .. }
+            | Self::UnsupportedImage { path, .. }
+            | Self::MismatchedImage { path, .. }
+            | Self::Unreadable { path, .. } => Some(path),
             _ => None,
         }
     }
@@ -71,7 +91,9 @@ impl DataError {
         match self {
             Self::Setting { problem, .. }
             | Self::Layout { problem, .. }
-            | Self::BadImage { problem, .. } => problem.clone(),
+            | Self::BadImage { problem, .. }
+            | Self::UnsupportedImage { problem, .. }
+            | Self::MismatchedImage { problem, .. } => problem.clone(),
             Self::Unreadable { source, .. } | Self::Unwritable { source, .. } => source.to_string(),
             Self::Panicked { message } => message.clone(),
         }

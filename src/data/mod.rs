@@ -42,7 +42,7 @@ pub use batch::{Batch, Images, ImagesSlice, Normalization, Shard, Targets, Targe
 pub use dataset::{DataSet, open, transform_picture};
 pub use decode::image_name::is_image_name;
 pub use decode::opened_image::read_picture;
-pub use decode::picture::{Colour, CropBox, Picture, Pixels, Stored};
+pub use decode::picture::{Colour, CropBox, Picture, Pixels, Reading, Stored, ValueScale};
 pub use error::DataError;
 pub use formats::class_names::imagenet1k_names;
 pub use formats::found::{Integrity, Labels};
@@ -56,5 +56,5 @@ pub use loader::epoch::Epoch;
 pub use test_set::{CORRUPTIONS, SEVERITIES, TestImages, TestPart, open_test_set};
 pub use times::{LoadPart, LoadTimes};
 pub use tools::check::check;
-pub use tools::check::report::{Checked, CheckedSplit};
+pub use tools::check::report::{ChannelNumbers, Checked, CheckedSplit, Numbers};
 pub use tools::pack::{PackOptions, Packing, pack};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::recipe::DataPlan;
 
-use super::decode::picture::{Colour, Stored};
+use super::decode::picture::{Reading, Stored};
 use super::error::DataError;
 use super::formats::class_names::imagenet1k;
 use super::formats::image_folder::Listing;
@@ -67,7 +67,6 @@ pub fn open_test_set(
         let hint = "correct the path of the test set";
         return Err(DataError::layout(path, "the folder does not exist", hint));
     }
-    let colour = Colour::of_channels(plan.in_chans)?;
     let corrupted = corrupted(path);
     let folders = match &corrupted[..] {
         [] if path.join("val").is_dir() => vec![(None, path.join("val"))],
@@ -76,7 +75,7 @@ pub fn open_test_set(
     };
     let (mut parts, mut classes) = (Vec::new(), BTreeSet::new());
     for (corruption, folder) in folders {
-        let split = labelled(&folder, colour, names)?;
+        let split = labelled(&folder, plan, names)?;
         classes.extend(split.labels.iter().copied());
         parts.push(TestPart { corruption, split: Arc::new(split) });
     }
@@ -123,8 +122,8 @@ fn all_severities(
 }
 
 /// Lists the images in the class folders of `folder`, with the labels of the checkpoint's classes `names`.
-fn labelled(folder: &Path, colour: Colour, names: &[String]) -> Result<Labelled, DataError> {
-    let mut listing = Listing::of(folder)?;
+fn labelled(folder: &Path, plan: &DataPlan, names: &[String]) -> Result<Labelled, DataError> {
+    let mut listing = Listing::of(folder, plan)?;
     listing.drop_loose();
     if !listing.is_labelled() {
         let problem = "there are no class folders with images";
@@ -132,7 +131,7 @@ fn labelled(folder: &Path, colour: Colour, names: &[String]) -> Result<Labelled,
     }
     let labels = matched(&listing.classes, names)
         .map_err(|problem| DataError::layout(folder, problem, HINT))?;
-    let images = listing.into_split(true, colour);
+    let images = listing.into_split(true, Reading::of(plan)?);
     let labels = (0..images.len()).map(|index| labels[images.label(index) as usize]).collect();
     Ok(Labelled { images: Box::new(images), labels })
 }
@@ -213,6 +212,10 @@ impl Split for Labelled {
 
     fn name(&self, index: usize) -> PathBuf {
         self.images.name(index)
+    }
+
+    fn holds_levels(&self) -> bool {
+        self.images.holds_levels()
     }
 }
 

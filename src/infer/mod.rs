@@ -25,7 +25,9 @@ pub use features::{FeatureExtractor, Features, Pooling};
 pub use host::host;
 pub use images::images;
 pub use knn::{Knn, KnnMetrics};
-pub use reconstruct::{Autoencoder, MaskSettings, ReconstructionInput, reconstructions};
+pub use reconstruct::{
+    Autoencoder, MaskSettings, ReconstructionInput, mask_label, reconstructions,
+};
 pub use replicas::{Replicas, SHARD_IMAGES, is_large};
 pub use same_encoder::same_encoder;
 pub(crate) use same_encoder::same_heads;

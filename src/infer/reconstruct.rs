@@ -5,10 +5,10 @@ use super::host::host;
 use super::same_encoder::same_encoder;
 use crate::checkpoint::{Opened, load_module};
 use crate::figure::{Figure, FigureRow, Tile};
-use crate::model::{self, Mae, Masks};
+use crate::model::{Mae, Masks};
 use crate::random::{Key, NO_STAGE};
 use crate::recipe::{DataPlan, Plan};
-use crate::shape::{self, EncoderDims};
+use crate::shape::{EncoderDims, LossPatches, MaeLoss, MaskKind, Masking};
 use burn::tensor::{Device, Tensor, TensorData};
 
 /// Grey level of removed patches in the figure, from 0 to 255.
@@ -18,7 +18,7 @@ const HIDDEN: u8 = 128;
 pub struct Autoencoder {
     pub(crate) mae: Mae,
     pub(crate) encoder: EncoderDims,
-    pub(crate) norm_pix_loss: bool,
+    pub(crate) loss: MaeLoss,
     pub(crate) device: Device,
     /// Name of the model in error messages.
     pub(crate) name: String,
@@ -32,13 +32,13 @@ pub struct ReconstructionInput {
     pub place: u64,
 }
 
-/// The mask ratio and the seed of the masks.
+/// The sampling and the seed of the masks.
 ///
-/// Networks with the same number of patches get the same masks. A smaller mask ratio removes some of the patches that a
-/// larger ratio removes.
+/// A mask depends only on the settings and the index of the image. So networks with the same number of patches get the same
+/// mask. The patches that a random mask removes are a subset of the patches that it removes with a larger ratio.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MaskSettings {
-    pub mask_ratio: f64,
+    pub masking: Masking,
     pub seed: u64,
 }
 
@@ -53,17 +53,16 @@ impl Autoencoder {
         Ok(Self {
             mae,
             encoder: plan.encoder_dims(),
-            norm_pix_loss: plan.pretrain.as_ref().is_some_and(|pretrain| pretrain.norm_pix_loss),
+            loss: plan.pretrain.as_ref().map_or(MaeLoss::masked(false), |pretrain| pretrain.loss),
             device: device.clone(),
             name: opened.path.display().to_string(),
         })
     }
 
-    /// Returns whether the model was trained with `norm_pix_loss`.
-    ///
-    /// If so, each reconstructed patch in a figure has the original patch's mean and variance.
-    pub fn norm_pix_loss(&self) -> bool {
-        self.norm_pix_loss
+    /// Returns the loss that the model was trained with. With `norm_pix_loss`, figures give each reconstructed patch the mean
+    /// and variance of the original patch.
+    pub fn loss(&self) -> MaeLoss {
+        self.loss
     }
 
     /// Returns four pictures: original, masked image, reconstruction, and reconstruction with visible patches.
@@ -80,7 +79,7 @@ impl Autoencoder {
         let shape = [1, in_chans, side, side];
         let imgs = TensorData::new(subject.values.clone(), shape);
         let imgs = Tensor::from_data(imgs, &self.device);
-        let painted = self.mae.reconstruct(imgs, &masks, self.norm_pix_loss).reshape([-1]);
+        let painted = self.mae.reconstruct(imgs, &masks, self.loss.norm_pix_loss).reshape([-1]);
         let painted = host(&painted, &shape)?.values;
         if !painted.iter().all(|value| value.is_finite()) {
             return Err(InferError::Setting {
@@ -102,9 +101,18 @@ impl Autoencoder {
     }
 
     fn masks(&self, place: u64, masking: MaskSettings) -> Result<Masks, InferError> {
-        let MaskSettings { mask_ratio, seed } = masking;
-        let patches = self.encoder.num_patches();
-        let kept = shape::len_keep(patches, mask_ratio);
+        let MaskSettings { masking, seed } = masking;
+        let Masking { kind, ratio: mask_ratio, .. } = masking;
+        if kind == MaskKind::Grid && (mask_ratio - Masking::GRID_RATIO).abs() > 1e-9 {
+            return Err(InferError::Setting {
+                problem: format!(
+                    "cannot mask: grid masks keep one of every four patches, not a mask ratio of {mask_ratio}"
+                ),
+                hint: "use a mask ratio of 0.75, or add --set pretrain.mask=random".to_owned(),
+            });
+        }
+        let grid = self.encoder.grid();
+        let (patches, kept) = (grid * grid, masking.len_keep(grid));
         if kept == 0 || kept >= patches {
             let what = if kept == 0 { "keeps" } else { "removes" };
             return Err(InferError::Setting {
@@ -115,11 +123,24 @@ impl Autoencoder {
             });
         }
         let key = Key { seed, stage: NO_STAGE, epoch: 0 };
-        Ok(Masks::from_noise(&model::mask_noise(&[place], patches, key), patches, mask_ratio))
+        Ok(Masks::draw(masking, grid, &[place], key))
     }
 }
 
-/// Returns a copy of `under`, with the pixels of `over` where `visible(row, column)` is true.
+/// Returns the lines of a figure's label that describe the masks.
+pub fn mask_label(masking: Masking) -> Vec<String> {
+    let Masking { kind, ratio, granularity } = masking;
+    let mut label = vec![format!("mask ratio {ratio}")];
+    if kind != MaskKind::Random {
+        label.push(format!("{kind} mask"));
+    }
+    if granularity > 1 {
+        label.push(format!("{granularity} x {granularity} patches"));
+    }
+    label
+}
+
+/// Returns a copy of `under`. The pixels for which `visible(row, column)` is true come from `over`.
 fn put_back(over: &Tile, under: &Tile, visible: impl Fn(usize, usize) -> bool) -> Tile {
     let side = over.side;
     let pixels = over.rgb.chunks_exact(3).zip(under.rgb.chunks_exact(3)).enumerate();
@@ -143,12 +164,15 @@ fn tile(values: &[f32], side: usize, data: &DataPlan) -> Tile {
     Tile { side, rgb: rgb.collect() }
 }
 
-/// Returns a figure of rows from [`Autoencoder::tiles`].
+/// Returns a figure of rows from [`Autoencoder::tiles`]. A footer explains how to interpret the pictures.
 ///
-/// A footer explains how to interpret the pictures.
-pub fn reconstructions(groups: Vec<Vec<FigureRow>>, norm_pix_loss: bool) -> Figure {
-    let mut footer = vec!["the loss ignores visible patches, so their reconstruction is untrained"];
-    if norm_pix_loss {
+/// `losses` are the losses that the models in the figure were trained with.
+pub fn reconstructions(groups: Vec<Vec<FigureRow>>, losses: &[MaeLoss]) -> Figure {
+    let mut footer = Vec::new();
+    if losses.iter().any(|loss| loss.patches == LossPatches::Masked) {
+        footer.push("the loss ignores visible patches, so their reconstruction is untrained");
+    }
+    if losses.iter().any(|loss| loss.norm_pix_loss) {
         let borrowed =
             "norm_pix_loss: reconstructed patches have the original patches' mean and variance";
         footer.push(borrowed);
@@ -166,7 +190,7 @@ mod tests {
     use crate::figure::Tile;
     use crate::model::{self, Mae};
     use crate::recipe::DataPlan;
-    use crate::shape::{DecoderDims, EncoderDims, Precision};
+    use crate::shape::{DecoderDims, EncoderDims, MaeLoss, Masking, Precision};
     use burn::tensor::Device;
 
     const SIDE: usize = 8;
@@ -185,10 +209,17 @@ mod tests {
             norm_eps: 1e-6,
             precision: Precision::Fp32,
         };
-        let decoder = DecoderDims { embed_dim: 16, depth: 1, num_heads: 2, mlp_dim: 32 };
+        let decoder = DecoderDims {
+            embed_dim: 16,
+            depth: 1,
+            num_heads: 2,
+            mlp_dim: 32,
+            encoder_mask_token: false,
+        };
         let device = Device::flex();
         let mae = model::init_mae(Mae::zeros(&encoder, &decoder, &device), 0);
-        Autoencoder { mae, encoder, norm_pix_loss, device, name: "a test".to_owned() }
+        let loss = MaeLoss::masked(norm_pix_loss);
+        Autoencoder { mae, encoder, loss, device, name: "a test".to_owned() }
     }
 
     fn data() -> DataPlan {
@@ -211,7 +242,7 @@ mod tests {
 
     #[test]
     fn removed_patches_are_grey_or_reconstructed_and_visible_patches_are_original() {
-        let masking = MaskSettings { mask_ratio: 0.7, seed: 1 };
+        let masking = MaskSettings { masking: Masking::random(0.7), seed: 1 };
         let tiles = autoencoder(false).tiles(&subject(), masking, &data()).unwrap();
         assert!(changed(&tiles[0]).is_empty(), "the first tile is the original");
         let hidden = changed(&tiles[1]);
@@ -232,7 +263,7 @@ mod tests {
     fn the_mask_depends_only_on_seed_and_place_and_a_smaller_ratio_removes_a_subset() {
         let hidden = |norm_pix_loss, mask_ratio, seed, place| {
             let subject = ReconstructionInput { place, ..subject() };
-            let masking = MaskSettings { mask_ratio, seed };
+            let masking = MaskSettings { masking: Masking::random(mask_ratio), seed };
             changed(&autoencoder(norm_pix_loss).tiles(&subject, masking, &data()).unwrap()[1])
         };
         let one = hidden(false, 0.75, 0, 0);
@@ -247,7 +278,7 @@ mod tests {
     fn with_norm_pix_loss_a_patch_without_contrast_is_reconstructed_exactly() {
         let data = data();
         let flat = ReconstructionInput { values: vec![0.5; 3 * SIDE * SIDE], place: 0 };
-        let masking = MaskSettings { mask_ratio: 0.75, seed: 0 };
+        let masking = MaskSettings { masking: Masking::random(0.75), seed: 0 };
         let tiles = autoencoder(true).tiles(&flat, masking, &data).unwrap();
         assert_eq!(tiles[2], tiles[0], "it has the original's mean and no variance");
         let painted = &autoencoder(false).tiles(&flat, masking, &data).unwrap()[2];
@@ -257,7 +288,7 @@ mod tests {
     #[test]
     fn a_ratio_that_removes_nothing_or_everything_is_refused() {
         for (mask_ratio, expected) in [(0.0, "removes none of the 16"), (0.99, "keeps none")] {
-            let masking = MaskSettings { mask_ratio, seed: 0 };
+            let masking = MaskSettings { masking: Masking::random(mask_ratio), seed: 0 };
             let error = autoencoder(false).tiles(&subject(), masking, &data()).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }

@@ -67,7 +67,13 @@ impl Block {
         }
     }
 
-    /// Runs the block on tokens `[N, L, D]`, and returns tokens of the same shape.
+    /// Freezes the first half of the block: the attention and the LayerNorm before it.
+    #[must_use]
+    pub(super) fn freeze_attention(self) -> Self {
+        Self { norm1: self.norm1.no_grad(), attn: self.attn.no_grad(), ..self }
+    }
+
+    /// Runs the block on tokens `[N, L, D]`. The output has the same shape.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let heads = self.attn.heads(self.norm1.forward(x.clone()));
         let x = self.attn.proj.forward_residual(heads, x);

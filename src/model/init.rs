@@ -29,7 +29,7 @@ enum Init {
 /// - Other biases: zero.
 pub fn init_mae(mae: Mae, seed: u64) -> Mae {
     initialise(mae, seed, |name, shape, fan_in| match name {
-        "cls_token" | "mask_token" => Init::Normal(0.02),
+        "cls_token" | "mask_token" | "encoder_mask_token" => Init::Normal(0.02),
         "patch_embed.proj.bias" => Init::Uniform(fan_in.powf(-0.5)),
         _ if name.ends_with(".weight") && shape.len() >= 2 => {
             Init::Uniform((6.0 / (fan_in + shape[0] as f64)).sqrt())

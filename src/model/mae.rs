@@ -5,7 +5,7 @@ use super::layers::{LayerNorm, Linear};
 use super::masking::Masks;
 use super::patches::{PatchEmbed, patchify, unpatchify};
 use super::pos_embed::sincos_pos_embed;
-use crate::shape::{DecoderDims, EncoderDims};
+use crate::shape::{DecoderDims, EncoderDims, LossPatches, MaeLoss};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -19,7 +19,10 @@ pub struct Mae {
     ///
     /// Checkpoints contain these embeddings, but training does not change them.
     pub pos_embed: Param<Tensor<3>>,
-    pub mask_token: Param<Tensor<3>>,
+    /// The token in place of each removed patch, `[1, 1, D]`, in the input of the decoder.
+    pub mask_token: Option<Param<Tensor<3>>>,
+    /// The same in the input of the encoder (paper, table 1c). The network has one of the two mask tokens.
+    pub encoder_mask_token: Option<Param<Tensor<3>>>,
     pub decoder_pos_embed: Param<Tensor<3>>,
     pub patch_embed: PatchEmbed,
     pub blocks: Vec<Block>,
@@ -67,7 +70,7 @@ impl MaskRows {
 
 /// The result of [`Mae::forward`].
 pub struct MaeOutput {
-    /// Mean squared error of the removed patches, `[1]`.
+    /// Mean squared error over the removed patches, or over all patches, `[1]`.
     pub loss: Tensor<1>,
     /// Predicted pixels of every patch, `[N, L, P]`.
     pub pred: Tensor<3>,
@@ -90,7 +93,8 @@ impl Mae {
         Self {
             cls_token: token(encoder.embed_dim),
             pos_embed: fixed(encoder.embed_dim),
-            mask_token: token(decoder.embed_dim),
+            mask_token: (!decoder.encoder_mask_token).then(|| token(decoder.embed_dim)),
+            encoder_mask_token: decoder.encoder_mask_token.then(|| token(encoder.embed_dim)),
             decoder_pos_embed: fixed(decoder.embed_dim),
             patch_embed: PatchEmbed::zeros(encoder, device),
             blocks: (0..encoder.depth)
@@ -107,15 +111,14 @@ impl Mae {
         }
     }
 
-    /// Reconstructs images `[N, C, H, W]` from the kept patches, and computes the loss.
+    /// Reconstructs images `[N, C, H, W]` from their kept patches, and computes the loss.
     ///
-    /// The loss covers only the removed patches. If `norm_pix_loss` is true, each target patch is normalized by its own
-    /// mean and unbiased variance.
-    pub fn forward(&self, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> MaeOutput {
+    /// With `norm_pix_loss`, the target patches are normalized by their own mean and unbiased variance.
+    pub fn forward(&self, imgs: Tensor<4>, masks: &Masks, loss: MaeLoss) -> MaeOutput {
         let rows = MaskRows::new(masks, &imgs.device());
         let latent = self.encode_rows(imgs.clone(), &rows);
         let pred = without_class_token(self.decode_rows(latent, &rows));
-        MaeOutput { loss: self.score(pred.clone(), imgs, &rows, norm_pix_loss), pred }
+        MaeOutput { loss: self.score(pred.clone(), imgs, &rows, loss), pred }
     }
 
     /// Returns images `[N, C, H, W]` with the predicted pixels of every patch.
@@ -145,17 +148,27 @@ impl Mae {
         self.norm.forward(x)
     }
 
-    /// Returns the input tokens of the first encoder block, `[N, 1 + K, D]`.
+    /// Returns the input of the encoder's first block: the class token and the kept patches, `[N, 1 + K, D]`.
+    ///
+    /// With [`Mae::encoder_mask_token`], these are the class token and all patches, `[N, 1 + L, D]`. Only kept patches are embedded. Embedding all patches and masking afterwards would give the same tokens, because the
+    /// embedding treats each patch separately.
     pub(super) fn encoder_tokens(&self, imgs: Tensor<4>, rows: &MaskRows) -> Tensor<3> {
         let patches = self.patch_embed.cut(imgs);
         let [n, l, values] = patches.dims();
         let keep = rows.keep.dims()[0] / n;
         let kept = patches.reshape([n * l, values]).select(0, rows.keep.clone());
+        let kept = kept.reshape([n, keep, values]);
+        if let Some(token) = &self.encoder_mask_token {
+            let x = unshuffled(self.patch_embed.forward(kept), &token.val(), rows);
+            let [_, _, d] = x.dims();
+            return Tensor::cat(vec![self.cls_token.val().expand([n, 1, d]), x], 1)
+                + self.pos_embed.val();
+        }
         let pos_embed = self.pos_embed.val();
         let d = pos_embed.dims()[2];
         let pos = pos_embed.clone().slice([0..1, 1..1 + l]).reshape([l, d]);
         let pos = pos.select(0, rows.keep_in_image.clone()).reshape([n, keep, d]);
-        let x = self.patch_embed.forward(kept.reshape([n, keep, values])) + pos;
+        let x = self.patch_embed.forward(kept) + pos;
         let cls = self.cls_token.val() + pos_embed.slice([0..1, 0..1]);
         Tensor::cat(vec![cls.expand([n, 1, d]), x], 1)
     }
@@ -178,13 +191,11 @@ impl Mae {
     /// Returns the input tokens of the first decoder block, `[N, 1 + L, D]`.
     pub(super) fn decoder_tokens(&self, latent: Tensor<3>, rows: &MaskRows) -> Tensor<3> {
         let x = self.decoder_embed.forward(latent);
-        let [n, tokens, d] = x.dims();
-        let (keep, l) = (tokens - 1, rows.restore.dims()[0] / n);
+        let Some(token) = &self.mask_token else { return x + self.decoder_pos_embed.val() };
+        let [n, tokens, _] = x.dims();
         let cls = x.clone().slice([0..n, 0..1]);
         let visible = x.slice([0..n, 1..tokens]);
-        let removed = self.mask_token.val().expand([n, l - keep, d]);
-        let shuffled = Tensor::cat(vec![visible, removed], 1).reshape([n * l, d]);
-        let x = shuffled.select(0, rows.restore.clone()).reshape([n, l, d]);
+        let x = unshuffled(visible, &token.val(), rows);
         Tensor::cat(vec![cls, x], 1) + self.decoder_pos_embed.val()
     }
 
@@ -199,11 +210,24 @@ impl Mae {
         pred: Tensor<3>,
         imgs: Tensor<4>,
         rows: &MaskRows,
-        norm_pix_loss: bool,
+        MaeLoss { norm_pix_loss, patches }: MaeLoss,
     ) -> Tensor<1> {
         let target = target(patchify(imgs, self.patch_size), norm_pix_loss);
-        loss(pred, target, rows.removed.clone())
+        let counted = match patches {
+            LossPatches::Masked => rows.removed.clone(),
+            LossPatches::All => rows.removed.ones_like(),
+        };
+        loss(pred, target, counted)
     }
+}
+
+/// Puts the visible patches `[N, K, D]` back in their places among `L` tokens. All other tokens are the mask token.
+fn unshuffled(visible: Tensor<3>, mask_token: &Tensor<3>, rows: &MaskRows) -> Tensor<3> {
+    let [n, keep, d] = visible.dims();
+    let l = rows.restore.dims()[0] / n;
+    let removed = mask_token.clone().expand([n, l - keep, d]);
+    let shuffled = Tensor::cat(vec![visible, removed], 1).reshape([n * l, d]);
+    shuffled.select(0, rows.restore.clone()).reshape([n, l, d])
 }
 
 pub(super) fn without_class_token(tokens: Tensor<3>) -> Tensor<3> {
@@ -235,10 +259,10 @@ fn moments(patches: Tensor<3>) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
     (mean, centred, (variance + 1e-6).sqrt())
 }
 
-/// Returns the mean squared error `[1]` of the removed patches.
-fn loss(pred: Tensor<3>, target: Tensor<3>, removed: Tensor<2>) -> Tensor<1> {
+/// Returns the mean squared error `[1]` between prediction and target, over the patches for which `counted` is 1.
+fn loss(pred: Tensor<3>, target: Tensor<3>, counted: Tensor<2>) -> Tensor<1> {
     let per_patch = (pred - target).square().mean_dim(2).squeeze_dim::<2>(2);
-    (per_patch * removed.clone()).sum() / removed.sum()
+    (per_patch * counted.clone()).sum() / counted.sum()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 //! A forward pass draws no random numbers. Its arguments include mask noise and drop-path factors.
 
 mod block;
+mod block_mask;
 mod init;
 mod layers;
 mod mae;
@@ -26,7 +27,7 @@ pub use block::{Block, drop_path_rates};
 pub use init::{init_head, init_mae, init_probe_head, init_vit};
 pub use layers::{LayerNorm, Linear};
 pub use mae::Mae;
-pub use masking::{Masks, mask_noise};
+pub use masking::Masks;
 pub use params::{
     NamedParam, PartialGrads, apply, device, grads, named, present, trainable_names, update,
 };

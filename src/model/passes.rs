@@ -10,6 +10,7 @@ use super::mae::{Mae, MaskRows, without_class_token};
 use super::masking::Masks;
 use super::params::{PartialGrads, found_grads};
 use super::vit::{Vit, branch_factors};
+use crate::shape::MaeLoss;
 use burn::module::Module;
 use burn::tensor::{Gradients, Tensor};
 
@@ -47,8 +48,8 @@ pub struct Chain<M> {
     head: Head<M>,
 }
 
-/// Returns the steps of [`Mae::forward`], for images `[N, C, H, W]`.
-pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> Chain<Mae> {
+/// Returns [`Mae::forward`], up to its loss, as a [`Chain`] of blocks. Images are `[N, C, H, W]`.
+pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, loss: MaeLoss) -> Chain<Mae> {
     let rows = MaskRows::new(masks, &imgs.device());
     let (stem_rows, bridge_rows, stem_imgs) = (rows.clone(), rows.clone(), imgs.clone());
     let (mut links, mut values): (Vec<Link<Mae>>, _) = (Vec::new(), Vec::new());
@@ -69,7 +70,7 @@ pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool)
         frozen: 0,
         head: Box::new(move |mae, x| {
             let pred = without_class_token(mae.predict(x));
-            mae.score(pred, imgs.clone(), &rows, norm_pix_loss)
+            mae.score(pred, imgs.clone(), &rows, loss)
         }),
     }
 }
@@ -245,7 +246,7 @@ fn grad_of(input: &Tensor<3>, found: &mut Gradients) -> Tensor<3> {
 mod tests {
     use super::{BackwardMode, Chain, mae_chain, vit_chain};
     use crate::model::{self, Mae, Masks, Vit};
-    use crate::shape::{DecoderDims, EncoderDims};
+    use crate::shape::{DecoderDims, EncoderDims, LossPatches, MaeLoss, TrainedBlocks};
     use burn::module::Module;
     use burn::tensor::{Device, Tensor, TensorData};
 
@@ -347,13 +348,21 @@ mod tests {
     #[test]
     fn every_mode_of_a_mae_gives_the_same_loss_and_gradients() {
         let device = Device::flex();
-        let decoder = DecoderDims { embed_dim: 12, depth: 2, num_heads: 3, mlp_dim: 20 };
-        let mae = model::init_mae(Mae::zeros(&encoder(), &decoder, &device), 1);
         let masks = Masks::from_noise(&numbers(N * 16), 16, 0.75);
-        for norm_pix_loss in [false, true] {
-            let chain = || mae_chain(&mae, imgs(&device), &masks, norm_pix_loss).weighted(WEIGHT);
-            let loss = |mae: &Mae| mae.forward(imgs(&device), &masks, norm_pix_loss).loss * WEIGHT;
-            assert_same(&mae, loss, chain, 3 + 1 + 2 + 1);
+        let all = MaeLoss { patches: LossPatches::All, ..MaeLoss::masked(false) };
+        let cases = [(MaeLoss::masked(false), false), (MaeLoss::masked(true), false), (all, true)];
+        for (loss, encoder_mask_token) in cases {
+            let shape = DecoderDims {
+                embed_dim: 12,
+                depth: 2,
+                num_heads: 3,
+                mlp_dim: 20,
+                encoder_mask_token,
+            };
+            let mae = model::init_mae(Mae::zeros(&encoder(), &shape, &device), 1);
+            let chain = || mae_chain(&mae, imgs(&device), &masks, loss).weighted(WEIGHT);
+            let whole = |mae: &Mae| mae.forward(imgs(&device), &masks, loss).loss * WEIGHT;
+            assert_same(&mae, whole, chain, 3 + 1 + 2 + 1);
         }
     }
 
@@ -369,8 +378,10 @@ mod tests {
             let dropped = || vit_chain(&vit, imgs(&device), Some(&factors), mean).weighted(WEIGHT);
             let plain = |vit: &Vit| loss(vit.forward_drop_path(imgs(&device), &factors));
             assert_same(&vit, plain, dropped, 3 + 1);
-            for (trained_blocks, sections) in [(0, 1), (1, 1), (2, 2), (3, 4)] {
-                let vit = vit.clone().freeze_below(trained_blocks);
+            let last = |blocks, sections| (TrainedBlocks::Last(blocks), sections);
+            let half = (TrainedBlocks::HalfOfLast, 1);
+            for (trained, sections) in [last(0, 1), half, last(1, 1), last(2, 2), last(3, 4)] {
+                let vit = vit.clone().freeze_below(trained);
                 let chain = || vit_chain(&vit, imgs(&device), None, mean).weighted(WEIGHT);
                 assert_same(&vit, |vit| loss(vit.forward(imgs(&device))), chain, sections);
             }

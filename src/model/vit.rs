@@ -4,7 +4,7 @@ use super::block::Block;
 use super::layers::{LayerNorm, Linear};
 use super::params::trainable_names;
 use super::patches::PatchEmbed;
-use crate::shape::EncoderDims;
+use crate::shape::{EncoderDims, TrainedBlocks};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, activation};
 
@@ -43,13 +43,13 @@ impl Vit {
         }
     }
 
-    /// Freezes all blocks except the last `trained_blocks` (paper §4.3).
+    /// Freezes all blocks except the last ones (paper §4.3, "partial fine-tuning").
     ///
-    /// If any block is frozen, the input embeddings are frozen, too.
+    /// If any block is frozen, even in part, the patch, position and class embeddings are frozen, too.
     #[must_use]
-    pub fn freeze_below(mut self, trained_blocks: usize) -> Self {
-        let frozen = self.blocks.len().saturating_sub(trained_blocks);
-        if frozen == 0 {
+    pub fn freeze_below(mut self, trained: TrainedBlocks) -> Self {
+        let frozen = self.blocks.len().saturating_sub(trained.count());
+        if frozen == 0 && trained != TrainedBlocks::HalfOfLast {
             return self;
         }
         self.cls_token = self.cls_token.no_grad();
@@ -57,10 +57,15 @@ impl Vit {
         self.patch_embed = self.patch_embed.no_grad();
         let freeze = |(i, block): (usize, Block)| if i < frozen { block.no_grad() } else { block };
         self.blocks = self.blocks.into_iter().enumerate().map(freeze).collect();
+        if trained == TrainedBlocks::HalfOfLast {
+            let last = self.blocks.pop();
+            self.blocks.extend(last.map(Block::freeze_attention));
+        }
         self
     }
 
-    /// Returns the number of frozen blocks, counted from the input.
+    /// Returns the number of blocks without a trained parameter, counted from the input. If it is above 0, the embeddings
+    /// are frozen, too.
     pub(super) fn frozen_blocks(&self) -> usize {
         self.blocks.iter().take_while(|block| trainable_names(*block).is_empty()).count()
     }

@@ -1,7 +1,7 @@
 //! Derives the plans of augmentation and mixing of a stage.
 
 use super::context::{Context, given};
-use super::plan::{AugmentPlan, MixupMode, MixupPlan};
+use super::plan::{AugmentPlan, DataPlan, MixupMode, MixupPlan};
 use super::rand_augment::RandAugmentPlan;
 use super::stages::{Augment, Finetune};
 use super::training::rate_text;
@@ -11,7 +11,7 @@ use crate::shape::StageKind;
 pub(super) fn augment(
     stage: StageKind,
     table: &Augment,
-    in_chans: usize,
+    data: &DataPlan,
     cx: &mut Context<'_>,
 ) -> AugmentPlan {
     let crop_scale = given(table.crop_scale.as_ref());
@@ -30,35 +30,42 @@ pub(super) fn augment(
         crop: given(table.crop.as_ref()),
         crop_scale,
         hflip: given(table.hflip.as_ref()),
-        color_jitter: color_jitter(stage, given(table.color_jitter.as_ref()), in_chans, cx),
+        color_jitter: color_jitter(stage, given(table.color_jitter.as_ref()), data, cx),
         aug_repeats: given(table.aug_repeats.as_ref()),
     }
 }
 
-fn color_jitter(stage: StageKind, jitter: f64, in_chans: usize, cx: &mut Context<'_>) -> f64 {
-    if jitter > 0.0 && ![1, 3].contains(&in_chans) {
+fn color_jitter(stage: StageKind, jitter: f64, data: &DataPlan, cx: &mut Context<'_>) -> f64 {
+    if let (true, Some((other, why))) = (jitter > 0.0, no_colours(data)) {
         let key = format!("{stage}.augment.color_jitter");
-        let why = "needs images with 1 or 3 channels";
         let hint = format!("use `--set {key}=0.0` to train without colour jitter");
-        cx.refuse_with(&key, &["data.in_chans"], rate_text(jitter), why, hint);
+        cx.refuse_with(&key, &[other], rate_text(jitter), why, hint);
     }
     jitter
+}
+
+/// Returns the key because of which images have no 8-bit colours, and the reason.
+fn no_colours(data: &DataPlan) -> Option<(&'static str, &'static str)> {
+    if ![1, 3].contains(&data.in_chans) {
+        return Some(("data.in_chans", "needs images with 1 or 3 channels"));
+    }
+    let why = "changes 8-bit colours, but data.range reads the numbers of the files";
+    data.range.map(|_| ("data.range", why))
 }
 
 /// Parses the RandAugment policy `aa`. Returns `None` if RandAugment is disabled.
 pub(super) fn rand_augment(
     aa: &str,
-    in_chans: usize,
+    data: &DataPlan,
     cx: &mut Context<'_>,
 ) -> Option<RandAugmentPlan> {
     if aa.is_empty() {
         return None;
     }
     let found = || toml::Value::String(aa.to_owned());
-    if ![1, 3].contains(&in_chans) {
-        let why = "needs images with 1 or 3 channels";
+    if let Some((other, why)) = no_colours(data) {
         let hint = "use `--set finetune.aa=\"\"` to train without RandAugment";
-        cx.refuse_with("finetune.aa", &["data.in_chans"], found(), why, hint);
+        cx.refuse_with("finetune.aa", &[other], found(), why, hint);
     }
     match RandAugmentPlan::parse(aa) {
         Ok(plan) => Some(plan),

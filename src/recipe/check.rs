@@ -71,6 +71,9 @@ pub(super) fn fits(value: &Value, schema: &Schema) -> bool {
     if let Some(any) = schema["anyOf"].as_array() {
         return any.iter().any(|schema| fits(value, schema));
     }
+    if let Some(only) = schema["const"].as_f64() {
+        return value.as_float().is_some_and(|number| (number - only).abs() < 1e-12);
+    }
     match (schema["type"].as_str(), value) {
         (Some("string"), Value::String(_)) | (Some("boolean"), Value::Boolean(_)) => true,
         (Some("integer" | "number"), Value::Integer(number)) => in_range(*number as f64, schema),
@@ -115,6 +118,9 @@ fn expected(schema: &Schema) -> String {
     }
     if let Some(any) = schema["anyOf"].as_array() {
         return any.iter().map(expected).collect::<Vec<_>>().join(" or ");
+    }
+    if let Some(only) = schema["const"].as_f64() {
+        return only.to_string();
     }
     match schema["type"].as_str() {
         Some("object") => "a table".to_owned(),

@@ -4,7 +4,7 @@
 //! of an MLP, `n` the tokens of a block.
 
 use super::plan::{DataPlan, ModelPlan, Plan};
-use crate::shape::{self, Precision, StageKind};
+use crate::shape::{self, Precision, StageKind, TrainedBlocks};
 
 /// The estimated cost of a stage on one device.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,7 +30,8 @@ pub struct Memory {
     pub params: f64,
     /// Memory of the fp32 gradients, in bytes.
     pub gradients: f64,
-    /// Memory of the fp32 optimizer state, in bytes: the two moments of AdamW or the momentum of LARS.
+    /// Bytes of the optimizer state in fp32: the two moments of AdamW and the averaged weights (EMA), or the momentum of
+    /// LARS.
     pub optimizer: f64,
     /// Memory of the activations of one micro-batch, in bytes.
     ///
@@ -52,7 +53,7 @@ struct Trained {
     flops: f64,
     /// Activations of one image, in bytes.
     activations: f64,
-    /// Optimizer values per trained parameter: 2 for AdamW, 1 for LARS.
+    /// Number of values that the optimizer keeps per trained parameter: 2 for AdamW, 3 with EMA, 1 for LARS.
     moments: f64,
 }
 
@@ -83,7 +84,7 @@ impl Plan {
         let dims = Dims::of(&self.model, &self.data);
         let batch = self.training(stage)?.batch_size as f64;
         let (params, flops) = match stage {
-            StageKind::Pretrain => (dims.mae_params(), dims.mae_flops(self.mask_ratio())),
+            StageKind::Pretrain => (dims.mae_params(), dims.mae_flops(self.visible(&dims))),
             StageKind::Finetune | StageKind::Linprobe => {
                 (dims.classifier_params(num_classes), dims.classifier_flops(num_classes))
             }
@@ -110,28 +111,30 @@ impl Plan {
         };
         let head = dims.head_params(num_classes);
         let patches = dims.patches();
+        let has_ema = self.finetune.as_ref().is_some_and(|plan| plan.ema.is_some());
+        let moments = if has_ema { 3.0 } else { 2.0 };
         match (stage, &self.finetune) {
             (StageKind::Pretrain, _) => {
-                let seen = shape::len_keep(patches, self.mask_ratio());
+                let seen = self.visible(dims);
                 let stacks = [dims.encoder_stack(seen), dims.decoder_stack()];
-                let flops = dims.mae_flops(self.mask_ratio());
+                let flops = dims.mae_flops(seen);
                 let activations = activations(&stacks);
                 Trained { params: dims.mae_params(), flops, activations, moments: 2.0 }
             }
-            (StageKind::Finetune, Some(plan)) if plan.trained_blocks < self.model.depth => {
+            (StageKind::Finetune, Some(plan)) if !plan.trains_embeddings(self.model.depth) => {
                 let width = self.model.embed_dim;
-                let depth = plan.trained_blocks;
+                let depth = plan.trained_blocks.count();
                 let blocks = Stack { depth, ..dims.encoder_stack(patches) };
-                let params = depth as u64 * block(width, dims.hidden(width)) + norm(width) + head;
-                let flops = depth as f64 * dims.block_flops(patches + 1, width)
-                    + product(1, width, num_classes);
-                Trained { params, flops, activations: activations(&[blocks]), moments: 2.0 }
+                let (block_params, block_flops) = dims.trained_block(plan.trained_blocks);
+                let params = depth as u64 * block_params + norm(width) + head;
+                let flops = depth as f64 * block_flops + product(1, width, num_classes);
+                Trained { params, flops, activations: activations(&[blocks]), moments }
             }
             (StageKind::Finetune, _) => Trained {
                 params: dims.classifier_params(num_classes),
                 flops: dims.classifier_flops(num_classes),
                 activations: activations(&[dims.encoder_stack(patches)]),
-                moments: 2.0,
+                moments,
             },
             (StageKind::Linprobe, _) => Trained {
                 params: head,
@@ -143,8 +146,13 @@ impl Plan {
         }
     }
 
-    fn mask_ratio(&self) -> f64 {
-        self.pretrain.as_ref().map_or(0.0, |pretrain| pretrain.mask_ratio)
+    /// Returns the number of patches in the encoder's input in pre-training.
+    fn visible(&self, dims: &Dims<'_>) -> usize {
+        match &self.pretrain {
+            Some(_) if self.model.encoder_mask_token => dims.patches(),
+            Some(pretrain) => pretrain.masking.len_keep(dims.grid()),
+            None => 0,
+        }
     }
 
     /// Returns whether gradient checkpointing repeats the forward pass; false for linear probing.
@@ -161,7 +169,11 @@ impl<'a> Dims<'a> {
 
     /// Returns the number of patches in an image.
     pub fn patches(&self) -> usize {
-        (self.input_size / self.model.patch_size).pow(2)
+        self.grid().pow(2)
+    }
+
+    fn grid(&self) -> usize {
+        self.input_size / self.model.patch_size
     }
 
     fn patch_values(&self) -> usize {
@@ -177,9 +189,10 @@ impl<'a> Dims<'a> {
     ///
     /// Includes the fixed position embeddings.
     pub fn mae_params(&self) -> u64 {
-        let ModelPlan { decoder_embed_dim: width, decoder_depth, .. } = *self.model;
-        let decoder = linear(self.model.embed_dim, width)
-            + width as u64 // mask_token
+        let ModelPlan { decoder_embed_dim: width, decoder_depth, embed_dim, .. } = *self.model;
+        let mask_token = if self.model.encoder_mask_token { embed_dim } else { width };
+        let decoder = linear(embed_dim, width)
+            + mask_token as u64
             + position(self.patches(), width)
             + decoder_depth as u64 * block(width, self.hidden(width))
             + norm(width)
@@ -204,11 +217,14 @@ impl<'a> Dims<'a> {
             + norm(width)
     }
 
-    /// Returns the forward FLOPs of the masked autoencoder for one image.
+    /// Returns the forward FLOPs of the masked autoencoder for one image, with `visible` patches in the encoder.
     ///
-    /// Counts only matrix products. A multiply-add is 2 FLOPs.
-    pub fn mae_flops(&self, mask_ratio: f64) -> f64 {
-        let (seen, all) = (shape::len_keep(self.patches(), mask_ratio) + 1, self.patches() + 1);
+    /// Counts only matrix products; a multiply-add is 2 FLOPs. A block with `n` tokens, width `D` and MLP width `H` has
+    /// `n * (8 D² + 4 D H) + 4 n² D` FLOPs. In the encoder, `n` is the number of visible patches plus the class token.
+    /// In the decoder, `n` is the number of all patches plus the class token. The result also includes the patch
+    /// embedding and the two linear projections of the decoder.
+    pub fn mae_flops(&self, visible: usize) -> f64 {
+        let (seen, all) = (visible + 1, self.patches() + 1);
         let width = self.model.decoder_embed_dim;
         let blocks = self.model.decoder_depth as f64 * self.block_flops(all, width);
         self.encoder_flops(seen)
@@ -237,7 +253,22 @@ impl<'a> Dims<'a> {
             + 2.0 * product(tokens, width, self.hidden(width))
     }
 
-    /// Returns the shape of the encoder's blocks for `patches` visible patches.
+    /// Returns the trained parameters of a trained encoder block, and their forward FLOPs for one image.
+    fn trained_block(&self, trained: TrainedBlocks) -> (u64, f64) {
+        let (tokens, width) = (self.patches() + 1, self.model.embed_dim);
+        let hidden = self.hidden(width);
+        match trained {
+            TrainedBlocks::Last(_) => (block(width, hidden), self.block_flops(tokens, width)),
+            TrainedBlocks::HalfOfLast => {
+                let mlp = linear(width, hidden) + linear(hidden, width);
+                (norm(width) + mlp, 2.0 * product(tokens, width, hidden))
+            }
+        }
+    }
+
+    /// Returns the shape of the encoder's blocks for an image with `patches` visible patches.
+    ///
+    /// The number of tokens is `patches + 1`, because of the class token.
     fn encoder_stack(&self, patches: usize) -> Stack {
         let ModelPlan { embed_dim: width, depth, num_heads: heads, .. } = *self.model;
         Stack { depth, tokens: patches + 1, width, heads }
@@ -313,69 +344,4 @@ fn product(rows: usize, inner: usize, columns: usize) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::sizes::ModelSize;
-    use super::*;
-
-    fn model(size: ModelSize) -> ModelPlan {
-        let encoder = size.encoder();
-        ModelPlan {
-            patch_size: encoder.patch_size,
-            embed_dim: encoder.embed_dim,
-            depth: encoder.depth,
-            num_heads: encoder.num_heads,
-            mlp_ratio: 4.0,
-            norm_eps: 1e-6,
-            decoder_embed_dim: 512,
-            decoder_depth: 8,
-            decoder_num_heads: 16,
-        }
-    }
-
-    #[test]
-    fn parameter_counts_match_the_official_models() {
-        for (size, mae, classifier) in [
-            (ModelSize::Base, 111_907_840, 86_567_656),
-            (ModelSize::Large, 329_541_888, 304_326_632),
-            (ModelSize::Huge, 657_074_508, 632_045_800),
-        ] {
-            let model = model(size);
-            let dims = Dims { model: &model, input_size: 224, in_chans: 3 };
-            assert_eq!(dims.mae_params(), mae);
-            assert_eq!(dims.classifier_params(1000), classifier);
-        }
-    }
-
-    #[test]
-    fn flops_match_published_figures() {
-        let model = model(ModelSize::Base);
-        let dims = Dims { model: &model, input_size: 224, in_chans: 3 };
-        // 12 encoder blocks with 50 tokens, 8 decoder blocks with 197, the patch embedding, and the decoder's two
-        // projections.
-        let encoder =
-            12.0 * (24.0 * 50.0 * 589_824.0 + 4.0 * 2_500.0 * 768.0) + 2.0 * 196.0 * 589_824.0;
-        let decoder = 8.0 * (24.0 * 197.0 * 262_144.0 + 4.0 * 38_809.0 * 512.0)
-            + 2.0 * 50.0 * 768.0 * 512.0
-            + 2.0 * 197.0 * 512.0 * 768.0;
-        assert!((dims.mae_flops(0.75) - (encoder + decoder)).abs() < 1.0);
-        // The published figure for ViT-B/16 is 17.6 G multiply-adds with attention.
-        assert!((dims.classifier_flops(1000) / 2e9 - 17.56).abs() < 0.1);
-    }
-
-    #[test]
-    fn with_recomputing_only_one_block_keeps_more_than_its_input() {
-        let model = model(ModelSize::Base);
-        let dims = Dims { model: &model, input_size: 224, in_chans: 3 };
-        let stacks = [dims.encoder_stack(49), dims.decoder_stack()];
-        let bytes = |recompute, precision| dims.activations(&stacks, recompute, precision);
-        // Per token of a block: 2 D values in fp32 and 14 D in bf16 (2 H = 8 D). Then the attention maps.
-        let encoder = 50.0 * (4.0 * 2.0 + 2.0 * 14.0) * 768.0 + 2.0 * 12.0 * 2_500.0;
-        let decoder = 197.0 * (4.0 * 2.0 + 2.0 * 14.0) * 512.0 + 2.0 * 16.0 * 38_809.0;
-        let in_fp32 = 197.0 * 4.0 * 16.0 * 512.0 + 4.0 * 16.0 * 38_809.0;
-        let inputs = 4.0 * (12.0 * 50.0 * 768.0 + 8.0 * 197.0 * 512.0);
-        let all = 12.0 * encoder + 8.0 * decoder + in_fp32;
-        assert!((bytes(false, Precision::Bf16) - all).abs() < 1.0);
-        assert!((bytes(true, Precision::Bf16) - (inputs + decoder + in_fp32)).abs() < 1.0);
-        assert!((bytes(true, Precision::Fp32) - (inputs + 2.0 * in_fp32)).abs() < 1.0);
-    }
-}
+mod tests;

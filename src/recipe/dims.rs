@@ -29,6 +29,7 @@ impl ModelPlan {
             depth: self.decoder_depth,
             num_heads: self.decoder_num_heads,
             mlp_dim: shape::mlp_dim(self.decoder_embed_dim, self.mlp_ratio),
+            encoder_mask_token: self.encoder_mask_token,
         }
     }
 }

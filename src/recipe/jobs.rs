@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::layout::Pace;
 use super::name::{fingerprint, safe};
-use super::plan::{Plan, Schedule, Source, TrainingPlan};
+use super::plan::{Plan, Schedule};
+use super::stage_plan::{Source, TrainingPlan};
 use crate::shape::StageKind;
 
 /// One training job of a run: pre-training, fine-tuning or linear probe.
@@ -90,18 +91,33 @@ impl Plan {
             }
     }
 
-    /// Returns the prefix of tensor names in the checkpoint files that the stage starts from.
-    ///
-    /// Returns `None` if the recipe does not set `prefix`.
-    pub fn prefix(&self, stage: StageKind) -> Option<&str> {
-        match stage {
-            StageKind::Pretrain => self.pretrain.as_ref()?.prefix.as_deref(),
-            StageKind::Finetune => self.finetune.as_ref()?.prefix.as_deref(),
-            StageKind::Linprobe => self.linprobe.as_ref()?.prefix.as_deref(),
+    /// Returns the checkpoint file or folder that a job starts from, if the recipe names one.
+    pub fn named_file<'a>(&'a self, job: &'a Job) -> Option<&'a Path> {
+        match &job.from {
+            None => self.pretrain.as_ref()?.start.file(),
+            Some(Source::File(path) | Source::Start(path)) => Some(path),
+            Some(Source::Scratch | Source::Epoch(_)) => None,
         }
     }
 
-    /// Returns the training settings of a stage; `None` if the recipe lacks this stage.
+    /// Returns the prefix of the network's tensor names in the checkpoint file that the recipe names for a job.
+    ///
+    /// Returns `None` if the recipe does not set `prefix`, or names no file for this job.
+    pub fn prefix(&self, job: &Job) -> Option<&str> {
+        match (&job.from, job.stage) {
+            (None | Some(Source::Start(_)), _) => self.pretrain_prefix(),
+            (Some(Source::Scratch | Source::Epoch(_)), _) => None,
+            (_, StageKind::Linprobe) => self.linprobe.as_ref()?.prefix.as_deref(),
+            _ => self.finetune.as_ref()?.prefix.as_deref(),
+        }
+    }
+
+    /// Returns the prefix of the network's tensor names in the file of `pretrain.from` or `pretrain.resume`.
+    pub fn pretrain_prefix(&self) -> Option<&str> {
+        self.pretrain.as_ref()?.prefix.as_deref()
+    }
+
+    /// Returns the training settings of a stage; `None` if the recipe does not have this stage.
     pub fn training(&self, stage: StageKind) -> Option<&TrainingPlan> {
         match stage {
             StageKind::Pretrain => self.pretrain.as_ref().map(|plan| &plan.training),
@@ -157,6 +173,7 @@ fn jobs(stage: StageKind, from: &[Source]) -> Vec<Job> {
 fn source_name(source: &Source) -> String {
     let path = match source {
         Source::Scratch => return "scratch".to_owned(),
+        Source::Start(_) => return "start".to_owned(),
         Source::Epoch(epoch) => return format!("{epoch:04}"),
         Source::File(path) => path,
     };

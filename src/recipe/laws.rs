@@ -53,6 +53,7 @@ fn an_empty_recipe_has_the_official_defaults() {
         }
     );
     assert_eq!((finetune.training.epochs, finetune.clip_grad, finetune.mixup), (50, None, None));
+    assert_eq!((finetune.betas, finetune.ema), ([0.9, 0.999], None));
     assert_eq!(finetune.from, [Source::Epoch(400)]);
     assert_eq!(finetune.erasing.unwrap().remode, EraseMode::Pixel);
     assert!(finetune.global_pool && !linprobe.global_pool);

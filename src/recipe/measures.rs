@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 use super::context::{Context, given};
-use super::plan::{FinetunePlan, Plan, PretrainPlan};
+use super::plan::Plan;
+use super::stage_plan::{FinetunePlan, PretrainPlan};
 use super::{setup, vars};
 
 /// Classification of the validation images by the nearest training images, without training.

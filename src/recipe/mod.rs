@@ -34,6 +34,7 @@ mod jobs;
 mod laws;
 mod layers;
 mod layout;
+mod masking;
 mod measures;
 mod name;
 mod near;
@@ -46,9 +47,11 @@ mod schema;
 mod setup;
 mod sizes;
 mod sources;
+mod stage_plan;
 mod stages;
 mod stated;
 mod sweep;
+mod tidy_schema;
 mod training;
 mod values;
 mod vars;
@@ -71,6 +74,9 @@ pub use resolve::{
 pub use schema::{Data, Model, Recipe, Runtime, schema};
 pub use setup::IMAGENET_MEAN_STD;
 pub use sizes::ModelSize;
+pub use stage_plan::{
+    FinetunePlan, LinprobePlan, OnNan, PretrainPlan, PretrainStart, Source, TrainingPlan,
+};
 pub use stages::{Augment, Finetune, Linprobe, Pretrain};
 pub use values::{All, Auto, FromEntry, Off, OneOrMany, Or};
 pub use write::{NOT_SET, differences, differing, is_stage, recipe_toml, settings};

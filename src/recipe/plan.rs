@@ -2,7 +2,6 @@
 //!
 //! Modules below `recipe` receive only the numbers that they use, not the whole plan.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::measures::{KnnPlan, TestClasses, TestSet};
-use super::rand_augment::RandAugmentPlan;
+use super::stage_plan::{FinetunePlan, LinprobePlan, PretrainPlan};
 use crate::shape::Precision;
 
 /// The settings of one run, with all defaults and derived values.
@@ -47,6 +46,8 @@ pub struct DataPlan {
     /// Height and width of the model's input images, in pixels.
     pub input_size: usize,
     pub in_chans: usize,
+    /// The numbers in image files that become 0 and 1; `None` reads 8-bit values as Pillow does.
+    pub range: Option<[f64; 2]>,
     /// Mean of each channel, for pixel values from 0 to 1.
     pub mean: Vec<f32>,
     /// Standard deviation of each channel, for pixel values from 0 to 1; never zero.
@@ -108,6 +109,8 @@ pub struct ModelPlan {
     pub decoder_embed_dim: usize,
     pub decoder_depth: usize,
     pub decoder_num_heads: usize,
+    /// Whether the encoder of a pre-training gets mask tokens in place of the hidden patches.
+    pub encoder_mask_token: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,114 +167,7 @@ pub enum Threads {
     Count(usize),
 }
 
-/// The training settings that all stages have.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TrainingPlan {
-    pub epochs: usize,
-    pub warmup_epochs: usize,
-    /// Images per device in one micro-step.
-    pub batch_size: usize,
-    pub accum_iter: usize,
-    /// Images per optimizer update: `batch_size * accum_iter * world_size`.
-    pub effective_batch_size: usize,
-    /// Images per optimizer update in the published result; `None` if the recipe does not say.
-    pub published_batch_size: Option<usize>,
-    /// Peak learning rate.
-    ///
-    /// Either `lr` in the recipe, or `blr * effective_batch_size / 256`.
-    pub lr: f64,
-    /// The recipe key of the peak learning rate: `"lr"` or `"blr"`.
-    pub rate: &'static str,
-    pub min_lr: f64,
-    pub weight_decay: f64,
-    /// Maximum number of skipped updates per epoch because of NaN or infinity.
-    ///
-    /// With `None`, the stage fails instead.
-    pub skip_limit: Option<usize>,
-}
-
-/// What happens if the loss or a gradient is NaN or infinite.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnNan {
-    Stop,
-    Skip,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct PretrainPlan {
-    pub training: TrainingPlan,
-    pub mask_ratio: f64,
-    pub norm_pix_loss: bool,
-    /// Checkpoint from which the pre-training continues, including the optimizer state.
-    pub resume: Option<PathBuf>,
-    /// Saves the optimizer state beside each checkpoint.
-    pub keep_optimizer: bool,
-    /// Prefix of the network's tensor names in `resume`; `None` if not set.
-    pub prefix: Option<String>,
-    /// Epochs after which a checkpoint is kept, in ascending order.
-    ///
-    /// The last epoch is always included.
-    pub checkpoint_epochs: Vec<usize>,
-    pub augment: AugmentPlan,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct FinetunePlan {
-    pub training: TrainingPlan,
-    /// The starting weights of each job.
-    pub from: Vec<Source>,
-    /// Prefix of the network's tensor names in the files of `from`; `None` if not set.
-    pub prefix: Option<String>,
-    pub layer_decay: f64,
-    /// Number of encoder blocks to train, counted from the last block.
-    ///
-    /// Training all blocks also trains the patch embedding.
-    pub trained_blocks: usize,
-    pub drop_path: f64,
-    /// Maximum norm of the whole gradient; `None` disables clipping.
-    pub clip_grad: Option<f64>,
-    pub smoothing: f64,
-    pub mixup: Option<MixupPlan>,
-    pub erasing: Option<ErasingPlan>,
-    pub rand_augment: Option<RandAugmentPlan>,
-    pub global_pool: bool,
-    pub augment: AugmentPlan,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct LinprobePlan {
-    pub training: TrainingPlan,
-    pub from: Vec<Source>,
-    /// Prefix of the network's tensor names in the files of `from`; `None` if not set.
-    pub prefix: Option<String>,
-    pub global_pool: bool,
-    pub augment: AugmentPlan,
-}
-
-/// The starting weights of a fine-tuning or linear probe.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// Random weights, initialized as in the official code.
-    Scratch,
-    /// The pre-training checkpoint of the same run after this epoch.
-    Epoch(usize),
-    /// A checkpoint file or folder.
-    File(PathBuf),
-}
-
-impl fmt::Display for Source {
-    /// Writes the checkpoint as `finetune.from` names it: `scratch`, an epoch, or a path.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Scratch => f.write_str("scratch"),
-            Self::Epoch(epoch) => write!(f, "{epoch}"),
-            Self::File(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
-
-/// Random crop, flip and colour jitter of training images.
+/// The random crop, flip and colour jitter of the training images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AugmentPlan {
     pub crop: CropMode,
@@ -298,6 +194,7 @@ impl DataPlan {
             path: PathBuf::new(),
             input_size,
             in_chans: 3,
+            range: None,
             mean: mean.to_vec(),
             std: std.to_vec(),
             class_map: None,

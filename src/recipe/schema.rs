@@ -17,6 +17,7 @@ use super::official::official_flag;
 use super::plan::{BadVal, Decode, DeviceKind, Format, Schedule};
 use super::sizes::ModelSize;
 use super::stages::{Finetune, Linprobe, Pretrain};
+use super::tidy_schema::tidy;
 use super::values::{
     All, Auto, Off, OneOrMany, Or, all_or_count_schema, auto_or_count_schema, extends_schema,
     none_or_minutes_schema,
@@ -80,6 +81,10 @@ pub struct Data {
     /// Number of channels of an image.
     #[schemars(range(min = 1, max = 1024))]
     pub in_chans: Option<usize>,
+    /// Smallest and largest number in the image files, `[lo, hi]`. The numbers of TIFF, PNG and `.npy` files are then read
+    /// as they are, with `in_chans` channels. `lo` becomes 0, `hi` becomes 1, and numbers outside become 0 or 1. Default:
+    /// none; images become 8-bit grey or RGB, as Pillow converts them.
+    pub range: Option<[f64; 2]>,
     /// Mean of each channel, for pixel values from 0 to 1. Default: the ImageNet mean for 3 channels; 0.5 for `digits`
     /// and for other numbers of channels.
     #[schemars(inner(range(min = -1e6, max = 1e6)))]
@@ -155,6 +160,9 @@ pub struct Model {
     /// Number of attention heads of the decoder.
     #[schemars(range(min = 1, max = 65_536))]
     pub decoder_num_heads: Option<usize>,
+    /// Give the encoder of a pre-training mask tokens in place of the hidden patches, so that it sees all positions. The
+    /// paper's models give them to the decoder only.
+    pub encoder_mask_token: Option<bool>,
 }
 
 /// Devices, precision and speed.
@@ -250,46 +258,6 @@ fn collect_keys(table: &Value, prefix: &str, keys: &mut Vec<String>) {
     }
 }
 
-/// Removes parts of the schema that do not apply to TOML, such as null values.
-fn tidy(schema: &mut Value) {
-    match schema {
-        Value::Object(map) => {
-            tidy_object(map);
-            map.values_mut().for_each(tidy);
-        }
-        Value::Array(items) => items.iter_mut().for_each(tidy),
-        _ => {}
-    }
-}
-
-fn tidy_object(map: &mut Map<String, Value>) {
-    map.retain(|key, value| match key.as_str() {
-        "format" => !value.is_string(),
-        "default" => !value.is_object(),
-        "required" => !value.is_array(),
-        _ => true,
-    });
-    if let Some(Value::String(description)) = map.get_mut("description") {
-        *description = description.replace('\n', " ");
-    }
-    for list in ["type", "enum", "anyOf"] {
-        let Some(Value::Array(items)) = map.get_mut(list) else { continue };
-        let null = |item: &Value| item.is_null() || *item == "null" || item["type"] == "null";
-        items.retain(|item| !null(item));
-        match (list, items.as_slice()) {
-            ("type", [single]) => map[list] = single.clone(),
-            ("anyOf", [Value::Object(single)]) => {
-                let single = single.clone();
-                map.remove(list);
-                for (key, value) in single {
-                    map.entry(key).or_insert(value);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
 fn add_defaults(schema: &mut Value, defaults: &toml::Table) {
     for (name, default) in defaults {
         let key = &mut schema["properties"][name];
@@ -353,7 +321,7 @@ mod tests {
     use super::*;
 
     /// Keys without a built-in default. They are derived from other keys, or optional.
-    const DERIVED: [&str; 26] = [
+    const DERIVED: [&str; 28] = [
         "robustness.sets",
         "pretrain.published_batch_size",
         "finetune.published_batch_size",
@@ -361,6 +329,7 @@ mod tests {
         "name",
         "extends",
         "data.path",
+        "data.range",
         "data.mean",
         "data.std",
         "data.class_map",
@@ -373,6 +342,7 @@ mod tests {
         "model.depth",
         "model.num_heads",
         "pretrain.checkpoint_epochs",
+        "pretrain.from",
         "pretrain.resume",
         "pretrain.prefix",
         "finetune.prefix",

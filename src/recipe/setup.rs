@@ -39,11 +39,13 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
             cx.refuse(key, format!("{list:?}"), why, hint);
         }
     }
+    let range = data.range.filter(|range| usable_range(*range, format, cx));
     DataPlan {
         format,
         path,
         input_size: given(data.input_size.as_ref()),
         in_chans,
+        range,
         mean: mean.iter().map(|value| *value as f32).collect(),
         std: std.iter().map(|value| *value as f32).collect(),
         class_map: class_map.map(PathBuf::from),
@@ -58,6 +60,24 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
             val_images: data.val_images,
         },
     }
+}
+
+/// Returns whether `data.range` is valid and the format has image files. If not, adds a problem.
+fn usable_range(range: [f64; 2], format: Format, cx: &mut Context<'_>) -> bool {
+    let found = || format!("{range:?}");
+    let [low, high] = range;
+    if low >= high || !low.is_finite() || !high.is_finite() {
+        let why = "is not a valid range: expected [lo, hi] with lo < hi";
+        let hint = "write the smallest and the largest number; `mae data check` prints them";
+        cx.refuse("data.range", found(), why, hint);
+        return false;
+    }
+    let has_files = matches!(format, Format::ImageFolder | Format::WebDataset | Format::Parquet);
+    if !has_files {
+        let why = "scales the numbers of image files, but this format has none";
+        cx.refuse_with("data.range", &["data.format"], found(), why, "remove data.range");
+    }
+    has_files
 }
 
 /// Returns the choices of `data.image_key` in lower case; empty if the recipe does not set the key.
@@ -175,6 +195,7 @@ pub(super) fn model(model: &mut Model, input_size: usize, cx: &mut Context<'_>) 
         decoder_embed_dim: given(model.decoder_embed_dim.as_ref()),
         decoder_depth: given(model.decoder_depth.as_ref()),
         decoder_num_heads: given(model.decoder_num_heads.as_ref()),
+        encoder_mask_token: given(model.encoder_mask_token.as_ref()),
     };
     let same = (plan.patch_size, plan.embed_dim, plan.depth, plan.num_heads)
         == (size.patch_size, size.embed_dim, size.depth, size.num_heads);

@@ -1,17 +1,19 @@
-//! Resolves `from`, the starting weights of fine-tunings and probes: epochs, checkpoint files, or random weights.
+//! Resolves the starting weights of all stages: epochs, checkpoint files, or random weights.
 
 use std::path::{Path, PathBuf};
 
 use super::context::{Context, given};
 use super::error::Problem;
-use super::plan::{PretrainPlan, Source};
 use super::resolve::{Missing, MissingFile};
 use super::setup::expanded;
+use super::stage_plan::{PretrainPlan, PretrainStart, Source};
+use super::stages::Pretrain;
 use super::values::{FromEntry, OneOrMany};
 use super::{near, vars};
 use crate::shape::StageKind;
 
-const WORDS: [&str; 3] = ["scratch", "checkpoints", "last"];
+/// The words in `from` of a fine-tuning or a probe.
+const WORDS: [&str; 4] = ["scratch", "start", "checkpoints", "last"];
 
 /// Returns the starting weights of each job, without duplicates.
 ///
@@ -23,10 +25,9 @@ pub(super) fn from(
     cx: &mut Context<'_>,
 ) -> Vec<Source> {
     let key = format!("{stage}.from");
-    let kept = pretrain.map(|pretrain| pretrain.checkpoint_epochs.as_slice());
     let mut sources = Vec::new();
     for entry in given(setting.as_ref()).as_slice() {
-        for source in spelled_out(&key, entry, kept, cx) {
+        for source in spelled_out(&key, entry, pretrain, cx) {
             if !sources.contains(&source) {
                 sources.push(source);
             }
@@ -39,17 +40,33 @@ pub(super) fn from(
 fn spelled_out(
     key: &str,
     entry: &FromEntry,
-    kept: Option<&[usize]>,
+    pretrain: Option<&PretrainPlan>,
     cx: &mut Context<'_>,
 ) -> Vec<Source> {
+    let kept = pretrain.map(|pretrain| pretrain.checkpoint_epochs.as_slice());
     match entry {
         FromEntry::Text(word) if word == "scratch" => vec![Source::Scratch],
+        FromEntry::Text(word) if word == "start" => {
+            let start = pretrain.map(|pretrain| &pretrain.start);
+            if let Some(PretrainStart::Weights(path)) = start {
+                return vec![Source::Start(path.clone())];
+            }
+            // A faulty `pretrain.from` is already reported.
+            let why = "means the weights of `pretrain.from`, which is not set";
+            let hint = format!(
+                "set `pretrain.from` to a checkpoint file, or set {key} to \"scratch\" for random weights"
+            );
+            cx.refuse_with(key, &["pretrain.from"], "\"start\"", why, hint);
+            Vec::new()
+        }
         FromEntry::Text(word) if word == "checkpoints" || word == "last" => {
             let kept = kept_or_refuse(key, &format!("\"{word}\""), kept, cx);
             let first = if word == "last" { kept.len().saturating_sub(1) } else { 0 };
             kept[first..].iter().copied().map(Source::Epoch).collect()
         }
-        FromEntry::Text(text) => file(key, text, cx).into_iter().collect(),
+        FromEntry::Text(text) => {
+            file(key, text, &WORDS, cx).into_iter().map(Source::File).collect()
+        }
         FromEntry::Epoch(epoch) => {
             let kept = kept_or_refuse(key, &epoch.to_string(), kept, cx);
             if !kept.is_empty() && !kept.contains(epoch) {
@@ -81,28 +98,45 @@ fn kept_or_refuse<'a>(
     kept
 }
 
-/// Returns the path in `pretrain.resume` with each `${VAR}` replaced.
-pub(super) fn resume(setting: &mut Option<String>, cx: &mut Context<'_>) -> Option<PathBuf> {
-    let text = setting.clone().filter(|text| !text.is_empty());
-    let path = text.and_then(|text| match file("pretrain.resume", &text, cx) {
-        Some(Source::File(path)) => Some(path),
-        _ => None,
-    });
-    *setting = path.as_ref().map(|path| vars::escape(&path.to_string_lossy()));
-    path
+/// Returns the start of a pre-training, from `pretrain.from` or `pretrain.resume`. Adds a problem if both are set.
+///
+/// Writes each path back to `table`, with each `${VAR}` replaced.
+pub(super) fn start(table: &mut Pretrain, cx: &mut Context<'_>) -> PretrainStart {
+    let mut path = |key: &str, setting: &mut Option<String>| {
+        let text = setting.take().filter(|text| !text.is_empty());
+        let path = text.and_then(|text| file(key, &text, &[], cx));
+        *setting = path.as_ref().map(|path| vars::escape(&path.to_string_lossy()));
+        path
+    };
+    let from = path("pretrain.from", &mut table.from);
+    let resume = path("pretrain.resume", &mut table.resume);
+    match (from, resume) {
+        (None, None) => PretrainStart::Random,
+        (Some(from), None) => PretrainStart::Weights(from),
+        (None, Some(resume)) => PretrainStart::Resume(resume),
+        (Some(from), Some(resume)) => {
+            let hint = "remove one: `from` starts a new pre-training, `resume` continues the schedule of the checkpoint";
+            cx.conflict(
+                ("pretrain.from", format!("{:?}", from.display())),
+                "cannot be combined with",
+                ("pretrain.resume", format!("{:?}", resume.display())),
+                hint,
+            );
+            PretrainStart::Weights(from)
+        }
+    }
 }
 
-/// Returns the checkpoint at the path `text`, which is the value of `key`.
+/// Returns the checkpoint file or folder at the path `text`, the value of `key`. `words` are the words that `key` takes.
 ///
-/// If the path does not exist, adds a warning, a problem, or an entry to `cx.missing`, depending on
-/// `missing_data`.
-fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
+/// If the path does not exist, does what [`Missing`] describes.
+fn file(key: &str, text: &str, words: &[&'static str], cx: &mut Context<'_>) -> Option<PathBuf> {
     let path = expanded(key, text, cx)?;
     if !Path::new(&path).exists() {
         let found = toml::Value::String(text.to_owned());
-        let hint = match near::word(&path, WORDS) {
+        let hint = match near::word(&path, words.iter().copied()) {
             Some(word) => format!("did you mean `\"{word}\"`?"),
-            None if path.parse::<usize>().is_ok() => {
+            None if path.parse::<usize>().is_ok() && !words.is_empty() => {
                 format!("did you mean the epoch `{path}`, without quotes?")
             }
             None => "check the path, which is relative to the current directory".to_owned(),
@@ -121,12 +155,13 @@ fn file(key: &str, text: &str, cx: &mut Context<'_>) -> Option<Source> {
             }
         }
     }
-    Some(Source::File(PathBuf::from(path)))
+    Some(PathBuf::from(path))
 }
 
 fn entry(source: &Source) -> FromEntry {
     match source {
         Source::Scratch => FromEntry::Text("scratch".to_owned()),
+        Source::Start(_) => FromEntry::Text("start".to_owned()),
         Source::Epoch(epoch) => FromEntry::Epoch(*epoch),
         Source::File(path) => FromEntry::Text(vars::escape(&path.to_string_lossy())),
     }

@@ -6,11 +6,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{CropMode, EraseMode, MixupMode, OnNan};
+use super::plan::{CropMode, EraseMode, MixupMode};
+use super::stage_plan::OnNan;
 use super::values::{
-    All, FromEntry, Off, OneOrMany, Or, all_or_blocks_schema, clip_grad_schema, from_schema,
-    minmax_schema,
+    All, Blocks, FromEntry, Off, OneOrMany, Or, all_or_blocks_schema, betas_schema,
+    clip_grad_schema, ema_schema, from_schema, minmax_schema,
 };
+use crate::shape::{LossPatches, MaskKind};
 
 /// Self-supervised pre-training of the masked autoencoder.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -55,11 +57,26 @@ pub struct Pretrain {
     /// epoch skips all updates. You can change this key when a run resumes.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub on_nan_limit: Option<usize>,
+    /// Which patches are hidden from the encoder. "random": patches drawn independently. "block": rectangular blocks, as in
+    /// arXiv 2106.08254; single patches complete the number. "grid": all but one of every four patches; needs `mask_ratio`
+    /// 0.75.
+    pub mask: Option<MaskKind>,
     /// Fraction of the patches that is hidden from the encoder, above 0 and below 1.
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub mask_ratio: Option<f64>,
+    /// With `mask = "random"`: hide or keep squares of this many patches per side as a whole. It must divide the patches
+    /// per side of an image. 1 hides single patches.
+    #[schemars(range(min = 1, max = 1024))]
+    pub mask_granularity: Option<usize>,
     /// Let the decoder predict each patch normalized by its own mean and variance.
     pub norm_pix_loss: Option<bool>,
+    /// The patches over which the loss is averaged: the hidden ones ("masked"), or "all".
+    pub loss_on: Option<LossPatches>,
+    /// Checkpoint whose weights a new pre-training starts from, in any format that `finetune.from` reads. The run starts
+    /// with a new optimizer state and at epoch 1. Parts that the file does not have, such as the decoder, start from random
+    /// weights. Cannot be combined with `resume`. The path is relative to the current directory. mae replaces `${VAR}` by
+    /// the environment variable.
+    pub from: Option<String>,
     /// Checkpoint to resume from, with its optimizer state and epoch: a checkpoint folder or a `resume.safetensors` of
     /// another run, an official `checkpoint-799.pth`, or a `.pd` file of the Paddle port. The path is relative to the
     /// current directory. mae replaces `${VAR}` by the environment variable.
@@ -68,7 +85,7 @@ pub struct Pretrain {
     /// optimizer state needs twice the disk space of the weights. `mae plan` prints this disk space. You can change
     /// this key when a run resumes.
     pub keep_optimizer: Option<bool>,
-    /// Prefix of the network's tensor names, such as "model", if the file in `resume` has several networks.
+    /// Prefix of the network's tensor names, such as "model", if the file in `from` or `resume` has several networks.
     pub prefix: Option<String>,
     /// Epochs after which the run keeps a checkpoint, counted from 1. The run always keeps the checkpoint of the last
     /// epoch. Default: only the last epoch.
@@ -84,8 +101,9 @@ pub struct Pretrain {
 #[serde(deny_unknown_fields)]
 pub struct Finetune {
     /// Starting weights, one entry or a list. An entry is "checkpoints" (all pre-training checkpoints of this run),
-    /// "last" (the last pre-training checkpoint), an epoch, "scratch" (random weights), or the path of a checkpoint.
-    /// Paths are relative to the current directory. mae replaces `${VAR}` by the environment variable.
+    /// "last" (the last pre-training checkpoint), an epoch, "start" (the weights of `pretrain.from`), "scratch" (random
+    /// weights), or the path of a checkpoint. Paths are relative to the current directory. mae replaces `${VAR}` by the
+    /// environment variable.
     #[schemars(schema_with = "from_schema")]
     pub from: Option<OneOrMany<FromEntry>>,
     /// Prefix of the network's tensor names, such as "teacher.backbone", if the checkpoint files in `from` have several
@@ -129,14 +147,22 @@ pub struct Finetune {
     /// epoch skips all updates. You can change this key when a run resumes.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub on_nan_limit: Option<usize>,
+    /// The two betas of AdamW: the decay of the running means of the gradient and of its square.
+    #[schemars(schema_with = "betas_schema")]
+    pub betas: Option<[f64; 2]>,
+    /// Decay of the exponential moving average of the weights, such as 0.9999, or "none". With a decay, the run evaluates
+    /// and keeps the averaged weights.
+    #[schemars(schema_with = "ema_schema")]
+    pub ema: Option<Or<Off, f64>>,
     /// Layer-wise learning rate decay: the learning rate of a block is this factor times the learning rate of the next
     /// block. 1 disables the decay.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub layer_decay: Option<f64>,
     /// Number of blocks to train, counted from the last block. The other blocks keep the weights of the checkpoint. The
     /// run always trains the last normalization and the head. "all", or the depth of the model, trains everything.
+    /// 0.5 trains half of the last block: its MLP, and the normalization before it.
     #[schemars(schema_with = "all_or_blocks_schema")]
-    pub trained_blocks: Option<Or<All, usize>>,
+    pub trained_blocks: Option<Or<All, Blocks>>,
     /// Stochastic depth: the probability of skipping the branches of the last block. The probability rises linearly
     /// from 0 at the first block.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
@@ -186,8 +212,9 @@ pub struct Finetune {
 #[serde(deny_unknown_fields)]
 pub struct Linprobe {
     /// Encoder to probe, one entry or a list. An entry is "checkpoints" (all pre-training checkpoints of this run),
-    /// "last" (the last pre-training checkpoint), an epoch, "scratch" (random weights), or the path of a checkpoint.
-    /// Paths are relative to the current directory. mae replaces `${VAR}` by the environment variable.
+    /// "last" (the last pre-training checkpoint), an epoch, "start" (the weights of `pretrain.from`), "scratch" (random
+    /// weights), or the path of a checkpoint. Paths are relative to the current directory. mae replaces `${VAR}` by the
+    /// environment variable.
     #[schemars(schema_with = "from_schema")]
     pub from: Option<OneOrMany<FromEntry>>,
     /// Prefix of the network's tensor names, such as "teacher.backbone", if the checkpoint files in `from` have several

@@ -2,15 +2,14 @@
 
 use super::augmentation::{augment, mixup, rand_augment};
 use super::context::{Context, given};
-use super::plan::{
-    DataPlan, ErasingPlan, FinetunePlan, LinprobePlan, ModelPlan, OnNan, PretrainPlan, RuntimePlan,
-    TrainingPlan,
-};
+use super::masking::masking;
+use super::plan::{DataPlan, ErasingPlan, ModelPlan, RuntimePlan};
 use super::sources;
+use super::stage_plan::{FinetunePlan, LinprobePlan, OnNan, PretrainPlan, TrainingPlan};
 use super::stages::{Finetune, Linprobe, Pretrain};
-use super::values::{All, Or};
+use super::values::{All, Blocks, Or};
 use super::write::toml_text;
-use crate::shape::{self, StageKind};
+use crate::shape::{MaeLoss, StageKind, TrainedBlocks};
 
 /// The settings of data, model and devices, which the stages depend on.
 pub(super) struct Setup<'a> {
@@ -59,19 +58,21 @@ pub(super) fn pretrain(
     cx: &mut Context<'_>,
 ) -> PretrainPlan {
     let training = training(shared!(StageKind::Pretrain, table), setup, cx);
-    let mask_ratio = given(table.mask_ratio.as_ref());
-    check_mask_ratio(mask_ratio, setup, cx);
+    let masking = masking(table, setup, cx);
     let checkpoint_epochs = checkpoint_epochs(table.checkpoint_epochs.take(), training.epochs, cx);
     table.checkpoint_epochs = Some(checkpoint_epochs.clone());
     PretrainPlan {
         training,
-        mask_ratio,
-        norm_pix_loss: given(table.norm_pix_loss.as_ref()),
-        resume: sources::resume(&mut table.resume, cx),
+        masking,
+        loss: MaeLoss {
+            norm_pix_loss: given(table.norm_pix_loss.as_ref()),
+            patches: given(table.loss_on.as_ref()),
+        },
+        start: sources::start(table, cx),
         keep_optimizer: given(table.keep_optimizer.as_ref()),
         prefix: table.prefix.clone(),
         checkpoint_epochs,
-        augment: augment(StageKind::Pretrain, &table.augment, setup.data.in_chans, cx),
+        augment: augment(StageKind::Pretrain, &table.augment, setup.data, cx),
     }
 }
 
@@ -86,6 +87,11 @@ pub(super) fn finetune(
     FinetunePlan {
         from: sources::from(StageKind::Finetune, &mut table.from, pretrain, cx),
         prefix: table.prefix.clone(),
+        betas: given(table.betas.as_ref()),
+        ema: match given(table.ema.as_ref()) {
+            Or::Word(_) => None,
+            Or::Value(decay) => Some(decay),
+        },
         layer_decay: given(table.layer_decay.as_ref()),
         trained_blocks: trained_blocks(
             &given(table.trained_blocks.as_ref()),
@@ -104,9 +110,9 @@ pub(super) fn finetune(
             remode: given(table.remode.as_ref()),
             recount: given(table.recount.as_ref()),
         }),
-        rand_augment: rand_augment(&given(table.aa.as_ref()), setup.data.in_chans, cx),
+        rand_augment: rand_augment(&given(table.aa.as_ref()), setup.data, cx),
         global_pool: given(table.global_pool.as_ref()),
-        augment: augment(StageKind::Finetune, &table.augment, setup.data.in_chans, cx),
+        augment: augment(StageKind::Finetune, &table.augment, setup.data, cx),
         training,
     }
 }
@@ -122,7 +128,7 @@ pub(super) fn linprobe(
         from: sources::from(StageKind::Linprobe, &mut table.from, pretrain, cx),
         prefix: table.prefix.clone(),
         global_pool: given(table.global_pool.as_ref()),
-        augment: augment(StageKind::Linprobe, &table.augment, setup.data.in_chans, cx),
+        augment: augment(StageKind::Linprobe, &table.augment, setup.data, cx),
     }
 }
 
@@ -248,22 +254,6 @@ pub(super) fn rate_text(rate: f64) -> String {
     toml_text(&toml::Value::Float(rate))
 }
 
-/// Adds a problem if `mask_ratio` hides all patches or none.
-fn check_mask_ratio(mask_ratio: f64, setup: &Setup<'_>, cx: &mut Context<'_>) {
-    let patches = (setup.data.input_size / setup.model.patch_size).pow(2);
-    let len_keep = shape::len_keep(patches, mask_ratio);
-    let others = ["data.input_size", "model.patch_size", "model.size"];
-    let hint =
-        "lower `model.patch_size` or raise `data.input_size`, so that an image has more patches";
-    if patches > 0 && len_keep == 0 {
-        let why = format!("hides all {patches} patches of an image");
-        cx.refuse_with("pretrain.mask_ratio", &others, rate_text(mask_ratio), &why, hint);
-    } else if len_keep >= patches {
-        let why = format!("hides no patch of an image (number of patches: {patches})");
-        cx.refuse_with("pretrain.mask_ratio", &others, rate_text(mask_ratio), &why, hint);
-    }
-}
-
 /// Returns the epochs after which a checkpoint is kept, including the last epoch.
 ///
 /// Adds a problem or a warning if `given` has an epoch above `epochs`.
@@ -291,18 +281,21 @@ fn checkpoint_epochs(given: Option<Vec<usize>>, epochs: usize, cx: &mut Context<
     kept
 }
 
-/// Returns the number of blocks to train. Adds a problem if this is above `depth`.
-fn trained_blocks(given: &Or<All, usize>, depth: usize, cx: &mut Context<'_>) -> usize {
+/// Returns the blocks to train, counted from the last block.
+///
+/// Adds a problem if these are more than `depth`, the number of blocks in the encoder.
+fn trained_blocks(given: &Or<All, Blocks>, depth: usize, cx: &mut Context<'_>) -> TrainedBlocks {
     match *given {
-        Or::Word(All::All) => depth,
-        Or::Value(blocks) => {
+        Or::Word(All::All) => TrainedBlocks::Last(depth),
+        Or::Value(Blocks::Half(_)) => TrainedBlocks::HalfOfLast,
+        Or::Value(Blocks::Count(blocks)) => {
             if blocks > depth {
                 let others = ["model.depth", "model.size"];
                 let why = format!("is more than the {depth} blocks of the encoder");
                 let hint = "set \"all\" to train all blocks";
                 cx.refuse_with("finetune.trained_blocks", &others, blocks, &why, hint);
             }
-            blocks
+            TrainedBlocks::Last(blocks)
         }
     }
 }

@@ -26,7 +26,17 @@ pub enum All {
     All,
 }
 
-/// The word "none", which disables a setting, because TOML has no null.
+/// A number of blocks, counted from the last.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Blocks {
+    /// Whole blocks.
+    Count(usize),
+    /// Half of the last block. The schema allows only the value 0.5.
+    Half(f64),
+}
+
+/// The word "none", which disables a setting. Recipes use this word because TOML has no null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Off {
@@ -59,7 +69,7 @@ impl<T> OneOrMany<T> {
 pub enum FromEntry {
     /// The checkpoint after this epoch of the run's pre-training.
     Epoch(usize),
-    /// "checkpoints", "last", "scratch", or a checkpoint path.
+    /// "checkpoints", "last", "start", "scratch", or a file.
     Text(String),
 }
 
@@ -76,11 +86,22 @@ pub(super) fn all_or_count_schema(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(super) fn all_or_blocks_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "anyOf": [{ "enum": ["all"] }, { "type": "integer", "minimum": 0, "maximum": 1024 }] })
+    let whole = serde_json::json!({ "type": "integer", "minimum": 0, "maximum": 1024 });
+    json_schema!({ "anyOf": [{ "enum": ["all"] }, whole, { "const": 0.5 }] })
 }
 
 pub(super) fn clip_grad_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "anyOf": [{ "enum": ["none"] }, { "type": "number", "exclusiveMinimum": 0 }] })
+}
+
+pub(super) fn betas_schema(_: &mut SchemaGenerator) -> Schema {
+    let beta = serde_json::json!({ "type": "number", "minimum": 0, "exclusiveMaximum": 1 });
+    json_schema!({ "type": "array", "items": beta, "minItems": 2, "maxItems": 2 })
+}
+
+pub(super) fn ema_schema(_: &mut SchemaGenerator) -> Schema {
+    let decay = serde_json::json!({ "type": "number", "minimum": 0, "exclusiveMaximum": 1 });
+    json_schema!({ "anyOf": [{ "enum": ["none"] }, decay] })
 }
 
 pub(super) fn none_or_minutes_schema(_: &mut SchemaGenerator) -> Schema {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::jobs::Job;
 use super::schema::{Recipe, STAGES};
+use super::stage_plan::Source;
 use crate::shape::StageKind;
 
 /// Keys that may change when a run resumes, because results stay the same up to rounding.
@@ -105,9 +106,12 @@ fn value(settings: &Settings, key: &str) -> String {
 pub(super) fn same_job(a: &Settings, b: &Settings, job: &Job) -> bool {
     let (own, before) = (job.stage.to_string(), StageKind::Pretrain.to_string());
     let from = format!("{own}.from");
+    // `job` has the path of `pretrain.from`, but not the prefix.
+    let start = matches!(job.from, Some(Source::Start(_))).then_some("pretrain.prefix");
     let sees = |(key, _): &&(String, String)| match stage_of(key) {
         Some(stage) => {
-            *key != from && (stage == own || stage == before && job.is_after_pretraining())
+            let is_before = stage == before && job.is_after_pretraining();
+            *key != from && (stage == own || is_before) || start == Some(key)
         }
         None => true,
     };

@@ -67,9 +67,9 @@ pub struct JobCells {
 
 /// Returns the rows of `accuracy.csv` for the run in `folder`.
 ///
-/// A row has the results of all jobs that start from the same checkpoint, or from scratch. Rows are sorted by pre-
-/// training epoch, with training from scratch as epoch 0. If the recipe names checkpoint files, their rows come last.
-/// A row is missing if all its jobs have failed. `prefix` is prepended to the job folders.
+/// Each row is one starting point of fine-tuning and probing. Training from scratch is the row of epoch 0. The weights of
+/// `pretrain.from` come next, and checkpoint files are the last rows. These rows have no epoch. A starting point has no row if all its jobs have failed. `prefix` is prepended to the
+/// folders of the jobs in the rows.
 pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<AccuracyRow>, RunError> {
     let failed = read_provenance(folder)?.map(|run| run.failed_jobs).unwrap_or_default();
     let mut jobs = plan.jobs();
@@ -84,9 +84,10 @@ pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<Accuracy
         }
     }
     sources.sort_by_key(|source| match source {
-        Source::Scratch => 0,
-        Source::Epoch(epoch) => *epoch,
-        Source::File(_) => usize::MAX,
+        Source::Scratch => (0, 0),
+        Source::Start(_) => (1, 0),
+        Source::Epoch(epoch) => (2, *epoch),
+        Source::File(_) => (3, 0),
     });
     let pretrain = EpochsCsv::in_job(&folder.join("pretrain")).read()?;
     let measured = MeasureTables::read(folder)?;
@@ -119,7 +120,7 @@ fn row(
     };
     let (pretrain_epoch, annealed, pretrain_loss) = match source {
         Source::Scratch => ("0".to_owned(), String::new(), String::new()),
-        Source::File(_) => Default::default(),
+        Source::Start(_) | Source::File(_) => Default::default(),
         Source::Epoch(epoch) => {
             let last = plan.pretrain.as_ref().is_some_and(|p| p.training.epochs == *epoch);
             let loss = pretrain.iter().find(|row| row.epoch == *epoch);

@@ -33,7 +33,8 @@ pub struct Provenance {
     /// How the images were changed before training, for example resized; empty if this is unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub data_note: String,
-    /// Checkpoint files that jobs start from; empty in runs of older versions.
+    /// Checkpoint files that jobs start from (`finetune.from`, `linprobe.from`, `pretrain.from` and `pretrain.resume`);
+    /// empty in runs of older versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub start_files: Vec<StartFile>,
     /// Jobs that failed and did not run again.

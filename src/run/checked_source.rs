@@ -2,8 +2,9 @@
 
 use super::inspector::{Inspector, setting};
 use super::preflight::{CheckedJob, CheckedPoint, JobState, Preflight, Problem};
-use super::start_files::{named_file, needs_file};
-use crate::recipe::{Job, RecipeErrors};
+use super::start_files::{needs_file, resumes};
+use crate::recipe::{Job, RecipeErrors, Source};
+use crate::shape::StageKind;
 use crate::train;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,10 +32,11 @@ impl Inspector<'_> {
         let point = &self.resolved.points[index];
         let plan = &point.plan;
         let is_needed = *is_asked || matches!(state, JobState::Shared { .. });
-        let file = named_file(plan, job).filter(|_| is_needed)?;
+        let file = plan.named_file(job).filter(|_| is_needed)?;
         let mut source = CheckedSource { problem: None, notes: vec![], seen: None };
         if !file.exists() {
-            let stage = job.stage.to_string();
+            let is_start = matches!(job.from, Some(Source::Start(_)));
+            let stage = if is_start { StageKind::Pretrain } else { job.stage }.to_string();
             let is_of_stage = |key: &str| key.split('.').next() == Some(&stage);
             let mut missing = point.missing.iter();
             let missing = missing.find(|m| m.path == file && is_of_stage(&m.error.key));
@@ -48,7 +50,7 @@ impl Inspector<'_> {
         if let Some(known) = self.known_source(index, job) {
             return Some(known);
         }
-        let checked = if job.from.is_none() {
+        let checked = if resumes(plan, job) {
             train::check_resume(file, plan)
                 .map(|(seen, notes)| (source.seen, source.notes) = (Some(seen), notes))
         } else {

@@ -80,7 +80,9 @@ impl<'a> Inspector<'a> {
         self.check_own_epochs(&path, &jobs, &mut problems);
         for job in &mut jobs {
             let Some(source) = self.source(index, &path, job, counts.num_classes) else { continue };
-            problems.extend(source.problem);
+            // Several jobs may start from the same file.
+            let known: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            problems.extend(source.problem.filter(|new| !known.contains(&new.to_string())));
             notes.extend(source.notes.into_iter().map(|note| (job.job.dir.clone(), note)));
             seen = seen.or(source.seen);
             if let (JobState::ToDo, Some(epochs)) = (&job.state, source.seen) {

@@ -3,7 +3,7 @@
 use super::preflight::{CheckedJob, CheckedPoint, JobState};
 use crate::checkpoint;
 use crate::durable::Content;
-use crate::recipe::{Job, Plan, Source};
+use crate::recipe::{Job, Plan};
 use crate::results::{RunError, StartFile};
 use crate::shape::StageKind;
 use crate::train::TrainError;
@@ -48,16 +48,17 @@ impl FileHashes {
     ) -> Result<Vec<StartFile>, TrainError> {
         let mut files = Vec::new();
         for CheckedJob { job, state, .. } in jobs {
-            let Some(path) = named_file(plan, job) else { continue };
+            let Some(path) = plan.named_file(job) else { continue };
             if path.exists() {
-                for path in checkpoint::content_files(path, job.from.is_none())? {
+                let resumes = resumes(plan, job);
+                for path in checkpoint::content_files(path, resumes)? {
                     let Content { bytes, blake3 } = self.of(&path)?;
                     files.push(StartFile {
                         job: job.dir.clone(),
                         path,
                         bytes,
                         blake3,
-                        epoch: seen.filter(|_| job.from.is_none()),
+                        epoch: seen.filter(|_| resumes),
                     });
                 }
                 continue;
@@ -77,13 +78,9 @@ impl FileHashes {
     }
 }
 
-/// Returns the file or folder that the recipe names as a job's start checkpoint.
-pub(super) fn named_file<'a>(plan: &'a Plan, job: &'a Job) -> Option<&'a Path> {
-    match (&job.from, &plan.pretrain) {
-        (Some(Source::File(file)), _) => Some(file),
-        (None, Some(pretrain)) => pretrain.resume.as_deref(),
-        _ => None,
-    }
+/// Returns whether a job continues from `pretrain.resume`.
+pub(super) fn resumes(plan: &Plan, job: &Job) -> bool {
+    job.from.is_none() && plan.pretrain.as_ref().is_some_and(|pretrain| pretrain.start.resumes())
 }
 
 /// Returns whether a job in this state still reads its start checkpoint.

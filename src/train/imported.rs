@@ -1,13 +1,13 @@
-//! Checks start checkpoints, and resumes pre-training from a checkpoint file.
+//! Checks the checkpoints that jobs start from, and starts or resumes pre-training from a checkpoint file.
 
 use super::error::TrainError;
 use super::step::{Progress, TrainingState};
-use crate::checkpoint::{self, Opened, OptimizerState, load_module};
+use crate::checkpoint::{self, MaePart, Opened, OptimizerState, load_module};
 use crate::infer::{same_encoder, same_heads};
 use crate::model::{self, Mae, Vit};
 use crate::optim::{Optimizer, StateError};
-use crate::recipe::{Job, Plan, Source, TrainingPlan};
-use crate::shape::StageKind;
+use crate::recipe::{Job, Plan, TrainingPlan};
+use crate::shape::{MaeLoss, Masking, StageKind};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,18 +17,70 @@ use std::path::Path;
 /// Returns warnings about the checkpoint. Fails if the checkpoint does not fit. A run calls this function before the
 /// first job trains.
 pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, TrainError> {
-    let Some(Source::File(path)) = &job.from else { return Ok(Vec::new()) };
-    let opened = checkpoint::open(path, plan.prefix(job.stage))?;
-    same_encoder(&opened, &plan.model)?;
+    let Some(path) = plan.named_file(job) else { return Ok(Vec::new()) };
+    let opened = checkpoint::open(path, plan.prefix(job))?;
+    let mut notes = opened.notes.clone();
+    notes.extend(other_normalization(&opened, plan));
+    if job.from.is_none() {
+        notes.extend(check_start(&opened, plan)?);
+    } else {
+        check_encoder(&opened, job, plan, num_classes)?;
+    }
+    Ok(notes.into_iter().map(|note| format!("{}: {note}", path.display())).collect())
+}
+
+/// Fails if a classifier or a probe cannot use the encoder of a checkpoint.
+fn check_encoder(
+    opened: &Opened,
+    job: &Job,
+    plan: &Plan,
+    num_classes: usize,
+) -> Result<(), TrainError> {
+    same_encoder(opened, &plan.model)?;
     let encoder = plan.encoder_dims();
     let global_pool = match job.stage {
         StageKind::Linprobe => plan.linprobe.as_ref().is_some_and(|probe| probe.global_pool),
         _ => plan.finetune.as_ref().is_some_and(|finetune| finetune.global_pool),
     };
     let vit = Vit::zeros(&encoder, num_classes, global_pool, &Device::flex());
-    checkpoint::load_encoder(vit, &opened.file, path)?;
-    let notes = opened.notes.iter().cloned().chain(other_normalization(&opened, plan));
-    Ok(notes.map(|note| format!("{}: {note}", path.display())).collect())
+    checkpoint::load_encoder(vit, &opened.file, &opened.path)?;
+    Ok(())
+}
+
+/// Fails if a new pre-training cannot start from the weights of a checkpoint. Returns notes about parts that start from
+/// random weights, and about settings that differ.
+fn check_start(opened: &Opened, plan: &Plan) -> Result<Vec<String>, TrainError> {
+    load_start(zeros(plan, &Device::flex()), opened, plan)?;
+    let mut notes = Vec::new();
+    for part in checkpoint::missing_parts(&opened.file) {
+        notes.push(match part {
+            MaePart::Decoder => "it has no decoder, so the decoder starts from random weights".to_owned(),
+            MaePart::Norm => "it is a classifier without `norm`, so the encoder's last normalization starts from its initial values".to_owned(),
+        });
+    }
+    let stated = opened.facts.settings.norm_pix_loss.filter(|_| opened.facts.decoder.is_some());
+    let planned = plan.pretrain.as_ref().map(|pretrain| pretrain.loss.norm_pix_loss);
+    if let (Some(stated), Some(planned)) = (stated, planned)
+        && stated != planned
+    {
+        notes.push(format!(
+            "its decoder was trained with norm_pix_loss = {stated}, but this run has {planned}, so the first losses are high"
+        ));
+    }
+    Ok(notes)
+}
+
+/// Loads the weights of a checkpoint into a masked autoencoder. Parts that the checkpoint does not have do not change.
+fn load_start(mae: Mae, opened: &Opened, plan: &Plan) -> Result<Mae, TrainError> {
+    same_encoder(opened, &plan.model)?;
+    let stated = opened.facts.settings.decoder_num_heads.filter(|_| opened.facts.decoder.is_some());
+    same_heads(opened, "model.decoder_num_heads", stated, plan.model.decoder_num_heads)?;
+    Ok(checkpoint::load_start(mae, &opened.file, &opened.path)?)
+}
+
+/// Returns `mae` with the weights of the checkpoint at `path`, for a new pre-training.
+pub(super) fn start_from(mae: Mae, path: &Path, plan: &Plan) -> Result<Mae, TrainError> {
+    load_start(mae, &checkpoint::open(path, plan.pretrain_prefix())?, plan)
 }
 
 /// Returns a warning if the checkpoint's image normalization differs from the plan's.
@@ -54,7 +106,7 @@ fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
 /// Returns the checkpoint's number of trained epochs, and warnings. A run calls this function before the first job
 /// trains.
 pub fn check_resume(path: &Path, plan: &Plan) -> Result<(usize, Vec<String>), TrainError> {
-    let opened = checkpoint::open(path, plan.prefix(StageKind::Pretrain))?;
+    let opened = checkpoint::open(path, plan.pretrain_prefix())?;
     let from = resumable(&opened, plan)?;
     let zeros = zeros(plan, &Device::flex());
     load_module(zeros, &opened.file, path)?;
@@ -82,16 +134,16 @@ pub(super) fn resume(
     path: &Path,
     plan: &Plan,
 ) -> Result<TrainingState<Mae>, TrainError> {
-    let opened = checkpoint::open(path, plan.prefix(StageKind::Pretrain))?;
+    let opened = checkpoint::open(path, plan.pretrain_prefix())?;
     let ResumePoint { optimizer: optimizer_state, progress } = resumable(&opened, plan)?;
     let model = load_module(state.model, &opened.file, path)?;
-    let mut optimizer = state.optimizer;
+    let (mut optimizer, average) = (state.optimizer, state.average);
     if let Some(optimizer_state) = optimizer_state {
         let device = model::device(&model);
         load_optimizer(&mut optimizer, &optimizer_state, &device)
             .map_err(|error| cannot_resume(path, &error.to_string(), "use another checkpoint"))?;
     }
-    Ok(TrainingState { model, optimizer, progress })
+    Ok(TrainingState { model, optimizer, average, progress })
 }
 
 /// The optimizer state and the training progress of a checkpoint.
@@ -180,9 +232,18 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     let decoder_heads = plan.model.decoder_num_heads;
     same_heads(opened, "model.decoder_num_heads", settings.decoder_num_heads, decoder_heads)?;
     let stated = |on: bool| on.to_string();
+    let Masking { kind, ratio, granularity } = pretrain.masking;
+    let MaeLoss { norm_pix_loss, patches } = pretrain.loss;
     let pairs = [
-        ("norm_pix_loss", settings.norm_pix_loss.map(stated), stated(pretrain.norm_pix_loss)),
-        ("mask_ratio", settings.mask_ratio.map(|r| r.to_string()), pretrain.mask_ratio.to_string()),
+        ("norm_pix_loss", settings.norm_pix_loss.map(stated), stated(norm_pix_loss)),
+        ("loss_on", settings.loss_on.map(|on| on.to_string()), patches.to_string()),
+        ("mask", settings.mask.map(|kind| kind.to_string()), kind.to_string()),
+        ("mask_ratio", settings.mask_ratio.map(|r| r.to_string()), ratio.to_string()),
+        (
+            "mask_granularity",
+            settings.mask_granularity.map(|side| side.to_string()),
+            granularity.to_string(),
+        ),
     ];
     for (key, stated, planned) in pairs {
         if let Some(stated) = stated.filter(|stated| *stated != planned) {

@@ -13,9 +13,11 @@ use crate::durable::Content;
 use crate::infer::{Evaluation, StopFlag, same_encoder};
 use crate::model::{self, Mae, NamedParam, ProbeHead, Vit, drop_path_rates};
 use crate::optim::{self, LrSchedule, Optimizer, ParamGroup, Rule};
-use crate::recipe::{FinetunePlan, Job, LinprobePlan, Plan, PretrainPlan, Source, TrainingPlan};
+use crate::recipe::{
+    FinetunePlan, Job, LinprobePlan, Plan, PretrainPlan, PretrainStart, Source, TrainingPlan,
+};
 use crate::results::{EpochSteps, RunError, StartFile, StartLayout, job_path};
-use crate::shape::{FINETUNE_BETAS, PRETRAIN_BETAS, StageKind};
+use crate::shape::{PRETRAIN_BETAS, StageKind};
 use burn::module::Module;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -83,11 +85,11 @@ impl RunContext {
     ) -> Result<JobEnd, TrainError> {
         let encoder = self.plan.encoder_dims();
         let device = self.device.device.clone();
-        let mae = self.random_mae();
+        let mae = self.first_mae(plan, dir)?;
         let stage = PretrainStage {
             encoder,
-            mask_ratio: plan.mask_ratio,
-            norm_pix_loss: plan.norm_pix_loss,
+            masking: plan.masking,
+            loss: plan.loss,
             warmup_epochs: plan.training.warmup_epochs,
             device,
             gallery: Gallery::of(&self.data, &self.plan),
@@ -99,16 +101,18 @@ impl RunContext {
         let loader = self.loader(StageKind::Pretrain, dir)?;
         let keep = plan.checkpoint_epochs.clone();
         let mut state = TrainingState::start(mae, optimizer);
-        if plan.resume.as_ref().is_some_and(|path| !path.exists()) && dir.has_state() {
-            // The saved state, which is loaded later, is past these epochs.
-            let file = self.start_files.iter().find(|file| file.job == dir.name);
-            state.progress.epoch += file.and_then(|file| file.epoch).unwrap_or(0);
-        } else if let Some(path) = &plan.resume {
-            self.check_unchanged(path, true)?;
-            state = imported::resume(state, path, &self.plan)?;
-            let seen = state.progress.epoch - 1;
-            if keep.contains(&seen) && context.rank_context.rank.is_first() {
-                publish(&stage, &state, dir, (seen, plan.keep_optimizer), context)?;
+        if let PretrainStart::Resume(path) = &plan.start {
+            if !path.exists() && dir.has_state() {
+                // The saved state, which is loaded later, is past these epochs.
+                let file = self.start_files.iter().find(|file| file.job == dir.name);
+                state.progress.epoch += file.and_then(|file| file.epoch).unwrap_or(0);
+            } else {
+                self.check_unchanged(path, true)?;
+                state = imported::resume(state, path, &self.plan)?;
+                let seen = state.progress.epoch - 1;
+                if keep.contains(&seen) && context.rank_context.rank.is_first() {
+                    publish(&stage, &state, dir, (seen, plan.keep_optimizer), context)?;
+                }
             }
         }
         let fit_plan = self.fit_plan(StageKind::Pretrain, &plan.training, keep, None, context)?;
@@ -128,7 +132,7 @@ impl RunContext {
         let file = source_file(&self.run, job).filter(|file| file.exists() || !dir.has_state());
         let vit = self.classifier(file, job, plan.global_pool)?.freeze_below(plan.trained_blocks);
         let depth = encoder.depth;
-        let rule = Rule::adamw(FINETUNE_BETAS);
+        let rule = Rule::adamw(plan.betas);
         let (layer_decay, weight_decay) = (plan.layer_decay, plan.training.weight_decay);
         let optimizer = optimizer(&vit, rule, |name, shape| {
             optim::finetune_group(name, shape, depth, layer_decay, weight_decay)
@@ -145,7 +149,7 @@ impl RunContext {
         let keep = vec![plan.training.epochs];
         let fit_plan =
             self.fit_plan(StageKind::Finetune, &plan.training, keep, plan.clip_grad, context)?;
-        let state = TrainingState::start(vit, optimizer);
+        let state = TrainingState::start(vit, optimizer).averaged(plan.ema);
         fit(&Arc::new(stage), state, &loader, &fit_plan, dir, context)
     }
 
@@ -208,11 +212,7 @@ impl RunContext {
             return Ok(model::init_vit(vit, self.plan.seed));
         };
         self.check_unchanged(&path, false)?;
-        let prefix = match job.from {
-            Some(Source::File(_)) => self.plan.prefix(job.stage),
-            _ => None,
-        };
-        let opened = checkpoint::open(&path, prefix)?;
+        let opened = checkpoint::open(&path, self.plan.prefix(job))?;
         same_encoder(&opened, &self.plan.model)?;
         let vit = model::init_head(vit, self.plan.seed);
         Ok(checkpoint::load_encoder(vit, &opened.file, &path)?)
@@ -233,6 +233,19 @@ impl RunContext {
 
     fn random_mae(&self) -> Mae {
         model::init_mae(imported::zeros(&self.plan, &self.device.device), self.plan.seed)
+    }
+
+    /// Returns the masked autoencoder of the first update: random, or with the weights of `pretrain.from`.
+    fn first_mae(&self, plan: &PretrainPlan, dir: &JobDir) -> Result<Mae, TrainError> {
+        let random = self.random_mae();
+        match &plan.start {
+            // The saved state has all weights, so a job that resumes does not need its file.
+            PretrainStart::Weights(path) if path.exists() || !dir.has_state() => {
+                self.check_unchanged(path, false)?;
+                imported::start_from(random, path, &self.plan)
+            }
+            _ => Ok(random),
+        }
     }
 
     fn loader(&self, stage: StageKind, dir: &JobDir) -> Result<Loader, TrainError> {
@@ -302,7 +315,7 @@ pub(crate) fn source_file(run: &Path, job: &Job) -> Option<PathBuf> {
     match job.from.as_ref()? {
         Source::Scratch => None,
         Source::Epoch(epoch) => Some(checkpoint::epoch_folder(&run.join("pretrain"), *epoch)),
-        Source::File(path) => Some(path.clone()),
+        Source::File(path) | Source::Start(path) => Some(path.clone()),
     }
 }
 

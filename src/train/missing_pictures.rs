@@ -55,6 +55,6 @@ impl RunContext {
         let opened = checkpoint::open(checkpoint, None)?;
         let autoencoder = Autoencoder::load(&opened, &self.plan, &self.device.device)?;
         let gallery = Gallery::of(&self.data, &self.plan);
-        DeviceError::catch(|| gallery.show(&autoencoder, plan.mask_ratio, job_folder, epoch))?
+        DeviceError::catch(|| gallery.show(&autoencoder, plan.masking, job_folder, epoch))?
     }
 }

@@ -1,4 +1,4 @@
-//! Cases `checkpoint_mae`, `checkpoint_vit` and `resume_step`: checkpoint files of other programs.
+//! Kinds `checkpoint_mae`, `checkpoint_vit`, `resume_step` and `pretrain_from`: checkpoint files of other programs.
 
 use super::case::{Case, VerifyError};
 use super::networks::{self, vector};
@@ -7,8 +7,9 @@ use super::tolerances::Tolerances;
 use super::{forward, updates};
 use crate::checkpoint::{self, CheckpointError, Head, Opened};
 use crate::model::{self, Mae, Vit};
+use crate::optim::{self, Optimizer};
 use crate::shape::{EncoderDims, Precision};
-use crate::{optim, train};
+use crate::train;
 use burn::module::Module;
 use burn::tensor::Device;
 
@@ -33,7 +34,7 @@ pub(super) fn mae(
         out.absolute(format!("{file}: mask"), &masks.mask, &case.floats("mask")?, 0.0);
         let latent = mae.forward_encoder(imgs.clone(), &masks);
         let tokens = vector(mae.forward_decoder(latent, &masks));
-        let output = mae.forward(imgs, &masks, case.flag("norm_pix_loss")?);
+        let output = mae.forward(imgs, &masks, forward::loss(case)?);
         let (loss, pred) = (vector(output.loss), vector(output.pred));
         out.relative(format!("{file}: loss"), &loss, &case.floats("loss")?, tolerance);
         let expected = case.floats("pred")?;
@@ -81,15 +82,51 @@ pub(super) fn resume_step(
         });
         train::load_optimizer(&mut optimizer, state, device)
             .map_err(|error| case.error(format!("{file}: {error}")))?;
-        let (imgs, masks) = forward::inputs(case, &encoder, device)?;
-        let replica = mae.clone().train();
-        let mut grads = replica.forward(imgs, &masks, case.flag("norm_pix_loss")?).loss.backward();
-        let grads = model::grads(&replica, &mut grads);
-        let mae = updates::step(mae, &mut optimizer, grads, lr);
+        let (mae, _) = one_update(case, mae, &encoder, &mut optimizer)?;
         // The key biases' moments in the file are rounding noise already, so `lr` is their tolerance.
         updates::same_parameters(case, &mae, "after.", lr, tolerances, out)?;
     }
     Ok(())
+}
+
+/// Verifies a case of kind `pretrain_from`: starts a new pre-training from another program's weights and compares the first
+/// update.
+pub(super) fn pretrain_from(
+    case: &Case,
+    device: &Device,
+    tolerances: &Tolerances,
+    out: &mut TensorComparison,
+) -> Result<(), VerifyError> {
+    let (decay, lr) = (case.number("weight_decay")?, case.number("lr")?);
+    let encoder = networks::encoder(case, tolerances.precision)?;
+    for file in case.texts("files")? {
+        let opened = open(case, &file)?;
+        let mae = Mae::zeros(&encoder, &networks::decoder(case)?, device);
+        let mae = checkpoint::load_start(mae, &opened.file, &opened.path);
+        let mae = mae.map_err(|error| refused(case, &file, &error))?;
+        let mut optimizer = train::optimizer(&mae, updates::adamw(case)?, |name, shape| {
+            optim::pretrain_group(name, shape, decay)
+        });
+        let (mae, loss) = one_update(case, mae, &encoder, &mut optimizer)?;
+        out.relative(format!("{file}: loss"), &loss, &case.floats("loss")?, tolerances.loss);
+        updates::same_parameters(case, &mae, "after.", lr, tolerances, out)?;
+    }
+    Ok(())
+}
+
+/// Makes one update of a masked autoencoder with the images, noise and learning rate of the case. Also returns the loss.
+fn one_update(
+    case: &Case,
+    mae: Mae,
+    encoder: &EncoderDims,
+    optimizer: &mut Optimizer,
+) -> Result<(Mae, Vec<f32>), VerifyError> {
+    let (imgs, masks) = forward::inputs(case, encoder, &model::device(&mae))?;
+    let replica = mae.clone().train();
+    let loss = replica.forward(imgs, &masks, forward::loss(case)?).loss;
+    let value = vector(loss.clone().inner());
+    let grads = model::grads(&replica, &mut loss.backward());
+    Ok((updates::step(mae, optimizer, grads, case.number("lr")?), value))
 }
 
 pub(super) fn vit(

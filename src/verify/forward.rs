@@ -5,7 +5,7 @@ use super::networks::{self, vector};
 use super::report::TensorComparison;
 use super::tolerances::Tolerances;
 use crate::model::{self, Mae, Masks};
-use crate::shape::{self, EncoderDims};
+use crate::shape::{self, EncoderDims, LossPatches, MaeLoss};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
@@ -24,7 +24,7 @@ pub(super) fn run(
     out.absolute("mask", &masks.mask, &case.floats("mask")?, 0.0);
 
     let replica = mae.clone().train();
-    let output = replica.forward(imgs.clone(), &masks, case.flag("norm_pix_loss")?);
+    let output = replica.forward(imgs.clone(), &masks, loss(case)?);
     let pred = output.pred.inner();
     let mut close = |name: &str, got: Vec<f32>| -> Result<(), VerifyError> {
         out.relative(name, &got, &case.floats(name)?, tolerances.forward);
@@ -46,7 +46,18 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Returns the images `[N, C, H, W]` and the masks of a case with a single batch.
+/// Returns the loss of a case.
+pub(super) fn loss(case: &Case) -> Result<MaeLoss, VerifyError> {
+    let masked = MaeLoss::masked(case.flag("norm_pix_loss")?);
+    let patches = match case.get("loss_on").map(|_| case.text("loss_on")).transpose()?.as_deref() {
+        None | Some("masked") => LossPatches::Masked,
+        Some("all") => LossPatches::All,
+        Some(other) => return Err(case.error(format!("unknown `loss_on` {other:?}"))),
+    };
+    Ok(MaeLoss { patches, ..masked })
+}
+
+/// Returns the images `[N, C, H, W]` and the masks of a case that has only one step.
 pub(super) fn inputs(
     case: &Case,
     encoder: &EncoderDims,

@@ -102,6 +102,7 @@ fn compare(
         "checkpoint_mae" => checkpoints::mae(case, device, tolerances, out)?,
         "checkpoint_vit" => checkpoints::vit(case, device, tolerances, out)?,
         "resume_step" => checkpoints::resume_step(case, device, tolerances, out)?,
+        "pretrain_from" => checkpoints::pretrain_from(case, device, tolerances, out)?,
         "augment_ops" => pictures::augment_ops(case, out)?,
         other => return Err(case.error(format!("unknown kind {other:?}"))),
     }

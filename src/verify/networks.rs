@@ -40,6 +40,8 @@ pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, 
 pub(super) fn decoder(case: &Case) -> Result<DecoderDims, VerifyError> {
     let m = case.inner("model")?;
     let dims = DecoderDims {
+        encoder_mask_token: m.get("encoder_mask_token").is_some()
+            && m.flag("encoder_mask_token")?,
         embed_dim: m.count("decoder_embed_dim")?,
         depth: m.count("decoder_depth")?,
         num_heads: m.count("decoder_num_heads")?,

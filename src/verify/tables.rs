@@ -92,7 +92,8 @@ pub(super) fn pos_embed_resize(
             }
         }
         let got = model::resize_pos_embed(&case.floats(&input)?, dim, to);
-        out.relative(&output, &got, &case.floats(&output)?, tolerances.pos_embed);
+        let tolerance = tolerances.pos_embed_resize * from as f64;
+        out.relative(&output, &got, &case.floats(&output)?, tolerance);
     }
     Ok(())
 }

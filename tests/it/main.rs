@@ -1,5 +1,6 @@
 //! Tests of what users can see. Each module tests one promise.
 
+mod ablations;
 mod bad_files;
 mod bad_val;
 mod bench;
@@ -29,11 +30,15 @@ mod layouts;
 mod measures;
 mod on_nan;
 mod own_data;
+mod paper;
 #[cfg(feature = "parquet")]
 mod parquet_columns;
 mod pickles;
+mod pictures;
 mod preflight;
+mod pretrain_from;
 mod program;
+mod raw_pictures;
 mod recipe_errors;
 mod recipe_reference;
 mod recipes;

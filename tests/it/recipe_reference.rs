@@ -95,6 +95,9 @@ fn kind(schema: &Value) -> String {
     if let Some(any) = schema["anyOf"].as_array() {
         return any.iter().map(kind).collect::<Vec<_>>().join(" or ");
     }
+    if let Some(only) = schema["const"].as_f64() {
+        return only.to_string();
+    }
     let name = schema["type"].as_str().unwrap();
     if name != "array" {
         return format!("{name}{}", range(schema));

@@ -2,7 +2,7 @@
 
 use super::{CheckPass, SourceArgs};
 use crate::cli::{CliError, output};
-use crate::data::{self, Checked, CheckedSplit};
+use crate::data::{self, ChannelNumbers, Checked, CheckedSplit};
 use crate::results::count;
 use crate::text::one_line;
 use std::fmt::Write as _;
@@ -105,6 +105,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
         "images with the same bytes in train and val",
         checked.in_both.iter().map(pair),
     );
+    let _ = write!(text, "{}", numbers_text(checked));
     let numbers = |values: &[f64]| {
         values.iter().map(|value| format!("{value:.4}")).collect::<Vec<_>>().join(", ")
     };
@@ -118,6 +119,50 @@ fn text(checked: &Checked, in_chans: usize) -> String {
         let _ = writeln!(text, "{}_images = {}", split.name, split.images);
     }
     text
+}
+
+/// Returns percentiles of the numbers in the files, and a line to copy; empty for data without such numbers.
+fn numbers_text(checked: &Checked) -> String {
+    let mut text = String::new();
+    if checked.cut_images > 0 {
+        let _ = writeln!(
+            text,
+            "images with more than 8 bits: {}; without data.range, they are read as Pillow reads them: grey above 255 becomes 255",
+            checked.cut_images
+        );
+    }
+    let Some(numbers) = &checked.numbers else { return text };
+    let sample = if numbers.is_sample { ", of a sample of the pixels" } else { "" };
+    let _ = writeln!(text, "numbers in the training files, before scaling{sample}:");
+    for (channel, ChannelNumbers { percentiles }) in numbers.channels.iter().enumerate().take(SHOWN)
+    {
+        let percentile = |(percent, number): &(f64, f64)| match percent {
+            0.0 => format!("smallest {}", number_text(*number)),
+            100.0 => format!("largest {}", number_text(*number)),
+            percent => format!("{percent} % {}", number_text(*number)),
+        };
+        let percentiles: Vec<String> = percentiles.iter().map(percentile).collect();
+        let _ = writeln!(text, "  channel {}: {}", channel + 1, percentiles.join(", "));
+    }
+    if numbers.channels.len() > SHOWN {
+        let _ = writeln!(text, "  and {} more channels", numbers.channels.len() - SHOWN);
+    }
+    let [low, high] = numbers.range.map(number_text);
+    if low == high {
+        return text;
+    }
+    let _ =
+        writeln!(text, "from 0.5 % to 99.5 %, for [data] in a recipe:\nrange = [{low}, {high}]");
+    text
+}
+
+/// Returns a number with at most 6 digits after the decimal point, or in scientific notation if it is tiny.
+fn number_text(number: f64) -> String {
+    if number != 0.0 && number.abs() < 1e-3 {
+        return format!("{number:.4e}");
+    }
+    let text = format!("{number:.6}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn summary(split: &CheckedSplit) -> String {

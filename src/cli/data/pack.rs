@@ -33,6 +33,13 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let (plan, _) = args.source.plan()?;
+    if plan.range.is_some() && args.short_side.is_some() {
+        return Err(CliError::Usage(
+            "cannot make images smaller with data.range: JPEG files have 8-bit values\n\
+             hint: remove --short-side to pack the files as they are"
+                .to_owned(),
+        ));
+    }
     let reencode = args
         .short_side
         .map(|short_side| Reencoded { short_side: short_side as usize, quality: args.quality });

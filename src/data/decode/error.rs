@@ -1,12 +1,60 @@
+use std::fmt;
+use std::path::Path;
+
+use crate::data::error::DataError;
+
 /// Why an image cannot be decoded or encoded. The caller adds the file name.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(in crate::data) enum ImageError {
     #[error("the file is empty")]
     Empty,
-    #[error("the JPEG file is truncated: its end marker is missing")]
+    #[error("the file is truncated")]
     Truncated,
     #[error("corrupt or unsupported image: {0}")]
     Undecodable(String),
+    /// The file may be whole, but `mae` cannot read its format or this variant of its format.
+    #[error("not supported: {0}")]
+    Unsupported(String),
+    #[error("it has {}, but data.in_chans is {recipe}{}", channels(*file), more_pages(*pages))]
+    Channels { file: usize, recipe: usize, pages: bool },
+    #[error("it contains NaN, which data.range cannot scale")]
+    NotANumber,
     #[error("cannot encode the image as JPEG: {0}")]
     Unencodable(String),
+}
+
+impl ImageError {
+    /// Returns the error for damaged data, with the reason.
+    pub(super) fn damaged(reason: impl fmt::Display) -> Self {
+        Self::Undecodable(format!("{reason}"))
+    }
+
+    /// Returns the error for an image with too many pixels.
+    pub(super) fn too_large(width: u64, height: u64) -> Self {
+        Self::Undecodable(format!("{width}x{height} pixels are too many"))
+    }
+
+    /// Returns the error of the data layer for the image `name`.
+    pub(in crate::data) fn of(&self, name: &Path) -> DataError {
+        match self {
+            Self::Unsupported(_) => DataError::unsupported_image(name, self),
+            Self::Channels { file, .. } => {
+                let hint = format!("set data.in_chans = {file}, or move the file out of the data");
+                DataError::mismatched_image(name, self, hint)
+            }
+            Self::NotANumber => {
+                let hint = "replace NaN in the file by a number, or move the file out of the data";
+                DataError::mismatched_image(name, self, hint.to_owned())
+            }
+            _ => DataError::bad_image(name, self),
+        }
+    }
+}
+
+fn channels(count: usize) -> String {
+    if count == 1 { "1 channel".to_owned() } else { format!("{count} channels") }
+}
+
+fn more_pages(pages: bool) -> &'static str {
+    if pages { " (only the first page of a TIFF file is read)" } else { "" }
 }

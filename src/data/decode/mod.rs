@@ -4,18 +4,35 @@
 //!
 //! - Grey is repeated for all channels.
 //! - Palettes and CMYK are converted.
-//! - Alpha is dropped without blending, and orientation tags are ignored.
-//! - 16-bit grey values above 255 become 255.
+//! - Alpha is dropped without blending.
+//! - Grey of more than 8 bits is cut: values above 255 become 255.
+//! - Orientation tags are ignored, except in TIFF files, which Pillow turns.
 //!
 //! If a file has several pages or frames, the first one is decoded. The content of a file decides its format, not its
 //! name. A truncated file is an error; it never becomes a partly grey picture.
 //!
 //! `opened_image` decodes files of any format, `jpeg` decodes rectangles of JPEG files, and `resize` changes the size.
+//! The other modules decode a format each to a `Bitmap`.
 
+#[cfg(feature = "avif")]
+mod avif;
+mod bitmap;
+mod bmp;
+mod byte_reader;
 pub(super) mod error;
+pub(super) mod format;
+mod gif;
+mod ico;
 pub(super) mod image_name;
 pub(super) mod jpeg;
+#[cfg(feature = "jpeg2000")]
+mod jpeg2000;
 pub(super) mod opened_image;
 pub(super) mod picture;
+mod png_webp;
+mod pnm;
+pub(super) mod raw;
 pub(super) mod resize;
 pub(super) mod simd;
+mod tga;
+mod tiff;

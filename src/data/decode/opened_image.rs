@@ -1,37 +1,33 @@
 //! Decodes image files of any format.
 
-use std::io::Cursor;
+use std::fs;
 use std::path::Path;
-use std::{fmt, fs};
-
-use image::{DynamicImage, ImageReader, Limits};
 
 use crate::data::error::DataError;
 use crate::data::panics;
 
+use super::bitmap::{Bitmap, MAX_BYTES, luma};
 use super::error::ImageError;
+use super::format::Format;
 use super::jpeg::{self, Decoded, Jpeg};
-use super::picture::{Colour, CropBox, Picture, Pixels, Stored};
-
-/// Maximum side of a picture in pixels, as in libjpeg.
-const MAX_SIDE: u32 = 65_500;
-/// Maximum size of a decoded picture in bytes, as in Pillow.
-const MAX_BYTES: u64 = 512 << 20;
+use super::picture::{Colour, CropBox, Picture, Pixels, Reading, Stored};
+use super::raw::RawPicture;
+use super::{bmp, gif, ico, png_webp, pnm, tga, tiff};
 
 /// Reads and decodes the image file at `path` to RGB.
 pub fn read_picture(path: &Path) -> Result<Picture, DataError> {
-    decode_file(path, Colour::Rgb)
+    decode_file(path, Reading::Levels(Colour::Rgb))
 }
 
 /// Reads and decodes an image file. Ignores the file extension.
-pub(in crate::data) fn decode_file(path: &Path, colour: Colour) -> Result<Picture, DataError> {
+pub(in crate::data) fn decode_file(path: &Path, reading: Reading) -> Result<Picture, DataError> {
     if path.is_dir() {
         let hint = "pass the image files in this folder";
         return Err(DataError::layout(path, "this is a folder, not an image", hint));
     }
     let bytes = fs::read(path).map_err(|e| DataError::unreadable(path, e))?;
-    let whole = OpenedImage::file(&bytes, colour).and_then(OpenedImage::whole);
-    whole.map_err(|error| DataError::bad_image(path, &error))
+    let whole = OpenedImage::file(&bytes, reading).and_then(OpenedImage::whole);
+    whole.map_err(|error| error.of(path))
 }
 
 /// An open image. JPEG files are decoded later and only as far as needed.
@@ -44,33 +40,41 @@ impl<'a> OpenedImage<'a> {
     /// Opens a picture of a split.
     pub(in crate::data) fn stored(stored: Stored<'a>) -> Result<Self, ImageError> {
         match stored {
-            Stored::File { bytes, colour } => Self::file(bytes, colour),
+            Stored::File { bytes, reading } => Self::file(bytes, reading),
             Stored::Picture(picture) => Ok(Self::Picture(picture)),
         }
     }
 
-    fn file(bytes: &'a [u8], colour: Colour) -> Result<Self, ImageError> {
+    fn file(bytes: &'a [u8], reading: Reading) -> Result<Self, ImageError> {
+        match reading {
+            Reading::Levels(colour) => Self::levels(bytes, colour),
+            Reading::Values(scale) => {
+                Ok(Self::Picture(RawPicture::decode(bytes, scale.channels)?.scaled(scale)))
+            }
+        }
+    }
+
+    /// Opens an image file whose pixels become 8-bit values.
+    pub(super) fn levels(bytes: &'a [u8], colour: Colour) -> Result<Self, ImageError> {
         if bytes.is_empty() {
             return Err(ImageError::Empty);
-        }
-        if is_truncated(bytes) {
-            return Err(ImageError::Truncated);
         }
         if jpeg::is_jpeg(bytes) {
             let jpeg = Jpeg::open(bytes)?;
             let (width, height) = jpeg.size();
             if (width * height * 3) as u64 > MAX_BYTES {
-                let most = MAX_BYTES / 3_000_000;
-                return Err(undecodable(format!(
-                    "{width}x{height} pixels are too many: the limit is {most} megapixels"
-                )));
+                return Err(ImageError::too_large(width as u64, height as u64));
+            }
+            // Pillow accepts a file without an end marker if the data suffices for all rows.
+            if lacks_end(bytes) && !jpeg::is_whole(bytes) {
+                return Err(ImageError::Truncated);
             }
             return Ok(Self::Jpeg(jpeg, colour));
         }
         // Some decoders panic on damaged files. Turn this into an error.
-        let decoded =
-            panics::catch(|| decode(bytes)).map_err(|_| undecodable("the decoder panicked"))?;
-        Ok(Self::Picture(convert(decoded.map_err(undecodable)?, colour)))
+        let decoded = panics::catch(|| decode(bytes));
+        let decoded = decoded.map_err(|_| ImageError::damaged("the decoder panicked"))??;
+        Ok(Self::Picture(decoded.into_picture(colour)))
     }
 
     /// Returns width and height in pixels.
@@ -138,66 +142,45 @@ fn from_jpeg(decoded: Decoded, colour: Colour) -> (Picture, CropBox) {
     (Picture { width, height, channels, pixels: Pixels::U8(levels) }, crop)
 }
 
-fn undecodable(problem: impl fmt::Display) -> ImageError {
-    ImageError::Undecodable(problem.to_string())
-}
-
-fn decode(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_BYTES);
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-    reader.limits(limits);
-    reader.decode()
-}
-
-/// Converts an image to 8-bit RGB or grey, like Pillow. Drops the alpha channel.
-fn convert(image: DynamicImage, colour: Colour) -> Picture {
-    let (width, height) = (image.width() as usize, image.height() as usize);
-    let (channels, bytes) = match colour {
-        Colour::Rgb => (3, rgb(image)),
-        Colour::Grey => (1, luma(&rgb(image))),
-    };
-    Picture { width, height, channels, pixels: Pixels::U8(bytes) }
-}
-
-fn rgb(image: DynamicImage) -> Vec<u8> {
-    let grey_to_rgb = |grey: Vec<u8>| grey.into_iter().flat_map(|v| [v; 3]).collect();
-    match image {
-        DynamicImage::ImageRgb8(pixels) => pixels.into_raw(),
-        DynamicImage::ImageRgba8(pixels) => keep(pixels.as_raw(), 4, 3),
-        DynamicImage::ImageRgb16(pixels) => high_bytes(pixels.as_raw()),
-        DynamicImage::ImageRgba16(pixels) => keep(&high_bytes(pixels.as_raw()), 4, 3),
-        DynamicImage::ImageLuma8(pixels) => grey_to_rgb(pixels.into_raw()),
-        DynamicImage::ImageLumaA8(pixels) => grey_to_rgb(keep(pixels.as_raw(), 2, 1)),
-        DynamicImage::ImageLuma16(pixels) => {
-            grey_to_rgb(pixels.as_raw().iter().map(|v| (*v).min(255) as u8).collect())
-        }
-        DynamicImage::ImageLumaA16(pixels) => grey_to_rgb(keep(&high_bytes(pixels.as_raw()), 2, 1)),
-        other => other.into_rgb8().into_raw(),
+/// Decodes a file of a format other than JPEG.
+fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
+    match Format::of(bytes)? {
+        Format::Avif => avif(bytes),
+        Format::Bmp => bmp::decode(bytes),
+        Format::Gif => gif::decode(bytes),
+        Format::Ico => ico::decode(bytes, png_webp::png),
+        Format::Jpeg2000 => jpeg2000(bytes),
+        Format::Png => png_webp::png(bytes),
+        Format::Pnm => pnm::decode(bytes),
+        Format::Tga => tga::decode(bytes),
+        Format::Tiff => tiff::decode(bytes),
+        Format::Webp => png_webp::webp(bytes),
+        Format::Jpeg => unreachable!("JPEG files are opened, not decoded at once"),
     }
 }
 
-fn luma(rgb: &[u8]) -> Vec<u8> {
-    let level = |[r, g, b]: &[u8; 3]| {
-        let weighted = u32::from(*r) * 19_595 + u32::from(*g) * 38_470 + u32::from(*b) * 7_471;
-        ((weighted + 0x8000) >> 16) as u8
-    };
-    rgb.as_chunks().0.iter().map(level).collect()
+#[cfg(feature = "avif")]
+use super::avif::decode as avif;
+
+#[cfg(not(feature = "avif"))]
+fn avif(_: &[u8]) -> Result<Bitmap, ImageError> {
+    Err(ImageError::Unsupported("AVIF file: this build of mae has no feature `avif`".to_owned()))
 }
 
-/// Keeps the first `kept` of `channels` values of each pixel.
-fn keep(values: &[u8], channels: usize, kept: usize) -> Vec<u8> {
-    values.chunks_exact(channels).flat_map(|pixel| &pixel[..kept]).copied().collect()
-}
+#[cfg(feature = "jpeg2000")]
+use super::jpeg2000::decode as jpeg2000;
 
-fn high_bytes(values: &[u16]) -> Vec<u8> {
-    values.iter().map(|value| (value >> 8) as u8).collect()
+#[cfg(not(feature = "jpeg2000"))]
+fn jpeg2000(_: &[u8]) -> Result<Bitmap, ImageError> {
+    let problem = "JPEG 2000 file: this build of mae has no feature `jpeg2000`";
+    Err(ImageError::Unsupported(problem.to_owned()))
 }
 
 /// Returns whether `bytes` is a JPEG file without an end marker.
-fn is_truncated(bytes: &[u8]) -> bool {
+///
+/// libjpeg fills missing parts with grey and reports no error. Without this check, a run would train on partial
+/// downloads.
+fn lacks_end(bytes: &[u8]) -> bool {
     const SOI: [u8; 2] = [0xff, 0xd8];
     if !bytes.starts_with(&SOI) {
         return false;
@@ -233,14 +216,9 @@ mod tests {
         let thumbnail = [0xff, 0xe1, 0x00, 0x06, 0xff, 0xd8, 0xff, 0xd9];
         let scan = [0xff, 0xda, 0x00, 0x02, 0x12, 0xff, 0x00, 0xff, 0xd0, 0x34];
         let cut = [&[0xff, 0xd8][..], &thumbnail, &scan].concat();
-        assert!(is_truncated(&cut), "the end marker inside a thumbnail is not the end of the file");
-        assert!(!is_truncated(&[&cut[..], &[0xff, 0xd9]].concat()));
-        assert!((2..cut.len()).all(|length| is_truncated(&cut[..length])));
-        assert!(!is_truncated(b"\x89PNG"), "decoders of other formats report truncated files");
-    }
-
-    #[test]
-    fn luma_is_pillows() {
-        assert_eq!(luma(&[10, 200, 30]), [124]); // Image.new("RGB", (1, 1), (10, 200, 30)).convert("L")
+        assert!(lacks_end(&cut), "the end marker inside a thumbnail is not the end of the file");
+        assert!(!lacks_end(&[&cut[..], &[0xff, 0xd9]].concat()));
+        assert!((2..cut.len()).all(|length| lacks_end(&cut[..length])));
+        assert!(!lacks_end(b"\x89PNG"), "decoders of other formats report truncated files");
     }
 }

@@ -1,4 +1,5 @@
 use crate::data::error::DataError;
+use crate::recipe::DataPlan;
 
 /// A decoded picture, before crop and augmentation.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,9 +17,10 @@ pub struct Picture {
 pub enum Pixels {
     /// 8-bit values, for image files and for synthetic images with 1 or 3 channels.
     U8(Vec<u8>),
-    /// Floats from 0 to 1, for the digits and for synthetic images with 2 or more than 3 channels.
+    /// Floats from 0 to 1, for the digits, for synthetic images with 2 or more than 3 channels, and for image files with
+    /// `data.range`.
     ///
-    /// The side of these images is `input_size`.
+    /// The side of digits and synthetic images is `input_size`.
     F32(Vec<f32>),
 }
 
@@ -30,12 +32,29 @@ pub enum Colour {
     Rgb,
 }
 
+/// How the pixels of an image file are read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Reading {
+    /// As 8-bit values, converted to grey or RGB like Pillow.
+    Levels(Colour),
+    /// As the numbers in the file, scaled to floats from 0 to 1.
+    Values(ValueScale),
+}
+
+/// Channels and range of image files whose numbers are scaled, from `data.in_chans` and `data.range`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ValueScale {
+    pub channels: usize,
+    /// The numbers that become 0 and 1.
+    pub range: [f64; 2],
+}
+
 /// A picture of a split: an image file or decoded pixels.
 pub enum Stored<'a> {
-    /// The bytes of an image file, which the loader decodes to `colour`.
+    /// The bytes of an image file, which the loader decodes as `reading` says.
     File {
         bytes: &'a [u8],
-        colour: Colour,
+        reading: Reading,
     },
     Picture(Picture),
 }
@@ -56,16 +75,26 @@ impl Picture {
     }
 }
 
-impl Colour {
-    /// Returns grey for 1 channel and RGB for 3. Other numbers of channels are errors.
-    pub(in crate::data) fn of_channels(in_chans: usize) -> Result<Self, DataError> {
-        match in_chans {
-            1 => Ok(Self::Grey),
-            3 => Ok(Self::Rgb),
-            other => Err(DataError::setting(
+impl Reading {
+    /// Returns how to read the image files of a recipe.
+    ///
+    /// Without `data.range`, fails unless `data.in_chans` is 1 or 3.
+    pub(in crate::data) fn of(plan: &DataPlan) -> Result<Self, DataError> {
+        let channels = plan.in_chans;
+        match (plan.range, channels) {
+            (Some(range), _) => Ok(Self::Values(ValueScale { channels, range })),
+            (None, 1) => Ok(Self::Levels(Colour::Grey)),
+            (None, 3) => Ok(Self::Levels(Colour::Rgb)),
+            (None, other) => Err(DataError::setting(
                 format!("cannot decode images with `data.in_chans = {other}` channels"),
-                "set `data.in_chans` to 3 for colour, or to 1 for grey",
+                "set `data.in_chans` to 3 for colour, or to 1 for grey; or set `data.range = [lo, hi]` to read the numbers of \
+                 TIFF, PNG and .npy files",
             )),
         }
+    }
+
+    /// Returns whether pictures have 8-bit values.
+    pub(in crate::data) fn gives_levels(self) -> bool {
+        matches!(self, Self::Levels(_))
     }
 }

@@ -18,7 +18,9 @@ use sha2::{Digest, Sha256};
 use crate::durable;
 
 use super::found::hex;
+use super::image_names::ImageNames;
 use super::passed_over::PassedOver;
+use crate::recipe::DataPlan;
 
 /// Minimum number of images for which the listing is cached.
 const WORTH_KEEPING: usize = 10_000;
@@ -30,6 +32,8 @@ const HASH_BYTES: usize = 32;
 const SETTLED: Duration = Duration::from_secs(2);
 
 pub(in crate::data) struct ListingCache {
+    /// Which files are images.
+    pub(super) images: ImageNames,
     /// Path of the data set. Cached paths are relative to this path.
     data: PathBuf,
     /// Path of the cache file; `None` if the system has no cache folder.
@@ -139,21 +143,26 @@ impl Stamp {
 }
 
 impl ListingCache {
-    /// Reads the cache file of the data set at `data`. Returns an empty cache if the file is missing or unusable.
-    ///
-    /// `choice` is the setting that decides which images of the data set are listed; empty by default.
-    pub(super) fn of(data: &Path, choice: &[String]) -> Self {
-        let file = file_of(data, choice);
+    /// Reads the cache file of a data set. Returns an empty cache if the file is missing or unusable.
+    pub(super) fn of(plan: &DataPlan) -> Self {
+        let file = file_of(plan);
         let kept = file.as_deref().and_then(|file| fs::read(file).ok());
         let kept = kept.and_then(|bytes| CacheFile::decode(intact(&bytes)?).ok());
         let places = kept.filter(|kept| kept.version == VERSION).map_or(Vec::new(), |k| k.places);
         let before = places.into_iter().map(|place| (place.path.clone(), place)).collect();
-        Self { data: data.to_owned(), file, before, now: Vec::new(), changed: false }
+        Self {
+            images: ImageNames::of(plan),
+            data: plan.path.clone(),
+            file,
+            before,
+            now: Vec::new(),
+            changed: false,
+        }
     }
 
-    /// Removes the cache file of the data set at `data`, so all folders and shards are read again.
-    pub(in crate::data) fn forget(data: &Path, choice: &[String]) {
-        if let Some(file) = file_of(data, choice)
+    /// Removes the cache file of a data set, so all folders and shards are read again.
+    pub(in crate::data) fn forget(plan: &DataPlan) {
+        if let Some(file) = file_of(plan)
             && let Err(error) = durable::remove(&file)
         {
             tracing::debug!("cannot remove the listing cache {}: {error}", file.display());
@@ -217,11 +226,15 @@ fn intact(bytes: &[u8]) -> Option<&[u8]> {
     (blake3::hash(content).as_bytes() == hash).then_some(content)
 }
 
-/// Returns the path of the cache file of the data set at `data`.
-fn file_of(data: &Path, choice: &[String]) -> Option<PathBuf> {
-    let data = fs::canonicalize(data).ok()?;
+/// Returns the path of the cache file of a data set. Settings that choose other images have a file of their own.
+fn file_of(plan: &DataPlan) -> Option<PathBuf> {
+    let data = fs::canonicalize(&plan.path).ok()?;
     let mut hash = Sha256::new_with_prefix(data.as_os_str().as_encoded_bytes());
-    for choice in choice {
+    let mut choices = plan.image_key.clone();
+    if ImageNames::of(plan) == ImageNames::ImagesAndArrays {
+        choices.push(".npy".to_owned());
+    }
+    for choice in choices {
         hash.update([0]);
         hash.update(choice);
     }

@@ -23,6 +23,7 @@ mod classes;
 pub(super) mod digits;
 pub(super) mod found;
 pub(super) mod image_folder;
+pub(super) mod image_names;
 mod label;
 pub(super) mod listing_cache;
 pub(super) mod named_images;

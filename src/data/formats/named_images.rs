@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::data::decode::opened_image::decode_file;
-use crate::data::decode::picture::{Colour, Stored};
+use crate::data::decode::picture::{Colour, Reading, Stored};
 use crate::data::error::DataError;
 use crate::recipe::{DataPlan, Format};
 
@@ -18,7 +18,7 @@ use super::split::Split;
 struct NamedImages {
     /// The path and the label of each image.
     files: Vec<(PathBuf, u32)>,
-    colour: Colour,
+    reading: Reading,
     /// The side of the images if they are prepared like the digits.
     digits: Option<usize>,
 }
@@ -31,7 +31,7 @@ pub fn open_images(
     paths: &[PathBuf],
     plan: &DataPlan,
 ) -> Result<(Arc<dyn Split>, Vec<String>), DataError> {
-    let colour = Colour::of_channels(plan.in_chans)?;
+    let reading = Reading::of(plan)?;
     let (mut files, mut classes) = (Vec::new(), Vec::new());
     for path in paths {
         if !path.is_dir() {
@@ -46,12 +46,12 @@ pub fn open_images(
             let hint = format!("name one of its folders, for example {}", split.display());
             return Err(DataError::layout(path, problem, &hint));
         }
-        let listing = Listing::of(path)?;
+        let listing = Listing::of(path, plan)?;
         let labelled = paths.len() == 1 && listing.is_labelled();
         if labelled {
             classes = readable_names(&listing.classes, plan.class_map.as_deref())?;
         }
-        let images = listing.into_split(labelled, colour);
+        let images = listing.into_split(labelled, reading);
         files.extend((0..images.len()).map(|index| (images.name(index), images.label(index))));
     }
     if files.is_empty() {
@@ -63,7 +63,7 @@ pub fn open_images(
         ));
     }
     let digits = (plan.format == Format::Digits).then_some(plan.input_size);
-    Ok((Arc::new(NamedImages { files, colour, digits }), classes))
+    Ok((Arc::new(NamedImages { files, reading, digits }), classes))
 }
 
 impl Split for NamedImages {
@@ -78,11 +78,11 @@ impl Split for NamedImages {
     fn read<'a>(&self, index: usize, buffer: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError> {
         let path = &self.files[index].0;
         if let Some(side) = self.digits {
-            let grey = decode_file(path, Colour::Grey)?;
+            let grey = decode_file(path, Reading::Levels(Colour::Grey))?;
             return Ok(Stored::Picture(like_a_digit(&grey, side)));
         }
         *buffer = fs::read(path).map_err(|error| DataError::unreadable(path, error))?;
-        Ok(Stored::File { bytes: buffer, colour: self.colour })
+        Ok(Stored::File { bytes: buffer, reading: self.reading })
     }
 
     fn name(&self, index: usize) -> PathBuf {
@@ -90,6 +90,6 @@ impl Split for NamedImages {
     }
 
     fn holds_levels(&self) -> bool {
-        self.digits.is_none()
+        self.digits.is_none() && self.reading.gives_levels()
     }
 }

@@ -41,5 +41,5 @@ pub trait Split: Send + Sync {
 pub fn picture(split: &dyn Split, index: usize) -> Result<Picture, DataError> {
     let mut buffer = Vec::new();
     let whole = OpenedImage::stored(split.read(index, &mut buffer)?).and_then(OpenedImage::whole);
-    whole.map_err(|error| DataError::bad_image(&split.name(index), &error))
+    whole.map_err(|error| error.of(&split.name(index)))
 }

@@ -192,7 +192,7 @@ impl LoaderShared {
                     Transform::Eval(transform) => transform.push(&mut batch.images, opened, times),
                 }
             });
-        pushed.map_err(|error| DataError::bad_image(&split.name(index), &error))?;
+        pushed.map_err(|error| error.of(&split.name(index)))?;
         if let Targets::Hard(labels) = &mut batch.targets {
             labels.push(split.label(index));
         }

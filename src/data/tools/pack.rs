@@ -10,14 +10,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use image::ImageFormat;
-
 use crate::data::augment::evaluation::resized;
 use crate::data::dataset;
 use crate::data::decode::error::ImageError;
+use crate::data::decode::format::Format as PictureFormat;
 use crate::data::decode::jpeg;
 use crate::data::decode::opened_image::OpenedImage;
-use crate::data::decode::picture::{Colour, Picture, Pixels, Stored};
+use crate::data::decode::picture::{Colour, Picture, Pixels, Reading, Stored};
+use crate::data::decode::raw::npy::is_npy;
 use crate::data::decode::resize::bicubic;
 use crate::data::error::DataError;
 use crate::data::formats::found::{Found, Labels, hex};
@@ -320,7 +320,7 @@ fn make(
             }
             stored => stored?,
         };
-        let Stored::File { bytes, colour } = stored else {
+        let Stored::File { bytes, reading } = stored else {
             return Err(DataError::setting(
                 "cannot pack this `data.format`: its images are not files",
                 "set `data.format` to \"imagefolder\", \"webdataset\" or \"parquet\"",
@@ -328,7 +328,7 @@ fn make(
         };
         let small = match options.reencode {
             Some(how) => smaller(bytes, how),
-            None => OpenedImage::stored(Stored::File { bytes, colour }).map(|_| None),
+            None => OpenedImage::stored(Stored::File { bytes, reading }).map(|_| None),
         };
         let (extension, bytes) = match small {
             Ok(Some(small)) => ("jpg", small),
@@ -342,7 +342,9 @@ fn make(
 
 /// Re-encodes an image as a smaller JPEG; `None` if the image is small enough.
 fn smaller(bytes: &[u8], how: Reencoded) -> Result<Option<Vec<u8>>, ImageError> {
-    let picture = OpenedImage::stored(Stored::File { bytes, colour: Colour::Rgb })?.whole()?;
+    let picture =
+        OpenedImage::stored(Stored::File { bytes, reading: Reading::Levels(Colour::Rgb) })?
+            .whole()?;
     if picture.width.min(picture.height) <= how.short_side {
         return Ok(None);
     }
@@ -362,15 +364,16 @@ fn key(index: usize, name: &Path) -> String {
 
 /// Returns the file extension that fits the content.
 ///
-/// If the format of the content is unknown, returns `png` or `jpg`, as the file's name suggests.
+/// If no common extension fits the content, returns `png` or `jpg`, depending on the extension of `name`.
 fn extension(bytes: &[u8], name: &Path) -> &'static str {
-    match image::guess_format(bytes) {
-        Ok(ImageFormat::Jpeg) => "jpg",
-        Ok(ImageFormat::Png) => "png",
-        Ok(ImageFormat::WebP) => "webp",
-        Ok(ImageFormat::Bmp) => "bmp",
-        Ok(ImageFormat::Tiff) => "tiff",
-        Ok(ImageFormat::Pnm) => "ppm",
+    match PictureFormat::of(bytes) {
+        Ok(PictureFormat::Jpeg) => "jpg",
+        Ok(PictureFormat::Png) => "png",
+        Ok(PictureFormat::Webp) => "webp",
+        Ok(PictureFormat::Bmp) => "bmp",
+        Ok(PictureFormat::Tiff) => "tiff",
+        Ok(PictureFormat::Pnm) => "ppm",
+        _ if is_npy(bytes) => "npy",
         _ if name.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) => "png",
         _ => "jpg",
     }

@@ -7,7 +7,7 @@ use super::text::{count, duration, escape, thousands, utc};
 use crate::durable;
 use crate::recipe::Recipe;
 use crate::results::Results;
-use crate::shape::StageKind;
+use crate::shape::{MaskKind, StageKind};
 use std::fmt::Write as _;
 
 pub(super) fn head(report: &Report<'_>) -> String {
@@ -36,6 +36,9 @@ fn what(report: &Report<'_>) -> String {
         }
         if let Some(ratio) = pretrain.mask_ratio.filter(|_| fixed("pretrain.mask_ratio")) {
             parts.push(format!("mask ratio {ratio}"));
+        }
+        if let Some(mask) = pretrain.mask.filter(|mask| *mask != MaskKind::Random) {
+            parts.push(format!("{mask} masks"));
         }
     }
     if let Some(provenance) = report.points.iter().find_map(|run| run.provenance.as_ref()) {

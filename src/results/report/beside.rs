@@ -28,9 +28,9 @@ impl PublishedRow {
         self.pretrain_epoch > 0.0 && ["", "mae", "epochs"].contains(&self.variant.as_str())
     }
 
-    /// Returns whether the result is from training without pre-training.
+    /// Returns whether the result is without pre-training, and nothing else was varied.
     pub(super) fn is_scratch(&self) -> bool {
-        self.pretrain_epoch == 0.0
+        self.pretrain_epoch == 0.0 && ["", "scratch"].contains(&self.variant.as_str())
     }
 }
 
@@ -39,7 +39,7 @@ impl PublishedRow {
     pub(super) fn varies(&self, key: &str) -> bool {
         let table = match self.variant.as_str() {
             "decoder_depth" | "decoder_embed_dim" => "model",
-            "trained_blocks" => "finetune",
+            "trained_blocks" | "ema" => "finetune",
             _ => "pretrain",
         };
         key.strip_prefix(table).and_then(|rest| rest.strip_prefix('.'))

@@ -147,7 +147,7 @@ impl DeviceCheck {
                 let mae = model::init_mae(Mae::zeros(&encoder, &decoder, device), plan.seed);
                 let mae = mae.train();
                 let masks = self.masks(plan, encoder.num_patches(), copies);
-                read(&mae, &mae.forward(imgs, &masks, false).loss, true)
+                read(&mae, &mae.forward(imgs, &masks, shape::MaeLoss::masked(false)).loss, true)
             }
             Self::Classifier { classes, global_pool, trained, .. } => {
                 let vit = Vit::zeros(&encoder, classes, global_pool, device);
@@ -173,7 +173,7 @@ impl DeviceCheck {
     }
 
     fn masks(self, plan: &Plan, patches: usize, copies: usize) -> Masks {
-        let mask_ratio = plan.pretrain.as_ref().map_or(0.75, |pretrain| pretrain.mask_ratio);
+        let mask_ratio = plan.pretrain.as_ref().map_or(0.75, |pretrain| pretrain.masking.ratio);
         let noise = (0..self.distinct() * patches).map(|i| (i * 7919 % 104_729) as f32);
         Masks::from_noise(&noise.collect::<Vec<f32>>().repeat(copies), patches, mask_ratio)
     }

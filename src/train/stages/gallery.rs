@@ -3,9 +3,10 @@
 use crate::data::{self, DataSet, EvalTransform, Split};
 use crate::durable;
 use crate::figure::FigureRow;
-use crate::infer::{Autoencoder, MaskSettings, ReconstructionInput, reconstructions};
+use crate::infer::{Autoencoder, MaskSettings, ReconstructionInput, mask_label, reconstructions};
 use crate::recipe::{DataPlan, Plan};
 use crate::results::RunError;
+use crate::shape::Masking;
 use crate::train::error::TrainError;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,11 +46,11 @@ impl Gallery {
     pub(crate) fn show(
         &self,
         autoencoder: &Autoencoder,
-        mask_ratio: f64,
+        masking: Masking,
         job_folder: &Path,
         epoch: usize,
     ) -> Result<(), TrainError> {
-        let masking = MaskSettings { mask_ratio, seed: self.seed };
+        let settings = MaskSettings { masking, seed: self.seed };
         let transform = EvalTransform::new(&self.data);
         let mut groups = Vec::new();
         for index in self.indices() {
@@ -59,14 +60,14 @@ impl Gallery {
             let class = self.class_names.get(self.split.label(index) as usize);
             label.extend(class.map(|class| format!("label {class}")));
             label.push(format!("epoch {epoch}"));
-            label.push(format!("mask ratio {mask_ratio}"));
+            label.extend(mask_label(masking));
             groups.push(vec![FigureRow {
                 label,
-                tiles: autoencoder.tiles(&subject, masking, &self.data)?,
+                tiles: autoencoder.tiles(&subject, settings, &self.data)?,
             }]);
         }
         let path = Self::path(job_folder, epoch);
-        let figure = reconstructions(groups, autoencoder.norm_pix_loss());
+        let figure = reconstructions(groups, &[autoencoder.loss()]);
         let written = figure.png().and_then(|png| durable::write(&path, &png));
         written.map_err(|source| RunError::Io { path, source })?;
         Ok(())

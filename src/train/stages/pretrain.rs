@@ -5,7 +5,7 @@ use crate::data::Shard;
 use crate::infer::{Autoencoder, images};
 use crate::model::{self, Chain, Mae, Masks};
 use crate::random::Key;
-use crate::shape::EncoderDims;
+use crate::shape::{EncoderDims, MaeLoss, Masking};
 use crate::train::error::TrainError;
 use crate::train::step::{JobDir, MicroBatch, ShardLoss, Stage};
 use burn::tensor::Device;
@@ -14,20 +14,20 @@ use std::sync::Arc;
 /// The pre-training of a masked autoencoder.
 pub(crate) struct PretrainStage {
     pub encoder: EncoderDims,
-    pub mask_ratio: f64,
-    pub norm_pix_loss: bool,
+    pub masking: Masking,
+    pub loss: MaeLoss,
     pub warmup_epochs: usize,
     pub device: Device,
     pub gallery: Gallery,
 }
 
 impl ShardLoss<Mae> for PretrainStage {
+    /// Returns the forward pass with a mask for each image. By default, the loss is computed only on the removed
+    /// patches (paper §3).
     fn loss(&self, mae: &Mae, shard: &Shard<'_>, key: Key) -> Chain<Mae> {
-        let patches = self.encoder.num_patches();
-        let noise = model::mask_noise(shard.samples, patches, key);
-        let masks = Masks::from_noise(&noise, patches, self.mask_ratio);
+        let masks = Masks::draw(self.masking, self.encoder.grid(), shard.samples, key);
         let imgs = images(shard, &self.encoder, &self.device);
-        model::mae_chain(mae, imgs, &masks, self.norm_pix_loss)
+        model::mae_chain(mae, imgs, &masks, self.loss)
     }
 }
 
@@ -46,16 +46,16 @@ impl Stage for PretrainStage {
         let autoencoder = Autoencoder {
             mae: mae.clone(),
             encoder: self.encoder.clone(),
-            norm_pix_loss: self.norm_pix_loss,
+            loss: self.loss,
             device: self.device.clone(),
             name: format!("epoch {epoch}"),
         };
-        self.gallery.show(&autoencoder, self.mask_ratio, &dir.path, epoch)
+        self.gallery.show(&autoencoder, self.masking, &dir.path, epoch)
     }
 
     fn notice(&self, epoch: usize, train_loss: f64) -> Option<String> {
         let warmed_up = epoch == self.warmup_epochs + 1;
-        (self.norm_pix_loss && warmed_up && train_loss > 0.995).then(|| {
+        (self.loss.norm_pix_loss && warmed_up && train_loss > 0.995).then(|| {
             format!(
                 "the training loss is still {train_loss:.3} after the warm-up, so the model has not learned the image \
                  content yet. With `norm_pix_loss`, predicting the mean of every patch gives a loss of 1.0. If the \

@@ -1,5 +1,6 @@
 //! The training loop and the parts of a step: micro-batches, gradients, resume state, timer.
 
+mod average;
 mod fit_plan;
 mod gradient;
 mod job;

@@ -18,7 +18,7 @@ pub(crate) fn publish<S: Stage>(
     (epoch, keep_optimizer): (usize, bool),
     context: &JobContext,
 ) -> Result<(), TrainError> {
-    let model = &state.model;
+    let model = state.result();
     let folder = checkpoint::epoch_folder(&dir.path, epoch);
     if checkpoint::is_whole(&folder) {
         return Ok(());

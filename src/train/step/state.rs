@@ -1,5 +1,6 @@
 //! The state of a job, as in `resume.safetensors`: model, optimizer and progress.
 
+use super::average::Average;
 use crate::checkpoint::{CheckpointError, HostTensor, OptimizerState, TensorFile, load_module};
 use crate::infer::host;
 use crate::model::{self, NamedParam, PartialGrads};
@@ -32,6 +33,8 @@ pub(crate) struct EpochSums {
 pub(crate) struct TrainingState<M> {
     pub model: M,
     pub optimizer: Optimizer,
+    /// The averaged weights; `None` without EMA.
+    pub average: Option<Average<M>>,
     pub progress: Progress,
 }
 
@@ -57,7 +60,19 @@ impl Progress {
 impl<M: Module> TrainingState<M> {
     /// Returns the state of a new job.
     pub(crate) fn start(model: M, optimizer: Optimizer) -> Self {
-        Self { model, optimizer, progress: Progress::start() }
+        Self { model, optimizer, average: None, progress: Progress::start() }
+    }
+
+    /// Returns the state with an average of the weights, if `decay` is given.
+    #[must_use]
+    pub(crate) fn averaged(self, decay: Option<f64>) -> Self {
+        let average = decay.map(|decay| Average::new(&self.model, decay));
+        Self { average, ..self }
+    }
+
+    /// Returns the model to evaluate and to keep: the averaged weights or, without EMA, the model itself.
+    pub(crate) fn result(&self) -> &M {
+        self.average.as_ref().map_or(&self.model, |average| &average.model)
     }
 
     /// Clips the gradients and updates the trained parameters.
@@ -72,6 +87,9 @@ impl<M: Module> TrainingState<M> {
         let (norm, grads) = clipped(grads, clip_grad);
         self.model = self
             .stepped(grads, |optimizer, place, param, grad| optimizer.step(place, param, grad, lr));
+        if let Some(average) = &mut self.average {
+            average.add(&self.model, None);
+        }
         norm
     }
 
@@ -109,6 +127,9 @@ impl<M: Module> TrainingState<M> {
             let old = before.next().expect("the same network");
             Some(if old.trained { new } else { gate.choose(new, old.values) })
         });
+        if let Some(average) = &mut self.average {
+            average.add(&self.model, Some(&gate));
+        }
         norm
     }
 
@@ -119,6 +140,9 @@ impl<M: Module> TrainingState<M> {
         let mut tensors = BTreeMap::new();
         for param in model::named(&self.model) {
             tensors.insert(format!("model.{}", param.name), host_finite(&param)?);
+        }
+        for param in self.average.iter().flat_map(|average| model::named(&average.model)) {
+            tensors.insert(format!("ema.{}", param.name), host_finite(&param)?);
         }
         let (state, optimizer_updates) = self.optimizer.state();
         for (name, values) in state {
@@ -158,12 +182,14 @@ impl<M: Module> TrainingState<M> {
         })?;
         let progress: Progress = serde_json::from_str(&file.note)
             .map_err(|e| damaged(format!("invalid progress: {e}")))?;
-        let mut weights = TensorFile::default();
+        let (mut weights, mut averages) = (TensorFile::default(), TensorFile::default());
         let mut states = BTreeMap::new();
         let device = model::device(&self.model);
         for (name, tensor) in file.tensors {
             if let Some(name) = name.strip_prefix("model.") {
                 weights.tensors.insert(name.to_owned(), tensor);
+            } else if let Some(name) = name.strip_prefix("ema.") {
+                averages.tensors.insert(name.to_owned(), tensor);
             } else if let Some(name) = name.strip_prefix("optimizer.") {
                 let len = tensor.values.len();
                 let values = Tensor::<1>::from_data(TensorData::new(tensor.values, [len]), &device);
@@ -175,7 +201,11 @@ impl<M: Module> TrainingState<M> {
         optimizer
             .load(states, progress.optimizer_updates)
             .map_err(|error| damaged(error.to_string()))?;
-        Ok(Self { model, optimizer, progress })
+        let mut average = self.average;
+        if let Some(average) = &mut average {
+            average.model = load_module(average.model.clone(), &averages, path)?;
+        }
+        Ok(Self { model, optimizer, average, progress })
     }
 }
 

@@ -279,7 +279,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
     /// Measures the model on the validation split, which the ranks share.
     fn evaluate(&self) -> Result<Evaluated, TrainError> {
         let rank_context = &self.context.rank_context;
-        Ok(match self.stage.evaluate(&self.state.model, rank_context)? {
+        Ok(match self.stage.evaluate(self.state.result(), rank_context)? {
             Some(own) => Evaluated::from_shares(rank_context.rank.exchange(own)?),
             None => Evaluated::Nothing,
         })

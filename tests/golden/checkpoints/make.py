@@ -1,6 +1,7 @@
 """Makes the checkpoints in this folder and their expected outputs. Tests do not run it; it documents where the numbers come from.
 
     python tests/golden/checkpoints/make.py      # torch 2.15, transformers 5.24, timm 1.0.31, safetensors, numpy
+    python tests/golden/checkpoints/make.py pretrain_from      # only these cases, from the existing files
 
 Weights are random. Outputs are those of transformers and timm in float64. The .pth and .pd files hold a transformers model's
 weights under the official names, laid out as the official code and the Paddle port save them.
@@ -9,6 +10,7 @@ weights under the official names, laid out as the official code and the Paddle p
 import argparse
 import json
 import pickle
+import sys
 from pathlib import Path
 
 import timm.models.vision_transformer as timm_vit
@@ -39,9 +41,9 @@ def randomize(model, seed):
             p.copy_((p + 0.3 * torch.randn(p.shape, generator=generator)).float())
 
 
-def mae(seed, eps):
+def mae(seed, eps, image_size=8):
     config = ViTMAEConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-                          image_size=8, patch_size=4, decoder_hidden_size=8, decoder_num_hidden_layers=1,
+                          image_size=image_size, patch_size=4, decoder_hidden_size=8, decoder_num_hidden_layers=1,
                           decoder_num_attention_heads=2, decoder_intermediate_size=16, mask_ratio=MASK_RATIO,
                           norm_pix_loss=True, layer_norm_eps=eps, attn_implementation="eager")
     model = ViTMAEForPreTraining(config)
@@ -78,6 +80,19 @@ def official(names):
             out.setdefault(f"{block}.attn.qkv.{ending}", {})[part] = value
     join = lambda v: torch.cat([v["q_proj"], v["k_proj"], v["v_proj"]]) if isinstance(v, dict) else v
     return {k: join(v) for k, v in out.items()}
+
+
+def load_official(model, weights):
+    """Copies weights with official names into a transformers model."""
+    state, ids, first = model.state_dict(), {}, 0
+    for name, value in state.items():
+        ids[name] = torch.arange(first, first + value.numel()).reshape(value.shape)
+        first += value.numel()
+    flat = torch.zeros(first, dtype=torch.float64)
+    for name, at in official(ids).items():
+        assert at.shape == weights[name].shape, name
+        flat[at.flatten()] = weights[name].flatten().double()
+    model.load_state_dict({name: flat[at] for name, at in ids.items()})
 
 
 def in_order(weights):
@@ -184,6 +199,90 @@ def masked_autoencoders():
                          "source": "torch.optim.AdamW on transformers' model, both in float64"}, after)
 
 
+def resized(table, grid):
+    """Resizes position embeddings to `grid` x `grid` patches with bicubic interpolation. The class token's row stays."""
+    old = int((table.shape[1] - 1) ** 0.5)
+    patches = table[:, 1:].reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    patches = torch.nn.functional.interpolate(patches, size=(grid, grid), mode="bicubic", align_corners=False)
+    return torch.cat([table[:, :1], patches.permute(0, 2, 3, 1).reshape(1, grid * grid, -1)], dim=1)
+
+
+def adamw(params, lr):
+    still = lambda n, p: p.ndim == 1 or n.endswith(".bias")
+    return torch.optim.AdamW([{"params": [p for n, p in params if still(n, p)], "weight_decay": 0.0},
+                              {"params": [p for n, p in params if not still(n, p)]}],
+                             lr=lr, betas=BETAS, weight_decay=WEIGHT_DECAY)
+
+
+def encoder_mask_token():
+    """One update with mask tokens in the encoder (table 1c of the paper) and the loss over all patches.
+
+    The layers are those of transformers. The encoder gets all positions; the decoder gets the encoder's tokens as they are.
+    """
+    model, lr = mae(11, 1e-6), 3e-3
+    generator = torch.Generator().manual_seed(12)
+    token = torch.nn.Parameter(torch.randn(1, 1, DIMS["embed_dim"], generator=generator).double())
+    imgs, noise = torch.randn(4, 3, 8, 8, generator=generator), torch.rand(4, 4, generator=generator)
+    vit, decoder = model.vit, model.decoder
+    removed = (noise.argsort(1).argsort(1) >= 2).double()[:, :, None]
+    params = [(n, p) for n, p in model.named_parameters() if p.requires_grad and n != "decoder.mask_token"]
+    optimizer = adamw(params + [("encoder_mask_token", token)], lr)
+    weights = lambda: {**in_order({k: v for k, v in official({k: v.detach().clone() for k, v in model.state_dict().items()}).items()
+                                   if k != "mask_token"}), "encoder_mask_token": token.detach().clone()}
+    before = weights()
+    x = vit.embeddings.patch_embeddings(imgs.double())
+    x = x * (1 - removed) + token * removed
+    x = torch.cat([vit.embeddings.cls_token.expand(4, -1, -1), x], 1) + vit.embeddings.position_embeddings
+    for layer in vit.layers:
+        x = layer(x)
+    x = decoder.decoder_embed(vit.layernorm(x)) + decoder.decoder_pos_embed
+    for layer in decoder.decoder_layers:
+        x = layer(x)
+    pred = decoder.decoder_pred(decoder.decoder_norm(x))[:, 1:]
+    target = model.patchify(imgs.double())
+    loss = ((pred - target) ** 2).mean()
+    loss.backward()
+    optimizer.step()
+    folder = case("encoder-mask-token", {"kind": "pretrain_from", "files": ["model.safetensors"],
+                                         "model": {**DIMS, "encoder_mask_token": True}, "mask_ratio": MASK_RATIO,
+                                         "norm_pix_loss": False, "loss_on": "all", "lr": lr, "betas": BETAS,
+                                         "weight_decay": WEIGHT_DECAY, "source": "layers of transformers 5.24 in float64"},
+                  {"imgs": imgs, "noise": noise, "loss": loss.detach().reshape(1), **{f"after.{k}": v for k, v in weights().items()}})
+    save_file({k: v.float().contiguous() for k, v in before.items()}, folder / "model.safetensors")
+
+
+def pos_embed_resize():
+    """Position embeddings resized by torch in float32, which is what the official code does."""
+    sizes, tensors = [[32, 14, 24], [8, 16, 14], [8, 24, 14], [8, 7, 5]], {}
+    for width, old, new in sizes:
+        generator = torch.Generator().manual_seed(old * 100 + new)
+        table = torch.randn(1, 1 + old * old, width, generator=generator)
+        tensors[f"in.{width}.{old}.{new}"], tensors[f"out.{width}.{old}.{new}"] = table, resized(table, new)
+    case("pos-embed-resize", {"kind": "pos_embed_resize", "sizes": sizes, "source": "torch 2.15 in float32"}, tensors)
+
+
+def pretrain_from():
+    """The first update of a new pre-training from the weights of torch-mae, for the same image size and for a larger one."""
+    weights = torch.load(HERE / "torch-mae" / "checkpoint-2.pth", weights_only=False)["model"]
+    for name, size, lr in (("pretrain-from", 8, 3e-3), ("pretrain-from-larger", 12, 2e-3)):
+        grid = size // DIMS["patch_size"]
+        model = mae(9, 1e-6, size)
+        tables = ("pos_embed", "decoder_pos_embed")
+        load_official(model, {k: resized(v.double(), grid) if k in tables else v for k, v in weights.items()})
+        optimizer = adamw([(n, p) for n, p in model.named_parameters() if p.requires_grad], lr)
+        generator = torch.Generator().manual_seed(10)
+        imgs = torch.randn(4, 3, size, size, generator=generator)
+        noise = torch.rand(4, grid * grid, generator=generator)
+        loss = model(imgs.double(), noise=noise.double()).loss
+        loss.backward()
+        optimizer.step()
+        after = in_order(official({k: v.detach() for k, v in model.state_dict().items()}))
+        case(name, {"kind": "pretrain_from", "files": ["../torch-mae/checkpoint-2.pth"], "model": {**DIMS, "input_size": size},
+                    "mask_ratio": MASK_RATIO, "norm_pix_loss": True, "lr": lr, "betas": BETAS, "weight_decay": WEIGHT_DECAY,
+                    "source": "torch.optim.AdamW on transformers' model, both in float64; tables resized by torch"},
+             {"imgs": imgs, "noise": noise, "loss": loss.detach().reshape(1), **{f"after.{k}": v for k, v in after.items()}})
+
+
 def huggingface():
     imgs = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(5))
     model, noise = mae(3, 1e-12), torch.rand(2, 4, generator=torch.Generator().manual_seed(4))
@@ -226,6 +325,6 @@ def timm():
             torch.save({"model": state, "epoch": 9, "args": argparse.Namespace(nb_classes=5)}, folder / "checkpoint-9.pth")
 
 
-masked_autoencoders()
-huggingface()
-timm()
+if __name__ == "__main__":
+    for make in sys.argv[1:] or ["masked_autoencoders", "huggingface", "timm", "pretrain_from", "encoder_mask_token", "pos_embed_resize"]:
+        globals()[make]()

@@ -14,6 +14,7 @@
 )]
 
 mod colour;
+pub(super) mod components;
 mod headers;
 mod huffman;
 mod idct;
@@ -22,6 +23,7 @@ mod plain;
 #[cfg(test)]
 mod random_files;
 mod scan;
+mod whole;
 
 use std::ffi::c_ulong;
 use std::mem;
@@ -36,6 +38,7 @@ use super::error::ImageError;
 use super::picture::CropBox;
 use library::{DecoderState, caught, give_up, note_warning};
 use scan::Scan;
+pub(super) use whole::is_whole;
 
 /// Returns whether the first bytes are those of a JPEG file.
 pub(in crate::data) fn is_jpeg(bytes: &[u8]) -> bool {

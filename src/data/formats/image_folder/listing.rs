@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::data::decode::image_name::is_image_name;
-use crate::data::decode::picture::{Colour, Stored};
+use crate::data::decode::picture::{Reading, Stored};
 use crate::data::error::DataError;
+use crate::data::formats::image_names::ImageNames;
 use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, Stamp};
 use crate::data::formats::passed_over::{self, PassedOver, of_no_use};
 use crate::data::formats::split::Split;
+use crate::recipe::DataPlan;
 
 /// Maximum depth of nested folders, to stop at cyclic symbolic links.
 pub(super) const MAX_DEPTH: usize = 32;
@@ -44,8 +45,8 @@ struct Listed {
 
 impl Listing {
     /// Lists all images below `root`, and keeps the listing in the user's cache. Fails if a folder cannot be read.
-    pub(in crate::data) fn of(root: &Path) -> Result<Self, DataError> {
-        let mut cache = ListingCache::of(root, &[]);
+    pub(in crate::data) fn of(root: &Path, plan: &DataPlan) -> Result<Self, DataError> {
+        let mut cache = ListingCache::of(&DataPlan { path: root.to_owned(), ..plan.clone() });
         let mut listing = Self::read(root, &mut cache)?;
         cache.keep();
         if listing.problems.is_empty() { Ok(listing) } else { Err(listing.problems.swap_remove(0)) }
@@ -103,7 +104,7 @@ impl Listing {
         }
         let mut passed_over = PassedOver::new();
         let known_problems = self.problems.len();
-        let entries = read_entries(folder, &mut passed_over, &mut self.problems)?;
+        let entries = read_entries(folder, cache.images, &mut passed_over, &mut self.problems)?;
         passed_over::merge(&mut self.passed_over, &passed_over);
         if let Some(contents) = contents(&entries, passed_over) {
             // A folder with problems is not cached, so every start reads it again and reports them.
@@ -158,9 +159,9 @@ impl Listing {
     }
 
     /// Converts the listing to a split. If `labelled` is false, every label is 0.
-    pub(in crate::data) fn into_split(self, labelled: bool, colour: Colour) -> ImageFolder {
+    pub(in crate::data) fn into_split(self, labelled: bool, reading: Reading) -> ImageFolder {
         let label = |file: Listed| (file.path, file.class.filter(|_| labelled).unwrap_or(0));
-        ImageFolder { root: self.root, files: self.files.into_iter().map(label).collect(), colour }
+        ImageFolder { root: self.root, files: self.files.into_iter().map(label).collect(), reading }
     }
 }
 
@@ -181,6 +182,7 @@ fn contents((folders, images): &Entries, passed_over: PassedOver) -> Option<Cont
 
 fn read_entries(
     folder: &Path,
+    images: ImageNames,
     passed_over: &mut PassedOver,
     problems: &mut Vec<DataError>,
 ) -> Result<Entries, DataError> {
@@ -202,9 +204,9 @@ fn read_entries(
                 problems.push(DataError::layout(&path, problem, hint));
             }
             Ok(metadata) if metadata.is_dir() => folders.push(name),
-            Ok(metadata) if is_image_name(&name) => files.push((name, metadata.len())),
+            Ok(metadata) if images.contain(&name) => files.push((name, metadata.len())),
             Ok(_) => {}
-            Err(_) if is_image_name(&name) => files.push((name, 0)),
+            Err(_) if images.contain(&name) => files.push((name, 0)),
             Err(e) => problems.push(DataError::unreadable(&path, e)),
         }
     }
@@ -228,7 +230,7 @@ pub(in crate::data) struct ImageFolder {
     root: PathBuf,
     /// Path (relative to the root folder) and label of each image.
     files: Vec<(PathBuf, u32)>,
-    colour: Colour,
+    reading: Reading,
 }
 
 impl Split for ImageFolder {
@@ -250,10 +252,14 @@ impl Split for ImageFolder {
         }
         let read = File::open(&path).and_then(|mut file| file.read_to_end(buffer));
         read.map_err(unreadable)?;
-        Ok(Stored::File { bytes: buffer, colour: self.colour })
+        Ok(Stored::File { bytes: buffer, reading: self.reading })
     }
 
     fn name(&self, index: usize) -> PathBuf {
         self.root.join(&self.files[index].0)
+    }
+
+    fn holds_levels(&self) -> bool {
+        self.reading.gives_levels()
     }
 }

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::data::decode::picture::Colour;
+use crate::data::decode::picture::Reading;
 use crate::data::error::DataError;
 use crate::recipe::DataPlan;
 
 use super::found::{Found, Labels};
+use super::image_names::ImageNames;
 use super::listing_cache::ListingCache;
 use super::passed_over::{self, PassedOver};
 use super::shards::{VAL_FOLDERS, val_folder};
@@ -21,6 +22,9 @@ use super::split::Split;
 pub(in crate::data) use left_out::left_out;
 pub(in crate::data) use listing::Listing;
 
+/// The hint for a folder of NumPy arrays, which are images only with `data.range`.
+const ARRAYS: &str = "set data.range = [lo, hi] to read the .npy files; `mae data check` prints their numbers, also \
+                      with a wrong range";
 /// The extensions of archives that may hold the images of a folder.
 const ARCHIVES: [&str; 9] = ["zip", "tar", "gz", "tgz", "zst", "xz", "bz2", "7z", "rar"];
 
@@ -40,12 +44,12 @@ pub(in crate::data) fn find_past_problems(
     plan: &DataPlan,
     labels: Labels,
 ) -> Result<(Found, Vec<DataError>), DataError> {
-    let colour = Colour::of_channels(plan.in_chans)?;
+    let reading = Reading::of(plan)?;
     if !plan.path.is_dir() {
         let problem = "the folder does not exist (`data.path`)";
         return Err(DataError::layout(&plan.path, problem, layout_hint(labels)));
     }
-    let mut cache = ListingCache::of(&plan.path, &[]);
+    let mut cache = ListingCache::of(plan);
     let train_dir = plan.path.join("train");
     let has_train = train_dir.is_dir();
     if !has_train && labels == Labels::Needed {
@@ -92,10 +96,10 @@ pub(in crate::data) fn find_past_problems(
         return Err(problems.into_iter().next().unwrap_or_else(|| no_images(plan, root, labels)));
     }
     let val_is_new = val_dir.is_some_and(|folder| !folder.ends_with(VAL_FOLDERS[0]));
-    Ok((Found { passed_over, ..found(train, val, colour, val_is_new) }, problems))
+    Ok((Found { passed_over, ..found(train, val, reading, val_is_new) }, problems))
 }
 
-fn found(train: Listing, val: Option<Listing>, colour: Colour, val_is_new: bool) -> Found {
+fn found(train: Listing, val: Option<Listing>, reading: Reading, val_is_new: bool) -> Found {
     let hash_of = |val: Option<&Listing>| {
         let mut hash = Sha256::new();
         for (name, listing) in [("train", Some(&train)), ("val", val)] {
@@ -111,7 +115,7 @@ fn found(train: Listing, val: Option<Listing>, colour: Colour, val_is_new: bool)
     let labelled = train.is_labelled();
     let classes = if labelled { train.classes.clone() } else { Vec::new() };
     let split =
-        |listing: Listing| -> Arc<dyn Split> { Arc::new(listing.into_split(labelled, colour)) };
+        |listing: Listing| -> Arc<dyn Split> { Arc::new(listing.into_split(labelled, reading)) };
     Found { former: Some(former), ..Found::of(split(train), val.map(split), classes, hash) }
 }
 
@@ -119,7 +123,10 @@ fn found(train: Listing, val: Option<Listing>, colour: Colour, val_is_new: bool)
 fn no_images(plan: &DataPlan, folder: &Path, labels: Labels) -> DataError {
     let problem = "the folder contains no images (jpg, png, webp, …)";
     let is_archive = |(extension, _): &&(String, usize)| ARCHIVES.contains(&extension.as_str());
-    let others = left_out(&plan.path);
+    let others = left_out(&plan.path, ImageNames::of(plan));
+    if others.iter().any(|(extension, _)| extension == "npy") {
+        return DataError::layout(folder, problem, ARRAYS);
+    }
     let archives: Vec<String> =
         others.iter().filter(is_archive).map(|(ext, count)| format!("{count} .{ext}")).collect();
     if archives.is_empty() {

@@ -20,7 +20,7 @@ use parquet::record::Row;
 use parquet::schema::types::Type;
 use sha2::{Digest, Sha256};
 
-use crate::data::decode::picture::{Colour, Stored};
+use crate::data::decode::picture::{Reading, Stored};
 use crate::data::error::DataError;
 use crate::data::panics;
 use crate::recipe::DataPlan;
@@ -34,9 +34,7 @@ use super::split::Split;
 use columns::ParquetColumns;
 
 const EXTENSION: &str = "parquet";
-/// Maximum number of row groups in memory.
-///
-/// If images are read in order, the workers need only the current row group and the next row group.
+/// Maximum number of row groups in memory. Images that are read in order need the current and the next row group.
 const CACHED_GROUPS: usize = 4;
 const HINT: &str = "put the parquet files of an image data set in `data.path` or in `data/` under `data.path`. The \
                     names of validation files must contain `val` or `test`";
@@ -82,7 +80,7 @@ impl From<ParquetError> for ParquetProblem {
 
 /// Finds the parquet files of the data set `plan` and reads their classes.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
-    let colour = Colour::of_channels(plan.in_chans)?;
+    let reading = Reading::of(plan)?;
     let (shards, no_val) = Shards::find(&plan.path, EXTENSION, HINT)?.checked(labels, HINT);
     if let Some(error) = no_val {
         return Err(error);
@@ -90,7 +88,7 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
     let mut table = ClassTable::default();
     let mut passed_over = shards.passed_over;
     let mut open = |files: Vec<PathBuf>| {
-        let split = ParquetSplit::open(files, colour, &plan.image_key, &mut table)?;
+        let split = ParquetSplit::open(files, reading, &plan.image_key, &mut table)?;
         passed_over::merge(&mut passed_over, &split.passed_over);
         Ok::<_, DataError>(split)
     };
@@ -154,7 +152,7 @@ struct ParquetSplit {
     /// The value of `data.image_key`, as a list.
     keys: Vec<String>,
     passed_over: PassedOver,
-    colour: Colour,
+    reading: Reading,
     /// The most recently used row groups: (index in `groups`, images). The last entry is the most recent.
     cache: Mutex<VecDeque<(usize, Arc<CachedGroup>)>>,
 }
@@ -180,7 +178,7 @@ impl ParquetSplit {
     /// Opens parquet files. Reads the metadata and the classes, but not the images.
     fn open(
         files: Vec<PathBuf>,
-        colour: Colour,
+        reading: Reading,
         keys: &[String],
         table: &mut ClassTable,
     ) -> Result<Self, DataError> {
@@ -193,7 +191,7 @@ impl ParquetSplit {
             new_image_column: None,
             keys: keys.to_vec(),
             passed_over: PassedOver::new(),
-            colour,
+            reading,
             cache: Mutex::default(),
         };
         for (number, path) in files.iter().enumerate() {
@@ -313,13 +311,17 @@ impl Split for ParquetSplit {
         })?;
         buffer.clear();
         buffer.extend_from_slice(image.data());
-        Ok(Stored::File { bytes: buffer, colour: self.colour })
+        Ok(Stored::File { bytes: buffer, reading: self.reading })
     }
 
     fn name(&self, index: usize) -> PathBuf {
         let (group, place) = self.place(index);
         let RowGroup { file, row, .. } = self.groups[group];
         self.files[file].join(name_of_row(row + place))
+    }
+
+    fn holds_levels(&self) -> bool {
+        self.reading.gives_levels()
     }
 }
 

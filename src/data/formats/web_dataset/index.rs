@@ -9,6 +9,7 @@ use std::thread;
 use tar::EntryType;
 
 use crate::data::error::DataError;
+use crate::data::formats::image_names::ImageNames;
 use crate::data::formats::listing_cache::{Contents, ListedImage, ListingCache, Stamp};
 use crate::data::formats::passed_over::{self, PassedOver, of_no_use_in};
 use crate::data::formats::signature::{self, is_compressed_tar};
@@ -42,6 +43,7 @@ type Indexed = Result<ShardIndex, DataError>;
 pub(super) struct Rules<'a> {
     /// The value of `data.image_key`, as a list.
     pub(super) keys: &'a [String],
+    pub(super) images: ImageNames,
     /// Whether `mae data pack` wrote checksum files for all shards.
     pub(super) checksummed: bool,
 }
@@ -106,7 +108,7 @@ fn read_on_all_cores(shards: &[&Path], rules: Rules<'_>) -> Vec<Indexed> {
 ///
 /// Then compares the index with the checksum file of the shard.
 fn read(path: &Path, rules: Rules<'_>) -> Indexed {
-    let mut index = read_members(path, rules.keys)?;
+    let mut index = read_members(path, rules)?;
     if index.images.is_empty() {
         index.lost.push("the shard contains no images".to_owned());
     }
@@ -130,7 +132,8 @@ fn read(path: &Path, rules: Rules<'_>) -> Indexed {
     Ok(index)
 }
 
-fn read_members(path: &Path, keys: &[String]) -> Indexed {
+fn read_members(path: &Path, rules: Rules<'_>) -> Indexed {
+    let keys = rules.keys;
     let mut file = File::open(path).map_err(|e| DataError::unreadable(path, e))?;
     let length = file.metadata().map_err(|e| DataError::unreadable(path, e))?.len();
     refuse_other_kind(path, &mut file)?;
@@ -167,7 +170,7 @@ fn read_members(path: &Path, keys: &[String]) -> Indexed {
             let done = std::mem::replace(&mut group, SampleGroup::new(key));
             index.images.extend(done.finish(path, keys, &mut index.passed_over)?);
         }
-        if SampleGroup::is_image(&suffix, keys) {
+        if SampleGroup::is_image(&suffix, rules) {
             group.add_image(suffix, ListedImage { name, size, offset, ..ListedImage::default() });
         } else if label::is_label(&suffix) && size <= label::MAX_BYTES {
             let mut bytes = Vec::new();

@@ -22,12 +22,13 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::data::decode::picture::{Colour, Stored};
+use crate::data::decode::picture::{Reading, Stored};
 use crate::data::error::DataError;
 use crate::recipe::DataPlan;
 
 use super::classes::{ClassTable, KnownNames, Naming, ReadClass};
 use super::found::{Found, Integrity, Labels};
+use super::image_names::ImageNames;
 use super::listing_cache::ListingCache;
 use super::passed_over::{self, PassedOver};
 use super::shards::Shards;
@@ -61,7 +62,7 @@ pub(in crate::data) fn find_past_damage(
     plan: &DataPlan,
     labels: Labels,
 ) -> Result<(Found, Vec<DataError>), DataError> {
-    let colour = Colour::of_channels(plan.in_chans)?;
+    let reading = Reading::of(plan)?;
     let (shards, no_val) = Shards::find(&plan.path, EXTENSION, HINT)?.checked(labels, HINT);
     let packed = Packed::read(&plan.path)?;
     let counts = ShardCounts { train: shards.train.len(), val: shards.val.len() };
@@ -74,10 +75,10 @@ pub(in crate::data) fn find_past_damage(
         passed_over: shards.passed_over.clone(),
         classes: ClassTable::default(),
     };
-    let mut cache = ListingCache::of(&plan.path, &plan.image_key);
-    let rules = Rules { keys: &plan.image_key, checksummed };
+    let mut cache = ListingCache::of(plan);
+    let rules = Rules { keys: &plan.image_key, images: ImageNames::of(plan), checksummed };
     let mut open =
-        |shards: Vec<PathBuf>| WebDataset::open(shards, colour, rules, &mut cache, &mut findings);
+        |shards: Vec<PathBuf>| WebDataset::open(shards, reading, rules, &mut cache, &mut findings);
     let mut train = open(shards.train);
     let mut val = (!shards.val.is_empty()).then(|| open(shards.val));
     cache.keep();
@@ -170,7 +171,7 @@ struct Findings {
 struct WebDataset {
     shards: Vec<PathBuf>,
     samples: Vec<Sample>,
-    colour: Colour,
+    reading: Reading,
 }
 
 struct Sample {
@@ -192,7 +193,7 @@ impl WebDataset {
     /// Indexes `shards`. Skips damaged shards and adds the errors to `findings`.
     fn open(
         shards: Vec<PathBuf>,
-        colour: Colour,
+        reading: Reading,
         rules: Rules<'_>,
         cache: &mut ListingCache,
         findings: &mut Findings,
@@ -221,7 +222,7 @@ impl WebDataset {
                 name: image.name.into(),
             }));
         }
-        Self { shards, samples, colour }
+        Self { shards, samples, reading }
     }
 }
 
@@ -251,11 +252,15 @@ impl Split for WebDataset {
             let problem = "the image is corrupt: its BLAKE3 checksum differs from the checksum that `mae data pack` stored";
             return Err(DataError::bad_image(&self.name(index), problem));
         }
-        Ok(Stored::File { bytes: buffer, colour: self.colour })
+        Ok(Stored::File { bytes: buffer, reading: self.reading })
     }
 
     fn name(&self, index: usize) -> PathBuf {
         let sample = &self.samples[index];
         self.shards[sample.shard as usize].join(&*sample.name)
+    }
+
+    fn holds_levels(&self) -> bool {
+        self.reading.gives_levels()
     }
 }

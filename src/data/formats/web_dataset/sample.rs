@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use crate::data::decode::image_name::is_image_name;
 use crate::data::error::DataError;
 use crate::data::formats::listing_cache::{ListedClass, ListedImage};
 use crate::data::formats::passed_over::{self, PassedOver};
 
+use super::index::Rules;
 use super::label;
 
 /// The extensions that come before all others, in timm's order.
@@ -39,9 +39,10 @@ impl SampleGroup {
         Self { key: key.to_owned(), ..Self::default() }
     }
 
-    /// Returns whether a member with this suffix is an image. `keys` are those of `data.image_key`.
-    pub(super) fn is_image(suffix: &str, keys: &[String]) -> bool {
-        keys.iter().any(|key| key == suffix) || is_image_name(Path::new(&format!("x.{suffix}")))
+    /// Returns whether a member with this suffix is an image.
+    pub(super) fn is_image(suffix: &str, rules: Rules<'_>) -> bool {
+        rules.keys.iter().any(|key| key == suffix)
+            || rules.images.contain(Path::new(&format!("x.{suffix}")))
     }
 
     pub(super) fn add_image(&mut self, suffix: String, image: ListedImage) {
@@ -144,6 +145,7 @@ fn class_rank(image: &str, suffix: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::formats::image_names::ImageNames;
 
     #[test]
     fn a_sample_is_what_comes_before_the_first_dot_of_the_file_name() {
@@ -158,7 +160,8 @@ mod tests {
         let mut group = SampleGroup::new("a");
         for (number, member) in members.iter().enumerate() {
             let suffix = split_name(member).unwrap().1;
-            if SampleGroup::is_image(&suffix, &keys) {
+            let rules = Rules { keys: &keys, images: ImageNames::Images, checksummed: false };
+            if SampleGroup::is_image(&suffix, rules) {
                 let image = ListedImage { name: (*member).to_owned(), ..ListedImage::default() };
                 group.add_image(suffix, image);
             } else {

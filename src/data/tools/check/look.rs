@@ -4,9 +4,12 @@ use sha2::{Digest, Sha256};
 
 use crate::data::decode::error::ImageError;
 use crate::data::decode::opened_image::OpenedImage;
-use crate::data::decode::picture::{Pixels, Stored};
+use crate::data::decode::picture::{Colour, Pixels, Reading, Stored};
+use crate::data::decode::raw::{RawPicture, is_deep};
 use crate::data::error::DataError;
 use crate::data::formats::split::Split;
+
+use super::numbers::ImageNumbers;
 
 pub(super) struct Looked {
     pub(super) result: Result<Image, DataError>,
@@ -23,17 +26,23 @@ pub(super) struct Image {
     pub(super) warning: Option<String>,
     /// For each channel, mean and mean square of the pixel values (0..1).
     pub(super) moments: Vec<[f64; 2]>,
+    /// The numbers in the file, if it has more than 8 bits or is read with `data.range`.
+    pub(super) numbers: Option<ImageNumbers>,
+    /// Whether numbers of more than 8 bits were cut to 8 bits.
+    pub(super) is_cut: bool,
 }
 
 /// Reads and decodes image `index` of a split.
 pub(super) fn look_at(split: &dyn Split, index: usize, buffer: &mut Vec<u8>) -> Looked {
-    let bad_image = |error: ImageError| DataError::bad_image(&split.name(index), &error);
-    let result = split.read(index, buffer).and_then(|stored| image(stored).map_err(bad_image));
+    let images = split.len();
+    let bad_image = |error: ImageError| error.of(&split.name(index));
+    let result =
+        split.read(index, buffer).and_then(|stored| image(stored, images).map_err(bad_image));
     let named = !matches!(&result, Ok(Image { warning: None, .. }));
     Looked { result, name: named.then(|| split.name(index)) }
 }
 
-fn image(stored: Stored<'_>) -> Result<Image, ImageError> {
+fn image(stored: Stored<'_>, images: usize) -> Result<Image, ImageError> {
     let (bytes, hash) = match &stored {
         Stored::File { bytes, .. } => (bytes.len(), Sha256::digest(bytes)),
         Stored::Picture(picture) => match &picture.pixels {
@@ -44,7 +53,26 @@ fn image(stored: Stored<'_>) -> Result<Image, ImageError> {
             }
         },
     };
-    let (picture, warning) = OpenedImage::stored(stored)?.whole_and_warning()?;
+    let mut is_cut = false;
+    let (picture, warning, numbers) = match stored {
+        Stored::File { bytes, reading: Reading::Values(scale) } => {
+            let raw = RawPicture::decode(bytes, scale.channels)?;
+            let numbers = ImageNumbers::of(&raw, images);
+            (raw.scaled(scale), None, Some(numbers))
+        }
+        Stored::File { bytes, reading: Reading::Levels(colour) } if is_deep(bytes) => {
+            let channels = if colour == Colour::Grey { 1 } else { 3 };
+            // A file that Pillow converts may have other channels than the recipe.
+            let raw = RawPicture::decode(bytes, channels).ok();
+            is_cut = true;
+            let numbers = raw.map(|raw| ImageNumbers::of(&raw, images));
+            (OpenedImage::stored(stored)?.whole()?, None, numbers)
+        }
+        stored => {
+            let (picture, warning) = OpenedImage::stored(stored)?.whole_and_warning()?;
+            (picture, warning, None)
+        }
+    };
     let moments = (0..picture.channels).map(|channel| match &picture.pixels {
         Pixels::U8(levels) => moments_of_levels(levels, channel, picture.channels),
         Pixels::F32(values) => moments_of_values(values, channel, picture.channels),
@@ -55,6 +83,8 @@ fn image(stored: Stored<'_>) -> Result<Image, ImageError> {
         hash: hash.into(),
         warning,
         moments: moments.collect(),
+        numbers,
+        is_cut,
     })
 }
 

@@ -4,6 +4,7 @@
 //! channel.
 
 mod look;
+mod numbers;
 pub(in crate::data) mod report;
 mod sums;
 
@@ -14,6 +15,7 @@ use crate::data::dataset::{DataSet, open_past_damage};
 use crate::data::error::DataError;
 use crate::data::formats::found::Labels;
 use crate::data::formats::image_folder;
+use crate::data::formats::image_names::ImageNames;
 use crate::data::formats::listing_cache::ListingCache;
 use crate::data::formats::split::Split;
 use crate::data::loader::workers::{self, Workers};
@@ -34,12 +36,12 @@ pub fn check(
     labels: Labels,
     mut progress: impl FnMut(usize, usize) -> bool,
 ) -> Result<Option<Checked>, DataError> {
-    ListingCache::forget(&plan.path, &plan.image_key);
+    ListingCache::forget(plan);
     let (data, problems) = open_past_damage(plan, labels)?;
     let lost = data.integrity.lost.iter().cloned();
     let problems = problems.iter().map(ToString::to_string).chain(lost).collect();
     let left_out = match plan.format {
-        Format::ImageFolder => image_folder::left_out(&plan.path),
+        Format::ImageFolder => image_folder::left_out(&plan.path, ImageNames::of(plan)),
         _ => Vec::new(),
     };
     let unchecked = data.integrity.unchecked;
@@ -70,6 +72,7 @@ pub fn check(
         }
         if name == "train" {
             (checked.mean, checked.std) = sums.mean_and_std();
+            (checked.numbers, checked.cut_images) = (sums.numbers(), sums.cut_images);
         }
         checked.splits.push(sums.split(&data));
     }

@@ -30,6 +30,30 @@ pub struct Checked {
     pub mean: Vec<f64>,
     /// Standard deviation of each channel, for pixel values from 0 to 1.
     pub std: Vec<f64>,
+    /// The numbers in the training files before scaling; `None` unless some file has more than 8 bits or the recipe has
+    /// `data.range`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub numbers: Option<Numbers>,
+    /// Number of training images with more than 8 bits that are cut to 8 bits, because the recipe has no `data.range`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cut_images: usize,
+}
+
+/// The numbers in the files of a data set.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Numbers {
+    /// A range for `data.range`: from the lowest 0.5 % to the highest 99.5 % percentile of a channel.
+    pub range: [f64; 2],
+    /// Whether the percentiles are of a sample of the pixels.
+    pub is_sample: bool,
+    pub channels: Vec<ChannelNumbers>,
+}
+
+/// Percentiles of the numbers of one channel.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct ChannelNumbers {
+    /// (Percentage, number) in ascending order, from the smallest number at 0 % to the largest at 100 %.
+    pub percentiles: Vec<(f64, f64)>,
 }
 
 /// The result of `mae data check` for one split.
@@ -78,4 +102,9 @@ impl Checked {
         let bytes = csv_rows(rows, csv::Terminator::Any(b'\n'));
         durable::write_output(path, &bytes).map_err(|e| DataError::unwritable(path, e))
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }

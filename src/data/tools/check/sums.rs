@@ -1,7 +1,8 @@
 use crate::data::dataset::DataSet;
 
 use super::look::Looked;
-use super::report::CheckedSplit;
+use super::numbers::NumberSums;
+use super::report::{CheckedSplit, Numbers};
 
 /// Sums over all images of a split.
 pub(super) struct SplitSums {
@@ -11,6 +12,9 @@ pub(super) struct SplitSums {
     counts: Vec<usize>,
     /// For each channel, the sum of all image means and of all mean squares.
     moments: Vec<[f64; 2]>,
+    numbers: NumberSums,
+    /// Number of images whose numbers were cut to 8 bits.
+    pub(super) cut_images: usize,
 }
 
 impl SplitSums {
@@ -25,7 +29,14 @@ impl SplitSums {
             bad: Vec::new(),
             damaged: Vec::new(),
         };
-        Self { split, sizes: [vec![], vec![]], counts: vec![], moments: vec![] }
+        Self {
+            split,
+            sizes: [vec![], vec![]],
+            counts: vec![],
+            moments: vec![],
+            numbers: NumberSums::default(),
+            cut_images: 0,
+        }
     }
 
     pub(super) fn add(&mut self, data: &DataSet, label: u32, looked: &Looked) {
@@ -46,6 +57,10 @@ impl SplitSums {
                     sum[0] += moment[0];
                     sum[1] += moment[1];
                 }
+                self.cut_images += usize::from(image.is_cut);
+                if let Some(numbers) = &image.numbers {
+                    self.numbers.add(numbers);
+                }
                 if let Some(warning) = &image.warning {
                     self.split.damaged.push((name(), warning.clone()));
                 }
@@ -58,6 +73,11 @@ impl SplitSums {
         let mean = |moment: &[f64; 2]| moment[0] / images;
         let std = |moment: &[f64; 2]| (moment[1] / images - mean(moment).powi(2)).max(0.0).sqrt();
         (self.moments.iter().map(mean).collect(), self.moments.iter().map(std).collect())
+    }
+
+    /// Returns the percentiles of the numbers in the files. Call this function once, after the last image.
+    pub(super) fn numbers(&mut self) -> Option<Numbers> {
+        std::mem::take(&mut self.numbers).summary()
     }
 
     pub(super) fn split(mut self, data: &DataSet) -> CheckedSplit {

@@ -1,0 +1,164 @@
+//! Decodes AV1 pictures with rav1d, the Rust port of dav1d.
+
+#![expect(unsafe_code, reason = "rav1d has the C interface of dav1d")]
+
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
+use rav1d::include::dav1d::data::Dav1dData;
+use rav1d::include::dav1d::dav1d::{Dav1dContext, Dav1dLogger, Dav1dSettings};
+use rav1d::include::dav1d::headers::{
+    DAV1D_PIXEL_LAYOUT_I400, DAV1D_PIXEL_LAYOUT_I420, DAV1D_PIXEL_LAYOUT_I422,
+};
+use rav1d::include::dav1d::picture::Dav1dPicture;
+use rav1d::src::lib::{
+    dav1d_close, dav1d_data_create, dav1d_data_unref, dav1d_default_settings, dav1d_get_picture,
+    dav1d_open, dav1d_picture_unref, dav1d_send_data,
+};
+
+use super::container::Colours;
+use crate::data::decode::bitmap::{MAX_BYTES, checked_size};
+use crate::data::decode::error::ImageError;
+
+/// A decoded picture in `YUV`.
+#[derive(Clone)]
+pub(super) struct Yuv {
+    pub(super) width: usize,
+    pub(super) height: usize,
+    /// Bits of a sample: 8, 10 or 12.
+    pub(super) bits: u32,
+    /// Whether a pair of pixels shares its colour differences, across and down.
+    pub(super) halved: [bool; 2],
+    /// The samples of Y, U and V. U and V are empty in grey pictures.
+    pub(super) planes: [Vec<u16>; 3],
+    pub(super) colours: Colours,
+}
+
+/// rav1d's objects. Dropping it frees them.
+struct Decoder {
+    context: Option<Dav1dContext>,
+    data: Dav1dData,
+    picture: Option<Dav1dPicture>,
+}
+
+/// Decodes the last layer of the first picture in AV1 data.
+pub(super) fn decode(bytes: &[u8]) -> Result<Yuv, ImageError> {
+    let invalid = || ImageError::damaged("the AV1 data is invalid");
+    if bytes.is_empty() {
+        return Err(invalid());
+    }
+    let mut decoder = Decoder::new().ok_or_else(invalid)?;
+    decoder.run(bytes).ok_or_else(invalid)?;
+    decoder.yuv()
+}
+
+impl Decoder {
+    fn new() -> Option<Self> {
+        let mut settings = MaybeUninit::<Dav1dSettings>::uninit();
+        let mut context = None;
+        // SAFETY: `dav1d_default_settings` fills in all settings. Without a callback, nothing is logged.
+        unsafe {
+            dav1d_default_settings(NonNull::from(&mut settings).cast());
+            let settings = settings.assume_init_mut();
+            settings.n_threads = 1;
+            settings.max_frame_delay = 1;
+            settings.frame_size_limit = (MAX_BYTES / 3) as u32;
+            settings.logger = Dav1dLogger::new(None, None);
+            let opened =
+                dav1d_open(Some(NonNull::from(&mut context)), Some(NonNull::from(settings)));
+            (opened.0 == 0).then_some(())?;
+        }
+        Some(Self { context, data: Dav1dData::default(), picture: None })
+    }
+
+    /// Decodes all data, and keeps the last picture.
+    fn run(&mut self, bytes: &[u8]) -> Option<()> {
+        // SAFETY: the context is open, and the buffer of `dav1d_data_create` has the length of `bytes`.
+        unsafe {
+            let buffer = dav1d_data_create(Some(NonNull::from(&mut self.data)), bytes.len());
+            let buffer = NonNull::new(buffer)?;
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), buffer.as_ptr(), bytes.len());
+            while self.data.sz > 0 {
+                let sent = dav1d_send_data(self.context, Some(NonNull::from(&mut self.data)));
+                // The decoder takes no more data before its picture is taken.
+                if !self.take_picture() && sent.0 != 0 {
+                    break;
+                }
+            }
+            while self.take_picture() {}
+        }
+        self.picture.as_ref().map(|_| ())
+    }
+
+    /// Takes the next picture from the decoder. Returns whether there was one.
+    fn take_picture(&mut self) -> bool {
+        let mut picture = Dav1dPicture::default();
+        // SAFETY: the context is open.
+        let taken = unsafe { dav1d_get_picture(self.context, Some(NonNull::from(&mut picture))) };
+        if taken.0 == 0 {
+            self.drop_picture();
+            self.picture = Some(picture);
+        }
+        taken.0 == 0
+    }
+
+    fn drop_picture(&mut self) {
+        if let Some(mut picture) = self.picture.take() {
+            // SAFETY: the picture comes from `dav1d_get_picture`.
+            unsafe { dav1d_picture_unref(Some(NonNull::from(&mut picture))) };
+        }
+    }
+
+    /// Copies the samples of the picture.
+    fn yuv(&self) -> Result<Yuv, ImageError> {
+        let missing = || ImageError::damaged("the AV1 picture has no samples");
+        let picture = self.picture.as_ref().ok_or_else(missing)?;
+        let (width, height) = checked_size(picture.p.w as u32, picture.p.h as u32)?;
+        let halved = match picture.p.layout {
+            DAV1D_PIXEL_LAYOUT_I420 => [true, true],
+            DAV1D_PIXEL_LAYOUT_I422 => [true, false],
+            _ => [false, false],
+        };
+        let is_grey = picture.p.layout == DAV1D_PIXEL_LAYOUT_I400;
+        let mut planes = [const { Vec::new() }; 3];
+        for (i, plane) in planes.iter_mut().enumerate().take(if is_grey { 1 } else { 3 }) {
+            let half =
+                |side: usize, axis: usize| side.div_ceil(1 + usize::from(i > 0 && halved[axis]));
+            let (wide, high) = (half(width, 0), half(height, 1));
+            let start = picture.data[i].ok_or_else(missing)?.as_ptr().cast::<u8>();
+            let stride = picture.stride[usize::from(i > 0)];
+            plane.reserve(wide * high);
+            for y in 0..high {
+                // SAFETY: a plane has `high` rows of at least `wide` samples, `stride` bytes apart.
+                unsafe {
+                    let row = start.offset(stride * y as isize);
+                    if picture.p.bpc == 8 {
+                        let row = std::slice::from_raw_parts(row, wide);
+                        plane.extend(row.iter().map(|sample| u16::from(*sample)));
+                    } else {
+                        plane.extend_from_slice(std::slice::from_raw_parts(row.cast(), wide));
+                    }
+                }
+            }
+        }
+        // SAFETY: the header lives as long as the picture.
+        let header = unsafe { picture.seq_hdr.ok_or_else(missing)?.as_ref() };
+        let colours = Colours {
+            primaries: header.pri as u16,
+            matrix: header.mtrx as u16,
+            is_full_range: header.color_range == 1,
+        };
+        Ok(Yuv { width, height, bits: picture.p.bpc as u32, halved, planes, colours })
+    }
+}
+
+impl Drop for Decoder {
+    fn drop(&mut self) {
+        self.drop_picture();
+        // SAFETY: the data and the context come from rav1d.
+        unsafe {
+            dav1d_data_unref(Some(NonNull::from(&mut self.data)));
+            dav1d_close(Some(NonNull::from(&mut self.context)));
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Decodes AVIF files: the primary image, or the first frame of a sequence.
+//!
+//! The pixels equal those of Pillow, which uses libavif with libyuv. Rotation and mirroring are ignored, as Pillow does
+//! when it decodes. `container` finds the AV1 data, `av1` decodes it, and `yuv` converts it to RGB.
+
+mod av1;
+mod boxes;
+mod container;
+mod yuv;
+
+use super::bitmap::{Bitmap, checked_size};
+use super::error::ImageError;
+use av1::Yuv;
+use container::Grid;
+
+/// Decodes an AVIF file.
+pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
+    let coded = container::coded(bytes)?;
+    let mut picture = match &coded.grid {
+        None => av1::decode(coded.tiles.first().map_or(&[][..], |tile| tile))?,
+        Some(grid) => joined(grid, &coded.tiles)?,
+    };
+    picture.colours = coded.colours.unwrap_or(picture.colours);
+    let (width, height) = (picture.width, picture.height);
+    Ok(Bitmap { width, height, levels: yuv::levels(picture, coded.has_alpha)? })
+}
+
+/// Decodes the tiles of a grid and joins them.
+fn joined(grid: &Grid, tiles: &[Vec<u8>]) -> Result<Yuv, ImageError> {
+    let wrong = || ImageError::damaged("the tiles of the AVIF image do not fit together");
+    let (width, height) = checked_size(grid.width, grid.height)?;
+    if tiles.len() != grid.columns * grid.rows {
+        return Err(wrong());
+    }
+    let first = av1::decode(&tiles[0])?;
+    let (wide, high) = (first.width, first.height);
+    // All tiles lie inside the image, except for the right and lower edges of the last ones.
+    if wide * grid.columns < width
+        || high * grid.rows < height
+        || wide * (grid.columns - 1) >= width
+        || high * (grid.rows - 1) >= height
+    {
+        return Err(wrong());
+    }
+    let half = |side: usize, axis: usize, plane: usize| {
+        if plane > 0 && first.halved[axis] { side.div_ceil(2) } else { side }
+    };
+    let mut joined = Yuv { width, height, ..first.clone() };
+    for (plane, samples) in joined.planes.iter_mut().enumerate() {
+        let size = half(width, 0, plane) * half(height, 1, plane);
+        *samples = vec![0; if samples.is_empty() { 0 } else { size }];
+    }
+    for (i, tile) in tiles.iter().enumerate() {
+        let tile = if i == 0 { first.clone() } else { av1::decode(tile)? };
+        if (tile.width, tile.height, tile.bits, tile.halved)
+            != (wide, high, first.bits, first.halved)
+        {
+            return Err(wrong());
+        }
+        let (left, top) = (i % grid.columns * wide, i / grid.columns * high);
+        for (plane, (samples, to)) in tile.planes.iter().zip(&mut joined.planes).enumerate() {
+            let (row, width) = (half(wide, 0, plane), half(width, 0, plane));
+            let (left, top) = (half(left, 0, plane), half(top, 1, plane));
+            if samples.is_empty() || to.is_empty() {
+                continue;
+            }
+            let length = row.min(width - left);
+            for (from, to) in samples.chunks_exact(row).zip(to.chunks_exact_mut(width).skip(top)) {
+                to[left..left + length].copy_from_slice(&from[..length]);
+            }
+        }
+    }
+    Ok(joined)
+}

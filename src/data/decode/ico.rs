@@ -1,0 +1,61 @@
+//! Decodes Windows icons and cursors: the image that Pillow chooses, which is the one with the largest area.
+
+use super::bitmap::Bitmap;
+use super::bmp::Dib;
+use super::byte_reader::ByteReader;
+use super::error::ImageError;
+
+/// Number of bytes of an entry in the directory of an icon.
+const ENTRY: usize = 16;
+
+/// An image in the directory of an icon.
+struct Entry {
+    area: u32,
+    /// Bits per pixel. If the directory does not say, from the number of colours; 256 if that is missing, too.
+    colour_depth: u32,
+    bits: u16,
+    length: usize,
+    at: usize,
+}
+
+/// Decodes an icon. `png` decodes the images that are stored as PNG.
+pub(super) fn decode(
+    bytes: &[u8],
+    png: fn(&[u8]) -> Result<Bitmap, ImageError>,
+) -> Result<Bitmap, ImageError> {
+    let count = ByteReader::at(bytes, 4).u16_le()?;
+    let entry = |i| Entry::read(&mut ByteReader::at(bytes, 6 + ENTRY * i));
+    let mut entries = (0..count.into()).map(entry).collect::<Result<Vec<_>, _>>()?;
+    entries.sort_by_key(|entry| (std::cmp::Reverse(entry.area), entry.colour_depth));
+    let entry = entries.first().ok_or_else(|| ImageError::damaged("the icon has no images"))?;
+    let image = bytes.get(entry.at..).ok_or(ImageError::Truncated)?;
+    if image.starts_with(b"\x89PNG\r\n\x1a\n") {
+        return png(image);
+    }
+    let mut dib = Dib::read(bytes, entry.at, 0)?;
+    // The bitmap is twice as high, because a mask of one bit per pixel follows the colours.
+    dib.height /= 2;
+    let mask = (dib.width.next_multiple_of(32) / 8) as usize * dib.height as usize;
+    // The mask is at the end of the entry.
+    let end = entry.at.saturating_add(entry.length);
+    if entry.bits != 32 && (end < mask || end > bytes.len()) {
+        return Err(ImageError::Truncated);
+    }
+    dib.decode()
+}
+
+impl Entry {
+    fn read(file: &mut ByteReader<'_>) -> Result<Self, ImageError> {
+        let side = |byte: u8| if byte == 0 { 256 } else { u32::from(byte) };
+        let (width, height, colours) = (side(file.u8()?), side(file.u8()?), file.u8()?);
+        file.take(3)?;
+        let bits = file.u16_le()?;
+        let colour_depth = match (bits, colours) {
+            (0, 0 | 1) => 256,
+            (0, colours) => u32::from(colours).next_power_of_two().ilog2(),
+            (bits, _) => bits.into(),
+        };
+        let (length, at) = (file.u32_le()? as usize, file.u32_le()? as usize);
+        Ok(Self { area: width * height, colour_depth, bits, length, at })
+    }
+}

@@ -1,0 +1,53 @@
+//! Checks whether a JPEG file without an end marker has the data of all rows, as Pillow does.
+
+#![expect(unsafe_code, reason = "libjpeg is a C library")]
+
+use std::ffi::c_long;
+
+use mozjpeg_sys::{boolean, jpeg_decompress_struct, jpeg_read_scanlines, jpeg_start_decompress};
+
+use super::Jpeg;
+use super::library::caught;
+
+/// Returns whether libjpeg can decode all rows of a file without reading past its end.
+///
+/// Decodes the whole picture, so call it only for the few files without an end marker. A baseline file needs some
+/// bytes after its last row, and a progressive file needs its end marker.
+pub(in crate::data::decode) fn is_whole(bytes: &[u8]) -> bool {
+    let Ok(mut jpeg) = Jpeg::open(bytes) else { return false };
+    let decompress = &mut jpeg.state.decompress;
+    let read = caught(|| {
+        // SAFETY: `Jpeg::open` has read the header and set the source. A row has `output_width` pixels of
+        // `output_components` bytes.
+        unsafe {
+            let source = &mut *decompress.src;
+            source.fill_input_buffer = Some(suspend);
+            source.skip_input_data = Some(skip_or_suspend);
+            if jpeg_start_decompress(decompress) == 0 {
+                return false;
+            }
+            let row = decompress.output_width as usize * decompress.output_components as usize;
+            let mut row = vec![0u8; row];
+            (0..decompress.output_height).all(|_| {
+                jpeg_read_scanlines(decompress, [row.as_mut_ptr().cast()].as_mut_ptr(), 1) == 1
+            })
+        }
+    });
+    read.unwrap_or(false)
+}
+
+/// Tells libjpeg that no more data is there. It then stops.
+extern "C-unwind" fn suspend(_: &mut jpeg_decompress_struct) -> boolean {
+    0
+}
+
+/// Skips bytes, or all that are left if there are too few.
+extern "C-unwind" fn skip_or_suspend(decompress: &mut jpeg_decompress_struct, count: c_long) {
+    // SAFETY: libjpeg's source is set, and has `bytes_in_buffer` bytes left.
+    unsafe {
+        let source = &mut *decompress.src;
+        let count = usize::try_from(count).unwrap_or(0).min(source.bytes_in_buffer);
+        source.next_input_byte = source.next_input_byte.add(count);
+        source.bytes_in_buffer -= count;
+    }
+}

@@ -1,0 +1,159 @@
+//! Decodes the formats of Netpbm (PBM, PGM, PPM) and PFM, with the same pixels as Pillow.
+
+use super::bitmap::{Bitmap, Levels, checked_size, unpacked};
+use super::byte_reader::ByteReader;
+use super::error::ImageError;
+
+/// Maximum number of characters of a number, as in Pillow.
+const LONGEST: usize = 10;
+
+/// Returns whether the first bytes are those of a Netpbm or PFM file.
+pub(super) fn is_pnm(bytes: &[u8]) -> bool {
+    matches!(bytes, [b'P', b'1'..=b'6' | b'f', space, ..] if space.is_ascii_whitespace() || *space == b'#')
+}
+
+/// Decodes a Netpbm or PFM file.
+pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
+    let kind = bytes.get(1).copied().unwrap_or_default();
+    let mut file = ByteReader::at(bytes, if bytes.get(2) == Some(&b'#') { 2 } else { 3 });
+    let width = number(&token(&mut file)?)?;
+    let height = number(&token(&mut file)?)?;
+    let (width, height) = checked_size(width, height)?;
+    let count = width * height;
+    let levels = match kind {
+        b'1' => Levels::Grey(plain_bits(&mut file, count)?),
+        b'4' => Levels::Grey(bits(&mut file, width, height)?),
+        b'2' | b'5' => {
+            let most = maximum(&mut file)?;
+            let values = values(&mut file, most, count, kind == b'2')?;
+            // Pillow keeps 16 bits of grey, and cuts them at 255 when it converts the picture to RGB.
+            let scale = if most > 255 { 65_535 } else { 255 };
+            Levels::of_numbers(values.map(|value| scaled(value, most, scale)))
+        }
+        b'3' | b'6' => {
+            let most = maximum(&mut file)?;
+            let values = values(&mut file, most, 3 * count, kind == b'3')?;
+            Levels::Rgb(values.map(|value| scaled(value, most, 255) as u8).collect())
+        }
+        _ => Levels::Grey(floats(&mut file, width, height)?),
+    };
+    Ok(Bitmap { width, height, levels })
+}
+
+/// Scales a value from 0..=`most` to 0..=`scale`, and rounds halves to even numbers like Python.
+fn scaled(value: u32, most: u32, scale: u32) -> i64 {
+    if most == scale {
+        return value.into();
+    }
+    let exact = f64::from(value) / f64::from(most) * f64::from(scale);
+    exact.round_ties_even().min(scale.into()) as i64
+}
+
+/// Reads the next word of the header. Skips white space and comments.
+fn token(file: &mut ByteReader<'_>) -> Result<Vec<u8>, ImageError> {
+    let mut token = Vec::new();
+    loop {
+        match file.u8() {
+            Err(error) if token.is_empty() => return Err(error),
+            Err(_) => return Ok(token),
+            Ok(b'#') => while !matches!(file.u8()?, b'\r' | b'\n') {},
+            Ok(byte) if is_space(byte) && token.is_empty() => {}
+            Ok(byte) if is_space(byte) => return Ok(token),
+            Ok(_) if token.len() == LONGEST => {
+                return Err(ImageError::damaged("a number is too long"));
+            }
+            Ok(byte) => token.push(byte),
+        }
+    }
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
+}
+
+fn number(token: &[u8]) -> Result<u32, ImageError> {
+    let text = std::str::from_utf8(token).ok();
+    let number = text.and_then(|text| text.parse().ok());
+    number.ok_or_else(|| {
+        ImageError::damaged(format!("\"{}\" is not a whole number", token.escape_ascii()))
+    })
+}
+
+/// Reads the largest value that a sample can have.
+fn maximum(file: &mut ByteReader<'_>) -> Result<u32, ImageError> {
+    let most = number(&token(file)?)?;
+    if !(1..=65_535).contains(&most) {
+        return Err(ImageError::damaged(format!("the maximum value is {most}, not 1 to 65535")));
+    }
+    Ok(most)
+}
+
+/// Reads `count` samples: decimal numbers if `plain`, otherwise bytes or pairs of bytes.
+fn values(
+    file: &mut ByteReader<'_>,
+    most: u32,
+    count: usize,
+    plain: bool,
+) -> Result<Box<dyn Iterator<Item = u32>>, ImageError> {
+    if plain {
+        // A sample has at least two characters, so a short file cannot ask for much memory.
+        let mut values = Vec::with_capacity(count.min(1 << 20));
+        for _ in 0..count {
+            let value = number(&token(file)?)?;
+            if value > most {
+                let problem = format!("a sample is {value}, above the maximum {most}");
+                return Err(ImageError::damaged(problem));
+            }
+            values.push(value);
+        }
+        return Ok(Box::new(values.into_iter()));
+    }
+    if most < 256 {
+        return Ok(Box::new(file.take(count)?.to_vec().into_iter().map(u32::from)));
+    }
+    let bytes = file.take(2 * count)?.to_vec();
+    Ok(Box::new(
+        (0..count).map(move |i| u32::from(u16::from_be_bytes([bytes[2 * i], bytes[2 * i + 1]]))),
+    ))
+}
+
+/// Reads a plain bitmap: the digits 0 (white) and 1 (black), with or without white space.
+fn plain_bits(file: &mut ByteReader<'_>, count: usize) -> Result<Vec<u8>, ImageError> {
+    let mut levels = Vec::with_capacity(count.min(1 << 20));
+    while levels.len() < count {
+        match file.u8()? {
+            b'0' => levels.push(255),
+            b'1' => levels.push(0),
+            b'#' => while !matches!(file.u8()?, b'\r' | b'\n') {},
+            byte if is_space(byte) => {}
+            _ => return Err(ImageError::damaged("a bit is neither 0 nor 1")),
+        }
+    }
+    Ok(levels)
+}
+
+/// Reads a bitmap of 8 pixels per byte. 1 is black.
+fn bits(file: &mut ByteReader<'_>, width: usize, height: usize) -> Result<Vec<u8>, ImageError> {
+    let row = width.div_ceil(8);
+    let data = file.take(row * height)?;
+    let levels = |row| unpacked(row, 1, width).map(|bit| 255 - 255 * bit);
+    Ok(data.chunks_exact(row).flat_map(levels).collect())
+}
+
+/// Reads a PFM file: 32-bit numbers from the bottom row to the top row, little-endian if the scale is negative.
+fn floats(file: &mut ByteReader<'_>, width: usize, height: usize) -> Result<Vec<u8>, ImageError> {
+    let scale = token(file)?;
+    let scale = std::str::from_utf8(&scale).ok().and_then(|text| text.parse::<f64>().ok());
+    let scale = scale.filter(|scale| scale.is_finite() && *scale != 0.0);
+    let scale = scale.ok_or_else(|| ImageError::damaged("the scale is not a number"))?;
+    let data = file.take(4 * width * height)?;
+    let level = |bytes: &[u8; 4]| {
+        if scale < 0.0 {
+            f32::from_le_bytes(*bytes) as u8
+        } else {
+            f32::from_be_bytes(*bytes) as u8
+        }
+    };
+    let rows = data.chunks_exact(4 * width).rev();
+    Ok(rows.flat_map(|row| row.as_chunks().0.iter().map(level)).collect())
+}

@@ -1,0 +1,167 @@
+//! Decodes the CCITT codes of fax machines: modified Huffman, group 3 and group 4 (ITU-T T.4 and T.6).
+//!
+//! The tables of the codes are those of the crate `fax`. Its own decoders cannot read lines without end markers, or
+//! two-dimensional group 3.
+
+use std::convert::Infallible;
+
+use fax::BitReader;
+use fax::maps::{Mode, black, mode, white};
+
+use super::layout::Layout;
+use crate::data::decode::error::ImageError;
+
+/// The end-of-line marker has this many zeros, then a one.
+const EOL_ZEROS: u8 = 11;
+
+/// Reads bits, the highest bit of a byte first. Zeros follow the data.
+struct Bits<'a> {
+    data: &'a [u8],
+    /// Position in bits.
+    at: usize,
+}
+
+impl BitReader for Bits<'_> {
+    type Error = Infallible;
+
+    fn peek(&self, bits: u8) -> Option<u16> {
+        let byte = |i| u32::from(self.data.get(self.at / 8 + i).copied().unwrap_or(0));
+        let three = byte(0) << 16 | byte(1) << 8 | byte(2);
+        let shift = 24 - self.at % 8 - usize::from(bits);
+        Some((three >> shift) as u16 & (u16::MAX >> (16 - bits)))
+    }
+
+    fn consume(&mut self, bits: u8) -> Result<(), Infallible> {
+        self.at += usize::from(bits);
+        Ok(())
+    }
+
+    fn bits_to_byte_boundary(&self) -> u8 {
+        ((8 - self.at % 8) % 8) as u8
+    }
+}
+
+impl Bits<'_> {
+    fn is_at_end(&self) -> bool {
+        self.at >= 8 * self.data.len()
+    }
+
+    /// Reads a bit.
+    fn flag(&mut self) -> bool {
+        let flag = self.peek(1) == Some(1);
+        self.at += 1;
+        flag
+    }
+
+    /// Skips an end-of-line marker and the zeros before it, if there is one.
+    fn skip_end_of_line(&mut self) {
+        if self.peek(EOL_ZEROS) == Some(0) {
+            while !self.is_at_end() && !self.flag() {}
+        }
+    }
+
+    /// Reads the length of a run.
+    fn run(&mut self, is_black: bool) -> Option<usize> {
+        let mut sum = 0;
+        loop {
+            let part = if is_black { black::decode(self) } else { white::decode(self) }?;
+            sum += usize::from(part);
+            if part < 64 {
+                return Some(sum);
+            }
+        }
+    }
+
+    /// Reads a one-dimensional line. Returns the columns where the colour changes; the first run is white.
+    fn line(&mut self, width: usize) -> Option<Vec<usize>> {
+        let (mut changes, mut at) = (Vec::new(), 0);
+        while at < width {
+            at += self.run(changes.len() % 2 == 1)?;
+            changes.push(at.min(width));
+        }
+        Some(changes)
+    }
+
+    /// Reads a two-dimensional line. `above` are the changes of the line above.
+    fn line_below(&mut self, above: &[usize], width: usize) -> Option<Vec<usize>> {
+        let mut changes: Vec<usize> = Vec::new();
+        let mut at = 0;
+        let mut first = true;
+        while at < width {
+            let is_black = changes.len() % 2 == 1;
+            // The first change above to the right, to the colour opposite of the current one.
+            let next = above.iter().enumerate();
+            let mut next = next.skip_while(|(i, change)| {
+                (i % 2 == 1) != is_black || if first { false } else { **change <= at }
+            });
+            let (index, b1) = next.next().map_or((above.len(), width), |(i, change)| (i, *change));
+            match mode::decode(self)? {
+                Mode::Pass => at = above.get(index + 1).copied().unwrap_or(width),
+                Mode::Horizontal => {
+                    for black in [is_black, !is_black] {
+                        at = (at + self.run(black)?).min(width);
+                        changes.push(at);
+                    }
+                }
+                Mode::Vertical(shift) => {
+                    at = b1.checked_add_signed(shift.into())?.min(width);
+                    if changes.last().is_some_and(|last| at < *last) {
+                        return None;
+                    }
+                    changes.push(at);
+                }
+                Mode::Extension | Mode::EOF => return None,
+            }
+            first = false;
+        }
+        Some(changes)
+    }
+}
+
+/// Decodes `height` lines of `width` pixels. A bit is 1 if its pixel is black.
+pub(super) fn decode(
+    data: &[u8],
+    layout: &Layout,
+    width: usize,
+    height: usize,
+) -> Result<Vec<u8>, ImageError> {
+    if layout.bits != 1 || layout.samples_in_chunk() != 1 {
+        return Err(layout.unsupported());
+    }
+    let mut bits = Bits { data, at: 0 };
+    let mut out = Vec::with_capacity(width.div_ceil(8) * height);
+    let mut above = Vec::new();
+    for _ in 0..height {
+        if bits.is_at_end() {
+            return Err(ImageError::Truncated);
+        }
+        let changes = match layout.compression {
+            2 => {
+                bits.at = bits.at.next_multiple_of(8);
+                bits.line(width)
+            }
+            3 => {
+                bits.skip_end_of_line();
+                // In two-dimensional files, a bit says whether the line is one-dimensional.
+                let alone = layout.fax_options & 1 == 0 || bits.flag();
+                if alone { bits.line(width) } else { bits.line_below(&above, width) }
+            }
+            _ => bits.line_below(&above, width),
+        };
+        above = changes.ok_or_else(|| ImageError::damaged("a CCITT code is invalid"))?;
+        write_line(&above, width, &mut out);
+    }
+    Ok(out)
+}
+
+/// Appends the bits of a line.
+fn write_line(changes: &[usize], width: usize, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + width.div_ceil(8), 0);
+    for pair in changes.chunks(2) {
+        let end = pair.get(1).copied().unwrap_or(width);
+        for column in pair[0]..end {
+            out[start + column / 8] |= 0x80 >> (column % 8);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What the tags of a TIFF file say about its pixels, and where they lie in the file.
+
+use super::directory::{ByteOrder, Directory};
+use crate::data::decode::bitmap::{MAX_BYTES, checked_size};
+use crate::data::decode::error::ImageError;
+
+/// Numbers of tags.
+pub(super) const COLOR_MAP: u16 = 320;
+pub(super) const JPEG_TABLES: u16 = 347;
+pub(super) const YCBCR_COEFFICIENTS: u16 = 529;
+pub(super) const REFERENCE_BLACK_WHITE: u16 = 532;
+
+/// Values of the tag `Compression`.
+pub(super) const UNCOMPRESSED: u32 = 1;
+pub(super) const NEW_JPEG: u32 = 7;
+
+/// Values of the tag `PhotometricInterpretation`.
+pub(super) const YCBCR: u32 = 6;
+
+/// Which samples of a pixel are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    AsPillow,
+    All,
+}
+
+/// The image that a directory describes.
+pub(super) struct Layout {
+    pub(super) width: usize,
+    pub(super) height: usize,
+    pub(super) order: ByteOrder,
+    pub(super) photometric: u32,
+    /// Bits of each sample.
+    pub(super) bits: usize,
+    /// Number of samples of a pixel.
+    pub(super) samples: usize,
+    /// 1 is unsigned, 2 is signed, 3 is floating-point.
+    pub(super) format: u32,
+    /// The meaning of the samples after the colours: 0 is unknown, 1 is premultiplied alpha, 2 is alpha.
+    pub(super) extra: Vec<u64>,
+    /// Whether each sample has a plane of its own.
+    pub(super) planar: bool,
+    /// Whether the lowest bit of a byte comes first.
+    pub(super) reversed: bool,
+    pub(super) compression: u32,
+    pub(super) predictor: u32,
+    pub(super) orientation: u32,
+    /// Options of CCITT group 3: bit 0 is two-dimensional coding.
+    pub(super) fax_options: u32,
+    /// Horizontal and vertical subsampling of the colour differences.
+    pub(super) subsampling: [usize; 2],
+    pub(super) chunks: Chunks,
+}
+
+/// Strips or tiles.
+pub(super) struct Chunks {
+    pub(super) tiled: bool,
+    /// Size of a chunk in pixels. The last strip may be lower.
+    pub(super) width: usize,
+    pub(super) height: usize,
+    /// Number of chunks across and down.
+    pub(super) across: usize,
+    pub(super) down: usize,
+    offsets: Vec<u64>,
+    lengths: Vec<u64>,
+}
+
+impl Layout {
+    /// Reads the layout with the samples that Pillow reads. Fails if a pixel has more than 6 samples.
+    pub(super) fn of(directory: &Directory<'_>) -> Result<Self, ImageError> {
+        Self::read(directory, Kept::AsPillow)
+    }
+
+    /// Reads the layout with all samples of a pixel.
+    pub(super) fn of_all_samples(directory: &Directory<'_>) -> Result<Self, ImageError> {
+        Self::read(directory, Kept::All)
+    }
+
+    fn read(directory: &Directory<'_>, kept: Kept) -> Result<Self, ImageError> {
+        let size = [directory.number(256, 0)?, directory.number(257, 0)?];
+        let (width, height) = checked_size(size[0], size[1])?;
+        let photometric = directory.number(262, 0)?;
+        let planar = directory.number(284, 1)? == 2;
+        let mut extra = directory.numbers(338)?;
+        let mut samples = directory.number(277, 1)? as usize;
+        let mut bits = directory.numbers(258)?;
+        if bits.is_empty() {
+            bits.push(1);
+        }
+        let as_pillow = kept == Kept::AsPillow;
+        if as_pillow && planar && extra.iter().all(|kind| *kind == 0) {
+            // Planes after the colours are ignored.
+            samples = samples.saturating_sub(extra.len()).max(1);
+            extra.clear();
+        }
+        bits.truncate(samples);
+        if samples == 0 || as_pillow && samples > 6 || bits.iter().any(|of| *of != bits[0]) {
+            return Err(ImageError::Unsupported(format!(
+                "TIFF with {samples} samples per pixel of {bits:?} bits"
+            )));
+        }
+        let formats = directory.numbers(339)?;
+        if formats.iter().any(|of| *of != formats[0]) {
+            return Err(ImageError::Unsupported("TIFF with mixed sample formats".to_owned()));
+        }
+        let subsampling = directory.numbers(530)?;
+        let subsampling = match subsampling[..] {
+            [across @ (1 | 2 | 4), down @ (1 | 2 | 4)] => [across as usize, down as usize],
+            _ => [2, 2],
+        };
+        Ok(Self {
+            width,
+            height,
+            order: directory.order,
+            photometric,
+            bits: bits[0] as usize,
+            samples,
+            format: formats.first().map_or(1, |format| *format as u32),
+            extra,
+            planar,
+            reversed: directory.number(266, 1)? == 2,
+            compression: directory.number(259, UNCOMPRESSED)?,
+            predictor: directory.number(317, 1)?,
+            orientation: directory.number(274, 1)?,
+            fax_options: directory.number(292, 0)?,
+            subsampling,
+            chunks: Chunks::of(directory, width, height)?,
+        })
+    }
+
+    /// Returns the number of planes in the file.
+    pub(super) fn planes(&self) -> usize {
+        if self.planar { self.samples } else { 1 }
+    }
+
+    /// Returns the number of samples that lie beside each other.
+    pub(super) fn samples_in_chunk(&self) -> usize {
+        if self.planar { 1 } else { self.samples }
+    }
+
+    /// Returns the number of bytes of a row of `width` pixels.
+    pub(super) fn row_bytes(&self, width: usize) -> usize {
+        (width * self.samples_in_chunk() * self.bits).div_ceil(8)
+    }
+
+    /// Returns the number of bytes of `width` × `height` pixels. Fails if they need too much memory.
+    pub(super) fn checked_bytes(&self, width: usize, height: usize) -> Result<usize, ImageError> {
+        let bits = self.samples_in_chunk() * self.bits;
+        let row = width.checked_mul(bits).map(|bits| bits.div_ceil(8));
+        let all = row.and_then(|row| row.checked_mul(height));
+        let all = all.filter(|bytes| *bytes as u64 <= MAX_BYTES);
+        all.ok_or_else(|| ImageError::too_large(width as u64, height as u64))
+    }
+
+    /// Returns the error for an image that Pillow does not read either.
+    pub(super) fn unsupported(&self) -> ImageError {
+        let colours = match self.photometric {
+            0 | 1 => "grey",
+            2 => "RGB",
+            3 => "palette",
+            5 => "CMYK",
+            6 => "YCbCr",
+            8..=10 => "Lab",
+            _ => "other",
+        };
+        let format = match self.format {
+            1 => "unsigned",
+            2 => "signed",
+            3 => "floating-point",
+            _ => "other",
+        };
+        ImageError::Unsupported(format!(
+            "TIFF with {colours} colours, {} samples per pixel of {} bits ({format})",
+            self.samples, self.bits
+        ))
+    }
+}
+
+impl Chunks {
+    fn of(directory: &Directory<'_>, width: usize, height: usize) -> Result<Self, ImageError> {
+        let strips = directory.numbers(273)?;
+        let tiled = strips.is_empty();
+        let (offsets, lengths, wide, high) = if tiled {
+            let sides = (directory.number(322, 0)? as usize, directory.number(323, 0)? as usize);
+            (directory.numbers(324)?, directory.numbers(325)?, sides.0, sides.1)
+        } else {
+            let high = directory.number(278, u32::MAX)? as usize;
+            (strips, directory.numbers(279)?, width, high.min(height))
+        };
+        if offsets.is_empty() || wide == 0 || high == 0 {
+            return Err(ImageError::damaged("the TIFF file has no strips and no tiles"));
+        }
+        let (across, down) = (width.div_ceil(wide), height.div_ceil(high));
+        Ok(Self { tiled, width: wide, height: high, across, down, offsets, lengths })
+    }
+
+    /// Returns the coded bytes of a chunk. Ends at the end of the file if the directory gives no length.
+    pub(super) fn data<'a>(&self, bytes: &'a [u8], index: usize) -> Result<&'a [u8], ImageError> {
+        let offset = self.offsets.get(index).ok_or(ImageError::Truncated)?;
+        let rest = usize::try_from(*offset).ok().and_then(|offset| bytes.get(offset..));
+        let rest = rest.ok_or(ImageError::Truncated)?;
+        let length = self.lengths.get(index).map_or(rest.len(), |length| *length as usize);
+        Ok(&rest[..length.min(rest.len())])
+    }
+}

@@ -1,0 +1,24 @@
+use std::path::Path;
+
+use crate::data::decode::image_name::{is_array_name, is_image_name};
+use crate::recipe::DataPlan;
+
+/// Which files of a data set are images by their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::data) enum ImageNames {
+    /// Files with the extension of an image format.
+    Images,
+    /// The same files, and NumPy arrays.
+    ImagesAndArrays,
+}
+
+impl ImageNames {
+    /// Returns which files are images for a recipe. Arrays are images only with `data.range`.
+    pub(in crate::data) fn of(plan: &DataPlan) -> Self {
+        if plan.range.is_some() { Self::ImagesAndArrays } else { Self::Images }
+    }
+
+    pub(super) fn contain(self, name: &Path) -> bool {
+        is_image_name(name) || self == Self::ImagesAndArrays && is_array_name(name)
+    }
+}

@@ -1,0 +1,133 @@
+//! Block-wise masks, as in `BEiT` (arXiv 2106.08254, algorithm 1), which the MAE paper compares in table 1f.
+
+use rand::{Rng, RngExt};
+
+/// Smallest area of a block, in patches of a 14 x 14 grid. Smaller grids have smaller blocks, in proportion.
+const MIN_AREA: f64 = 16.0;
+/// Patches in an image of 224 pixels, for which `BEiT` chose [`MIN_AREA`].
+const USUAL_PATCHES: f64 = 196.0;
+/// Smallest ratio of a block's height to its width. The largest is its inverse.
+const MIN_ASPECT: f64 = 0.3;
+/// Number of blocks to try before the rest of the mask is filled at random.
+const ATTEMPTS: usize = 10;
+
+/// Returns which patches of a `grid` x `grid` image are removed: exactly `removed` of them, in rectangular blocks.
+///
+/// The area of a block is uniform between the smallest area and the number of patches left to remove. The logarithm of
+/// its aspect ratio is uniform. A block that would remove too many patches, or none, is drawn again. If no block fits any
+/// more, single patches are removed at random, because all images of a batch need the same number of visible patches.
+pub(super) fn block_mask(grid: usize, removed: usize, rng: &mut impl Rng) -> Vec<bool> {
+    let mut mask = vec![false; grid * grid];
+    let mut left = removed;
+    while left > 0 {
+        match (0..ATTEMPTS).find_map(|_| block(grid, left, &mask, rng)) {
+            Some(block) => {
+                left -= block.len();
+                for patch in block {
+                    mask[patch] = true;
+                }
+            }
+            None => break,
+        }
+    }
+    fill(&mut mask, left, rng);
+    mask
+}
+
+/// Draws a block. Returns the patches that it adds to `mask`; `None` if it adds none, or more than `left`.
+fn block(grid: usize, left: usize, mask: &[bool], rng: &mut impl Rng) -> Option<Vec<usize>> {
+    let share = ((grid * grid) as f64 / USUAL_PATCHES).min(1.0);
+    let min_area = (MIN_AREA * share).min(left as f64);
+    let area = rng.random_range(min_area..=left as f64);
+    let limit = MIN_ASPECT.ln();
+    let aspect = rng.random_range(limit..=-limit).exp();
+    let side = |length: f64| (length.round() as usize).max(1);
+    let (height, width) = (side((area * aspect).sqrt()), side((area / aspect).sqrt()));
+    if height > grid || width > grid {
+        return None;
+    }
+    let top = rng.random_range(0..=grid - height);
+    let start = rng.random_range(0..=grid - width);
+    let patches =
+        (top..top + height).flat_map(|row| (start..start + width).map(move |c| row * grid + c));
+    let added: Vec<usize> = patches.filter(|patch| !mask[*patch]).collect();
+    (1..=left).contains(&added.len()).then_some(added)
+}
+
+/// Removes `count` more patches at random.
+fn fill(mask: &mut [bool], count: usize, rng: &mut impl Rng) {
+    let mut visible: Vec<usize> = (0..mask.len()).filter(|patch| !mask[*patch]).collect();
+    for _ in 0..count {
+        let chosen = rng.random_range(0..visible.len());
+        mask[visible.swap_remove(chosen)] = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::block_mask;
+    use crate::random::{Key, Purpose};
+
+    const GRID: usize = 14;
+
+    /// Returns masks of 200 samples that remove `removed` patches.
+    fn masks(removed: usize) -> Vec<Vec<bool>> {
+        let key = Key { seed: 0, stage: 1, epoch: 1 };
+        (0..200).map(|i| block_mask(GRID, removed, &mut key.rng(i, Purpose::Mask))).collect()
+    }
+
+    /// Returns the fraction of the neighbours of removed patches that are removed, too.
+    fn clustering(masks: &[Vec<bool>]) -> f64 {
+        let (mut same, mut all) = (0.0, 0.0);
+        for mask in masks {
+            for i in (0..GRID * GRID).filter(|i| mask[*i]) {
+                let right = (i % GRID + 1 < GRID).then_some(i + 1);
+                for neighbour in
+                    right.into_iter().chain((i + GRID < GRID * GRID).then_some(i + GRID))
+                {
+                    all += 1.0;
+                    same += f64::from(u8::from(mask[neighbour]));
+                }
+            }
+        }
+        same / all
+    }
+
+    #[test]
+    fn block_masks_remove_the_exact_number_of_patches_in_blocks() {
+        for removed in [1, 40, 98, 147, 195] {
+            let masks = masks(removed);
+            let count = |mask: &Vec<bool>| mask.iter().filter(|removed| **removed).count();
+            assert!(masks.iter().all(|mask| count(mask) == removed), "{removed}");
+        }
+        // Independent patches would have 0.5 and 0.75.
+        assert!(clustering(&masks(98)) > 0.8, "{}", clustering(&masks(98)));
+        assert!(clustering(&masks(147)) > 0.87, "{}", clustering(&masks(147)));
+    }
+
+    #[test]
+    fn the_first_block_of_a_mask_has_an_allowed_area_and_aspect() {
+        let key = Key { seed: 5, stage: 1, epoch: 1 };
+        let empty = vec![false; GRID * GRID];
+        let mut areas = Vec::new();
+        for sample in 0..500 {
+            let mut rng = key.rng(sample, Purpose::Mask);
+            let Some(block) = super::block(GRID, 98, &empty, &mut rng) else { continue };
+            let rows =
+                block.iter().map(|patch| patch / GRID).collect::<std::collections::BTreeSet<_>>();
+            let (height, width) = (rows.len() as f64, (block.len() / rows.len()) as f64);
+            assert_eq!(block.len(), (height * width) as usize, "it is a rectangle");
+            areas.push(block.len());
+            // Rounding moves each side by up to half a patch.
+            assert!(
+                (height - 0.5) / (width + 0.5) < 1.0 / 0.3
+                    && (width - 0.5) / (height + 0.5) < 1.0 / 0.3
+            );
+        }
+        assert!(
+            areas.len() > 300
+                && *areas.iter().min().unwrap() >= 12
+                && *areas.iter().max().unwrap() > 80
+        );
+    }
+}

@@ -1,0 +1,39 @@
+//! The loss of a pre-training.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+// Not a doc comment, because it would appear in the JSON schema of the recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LossPatches {
+    #[default]
+    Masked,
+    All,
+}
+
+impl fmt::Display for LossPatches {
+    /// Writes the word of the recipe, such as `masked`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Masked => "masked",
+            Self::All => "all",
+        })
+    }
+}
+
+/// What the decoder must predict, and which patches count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaeLoss {
+    /// Whether the target patches are normalized by their own mean and variance.
+    pub norm_pix_loss: bool,
+    pub patches: LossPatches,
+}
+
+impl MaeLoss {
+    /// Returns the loss over the masked patches, as in the official code.
+    pub fn masked(norm_pix_loss: bool) -> Self {
+        Self { norm_pix_loss, patches: LossPatches::Masked }
+    }
+}

@@ -1,0 +1,53 @@
+//! How a pre-training chooses the patches that it hides from the encoder.
+
+use super::len_keep;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+// Not a doc comment, because it would appear in the JSON schema of the recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MaskKind {
+    #[default]
+    Random,
+    Block,
+    Grid,
+}
+
+impl fmt::Display for MaskKind {
+    /// Writes the word of the recipe, such as `random`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Random => "random",
+            Self::Block => "block",
+            Self::Grid => "grid",
+        })
+    }
+}
+
+/// The mask sampling of a pre-training.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Masking {
+    pub kind: MaskKind,
+    /// Fraction of the patches that are hidden.
+    pub ratio: f64,
+    /// Random masks hide or keep squares of this many patches per side; 1 in the paper. Other masks have 1.
+    pub granularity: usize,
+}
+
+impl Masking {
+    /// Mask ratio of grid masks, which keep one of every four patches.
+    pub const GRID_RATIO: f64 = 0.75;
+
+    /// Returns random masks of single patches, as in the official code.
+    pub fn random(ratio: f64) -> Self {
+        Self { kind: MaskKind::Random, ratio, granularity: 1 }
+    }
+
+    /// Returns the number of patches that the encoder sees in an image of `grid` x `grid` patches.
+    pub fn len_keep(&self, grid: usize) -> usize {
+        let squares = (grid / self.granularity).pow(2);
+        len_keep(squares, self.ratio) * self.granularity.pow(2)
+    }
+}
