@@ -62,7 +62,7 @@ pub struct DataPlan {
     /// Maximum fraction of training files that may be unusable.
     pub max_bad_fraction: f64,
     pub bad_val: BadVal,
-    /// Numbers of classes and images that the recipe states.
+    /// The numbers of classes and images in the recipe.
     ///
     /// `mae plan` uses these numbers if the data is missing.
     pub promised: Promised,

@@ -100,7 +100,7 @@ pub struct Data {
     /// files, the column with the images, as in `image.bytes`. Several values are separated by `;`; the first that a sample
     /// has is used. Default: `jpg;png;webp;jpeg`, then other extensions; the column `image` or `img`, then others.
     pub image_key: Option<String>,
-    /// Number of threads of the data loader. Can change when a run continues.
+    /// Number of threads of the data loader. You can change this key when a run resumes.
     #[schemars(schema_with = "auto_or_count_schema")]
     pub workers: Option<Or<Auto, usize>>,
     /// How JPEG files are decoded for training. "exact" gives the same pixels as Pillow and torchvision. "fast" decodes
@@ -115,7 +115,7 @@ pub struct Data {
     /// What happens if validation images are unreadable. "stop": the run stops before its first job and lists them.
     /// "skip": they are left out of every accuracy, and the column `val_skipped` counts them.
     pub bad_val: Option<BadVal>,
-    /// Number of classes. Optional; checked against the data.
+    /// Number of classes. Optional: if the data has a different number, the run stops.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub num_classes: Option<usize>,
     /// Number of training images. Optional: if the data has a different number, the run stops.
