@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use mae::infer::{Replicas, SHARD_IMAGES};
 use mae::model::{Mae, Masks, grads, init_mae};
-use mae::shape::{DecoderDims, EncoderDims, MaeLoss, Precision};
+use mae::shape::{DecoderDims, EncoderDims, ImageSize, MaeLoss, Precision};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -20,7 +20,7 @@ fn main() {
 
 fn encoder() -> EncoderDims {
     EncoderDims {
-        input_size: 32,
+        input_size: ImageSize::square(32),
         patch_size: 4,
         in_chans: 3,
         embed_dim: 64,
@@ -45,7 +45,7 @@ fn mae() -> Mae {
 
 /// Runs one shard forward and backward on a replica of `mae`.
 fn shard(mae: Mae) -> Vec<Tensor<1>> {
-    let side = encoder().input_size;
+    let side = encoder().input_size.height;
     let pixels: Vec<f32> = (0..SHARD_IMAGES * 3 * side * side)
         .map(|i| (i * 7919 % 1000) as f32 / 500.0 - 1.0)
         .collect();

@@ -92,7 +92,7 @@ impl Candidate {
             tensors.remove("mask_token"); // iBOT and DINOv2 mask only in training
         }
         self.file = TensorFile { tensors, note: String::new() };
-        self.check_shapes()?;
+        self.check_shapes(&settings)?;
         let mut facts = Facts::of(&self.file, settings)?;
         facts.num_heads = facts.num_heads.or(unusual_heads(self.dialect, &self.prefix, &facts));
         facts.settings.num_heads = facts.num_heads;
@@ -101,7 +101,7 @@ impl Candidate {
     }
 
     /// Fails if tensor shapes show an unsupported network, such as one with a gated MLP.
-    fn check_shapes(&self) -> Result<(), String> {
+    fn check_shapes(&self, settings: &Settings) -> Result<(), String> {
         let shape = |name: &str| self.file.tensors.get(name).map(|tensor| &tensor.shape[..]);
         let empty = self.file.tensors.iter().find(|(_, tensor)| tensor.shape == [0]);
         if let Some((name, _)) = empty {
@@ -121,9 +121,12 @@ impl Candidate {
         if shape("cls_token").is_none() {
             return Err("the class token (`cls_token`) is missing".to_owned());
         }
+        let patch = shape("patch_embed.proj.weight");
+        let patch_area = patch.and_then(<[usize]>::last).map_or(0, |side| side * side);
         if let Some([1, tokens, _]) = shape("pos_embed")
             && tokens.isqrt().pow(2) == *tokens
             && *tokens > 1
+            && settings.input_size.is_none_or(|size| size.area() != (tokens - 1) * patch_area)
         {
             return Err("`pos_embed` has no entry for the class token".to_owned());
         }

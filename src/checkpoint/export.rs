@@ -5,6 +5,7 @@
 use super::facts::Head;
 use super::{CheckpointError, Facts, HostTensor, TensorFile, huggingface};
 use crate::durable;
+use crate::shape::ImageSize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +15,7 @@ use std::path::Path;
 pub struct ExportSettings {
     pub num_heads: usize,
     pub decoder_num_heads: usize,
-    pub input_size: usize,
+    pub input_size: ImageSize,
     /// The short side to which evaluation resizes images, in pixels.
     pub eval_short_side: usize,
     pub norm_eps: f64,
@@ -169,9 +170,9 @@ fn shortest(values: &[f32]) -> Vec<f64> {
 
 /// Returns the preprocessor settings that equal the evaluation transform.
 fn preprocessor(settings: &ExportSettings) -> Value {
-    let side = settings.input_size;
+    let ImageSize { height, width } = settings.input_size;
     json!({
-        "crop_size": { "height": side, "width": side },
+        "crop_size": { "height": height, "width": width },
         "do_center_crop": true,
         "do_convert_rgb": settings.mean.len() == 3,
         "do_normalize": true,

@@ -1,14 +1,15 @@
 //! Facts about the network in a checkpoint, from the shapes of its tensors and from the settings beside them.
 
 use super::{HostTensor, TensorFile, inventory};
+use crate::shape::ImageSize;
 use crate::shape::{LossPatches, MaskKind};
 use std::collections::BTreeMap;
 
 /// The network in a checkpoint. A field is `None` if its value is unknown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
-    /// Height and width of the images in pixels; `None` for non-square images.
-    pub input_size: Option<usize>,
+    /// Height and width of the images in pixels; `None` if the patches are not a square grid and the file has no size.
+    pub input_size: Option<ImageSize>,
     pub patch_size: usize,
     pub in_chans: usize,
     pub embed_dim: usize,
@@ -58,6 +59,8 @@ pub struct Settings {
     pub mask: Option<MaskKind>,
     pub mask_ratio: Option<f64>,
     pub mask_granularity: Option<usize>,
+    /// Height and width of the images, in pixels.
+    pub input_size: Option<ImageSize>,
     /// Epsilon of every `LayerNorm`.
     pub norm_eps: Option<f64>,
     pub mean: Option<Vec<f64>>,
@@ -89,7 +92,8 @@ impl Facts {
             _ => shape::<2>(tensors, "blocks.0.mlp.fc1.weight")?[0],
         };
         let facts = Self {
-            input_size: grid(tensors.get("pos_embed")).map(|grid| grid * patch_size),
+            input_size: grid(tensors.get("pos_embed"), &settings, patch_size)
+                .map(|grid| grid.times(patch_size)),
             patch_size,
             in_chans,
             embed_dim,
@@ -132,6 +136,11 @@ impl Facts {
         };
         let Self { embed_dim, depth, patch_size, .. } = self;
         format!("{what}, width {embed_dim}, {depth} blocks, patch size {patch_size}")
+    }
+
+    /// Returns the grid of patches that the position embeddings belong to.
+    pub fn grid(&self) -> Option<ImageSize> {
+        self.input_size.map(|size| size.in_squares_of(self.patch_size))
     }
 
     pub fn mlp_ratio(&self) -> f64 {
@@ -178,12 +187,19 @@ fn blocks(tensors: &BTreeMap<String, HostTensor>, prefix: &str) -> usize {
     tensors.keys().filter_map(index).max().map_or(0, |last| last.saturating_add(1))
 }
 
-/// Returns the number of patches per side; `None` if the patches are not a square.
-fn grid(pos_embed: Option<&HostTensor>) -> Option<usize> {
-    match pos_embed?.shape[..] {
-        [1, tokens, _] if tokens > 1 => Some((tokens - 1).isqrt()).filter(|g| g * g == tokens - 1),
-        _ => None,
-    }
+/// Returns the grid of patches: of the size that the file states, or a square grid. `None` if neither fits.
+fn grid(
+    pos_embed: Option<&HostTensor>,
+    settings: &Settings,
+    patch_size: usize,
+) -> Option<ImageSize> {
+    let patches = match pos_embed?.shape[..] {
+        [1, tokens, _] if tokens > 1 => tokens - 1,
+        _ => return None,
+    };
+    let stated = settings.input_size.map(|size| size.in_squares_of(patch_size));
+    let square = ImageSize::square(patches.isqrt());
+    stated.into_iter().chain([square]).find(|grid| grid.area() == patches)
 }
 
 fn decoder(

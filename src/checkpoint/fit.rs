@@ -3,6 +3,7 @@
 use super::facts::Settings;
 use super::{CheckpointError, Facts, HostTensor, TensorFile};
 use crate::model::{self, Mae};
+use crate::shape::{EncoderDims, ImageSize};
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use std::path::Path;
@@ -37,6 +38,21 @@ pub fn load_module<M: Module>(
     load_named(module, file, path, |_| true, |_, tensor, _| tensor.values.clone())
 }
 
+/// The grids of patches that the position embeddings of a file and of a model belong to.
+#[derive(Debug, Clone, Copy)]
+pub struct Grids {
+    pub from: ImageSize,
+    pub to: ImageSize,
+}
+
+impl Grids {
+    /// Returns the grids of an open checkpoint and of an encoder.
+    pub fn of(facts: &Facts, encoder: &EncoderDims) -> Self {
+        let to = encoder.grid();
+        Self { from: facts.grid().unwrap_or(to), to }
+    }
+}
+
 /// Loads only the encoder of `file` into `vit`, without `fc_norm`.
 ///
 /// Resizes the position embeddings if `vit` has a different number of patches, as in the official code.
@@ -44,15 +60,16 @@ pub fn load_encoder(
     vit: model::Vit,
     file: &TensorFile,
     path: &Path,
+    grids: Grids,
 ) -> Result<model::Vit, CheckpointError> {
     let encoder = |name: &str| !name.starts_with("head.") && !name.starts_with("fc_norm.");
-    load_named(vit, file, path, encoder, resized)
+    load_named(vit, file, path, encoder, |name, tensor, shape| resized(name, tensor, shape, grids))
 }
 
 /// Returns the values of a tensor. Resizes position embeddings to `shape`, the shape of the parameter.
-fn resized(name: &str, tensor: &HostTensor, shape: &[usize]) -> Vec<f32> {
-    if is_pos_embed(name) && is_grid(&tensor.shape, shape[2]) {
-        model::resize_pos_embed(&tensor.values, shape[2], (shape[1] - 1).isqrt())
+fn resized(name: &str, tensor: &HostTensor, shape: &[usize], grids: Grids) -> Vec<f32> {
+    if is_pos_embed(name) && tensor.shape == [1, 1 + grids.from.area(), shape[2]] {
+        model::resize_pos_embed(&tensor.values, shape[2], grids.from, grids.to)
     } else {
         tensor.values.clone()
     }
@@ -67,10 +84,15 @@ fn is_pos_embed(name: &str) -> bool {
 /// Does not change the tensors of `mae` that the file does not have: the decoder, and `norm` if the file is a classifier
 /// with `fc_norm`. Ignores the head of a classifier. If the number of patches is different, resizes the position
 /// embeddings as [`load_encoder`] does.
-pub fn load_start(mae: Mae, file: &TensorFile, path: &Path) -> Result<Mae, CheckpointError> {
+pub fn load_start(
+    mae: Mae,
+    file: &TensorFile,
+    path: &Path,
+    grids: Grids,
+) -> Result<Mae, CheckpointError> {
     let random = missing_parts(file);
     let wanted = |name: &str| !random.iter().any(|part| part.has(name));
-    load_named(mae, file, path, wanted, resized)
+    load_named(mae, file, path, wanted, |name, tensor, shape| resized(name, tensor, shape, grids))
 }
 
 /// A part of a masked autoencoder that some checkpoints do not have.
@@ -112,12 +134,6 @@ pub fn load_frozen(
 ) -> Result<model::Vit, CheckpointError> {
     let frozen = |name: &str| !name.starts_with("head.");
     load_named(vit, file, path, frozen, |_, tensor, _| tensor.values.clone())
-}
-
-/// Returns whether `shape` fits position embeddings: `[1, 1 + n², width]` for n × n patches.
-fn is_grid(shape: &[usize], width: usize) -> bool {
-    matches!(*shape, [1, tokens, d] if d == width && tokens > 1
-        && (tokens - 1).isqrt().pow(2) == tokens - 1)
 }
 
 /// Replaces the parameters of `module` whose names `wanted` accepts.

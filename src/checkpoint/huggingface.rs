@@ -167,6 +167,7 @@ pub(super) fn settings(config: &Value, preprocessor: &Value) -> Result<Settings,
     let norm_eps = config["layer_norm_eps"].as_f64().unwrap_or(1e-12);
     Ok(Settings {
         num_heads: count("num_attention_heads"),
+        input_size: serde_json::from_value(config["image_size"].clone()).ok(),
         decoder_num_heads: count("decoder_num_attention_heads").filter(|_| mae),
         norm_pix_loss: config["norm_pix_loss"].as_bool().filter(|_| mae),
         mask_ratio: config["mask_ratio"].as_f64().filter(|_| mae),

@@ -52,7 +52,7 @@ mod torch_file;
 pub use error::CheckpointError;
 pub use export::{ExportSettings, write_huggingface, write_timm};
 pub use facts::{DecoderFacts, Facts, Head, Settings, usual_heads};
-pub use fit::{MaePart, load_encoder, load_frozen, load_module, load_start, missing_parts};
+pub use fit::{Grids, MaePart, load_encoder, load_frozen, load_module, load_start, missing_parts};
 pub use folder::{Meta, epoch_folder, is_whole, publish};
 pub use open::{CheckpointFormat, Opened, content_files, open};
 pub use optimizer::OptimizerState;

@@ -220,6 +220,7 @@ pub(super) fn own_settings(recipe: &str) -> Settings {
     let count = |table: &str, key: &str| usize::try_from(value(table, key)?.as_integer()?).ok();
     Settings {
         num_heads: count("model", "num_heads"),
+        input_size: value("data", "input_size").and_then(|size| size.clone().try_into().ok()),
         decoder_num_heads: count("model", "decoder_num_heads"),
         norm_pix_loss: value("pretrain", "norm_pix_loss").and_then(toml::Value::as_bool),
         loss_on: value("pretrain", "loss_on").and_then(|on| on.clone().try_into().ok()),

@@ -114,6 +114,12 @@ fn ending(out: &Path) -> Option<String> {
 fn unsaid(ready: &Ready) -> Vec<String> {
     let Ready { opened, plan, .. } = ready;
     let mut unsaid = Vec::new();
+    let size = plan.data.input_size;
+    if !size.is_square() {
+        unsaid.push(format!(
+            "the file does not store the image size: set img_size = {size} when you build the model"
+        ));
+    }
     let eps = plan.model.norm_eps;
     if (eps - 1e-6).abs() > 1e-12 {
         unsaid.push(format!(

@@ -32,7 +32,7 @@ impl Canvas {
 
     /// Draws a picture at (`left`, `top`), in pixels. Enlarges the picture by the factor `scale`.
     pub(super) fn tile(&mut self, left: usize, top: usize, tile: &Tile, scale: usize) {
-        for (y, row) in tile.rgb.chunks_exact(tile.side * 3).enumerate() {
+        for (y, row) in tile.rgb.chunks_exact(tile.width * 3).enumerate() {
             let line: Vec<u8> = row.chunks_exact(3).flat_map(|rgb| rgb.repeat(scale)).collect();
             for y in top + y * scale..top + (y + 1) * scale {
                 let from = (y * self.width + left) * 3;

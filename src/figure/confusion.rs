@@ -51,7 +51,7 @@ pub fn confusion_png(names: &[String], counts: &[Vec<usize>]) -> io::Result<Vec<
         for (column, &count) in counts.iter().enumerate() {
             let x = left + column * cell;
             let share = count as f64 / images.max(1) as f64;
-            let tile = Tile { side: 1, rgb: colour(share, count > 0).to_vec() };
+            let tile = Tile { width: 1, rgb: colour(share, count > 0).to_vec() };
             // A line between the cells, if there is room.
             canvas.tile(x, y, &tile, cell - usize::from(cell > CELL[0]));
             let text = count.to_string();

@@ -20,16 +20,16 @@ const MARGIN: usize = 16;
 const GAP: usize = 8;
 /// Space between groups of rows, in pixels.
 const GROUP_GAP: usize = 24;
-/// Minimum side of a picture, in pixels. Smaller pictures are enlarged.
+/// Minimum length of a picture's shorter side, in pixels. Smaller pictures are enlarged.
 const SMALLEST: usize = 112;
 /// Maximum number of characters in a label.
 const LABEL_CHARS: usize = 32;
 
-/// A square picture.
+/// A picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tile {
-    pub side: usize,
-    /// RGB values, `[side, side, 3]`.
+    pub width: usize,
+    /// RGB values, `[height, width, 3]`.
     pub rgb: Vec<u8>,
 }
 
@@ -108,7 +108,7 @@ impl Layout {
         let mut left = MARGIN + labels.max().map_or(0, |width| width + 2 * GAP);
         let mut columns = Vec::new();
         for (i, head) in figure.heads.iter().enumerate() {
-            let tiles = rows().map(|row| shown(&row.tiles[i]));
+            let tiles = rows().map(|row| shown_width(&row.tiles[i]));
             let width = tiles.chain(head.lines().map(text_width)).max().unwrap_or(0);
             columns.push((left, width));
             left += width + GAP;
@@ -140,18 +140,34 @@ fn draw_row(canvas: &mut Canvas, row: &FigureRow, layout: &Layout, top: usize) {
         canvas.text(MARGIN, label_top + i * LINE, &shortened(line), weight);
     }
     for (tile, (left, width)) in row.tiles.iter().zip(&layout.columns) {
-        let side = shown(tile);
-        canvas.tile(left + (width - side) / 2, top + (height - side) / 2, tile, side / tile.side);
+        let (wide, high) = (shown_width(tile), shown_height(tile));
+        canvas.tile(left + (width - wide) / 2, top + (height - high) / 2, tile, wide / tile.width);
     }
 }
 
 fn height(row: &FigureRow) -> usize {
-    row.tiles.iter().map(shown).fold(row.label.len() * LINE, usize::max)
+    row.tiles.iter().map(shown_height).fold(row.label.len() * LINE, usize::max)
 }
 
-/// Returns the side of a picture in the figure, in pixels.
-fn shown(tile: &Tile) -> usize {
-    tile.side * SMALLEST.div_ceil(tile.side)
+impl Tile {
+    fn height(&self) -> usize {
+        self.rgb.len() / 3 / self.width
+    }
+
+    /// Returns the factor by which the figure enlarges the picture.
+    fn scale(&self) -> usize {
+        SMALLEST.div_ceil(self.width.min(self.height()))
+    }
+}
+
+/// Returns the width of a picture in the figure, in pixels.
+fn shown_width(tile: &Tile) -> usize {
+    tile.width * tile.scale()
+}
+
+/// Returns the height of a picture in the figure, in pixels.
+fn shown_height(tile: &Tile) -> usize {
+    tile.height() * tile.scale()
 }
 
 /// Replaces the middle of a long label by `..`.
@@ -167,16 +183,18 @@ fn shortened(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Figure, FigureRow, Tile, shortened, shown};
+    use super::{Figure, FigureRow, Tile, shortened, shown_height, shown_width};
 
     fn tile(side: usize, rgb: [u8; 3]) -> Tile {
-        Tile { side, rgb: rgb.repeat(side * side) }
+        Tile { width: side, rgb: rgb.repeat(side * side) }
     }
 
     #[test]
     fn small_pictures_are_enlarged_and_large_ones_are_not() {
-        let sides = [8, 16, 28, 32, 64, 112, 224, 448].map(|side| shown(&tile(side, [0; 3])));
+        let sides = [8, 16, 28, 32, 64, 112, 224, 448].map(|side| shown_width(&tile(side, [0; 3])));
         assert_eq!(sides, [112, 112, 112, 128, 128, 112, 224, 448]);
+        let wide = Tile { width: 64, rgb: vec![0; 3 * 64 * 16] };
+        assert_eq!((shown_width(&wide), shown_height(&wide)), (448, 112));
     }
 
     #[test]

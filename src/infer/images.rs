@@ -8,8 +8,8 @@ use burn::tensor::{DType, Device, FloatDType, Int, IntDType, Tensor, TensorData}
 ///
 /// The result is `[N, C, H, W]`.
 pub fn images(shard: &Shard<'_>, encoder: &EncoderDims, device: &Device) -> Tensor<4> {
-    let side = encoder.input_size;
-    let shape = [shard.samples.len(), encoder.in_chans, side, side];
+    let size = encoder.input_size;
+    let shape = [shard.samples.len(), encoder.in_chans, size.height, size.width];
     match shard.images {
         ImagesSlice::Values(values) => {
             Tensor::from_data(TensorData::new(values.to_vec(), shape), device)

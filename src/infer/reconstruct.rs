@@ -8,7 +8,7 @@ use crate::figure::{Figure, FigureRow, Tile};
 use crate::model::{Mae, Masks};
 use crate::random::{Key, NO_STAGE};
 use crate::recipe::{DataPlan, Plan};
-use crate::shape::{EncoderDims, LossPatches, MaeLoss, MaskKind, Masking};
+use crate::shape::{EncoderDims, ImageSize, LossPatches, MaeLoss, MaskKind, Masking};
 use burn::tensor::{Device, Tensor, TensorData};
 
 /// Grey level of removed patches in the figure, from 0 to 255.
@@ -26,7 +26,7 @@ pub struct Autoencoder {
 
 /// An image for a masked autoencoder to reconstruct.
 pub struct ReconstructionInput {
-    /// Normalized pixels, `[C, H, W]`. Both sides are the network's `input_size`.
+    /// Normalized pixels, `[C, H, W]`. Height and width are the network's `input_size`.
     pub values: Vec<f32>,
     /// Index of the image in the figure, which selects its random mask.
     pub place: u64,
@@ -74,9 +74,9 @@ impl Autoencoder {
         masking: MaskSettings,
         data: &DataPlan,
     ) -> Result<Vec<Tile>, InferError> {
-        let EncoderDims { in_chans, input_size: side, patch_size, .. } = self.encoder;
+        let EncoderDims { in_chans, input_size: size, patch_size, .. } = self.encoder;
         let masks = self.masks(subject.place, masking)?;
-        let shape = [1, in_chans, side, side];
+        let shape = [1, in_chans, size.height, size.width];
         let imgs = TensorData::new(subject.values.clone(), shape);
         let imgs = Tensor::from_data(imgs, &self.device);
         let painted = self.mae.reconstruct(imgs, &masks, self.loss.norm_pix_loss).reshape([-1]);
@@ -90,11 +90,11 @@ impl Autoencoder {
                 hint: "download the checkpoint again, or use another checkpoint".to_owned(),
             });
         }
-        let (original, painted) = (tile(&subject.values, side, data), tile(&painted, side, data));
+        let (original, painted) = (tile(&subject.values, size, data), tile(&painted, size, data));
         let grid = self.encoder.grid();
         let visible =
-            |y: usize, x: usize| masks.mask[y / patch_size * grid + x / patch_size] == 0.0;
-        let grey = Tile { side, rgb: vec![HIDDEN; side * side * 3] };
+            |y: usize, x: usize| masks.mask[y / patch_size * grid.width + x / patch_size] == 0.0;
+        let grey = Tile { width: size.width, rgb: vec![HIDDEN; size.area() * 3] };
         let masked = put_back(&original, &grey, visible);
         let pasted = put_back(&original, &painted, visible);
         Ok(vec![original, masked, painted, pasted])
@@ -112,7 +112,7 @@ impl Autoencoder {
             });
         }
         let grid = self.encoder.grid();
-        let (patches, kept) = (grid * grid, masking.len_keep(grid));
+        let (patches, kept) = (grid.area(), masking.len_keep(grid));
         if kept == 0 || kept >= patches {
             let what = if kept == 0 { "keeps" } else { "removes" };
             return Err(InferError::Setting {
@@ -142,18 +142,18 @@ pub fn mask_label(masking: Masking) -> Vec<String> {
 
 /// Returns a copy of `under`. The pixels for which `visible(row, column)` is true come from `over`.
 fn put_back(over: &Tile, under: &Tile, visible: impl Fn(usize, usize) -> bool) -> Tile {
-    let side = over.side;
+    let width = over.width;
     let pixels = over.rgb.chunks_exact(3).zip(under.rgb.chunks_exact(3)).enumerate();
     let rgb = pixels.flat_map(|(i, (over, under))| {
-        let pixel = if visible(i / side, i % side) { over } else { under };
+        let pixel = if visible(i / width, i % width) { over } else { under };
         [pixel[0], pixel[1], pixel[2]]
     });
-    Tile { side, rgb: rgb.collect() }
+    Tile { width, rgb: rgb.collect() }
 }
 
 /// Converts normalized pixels `[C, H, W]` to an RGB picture.
-fn tile(values: &[f32], side: usize, data: &DataPlan) -> Tile {
-    let plane = side * side;
+fn tile(values: &[f32], size: ImageSize, data: &DataPlan) -> Tile {
+    let plane = size.area();
     let level = |pixel: usize, channel: usize| {
         let channel = channel.min(data.in_chans - 1);
         let value = values[channel * plane + pixel];
@@ -161,7 +161,7 @@ fn tile(values: &[f32], side: usize, data: &DataPlan) -> Tile {
         (value * 255.0).round().clamp(0.0, 255.0) as u8
     };
     let rgb = (0..plane).flat_map(|pixel| [0, 1, 2].map(|channel| level(pixel, channel)));
-    Tile { side, rgb: rgb.collect() }
+    Tile { width: size.width, rgb: rgb.collect() }
 }
 
 /// Returns a figure of rows from [`Autoencoder::tiles`]. A footer explains how to interpret the pictures.
@@ -190,7 +190,7 @@ mod tests {
     use crate::figure::Tile;
     use crate::model::{self, Mae};
     use crate::recipe::DataPlan;
-    use crate::shape::{DecoderDims, EncoderDims, MaeLoss, Masking, Precision};
+    use crate::shape::{DecoderDims, EncoderDims, ImageSize, MaeLoss, Masking, Precision};
     use burn::tensor::Device;
 
     const SIDE: usize = 8;
@@ -199,7 +199,7 @@ mod tests {
 
     fn autoencoder(norm_pix_loss: bool) -> Autoencoder {
         let encoder = EncoderDims {
-            input_size: SIDE,
+            input_size: ImageSize::square(SIDE),
             patch_size: PATCH,
             in_chans: 3,
             embed_dim: 16,

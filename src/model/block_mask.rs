@@ -1,5 +1,6 @@
 //! Block-wise masks, as in `BEiT` (arXiv 2106.08254, algorithm 1), which the MAE paper compares in table 1f.
 
+use crate::shape::ImageSize;
 use rand::{Rng, RngExt};
 
 /// Smallest area of a block, in patches of a 14 x 14 grid. Smaller grids have smaller blocks, in proportion.
@@ -11,13 +12,13 @@ const MIN_ASPECT: f64 = 0.3;
 /// Number of blocks to try before the rest of the mask is filled at random.
 const ATTEMPTS: usize = 10;
 
-/// Returns which patches of a `grid` x `grid` image are removed: exactly `removed` of them, in rectangular blocks.
+/// Returns which patches of an image with this grid of patches are removed: exactly `removed` of them, in rectangular blocks.
 ///
 /// The area of a block is uniform between the smallest area and the number of patches left to remove. The logarithm of
 /// its aspect ratio is uniform. A block that would remove too many patches, or none, is drawn again. If no block fits any
 /// more, single patches are removed at random, because all images of a batch need the same number of visible patches.
-pub(super) fn block_mask(grid: usize, removed: usize, rng: &mut impl Rng) -> Vec<bool> {
-    let mut mask = vec![false; grid * grid];
+pub(super) fn block_mask(grid: ImageSize, removed: usize, rng: &mut impl Rng) -> Vec<bool> {
+    let mut mask = vec![false; grid.area()];
     let mut left = removed;
     while left > 0 {
         match (0..ATTEMPTS).find_map(|_| block(grid, left, &mask, rng)) {
@@ -35,21 +36,21 @@ pub(super) fn block_mask(grid: usize, removed: usize, rng: &mut impl Rng) -> Vec
 }
 
 /// Draws a block. Returns the patches that it adds to `mask`; `None` if it adds none, or more than `left`.
-fn block(grid: usize, left: usize, mask: &[bool], rng: &mut impl Rng) -> Option<Vec<usize>> {
-    let share = ((grid * grid) as f64 / USUAL_PATCHES).min(1.0);
+fn block(grid: ImageSize, left: usize, mask: &[bool], rng: &mut impl Rng) -> Option<Vec<usize>> {
+    let share = (grid.area() as f64 / USUAL_PATCHES).min(1.0);
     let min_area = (MIN_AREA * share).min(left as f64);
     let area = rng.random_range(min_area..=left as f64);
     let limit = MIN_ASPECT.ln();
     let aspect = rng.random_range(limit..=-limit).exp();
     let side = |length: f64| (length.round() as usize).max(1);
     let (height, width) = (side((area * aspect).sqrt()), side((area / aspect).sqrt()));
-    if height > grid || width > grid {
+    if height > grid.height || width > grid.width {
         return None;
     }
-    let top = rng.random_range(0..=grid - height);
-    let start = rng.random_range(0..=grid - width);
-    let patches =
-        (top..top + height).flat_map(|row| (start..start + width).map(move |c| row * grid + c));
+    let top = rng.random_range(0..=grid.height - height);
+    let start = rng.random_range(0..=grid.width - width);
+    let patches = (top..top + height)
+        .flat_map(|row| (start..start + width).map(move |c| row * grid.width + c));
     let added: Vec<usize> = patches.filter(|patch| !mask[*patch]).collect();
     (1..=left).contains(&added.len()).then_some(added)
 }
@@ -73,7 +74,7 @@ mod tests {
     /// Returns masks of 200 samples that remove `removed` patches.
     fn masks(removed: usize) -> Vec<Vec<bool>> {
         let key = Key { seed: 0, stage: 1, epoch: 1 };
-        (0..200).map(|i| block_mask(GRID, removed, &mut key.rng(i, Purpose::Mask))).collect()
+        (0..200).map(|i| block_mask(GRID.into(), removed, &mut key.rng(i, Purpose::Mask))).collect()
     }
 
     /// Returns the fraction of the neighbours of removed patches that are removed, too.
@@ -112,7 +113,7 @@ mod tests {
         let mut areas = Vec::new();
         for sample in 0..500 {
             let mut rng = key.rng(sample, Purpose::Mask);
-            let Some(block) = super::block(GRID, 98, &empty, &mut rng) else { continue };
+            let Some(block) = super::block(GRID.into(), 98, &empty, &mut rng) else { continue };
             let rows =
                 block.iter().map(|patch| patch / GRID).collect::<std::collections::BTreeSet<_>>();
             let (height, width) = (rows.len() as f64, (block.len() / rows.len()) as f64);

@@ -5,7 +5,7 @@ use super::layers::{LayerNorm, Linear};
 use super::masking::Masks;
 use super::patches::{PatchEmbed, patchify, unpatchify};
 use super::pos_embed::sincos_pos_embed;
-use crate::shape::{DecoderDims, EncoderDims, LossPatches, MaeLoss};
+use crate::shape::{DecoderDims, EncoderDims, ImageSize, LossPatches, MaeLoss};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -126,12 +126,14 @@ impl Mae {
     /// If `norm_pix_loss` is true, the decoder predicts normalized patches. This function then applies the mean and
     /// variance of the original patches. The network itself does not know this mean and variance.
     pub fn reconstruct(&self, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> Tensor<4> {
+        let [_, _, height, width] = imgs.dims();
+        let grid = ImageSize { height, width }.in_squares_of(self.patch_size);
         let rows = MaskRows::new(masks, &imgs.device());
         let latent = self.encode_rows(imgs.clone(), &rows);
         let pred = without_class_token(self.decode_rows(latent, &rows));
         let painted =
             if norm_pix_loss { denormalized(pred, patchify(imgs, self.patch_size)) } else { pred };
-        unpatchify(painted, self.patch_size)
+        unpatchify(painted, self.patch_size, grid)
     }
 
     /// Runs the encoder with its last LayerNorm, and returns tokens `[N, 1 + K, D]`.

@@ -2,7 +2,7 @@
 
 use super::block_mask::block_mask;
 use crate::random::{Key, Purpose};
-use crate::shape::{MaskKind, Masking, len_keep};
+use crate::shape::{ImageSize, MaskKind, Masking, len_keep};
 use rand::RngExt;
 
 /// The kept and removed patches of `N` images with `L` patches each.
@@ -19,14 +19,14 @@ pub struct Masks {
 }
 
 impl Masks {
-    /// Draws a mask for each sample. Images have `grid` x `grid` patches. The mask of a sample depends only on `key`.
-    pub fn draw(masking: Masking, grid: usize, samples: &[u64], key: Key) -> Self {
-        let mut masks = Self::empty(masking.len_keep(grid), samples.len(), grid * grid);
+    /// Draws a mask for each sample. `grid` is the number of patches along each axis of an image. The mask of a sample depends only on `key`.
+    pub fn draw(masking: Masking, grid: ImageSize, samples: &[u64], key: Key) -> Self {
+        let mut masks = Self::empty(masking.len_keep(grid), samples.len(), grid.area());
         for &sample in samples {
             masks.push(&match masking.kind {
                 MaskKind::Random => random_order(grid, masking.granularity, sample, key),
                 MaskKind::Block => {
-                    let removed = grid * grid - masks.len_keep;
+                    let removed = grid.area() - masks.len_keep;
                     let mut rng = key.rng(sample, Purpose::Mask);
                     kept_first(&block_mask(grid, removed, &mut rng))
                 }
@@ -99,20 +99,21 @@ fn sorted(noise: &[f32]) -> Vec<i32> {
 /// Returns the patches of a sample in a random order, in which squares of `side` x `side` patches stay together.
 ///
 /// With larger squares, single visible patches no longer give away their hidden neighbours (arXiv 2512.15715).
-fn random_order(grid: usize, side: usize, sample: u64, key: Key) -> Vec<i32> {
-    let squares = grid / side;
-    let order = sorted(&mask_noise(sample, squares * squares, key));
+fn random_order(grid: ImageSize, side: usize, sample: u64, key: Key) -> Vec<i32> {
+    let squares = grid.in_squares_of(side);
+    let order = sorted(&mask_noise(sample, squares.area(), key));
     let patches = order.iter().flat_map(|&square| {
-        let (top, left) = (square as usize / squares * side, square as usize % squares * side);
-        (0..side * side).map(move |i| ((top + i / side) * grid + left + i % side) as i32)
+        let (top, left) =
+            (square as usize / squares.width * side, square as usize % squares.width * side);
+        (0..side * side).map(move |i| ((top + i / side) * grid.width + left + i % side) as i32)
     });
     patches.collect()
 }
 
 /// Returns which patches a grid mask removes: all but the upper left patch of each 2 x 2 square (paper, Fig. 6).
-fn grid_mask(grid: usize) -> Vec<bool> {
-    (0..grid * grid)
-        .map(|i| !(i / grid).is_multiple_of(2) || !(i % grid).is_multiple_of(2))
+fn grid_mask(grid: ImageSize) -> Vec<bool> {
+    (0..grid.area())
+        .map(|i| !(i / grid.width).is_multiple_of(2) || !(i % grid.width).is_multiple_of(2))
         .collect()
 }
 
@@ -129,7 +130,7 @@ fn kept_first(removed: &[bool]) -> Vec<i32> {
 mod tests {
     use super::{Masks, mask_noise};
     use crate::random::Key;
-    use crate::shape::{MaskKind, Masking, len_keep};
+    use crate::shape::{ImageSize, MaskKind, Masking, len_keep};
     use proptest::prelude::*;
 
     const KEY: Key = Key { seed: 3, stage: 1, epoch: 2 };
@@ -139,21 +140,21 @@ mod tests {
         assert_eq!(len_keep(196, 0.75), 49);
         assert_eq!(len_keep(196, 0.9), 19); // 196 * (1 - 0.9) = 19.599999999999998
         assert_eq!(len_keep(64, 0.75), 16);
-        assert_eq!(Masking { granularity: 4, ..Masking::random(0.75) }.len_keep(16), 4 * 16);
+        assert_eq!(Masking { granularity: 4, ..Masking::random(0.75) }.len_keep(16.into()), 4 * 16);
     }
 
     #[test]
     fn random_masks_sort_the_noise_of_each_sample() {
         let samples = [7, 0, 123_456];
         let noise: Vec<f32> = samples.iter().flat_map(|s| mask_noise(*s, 49, KEY)).collect();
-        let drawn = Masks::draw(Masking::random(0.6), 7, &samples, KEY);
+        let drawn = Masks::draw(Masking::random(0.6), 7.into(), &samples, KEY);
         assert_eq!(drawn, Masks::from_noise(&noise, 49, 0.6));
     }
 
     #[test]
     fn a_grid_mask_keeps_one_patch_of_each_square() {
         let grid = Masking { kind: MaskKind::Grid, ..Masking::random(0.75) };
-        let masks = Masks::draw(grid, 6, &[0, 9], KEY);
+        let masks = Masks::draw(grid, 6.into(), &[0, 9], KEY);
         assert_eq!(masks.ids_keep, [0, 2, 4, 12, 14, 16, 24, 26, 28].repeat(2));
         assert_eq!(masks.len(), 2);
     }
@@ -163,7 +164,7 @@ mod tests {
         let (grid, side) = (12, 3);
         let masking = Masking { granularity: side, ..Masking::random(0.75) };
         let samples: Vec<u64> = (0..50).collect();
-        let masks = Masks::draw(masking, grid, &samples, KEY);
+        let masks = Masks::draw(masking, grid.into(), &samples, KEY);
         assert_eq!(masks.len_keep, 4 * side * side);
         for mask in masks.mask.chunks_exact(grid * grid) {
             for (i, hidden) in mask.iter().enumerate() {
@@ -177,15 +178,15 @@ mod tests {
         #[test]
         fn masks_hide_the_rest_and_restore_is_a_permutation(
             kind in prop::sample::select(vec![MaskKind::Random, MaskKind::Block, MaskKind::Grid]),
-            half in 1usize..9, side in 1usize..4, ratio in 0.05f64..0.95, seed: u64,
+            half in 1usize..9, wide in 1usize..9, side in 1usize..4, ratio in 0.05f64..0.95, seed: u64,
         ) {
             let masking = match kind {
                 MaskKind::Random => Masking { granularity: side, ..Masking::random(ratio) },
                 MaskKind::Block => Masking { kind, ..Masking::random(ratio) },
                 MaskKind::Grid => Masking { kind, ..Masking::random(0.75) },
             };
-            let grid = 2 * half * masking.granularity;
-            let (patches, keep) = (grid * grid, masking.len_keep(grid));
+            let grid = ImageSize { height: half, width: wide }.times(2 * masking.granularity);
+            let (patches, keep) = (grid.area(), masking.len_keep(grid));
             prop_assume!(keep > 0);
             let masks = Masks::draw(masking, grid, &[0, 1], Key { seed, stage: 1, epoch: 1 });
             for image in 0..2 {

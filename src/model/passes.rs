@@ -256,7 +256,7 @@ mod tests {
 
     fn encoder() -> EncoderDims {
         EncoderDims {
-            input_size: 8,
+            input_size: crate::shape::ImageSize::square(8),
             patch_size: 2,
             in_chans: 3,
             embed_dim: 16,

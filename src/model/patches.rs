@@ -1,40 +1,43 @@
 //! Converts images to patches and back.
 
-use crate::shape::{EncoderDims, Precision};
+use crate::shape::{EncoderDims, ImageSize, Precision};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 /// Cuts images `[N, C, H, W]` into patches `[N, L, P]`.
 ///
-/// As in the decoder's output, the values of a patch are ordered by row, column and channel. Panics unless `H` equals
-/// `W` and is a multiple of `patch_size`.
+/// As in the decoder's output, the values of a patch are ordered by row, column and channel. Panics unless `H` and
+/// `W` are multiples of `patch_size`.
 pub fn patchify(imgs: Tensor<4>, patch_size: usize) -> Tensor<3> {
-    let (x, [n, grid, p, c]) = split(imgs, patch_size);
+    let (x, [n, gh, gw, p, c]) = split(imgs, patch_size);
     // [N, C, gh, p, gw, q] -> [N, gh, gw, p, q, C]
-    x.permute([0, 2, 4, 3, 5, 1]).reshape([n, grid * grid, p * p * c])
+    x.permute([0, 2, 4, 3, 5, 1]).reshape([n, gh * gw, p * p * c])
 }
 
-/// Joins patches `[N, L, P]` from [`patchify`] into images `[N, C, H, W]`.
-pub fn unpatchify(x: Tensor<3>, patch_size: usize) -> Tensor<4> {
-    let [n, l, values] = x.dims();
-    let grid = l.isqrt();
+/// Joins patches `[N, L, P]` from [`patchify`] into images `[N, C, H, W]`. `grid` is the number of patches along each axis.
+pub fn unpatchify(x: Tensor<3>, patch_size: usize, grid: ImageSize) -> Tensor<4> {
+    let [n, _, values] = x.dims();
+    let ImageSize { height: gh, width: gw } = grid;
     let c = values / (patch_size * patch_size);
-    x.reshape([n, grid, grid, patch_size, patch_size, c]).permute([0, 5, 1, 3, 2, 4]).reshape([
+    x.reshape([n, gh, gw, patch_size, patch_size, c]).permute([0, 5, 1, 3, 2, 4]).reshape([
         n,
         c,
-        grid * patch_size,
-        grid * patch_size,
+        gh * patch_size,
+        gw * patch_size,
     ])
 }
 
-/// Reshapes images to `[N, C, grid, patch_size, grid, patch_size]`.
+/// Reshapes images to `[N, C, gh, patch_size, gw, patch_size]`, where `gh` and `gw` are the numbers of patches.
 ///
-/// Also returns the sizes `[N, grid, patch_size, C]`.
-fn split(imgs: Tensor<4>, patch_size: usize) -> (Tensor<6>, [usize; 4]) {
+/// Also returns the sizes `[N, gh, gw, patch_size, C]`.
+fn split(imgs: Tensor<4>, patch_size: usize) -> (Tensor<6>, [usize; 5]) {
     let [n, c, h, w] = imgs.dims();
-    assert!(h == w && h % patch_size == 0, "recipe::resolve refuses other input sizes");
-    let grid = h / patch_size;
-    (imgs.reshape([n, c, grid, patch_size, grid, patch_size]), [n, grid, patch_size, c])
+    assert!(
+        h % patch_size == 0 && w % patch_size == 0,
+        "recipe::resolve refuses other input sizes"
+    );
+    let (gh, gw) = (h / patch_size, w / patch_size);
+    (imgs.reshape([n, c, gh, patch_size, gw, patch_size]), [n, gh, gw, patch_size, c])
 }
 
 /// The patch embedding: a convolution whose stride is its kernel size.
@@ -72,8 +75,8 @@ impl PatchEmbed {
     /// As in the weight, the values of a patch are ordered by channel, row and column.
     pub fn cut(&self, imgs: Tensor<4>) -> Tensor<3> {
         let patch_size = self.proj.weight.dims()[2];
-        let (x, [n, grid, p, c]) = split(imgs, patch_size);
-        x.permute([0, 2, 4, 1, 3, 5]).reshape([n, grid * grid, c * p * p])
+        let (x, [n, gh, gw, p, c]) = split(imgs, patch_size);
+        x.permute([0, 2, 4, 1, 3, 5]).reshape([n, gh * gw, c * p * p])
     }
 
     /// Embeds patches `[N, K, P]` from [`PatchEmbed::cut`], and returns fp32 `[N, K, D]`.
@@ -90,16 +93,20 @@ impl PatchEmbed {
 #[cfg(test)]
 mod tests {
     use super::{patchify, unpatchify};
+    use crate::shape::ImageSize;
     use burn::tensor::{Device, Tensor};
 
     #[test]
     fn unpatchify_undoes_patchify() {
         let device = Device::flex();
-        let imgs = Tensor::<1, burn::tensor::Int>::arange(0..2 * 3 * 8 * 8, &device)
-            .float()
-            .reshape([2, 3, 8, 8]);
-        let back = unpatchify(patchify(imgs.clone(), 4), 4);
-        assert_eq!(imgs.into_data(), back.into_data());
+        for [h, w] in [[8, 8], [4, 16], [12, 8]] {
+            let imgs = Tensor::<1, burn::tensor::Int>::arange(0..(2 * 3 * h * w) as i64, &device)
+                .float()
+                .reshape([2, 3, h, w]);
+            let grid = ImageSize { height: h / 4, width: w / 4 };
+            let back = unpatchify(patchify(imgs.clone(), 4), 4, grid);
+            assert_eq!(imgs.into_data(), back.into_data());
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::rand_augment::RandAugmentPlan;
 use super::stages::{Augment, Finetune};
 use super::training::rate_text;
 use super::values::Or;
-use crate::shape::StageKind;
+use crate::shape::{ImageSize, StageKind};
 
 pub(super) fn augment(
     stage: StageKind,
@@ -85,7 +85,7 @@ pub(super) fn rand_augment(
 pub(super) fn mixup(
     table: &Finetune,
     batch_size: usize,
-    input_size: usize,
+    input_size: ImageSize,
     cx: &mut Context<'_>,
 ) -> Option<MixupPlan> {
     let plan = MixupPlan {
@@ -100,7 +100,8 @@ pub(super) fn mixup(
         mixup_mode: given(table.mixup_mode.as_ref()),
     };
     if let Some([low, high]) = plan.cutmix_minmax {
-        let side = |share: f64| (input_size as f64 * share) as usize;
+        let shorter = input_size.height.min(input_size.width);
+        let side = |share: f64| (shorter as f64 * share) as usize;
         if side(low) >= side(high) {
             let why = format!(
                 "allows no CutMix box: the side of a box would be at least {} and less than {} pixels",

@@ -4,7 +4,7 @@
 //! of an MLP, `n` the tokens of a block.
 
 use super::plan::{DataPlan, ModelPlan, Plan};
-use crate::shape::{self, Precision, StageKind, TrainedBlocks};
+use crate::shape::{self, ImageSize, Precision, StageKind, TrainedBlocks};
 
 /// The estimated cost of a stage on one device.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,8 +62,8 @@ struct Trained {
 pub struct Dims<'a> {
     /// Patch size, widths, depths and numbers of heads.
     pub model: &'a ModelPlan,
-    /// Side of the square input image, in pixels.
-    pub input_size: usize,
+    /// Height and width of the input image, in pixels.
+    pub input_size: ImageSize,
     /// Number of channels of an image.
     pub in_chans: usize,
 }
@@ -169,11 +169,11 @@ impl<'a> Dims<'a> {
 
     /// Returns the number of patches in an image.
     pub fn patches(&self) -> usize {
-        self.grid().pow(2)
+        self.grid().area()
     }
 
-    fn grid(&self) -> usize {
-        self.input_size / self.model.patch_size
+    fn grid(&self) -> ImageSize {
+        self.input_size.in_squares_of(self.model.patch_size)
     }
 
     fn patch_values(&self) -> usize {

@@ -3,7 +3,7 @@
 use super::context::{Context, given};
 use super::stages::Pretrain;
 use super::training::{Setup, rate_text};
-use crate::shape::{MaskKind, Masking};
+use crate::shape::{ImageSize, MaskKind, Masking};
 
 /// Returns the mask sampling. Adds a problem if the masks are impossible for the patches of an image.
 pub(super) fn masking(table: &Pretrain, setup: &Setup<'_>, cx: &mut Context<'_>) -> Masking {
@@ -12,25 +12,25 @@ pub(super) fn masking(table: &Pretrain, setup: &Setup<'_>, cx: &mut Context<'_>)
         ratio: given(table.mask_ratio.as_ref()),
         granularity: given(table.mask_granularity.as_ref()),
     };
-    let grid = setup.data.input_size / setup.model.patch_size;
+    let grid = setup.data.input_size.in_squares_of(setup.model.patch_size);
     if is_possible(masking, grid, cx) {
         check_kept(masking, grid, cx);
     }
     masking
 }
 
-/// Returns whether `mask` goes together with the other keys and with `grid` x `grid` patches. If not, adds a problem.
-fn is_possible(masking: Masking, grid: usize, cx: &mut Context<'_>) -> bool {
+/// Returns whether `mask` goes together with the other keys and with this grid of patches. If not, adds a problem.
+fn is_possible(masking: Masking, grid: ImageSize, cx: &mut Context<'_>) -> bool {
     let Masking { kind, ratio, granularity } = masking;
     let (mask, side) = ("pretrain.mask", "pretrain.mask_granularity");
     let word = format!("\"{kind}\"");
     if granularity > 1 && kind != MaskKind::Random {
         let hint = format!("remove `mask_granularity`, or use --set {mask}=random");
         cx.conflict((mask, &word), "cannot be combined with", (side, granularity), hint);
-    } else if !grid.is_multiple_of(granularity) {
+    } else if !divides(granularity, grid) {
         let others = ["data.input_size", "model.patch_size", "model.size"];
-        let fitting: Vec<_> = (1..=grid).filter(|side| grid.is_multiple_of(*side)).collect();
-        let why = format!("does not divide the {grid} patches per side of an image");
+        let fitting: Vec<_> = (1..=grid.longer()).filter(|side| divides(*side, grid)).collect();
+        let why = format!("does not divide the {} of an image", patches(grid));
         cx.refuse_with(side, &others, granularity, &why, format!("use one of {fitting:?}"));
     } else if kind == MaskKind::Grid && (ratio - Masking::GRID_RATIO).abs() > 1e-9 {
         let hint =
@@ -42,9 +42,12 @@ fn is_possible(masking: Masking, grid: usize, cx: &mut Context<'_>) -> bool {
             found,
             hint,
         );
-    } else if kind == MaskKind::Grid && !grid.is_multiple_of(2) {
+    } else if kind == MaskKind::Grid && !divides(2, grid) {
         let others = ["data.input_size", "model.patch_size", "model.size"];
-        let why = format!("needs an even number of patches per side, but an image has {grid}");
+        let why = format!(
+            "needs an even number of patches per side, but an image has {}",
+            per_side(grid)
+        );
         cx.refuse_with(mask, &others, word, &why, "change `data.input_size` or `model.patch_size`");
     } else {
         return true;
@@ -55,8 +58,8 @@ fn is_possible(masking: Masking, grid: usize, cx: &mut Context<'_>) -> bool {
 /// Adds a problem if the encoder would see all patches or none.
 ///
 /// The encoder sees `int(L * (1 - mask_ratio))` of `L` patches, as in the official code.
-fn check_kept(masking: Masking, grid: usize, cx: &mut Context<'_>) {
-    let (patches, len_keep) = (grid * grid, masking.len_keep(grid));
+fn check_kept(masking: Masking, grid: ImageSize, cx: &mut Context<'_>) {
+    let (patches, len_keep) = (grid.area(), masking.len_keep(grid));
     let others = ["data.input_size", "model.patch_size", "model.size", "pretrain.mask_granularity"];
     let hint = match masking.granularity {
         1 => {
@@ -72,4 +75,22 @@ fn check_kept(masking: Masking, grid: usize, cx: &mut Context<'_>) {
         return;
     };
     cx.refuse_with("pretrain.mask_ratio", &others, rate_text(masking.ratio), &what, hint);
+}
+
+/// Returns whether squares of `side` x `side` patches fill the grid.
+fn divides(side: usize, grid: ImageSize) -> bool {
+    grid.height.is_multiple_of(side) && grid.width.is_multiple_of(side)
+}
+
+fn patches(grid: ImageSize) -> String {
+    let side = if grid.is_square() { " per side" } else { "" };
+    format!("{} patches{side}", per_side(grid))
+}
+
+fn per_side(grid: ImageSize) -> String {
+    if grid.is_square() {
+        grid.height.to_string()
+    } else {
+        format!("{} x {}", grid.height, grid.width)
+    }
 }

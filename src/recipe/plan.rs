@@ -9,8 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::measures::{KnnPlan, TestClasses, TestSet};
+use super::network::{LATENCY_S, Network};
 use super::stage_plan::{FinetunePlan, LinprobePlan, PretrainPlan};
-use crate::shape::Precision;
+use crate::shape::{ImageSize, Precision};
 
 /// The settings of one run, with all defaults and derived values.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +45,7 @@ pub struct DataPlan {
     /// Folder of the data set; empty for data without files.
     pub path: PathBuf,
     /// Height and width of the model's input images, in pixels.
-    pub input_size: usize,
+    pub input_size: ImageSize,
     pub in_chans: usize,
     /// The numbers in image files that become 0 and 1; `None` reads 8-bit values as Pillow does.
     pub range: Option<[f64; 2]>,
@@ -62,7 +63,7 @@ pub struct DataPlan {
     /// Maximum fraction of training files that may be unusable.
     pub max_bad_fraction: f64,
     pub bad_val: BadVal,
-    /// Numbers of classes and images that the recipe states.
+    /// The numbers of classes and images in the recipe.
     ///
     /// `mae plan` uses these numbers if the data is missing.
     pub promised: Promised,
@@ -116,8 +117,12 @@ pub struct ModelPlan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimePlan {
     pub device: DeviceKind,
-    /// Number of devices that this process uses.
+    /// Number of devices of each host.
     pub devices: usize,
+    /// Number of hosts that train together. Each has one process and the same number of devices.
+    pub hosts: usize,
+    /// Speed of the network between hosts, in Mbit/s.
+    pub link_mbit: u64,
     pub precision: Precision,
     /// Compares one training step on the GPU with the CPU before each stage.
     pub verify_device: bool,
@@ -131,6 +136,17 @@ pub struct RuntimePlan {
 }
 
 impl RuntimePlan {
+    /// Returns the number of devices of all hosts together.
+    pub fn world_size(&self) -> usize {
+        self.devices * self.hosts
+    }
+
+    /// Returns the network between `hosts` hosts.
+    pub fn network(&self, hosts: usize) -> Network {
+        let gbit = self.link_mbit as f64 / 1e3;
+        Network { hosts, gbit, latency_s: LATENCY_S }
+    }
+
     /// Returns the same settings without autotuning.
     #[must_use]
     pub fn untuned(&self) -> Self {
@@ -188,11 +204,11 @@ pub struct AugmentPlan {
 
 impl DataPlan {
     /// Returns settings for evaluating RGB images without a data set.
-    pub fn of_pictures(input_size: usize, mean: [f32; 3], std: [f32; 3]) -> Self {
+    pub fn of_pictures(input_size: impl Into<ImageSize>, mean: [f32; 3], std: [f32; 3]) -> Self {
         Self {
             format: Format::ImageFolder,
             path: PathBuf::new(),
-            input_size,
+            input_size: input_size.into(),
             in_chans: 3,
             range: None,
             mean: mean.to_vec(),
@@ -234,7 +250,7 @@ pub enum Decode {
 pub enum CropMode {
     /// RandomResizedCrop.
     Resized,
-    /// Resize the short side as in evaluation, then crop a random square of `input_size` pixels.
+    /// Resize the short side as in evaluation, then crop a random part of the size `input_size`.
     Fixed,
 }
 

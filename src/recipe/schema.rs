@@ -20,9 +20,9 @@ use super::stages::{Finetune, Linprobe, Pretrain};
 use super::tidy_schema::tidy;
 use super::values::{
     All, Auto, Off, OneOrMany, Or, all_or_count_schema, auto_or_count_schema, extends_schema,
-    none_or_minutes_schema,
+    input_size_schema, none_or_minutes_schema,
 };
-use crate::shape::Precision;
+use crate::shape::{ImageSize, Precision};
 
 /// A recipe: one TOML file describes one experiment. Its stages run in order. A stage without a table does not run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -75,9 +75,10 @@ pub struct Data {
     /// Folder of the data set, relative to the current directory. mae replaces `${VAR}` by the environment variable,
     /// and `$${` by a plain `${`.
     pub path: Option<String>,
-    /// Height and width of the images that the model gets, in pixels.
-    #[schemars(range(min = 1, max = 16_384))]
-    pub input_size: Option<usize>,
+    /// Height and width of the images that the model gets, in pixels: one number for square images, or
+    /// `[height, width]`.
+    #[schemars(schema_with = "input_size_schema")]
+    pub input_size: Option<ImageSize>,
     /// Number of channels of an image.
     #[schemars(range(min = 1, max = 1024))]
     pub in_chans: Option<usize>,
@@ -175,6 +176,13 @@ pub struct Runtime {
     /// each update keeps its number of images.
     #[schemars(schema_with = "all_or_count_schema")]
     pub devices: Option<Or<All, usize>>,
+    /// Number of hosts that train together, each with one process and `devices` GPUs; "auto" uses as many as `mpirun` or
+    /// `srun` started. More than 1 needs a build with MPI. Can change when a run continues, as `devices` can.
+    #[schemars(schema_with = "auto_or_count_schema")]
+    pub hosts: Option<Or<Auto, usize>>,
+    /// Speed of the network between hosts in Gbit/s, for the estimates of `mae plan`. Can change when a run continues.
+    #[schemars(range(max = 100_000.0), extend("exclusiveMinimum" = 0))]
+    pub link_gbit: Option<f64>,
     /// Precision of the model's arithmetic. With "bf16", the master weights and the optimizer stay in fp32.
     pub precision: Option<Precision>,
     /// Before each stage on a GPU, compare one training step of a one-block model with the same step on the CPU. You

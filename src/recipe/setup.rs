@@ -9,6 +9,7 @@ use super::plan::{DataPlan, DeviceKind, Format, ModelPlan, Promised, RuntimePlan
 use super::schema::{Checkpoint, Data, Model, Runtime};
 use super::values::{All, Auto, Off, Or};
 use super::{Missing, vars};
+use crate::shape::ImageSize;
 
 /// ImageNet's mean and standard deviation of the R, G and B channels, as in the official code.
 pub const IMAGENET_MEAN_STD: [[f64; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
@@ -157,9 +158,16 @@ pub(super) fn runtime(runtime: &mut Runtime, cx: &Context<'_>) -> RuntimePlan {
         Or::Word(All::All) => (cx.options.gpus)(device).max(1),
     };
     runtime.devices = Some(Or::Value(devices));
+    let hosts = match given(runtime.hosts.as_ref()) {
+        Or::Value(count) => count,
+        Or::Word(Auto::Auto) => cx.options.hosts.max(1),
+    };
+    runtime.hosts = Some(Or::Value(hosts));
     RuntimePlan {
         device,
         devices,
+        hosts,
+        link_mbit: (1e3 * given(runtime.link_gbit.as_ref())).round().max(1.0) as u64,
         precision: given(runtime.precision.as_ref()),
         verify_device: given(runtime.verify_device.as_ref()),
         autotune: given(runtime.autotune.as_ref()),
@@ -183,7 +191,7 @@ fn threads(setting: Option<&Or<Auto, usize>>) -> Threads {
     }
 }
 
-pub(super) fn model(model: &mut Model, input_size: usize, cx: &mut Context<'_>) -> ModelPlan {
+pub(super) fn model(model: &mut Model, input_size: ImageSize, cx: &mut Context<'_>) -> ModelPlan {
     let size = given(model.size.as_ref()).encoder();
     let plan = ModelPlan {
         patch_size: *model.patch_size.get_or_insert(size.patch_size),
@@ -203,14 +211,7 @@ pub(super) fn model(model: &mut Model, input_size: usize, cx: &mut Context<'_>) 
         model.size = None; // an explicit dimension differs from this size
     }
 
-    if !input_size.is_multiple_of(plan.patch_size) {
-        let below = input_size / plan.patch_size * plan.patch_size;
-        let near = [below, below + plan.patch_size].map(|size| size.to_string());
-        let near = if below == 0 { near[1].clone() } else { near.join(" or ") };
-        let hint = format!("set `data.input_size` to {near}");
-        let by = ("model.patch_size", plan.patch_size);
-        cx.conflict(("data.input_size", input_size), "is not a multiple of", by, hint);
-    }
+    check_patches(input_size, plan.patch_size, cx);
     let encoder = (plan.embed_dim, plan.num_heads);
     check_width(["model.embed_dim", "model.num_heads"], encoder, plan.mlp_ratio, cx);
     let decoder = (plan.decoder_embed_dim, plan.decoder_num_heads);
@@ -221,6 +222,20 @@ pub(super) fn model(model: &mut Model, input_size: usize, cx: &mut Context<'_>) 
         cx,
     );
     plan
+}
+
+/// Adds a problem unless patches of this size fill an image.
+fn check_patches(input_size: ImageSize, patch_size: usize, cx: &mut Context<'_>) {
+    let below = input_size.in_squares_of(patch_size).times(patch_size);
+    if below == input_size {
+        return;
+    }
+    let up = |side: usize| side.next_multiple_of(patch_size);
+    let above = ImageSize { height: up(input_size.height), width: up(input_size.width) };
+    let near = if below.area() == 0 { above.to_string() } else { format!("{below} or {above}") };
+    let hint = format!("set `data.input_size` to {near}");
+    let by = ("model.patch_size", patch_size);
+    cx.conflict(("data.input_size", input_size), "is not a multiple of", by, hint);
 }
 
 fn check_width(

@@ -137,3 +137,9 @@ pub(super) fn extends_schema(_: &mut SchemaGenerator) -> Schema {
         "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }]
     })
 }
+
+pub(super) fn input_size_schema(_: &mut SchemaGenerator) -> Schema {
+    let side = serde_json::json!({ "type": "integer", "minimum": 1, "maximum": 16_384 });
+    let sides = serde_json::json!({ "type": "array", "items": side, "minItems": 2, "maxItems": 2 });
+    json_schema!({ "anyOf": [side, sides] })
+}

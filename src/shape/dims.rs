@@ -1,12 +1,12 @@
 //! Dimensions of the networks, computed as in the official code.
 
-use super::Precision;
+use super::{ImageSize, Precision};
 
 /// Dimensions of the encoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EncoderDims {
-    /// Side of the square input image, in pixels.
-    pub input_size: usize,
+    /// Height and width of the input image, in pixels.
+    pub input_size: ImageSize,
     pub patch_size: usize,
     pub in_chans: usize,
     pub embed_dim: usize,
@@ -21,14 +21,14 @@ pub struct EncoderDims {
 }
 
 impl EncoderDims {
-    /// Returns the number of patches along one side of the image.
-    pub fn grid(&self) -> usize {
-        self.input_size / self.patch_size
+    /// Returns the numbers of patches along the height and the width of the image.
+    pub fn grid(&self) -> ImageSize {
+        self.input_size.in_squares_of(self.patch_size)
     }
 
     /// Returns `L`, the number of patches in an image.
     pub fn num_patches(&self) -> usize {
-        self.grid() * self.grid()
+        self.grid().area()
     }
 
     /// Returns `P`, the number of values in a patch: pixels times channels.

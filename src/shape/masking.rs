@@ -1,6 +1,6 @@
 //! How a pre-training chooses the patches that it hides from the encoder.
 
-use super::len_keep;
+use super::{ImageSize, len_keep};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -45,9 +45,9 @@ impl Masking {
         Self { kind: MaskKind::Random, ratio, granularity: 1 }
     }
 
-    /// Returns the number of patches that the encoder sees in an image of `grid` x `grid` patches.
-    pub fn len_keep(&self, grid: usize) -> usize {
-        let squares = (grid / self.granularity).pow(2);
+    /// Returns the number of patches that the encoder sees in an image with this grid of patches.
+    pub fn len_keep(&self, grid: ImageSize) -> usize {
+        let squares = grid.in_squares_of(self.granularity).area();
         len_keep(squares, self.ratio) * self.granularity.pow(2)
     }
 }

@@ -4,6 +4,7 @@
 
 mod adamw;
 mod dims;
+mod image_size;
 mod mae_loss;
 mod masking;
 mod precision;
@@ -18,6 +19,7 @@ pub const MAX_CLASSES: usize = 1_000_000;
 
 pub use adamw::{PRETRAIN_BETAS, has_no_decay};
 pub use dims::{DecoderDims, EncoderDims, len_keep, mlp_dim};
+pub use image_size::ImageSize;
 pub use mae_loss::{LossPatches, MaeLoss};
 pub use masking::{MaskKind, Masking};
 pub use precision::Precision;

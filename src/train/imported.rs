@@ -2,7 +2,7 @@
 
 use super::error::TrainError;
 use super::step::{Progress, TrainingState};
-use crate::checkpoint::{self, MaePart, Opened, OptimizerState, load_module};
+use crate::checkpoint::{self, Grids, MaePart, Opened, OptimizerState, load_module};
 use crate::infer::{same_encoder, same_heads};
 use crate::model::{self, Mae, Vit};
 use crate::optim::{Optimizer, StateError};
@@ -43,7 +43,8 @@ fn check_encoder(
         _ => plan.finetune.as_ref().is_some_and(|finetune| finetune.global_pool),
     };
     let vit = Vit::zeros(&encoder, num_classes, global_pool, &Device::flex());
-    checkpoint::load_encoder(vit, &opened.file, &opened.path)?;
+    let grids = Grids::of(&opened.facts, &encoder);
+    checkpoint::load_encoder(vit, &opened.file, &opened.path, grids)?;
     Ok(())
 }
 
@@ -75,7 +76,8 @@ fn load_start(mae: Mae, opened: &Opened, plan: &Plan) -> Result<Mae, TrainError>
     same_encoder(opened, &plan.model)?;
     let stated = opened.facts.settings.decoder_num_heads.filter(|_| opened.facts.decoder.is_some());
     same_heads(opened, "model.decoder_num_heads", stated, plan.model.decoder_num_heads)?;
-    Ok(checkpoint::load_start(mae, &opened.file, &opened.path)?)
+    let grids = Grids::of(&opened.facts, &plan.encoder_dims());
+    Ok(checkpoint::load_start(mae, &opened.file, &opened.path, grids)?)
 }
 
 /// Returns `mae` with the weights of the checkpoint at `path`, for a new pre-training.

@@ -1,13 +1,13 @@
 //! Builds the stage, model, optimizer and loader of a job, and runs the job.
 
-use super::devices::ChosenDevice;
+use super::devices::{ChosenDevice, Hosts};
 use super::error::TrainError;
 use super::stages::{FinetuneStage, Gallery, LinprobeStage, PretrainStage};
 use super::step::{
     FitPlan, JobContext, JobDir, JobEnd, OnNanRule, TrainingState, fit, publish, tensor_file,
 };
 use super::{imported, loaders};
-use crate::checkpoint::{self, Meta};
+use crate::checkpoint::{self, Grids, Meta};
 use crate::data::{DataSet, Loader};
 use crate::durable::Content;
 use crate::infer::{Evaluation, StopFlag, same_encoder};
@@ -38,6 +38,8 @@ pub struct RunContext {
     pub start_files: Arc<[StartFile]>,
     /// The layouts that the run has had, oldest first. If there are none, learning rates follow `plan`.
     pub layouts: Arc<[StartLayout]>,
+    /// The hosts that train together.
+    pub hosts: Hosts,
 }
 
 impl RunContext {
@@ -215,7 +217,8 @@ impl RunContext {
         let opened = checkpoint::open(&path, self.plan.prefix(job))?;
         same_encoder(&opened, &self.plan.model)?;
         let vit = model::init_head(vit, self.plan.seed);
-        Ok(checkpoint::load_encoder(vit, &opened.file, &path)?)
+        let grids = Grids::of(&opened.facts, &encoder);
+        Ok(checkpoint::load_encoder(vit, &opened.file, &path, grids)?)
     }
 
     /// Returns the frozen encoder of a linear probe.
@@ -228,7 +231,8 @@ impl RunContext {
         let file = tensor_file(model::named(&self.random_mae()))?;
         let (encoder, num_classes) = (self.plan.encoder_dims(), self.data.facts.num_classes);
         let vit = Vit::zeros(&encoder, num_classes, global_pool, &self.device.device);
-        Ok(checkpoint::load_encoder(vit, &file, Path::new("the random encoder"))?)
+        let grids = Grids { from: encoder.grid(), to: encoder.grid() };
+        Ok(checkpoint::load_encoder(vit, &file, Path::new("the random encoder"), grids)?)
     }
 
     fn random_mae(&self) -> Mae {
@@ -249,7 +253,8 @@ impl RunContext {
     }
 
     fn loader(&self, stage: StageKind, dir: &JobDir) -> Result<Loader, TrainError> {
-        let bad_files = dir.path.join("bad_files.csv");
+        // Only host 0 writes into the run folder. The other hosts list unusable files only in their log.
+        let bad_files = self.hosts.is_first().then(|| dir.path.join("bad_files.csv"));
         let loader = loaders::train_loader(&self.plan, &self.data, stage, bad_files)?;
         Ok(loader.with_parallel_jobs(self.parallel_jobs))
     }
@@ -284,7 +289,7 @@ impl RunContext {
                 accum_iter: pace.accum_iter,
                 micro_steps: images / pace.images_per_micro_step,
             },
-            micro_batches: training.accum_iter * self.plan.runtime.devices
+            micro_batches: training.accum_iter * self.plan.runtime.world_size()
                 / context.rank_context.rank.world(),
             steps,
             schedule: LrSchedule {

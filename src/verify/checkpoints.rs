@@ -5,7 +5,7 @@ use super::networks::{self, vector};
 use super::report::TensorComparison;
 use super::tolerances::Tolerances;
 use super::{forward, updates};
-use crate::checkpoint::{self, CheckpointError, Head, Opened};
+use crate::checkpoint::{self, CheckpointError, Grids, Head, Opened};
 use crate::model::{self, Mae, Vit};
 use crate::optim::{self, Optimizer};
 use crate::shape::{EncoderDims, Precision};
@@ -50,8 +50,10 @@ pub(super) fn mae(
         let file = case.text("encoder_only")?;
         let opened = open(case, &file)?;
         weights(case, &file, &opened, tolerances, out)?;
-        let vit = Vit::zeros(&dims(case, &opened, tolerances.precision)?, 1, false, device);
-        let vit = checkpoint::load_encoder(vit, &opened.file, &opened.path);
+        let encoder = dims(case, &opened, tolerances.precision)?;
+        let grids = Grids::of(&opened.facts, &encoder);
+        let vit = Vit::zeros(&encoder, 1, false, device);
+        let vit = checkpoint::load_encoder(vit, &opened.file, &opened.path, grids);
         vit.map_err(|error| refused(case, &file, &error))?;
     }
     Ok(())
@@ -102,7 +104,12 @@ pub(super) fn pretrain_from(
     for file in case.texts("files")? {
         let opened = open(case, &file)?;
         let mae = Mae::zeros(&encoder, &networks::decoder(case)?, device);
-        let mae = checkpoint::load_start(mae, &opened.file, &opened.path);
+        let mae = checkpoint::load_start(
+            mae,
+            &opened.file,
+            &opened.path,
+            Grids::of(&opened.facts, &encoder),
+        );
         let mae = mae.map_err(|error| refused(case, &file, &error))?;
         let mut optimizer = train::optimizer(&mae, updates::adamw(case)?, |name, shape| {
             optim::pretrain_group(name, shape, decay)

@@ -34,7 +34,7 @@ fn crops(
     let boxes: Vec<CropBox> = (0..draws as u64)
         .map(|sample| {
             let rng = &mut KEY.rng(sample, Purpose::Augment);
-            random_resized_crop(CropRule::TenTries, [low, high], width, height, rng)
+            random_resized_crop(CropRule::TenTries, [low, high], 1.0, (width, height), rng)
         })
         .collect();
     let (w, h) = (width as f64, height as f64);
@@ -57,7 +57,7 @@ fn erasings(item: &Fields, draws: usize, out: &mut TensorComparison) -> Result<(
     // An image gets a box with probability `prob`, so this makes about `draws` boxes.
     let images = (draws as f64 / prob) as usize;
     let boxes: Vec<CropBox> = (0..images as u64)
-        .flat_map(|sample| erasing_boxes(side, &plan, &mut KEY.rng(sample, Purpose::Erase)))
+        .flat_map(|sample| erasing_boxes(side.into(), &plan, &mut KEY.rng(sample, Purpose::Erase)))
         .collect();
     let hits = boxes.len() as f64 / images as f64;
     let tolerance = 5.0 * (2.0 * prob * (1.0 - prob) / draws as f64).sqrt();

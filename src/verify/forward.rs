@@ -32,7 +32,10 @@ pub(super) fn run(
     };
     close("latent", vector(mae.forward_encoder(imgs.clone(), &masks)))?;
     close("pred", vector(pred.clone()))?;
-    close("unpatchified_pred", vector(model::unpatchify(pred, encoder.patch_size)))?;
+    close(
+        "unpatchified_pred",
+        vector(model::unpatchify(pred, encoder.patch_size, encoder.grid())),
+    )?;
     let loss = vector(output.loss.clone().inner());
     out.relative("loss", &loss, &case.floats("loss")?, tolerances.loss);
     let patches = vector(model::patchify(imgs, encoder.patch_size));

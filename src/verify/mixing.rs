@@ -26,10 +26,10 @@ pub(super) fn mixup(case: &Case, out: &mut TensorComparison) -> Result<(), Verif
             targets: Targets::Hard(labels),
         };
         let given = given(item, side)?;
-        mix(&mut batch, side, &vec![given; n], classes, smoothing);
+        mix(&mut batch, side.into(), &vec![given; n], classes, smoothing);
         out.absolute(
             format!("lam.{i}"),
-            &[given.share(side)],
+            &[given.share(side.into())],
             &[item.number("lam_used")?],
             ROUNDING,
         );

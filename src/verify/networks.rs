@@ -4,7 +4,7 @@ use super::case::{Case, VerifyError};
 use super::report::TensorComparison;
 use super::tolerances::Tolerances;
 use crate::model;
-use crate::shape::{self, DecoderDims, EncoderDims, Precision};
+use crate::shape::{self, DecoderDims, EncoderDims, ImageSize, Precision};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, VerifyError> {
     let m = case.inner("model")?;
     let dims = EncoderDims {
-        input_size: m.count("input_size")?,
+        input_size: m.count("input_size")?.into(),
         patch_size: m.count("patch_size")?,
         in_chans: image_shape(case)?[0],
         embed_dim: m.count("embed_dim")?,
@@ -23,7 +23,7 @@ pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, 
         precision,
     };
     let whole = |a: usize, b: usize| b > 0 && a > 0 && a.is_multiple_of(b);
-    if !whole(dims.input_size, dims.patch_size) || !whole(dims.embed_dim, dims.num_heads) {
+    if !whole(dims.input_size.height, dims.patch_size) || !whole(dims.embed_dim, dims.num_heads) {
         return Err(case.error(
             "`model`: `input_size` must be a multiple of `patch_size`, and `embed_dim` a multiple of `num_heads`",
         ));
@@ -119,7 +119,7 @@ pub(super) fn images(
     if n == 0 || c == 0 {
         return Err(case.error("`imgs` has no images"));
     }
-    if index >= steps || [h, w] != [dims.input_size; 2] {
+    if index >= steps || (ImageSize { height: h, width: w }) != dims.input_size {
         return Err(case.error(format!(
             "`imgs` has {steps} batches of {h}x{w} pixels, expected more than {index} batches of {0}x{0} pixels",
             dims.input_size

@@ -58,7 +58,7 @@ pub(super) fn pos_embed(
             )));
         }
         let name = format!("pos_embed.{dim}.{grid}");
-        let (all, expected) = (model::sincos_pos_embed(dim, grid), case.floats(&name)?);
+        let (all, expected) = (model::sincos_pos_embed(dim, grid.into()), case.floats(&name)?);
         let rows = match table.text("rows")?.as_str() {
             "all" => all.clone(),
             "first 3 and last 2" => [&all[..3 * dim], &all[all.len() - 2 * dim..]].concat(),
@@ -91,7 +91,7 @@ pub(super) fn pos_embed_resize(
                 );
             }
         }
-        let got = model::resize_pos_embed(&case.floats(&input)?, dim, to);
+        let got = model::resize_pos_embed(&case.floats(&input)?, dim, from.into(), to.into());
         let tolerance = tolerances.pos_embed_resize * from as f64;
         out.relative(&output, &got, &case.floats(&output)?, tolerance);
     }

@@ -93,7 +93,7 @@ fn the_replacement_of_a_bad_file_does_not_depend_on_the_workers() {
     let batches = |workers| {
         let train = open(&plan, Labels::Unneeded).unwrap().train;
         let transform = TrainTransform::new(&plan, &augment([0.2, 1.0], true), CropRule::TenTries);
-        let bad = BadFiles::new(0.1, train.len(), bench.dir.path().join("bad.csv"));
+        let bad = BadFiles::new(0.1, train.len(), Some(bench.dir.path().join("bad.csv")));
         let loader =
             Loader::train(train, transform, None, 5, Threads::Count(workers), key()).unwrap();
         let loader = loader.skipping_bad_files(Arc::new(bad));

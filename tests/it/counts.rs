@@ -21,7 +21,7 @@ fn planned_parameters_are_allocated_parameters() {
         encoder_mask_token: false,
     };
     let encoder = EncoderDims {
-        input_size: 20,
+        input_size: 20.into(),
         patch_size: 4,
         in_chans: 2,
         embed_dim: 24,
@@ -34,11 +34,11 @@ fn planned_parameters_are_allocated_parameters() {
     let device = Device::flex();
     for encoder_mask_token in [true, false] {
         plan.encoder_mask_token = encoder_mask_token;
-        let dims = Dims { model: &plan, input_size: 20, in_chans: 2 };
+        let dims = Dims { model: &plan, input_size: 20.into(), in_chans: 2 };
         let mae = Mae::zeros(&encoder, &plan.decoder_dims(), &device);
         assert_eq!(mae.num_params() as u64, dims.mae_params());
     }
-    let dims = Dims { model: &plan, input_size: 20, in_chans: 2 };
+    let dims = Dims { model: &plan, input_size: 20.into(), in_chans: 2 };
     for global_pool in [false, true] {
         let vit = Vit::zeros(&encoder, 7, global_pool, &device);
         assert_eq!(vit.num_params() as u64, dims.classifier_params(7));

@@ -213,7 +213,7 @@ fn digits_are_resized_as_by_torch_and_only_normalized() {
     let digits = open(&plan, Labels::Needed).unwrap();
     assert_eq!((digits.facts.train_images, digits.facts.val_images), (1437, 360));
     assert_eq!(digits.class_names[9], "9");
-    plan.input_size = 8;
+    plan.input_size = 8.into();
     let small = picture(&*open(&plan, Labels::Needed).unwrap().train, 5).unwrap();
     let large = picture(&*digits.train, 5).unwrap();
     let (Pixels::F32(small), Pixels::F32(large)) = (&small.pixels, &large.pixels) else {
@@ -227,7 +227,7 @@ fn digits_are_resized_as_by_torch_and_only_normalized() {
     assert_eq!(large[0].to_bits(), small[0].to_bits(), "a corner pixel keeps its value");
 
     let augment = augment([1.0, 1.0], false);
-    plan.input_size = 16;
+    plan.input_size = 16.into();
     let transform = TrainTransform::new(&plan, &augment, CropRule::TenTries);
     let loader = Loader::train(digits.train, transform, None, 64, Threads::Auto, key()).unwrap();
     let batch = loader.epoch(1, 0).next().unwrap().unwrap();

@@ -36,7 +36,7 @@ fn cifar_is_read_from_the_unpacked_archive() {
     }
     fs::write(inside.join("test_batch.bin"), records(1, &[3, 4, 5])).unwrap();
     fs::write(inside.join("batches.meta.txt"), "a\nb\nc\nd\ne\nf\ng\nh\ni\nship\n\n").unwrap();
-    let plan = DataPlan { input_size: 32, ..plan(Format::Cifar10, dir.path()) };
+    let plan = DataPlan { input_size: 32.into(), ..plan(Format::Cifar10, dir.path()) };
     let data = open(&plan, Labels::Needed).unwrap();
     assert_eq!(
         (data.facts.num_classes, data.facts.train_images, data.facts.val_images),
@@ -74,7 +74,7 @@ fn the_second_label_is_cifar100s_class() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("train.bin"), records(2, &[99, 0])).unwrap();
     fs::write(dir.path().join("test.bin"), records(2, &[50])).unwrap();
-    let plan = DataPlan { input_size: 32, ..plan(Format::Cifar100, dir.path()) };
+    let plan = DataPlan { input_size: 32.into(), ..plan(Format::Cifar100, dir.path()) };
     let data = open(&plan, Labels::Needed).unwrap();
     assert_eq!((data.train.label(0), data.val.unwrap().label(0)), (99, 50));
     assert_eq!(data.class_names.len(), 100);

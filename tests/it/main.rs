@@ -25,9 +25,12 @@ mod golden;
 #[cfg(all(feature = "wgpu", not(feature = "vulkan")))]
 mod gpu;
 mod hints;
+#[cfg(feature = "mpi")]
+mod hosts;
 mod layers;
 mod layouts;
 mod measures;
+mod not_square;
 mod on_nan;
 mod own_data;
 mod paper;

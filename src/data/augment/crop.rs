@@ -14,40 +14,46 @@ pub enum CropRule {
     SingleTry,
 }
 
-/// Smallest and largest aspect ratio (width / height) of a crop.
+/// Smallest and largest aspect ratio (width / height) of a crop for a square input.
 const ASPECT: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
 
 /// Draws a random crop inside an image of `width` x `height` pixels.
 ///
-/// `scale` is the range of the crop's area, as a fraction of the image area. `rule` handles a crop that does not fit.
+/// `scale` is the range of the crop's area, as a fraction of the image area. `aspect` is the width of the model's input
+/// divided by its height; the crop has 3/4 to 4/3 of this aspect ratio. `rule` handles a crop that does not fit.
 pub fn random_resized_crop(
     rule: CropRule,
     scale: [f64; 2],
-    width: usize,
-    height: usize,
+    aspect: f64,
+    (width, height): (usize, usize),
     rng: &mut impl Rng,
 ) -> CropBox {
     match rule {
         CropRule::TenTries => {
             for _ in 0..10 {
-                let (w, h) = sides(scale, width, height, rng);
+                let (w, h) = sides(scale, aspect, (width, height), rng);
                 if (1..=width).contains(&w) && (1..=height).contains(&h) {
                     return place(w, h, width, height, rng);
                 }
             }
-            central(width, height)
+            central(aspect, width, height)
         }
         CropRule::SingleTry => {
-            let (w, h) = sides(scale, width, height, rng);
+            let (w, h) = sides(scale, aspect, (width, height), rng);
             // Torch fails if a side is zero. Use one pixel instead.
             place(w.clamp(1, width), h.clamp(1, height), width, height, rng)
         }
     }
 }
 
-fn sides(scale: [f64; 2], width: usize, height: usize, rng: &mut impl Rng) -> (usize, usize) {
+fn sides(
+    scale: [f64; 2],
+    aspect: f64,
+    (width, height): (usize, usize),
+    rng: &mut impl Rng,
+) -> (usize, usize) {
     let area = (width * height) as f64 * uniform(rng, scale[0]..scale[1]);
-    let aspect = uniform(rng, ASPECT[0].ln()..ASPECT[1].ln()).exp();
+    let aspect = aspect * uniform(rng, ASPECT[0].ln()..ASPECT[1].ln()).exp();
     (
         (area * aspect).sqrt().round_ties_even() as usize,
         (area / aspect).sqrt().round_ties_even() as usize,
@@ -60,11 +66,12 @@ fn place(w: usize, h: usize, width: usize, height: usize, rng: &mut impl Rng) ->
     CropBox { top, left, height: h, width: w }
 }
 
-fn central(width: usize, height: usize) -> CropBox {
-    let (w, h) = if (width as f64) < ASPECT[0] * height as f64 {
-        (width, (width as f64 / ASPECT[0]).round_ties_even() as usize)
-    } else if width as f64 > ASPECT[1] * height as f64 {
-        ((height as f64 * ASPECT[1]).round_ties_even() as usize, height)
+fn central(aspect: f64, width: usize, height: usize) -> CropBox {
+    let [low, high] = ASPECT.map(|bound| bound * aspect);
+    let (w, h) = if (width as f64) < low * height as f64 {
+        (width, (width as f64 / low).round_ties_even() as usize)
+    } else if width as f64 > high * height as f64 {
+        ((height as f64 * high).round_ties_even() as usize, height)
     } else {
         (width, height)
     };
@@ -81,7 +88,13 @@ mod tests {
 
     fn draw(rule: CropRule, scale: [f64; 2], size: [usize; 2], sample: u64) -> CropBox {
         let key = Key { seed: 0, stage: StageKind::Pretrain as u8, epoch: 1 };
-        random_resized_crop(rule, scale, size[0], size[1], &mut key.rng(sample, Purpose::Augment))
+        random_resized_crop(
+            rule,
+            scale,
+            1.0,
+            (size[0], size[1]),
+            &mut key.rng(sample, Purpose::Augment),
+        )
     }
 
     #[test]

@@ -6,53 +6,54 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::data::decode::picture::CropBox;
 use crate::data::draw::{below, uniform, unit};
 use crate::recipe::{EraseMode, ErasingPlan};
+use crate::shape::ImageSize;
 
 /// Range of the total erased area, as a fraction of the image area.
 const AREA: [f64; 2] = [0.02, 1.0 / 3.0];
 /// Range of the aspect ratio (height / width) of an erased box.
 const ASPECT: [f64; 2] = [0.3, 1.0 / 0.3];
 
-/// Erases random boxes of `image`, `[C, side, side]`, as in timm.
-pub(super) fn erase(image: &mut [f32], side: usize, plan: &ErasingPlan, rng: &mut impl Rng) {
-    for area in erasing_boxes(side, plan, rng) {
-        fill(image, side, area, plan.remode, rng);
+/// Erases random boxes of `image`, `[C, H, W]`, as in timm.
+pub(super) fn erase(image: &mut [f32], size: ImageSize, plan: &ErasingPlan, rng: &mut impl Rng) {
+    for area in erasing_boxes(size, plan, rng) {
+        fill(image, size, area, plan.remode, rng);
     }
 }
 
 /// Draws the boxes to erase in one image.
 ///
 /// There is no box with probability `1 - plan.reprob`, otherwise up to `plan.recount` boxes.
-pub fn erasing_boxes(side: usize, plan: &ErasingPlan, rng: &mut impl Rng) -> Vec<CropBox> {
+pub fn erasing_boxes(size: ImageSize, plan: &ErasingPlan, rng: &mut impl Rng) -> Vec<CropBox> {
     if unit(rng) >= plan.reprob {
         return Vec::new();
     }
     let count = 1 + below(rng, plan.recount.max(1));
-    (0..count).filter_map(|_| draw_box(side, count, rng)).collect()
+    (0..count).filter_map(|_| draw_box(size, count, rng)).collect()
 }
 
 /// Draws one of `count` boxes to erase.
 ///
 /// The box gets 1/`count` of a random total area in the range [`AREA`]. Tries up to ten boxes.
 /// Returns `None` if no box fits into the image.
-fn draw_box(side: usize, count: usize, rng: &mut impl Rng) -> Option<CropBox> {
+fn draw_box(size: ImageSize, count: usize, rng: &mut impl Rng) -> Option<CropBox> {
     (0..10).find_map(|_| {
-        let area = uniform(rng, AREA[0]..AREA[1]) * (side * side) as f64 / count as f64;
+        let area = uniform(rng, AREA[0]..AREA[1]) * size.area() as f64 / count as f64;
         let aspect = uniform(rng, ASPECT[0].ln()..ASPECT[1].ln()).exp();
         let height = (area * aspect).sqrt().round_ties_even() as usize;
         let width = (area / aspect).sqrt().round_ties_even() as usize;
-        (height < side && width < side).then(|| CropBox {
-            top: below(rng, side - height + 1),
-            left: below(rng, side - width + 1),
+        (height < size.height && width < size.width).then(|| CropBox {
+            top: below(rng, size.height - height + 1),
+            left: below(rng, size.width - width + 1),
             height,
             width,
         })
     })
 }
 
-fn fill(image: &mut [f32], side: usize, area: CropBox, remode: EraseMode, rng: &mut impl Rng) {
-    for channel in image.chunks_exact_mut(side * side) {
+fn fill(image: &mut [f32], size: ImageSize, area: CropBox, remode: EraseMode, rng: &mut impl Rng) {
+    for channel in image.chunks_exact_mut(size.area()) {
         let colour: f32 = StandardNormal.sample(rng);
-        for row in channel.chunks_exact_mut(side).skip(area.top).take(area.height) {
+        for row in channel.chunks_exact_mut(size.width).skip(area.top).take(area.height) {
             for value in &mut row[area.left..area.left + area.width] {
                 *value = match remode {
                     EraseMode::Const => 0.0,
@@ -74,7 +75,7 @@ mod tests {
         let plan = ErasingPlan { reprob, remode, recount: 1 };
         let key = Key { seed: 3, stage: StageKind::Finetune as u8, epoch: 1 };
         let mut image = vec![7.0; 3 * 16 * 16];
-        erase(&mut image, 16, &plan, &mut key.rng(sample, Purpose::Erase));
+        erase(&mut image, 16.into(), &plan, &mut key.rng(sample, Purpose::Erase));
         image
     }
 
@@ -99,7 +100,7 @@ mod tests {
         let key = Key { seed: 0, stage: StageKind::Finetune as u8, epoch: 1 };
         let counts: Vec<usize> = (0..200)
             .map(|sample| {
-                let all = erasing_boxes(64, &plan, &mut key.rng(sample, Purpose::Erase));
+                let all = erasing_boxes(64.into(), &plan, &mut key.rng(sample, Purpose::Erase));
                 let area: usize = all.iter().map(|b| b.width * b.height).sum();
                 assert!(area < 64 * 64 * 2 / 5, "{area}");
                 all.len()

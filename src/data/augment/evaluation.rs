@@ -10,6 +10,7 @@ use crate::data::decode::picture::{CropBox, Picture, Pixels};
 use crate::data::decode::resize::bicubic;
 use crate::data::times::{LoadPart, LoadTimes};
 use crate::recipe::{DataPlan, Format};
+use crate::shape::ImageSize;
 
 use super::frame::Frame;
 
@@ -20,28 +21,28 @@ const CROP_PCT: f64 = 224.0 / 256.0;
 #[derive(Debug, Clone)]
 pub struct EvalTransform {
     pub(in crate::data) frame: Frame,
-    /// Length of the short side before the crop, in pixels.
-    short_side: usize,
+    /// The smallest size that the resized picture may have before the crop.
+    cover: ImageSize,
 }
 
 impl EvalTransform {
     pub fn new(plan: &DataPlan) -> Self {
-        Self { frame: Frame::new(plan), short_side: short_side(plan) }
+        Self { frame: Frame::new(plan), cover: cover(plan) }
     }
 
     /// Resizes the short side to `input_size`. The images of ImageNet-C are already cropped to 224 pixels.
     pub fn uncropped(plan: &DataPlan) -> Self {
-        Self { frame: Frame::new(plan), short_side: plan.input_size }
+        Self { frame: Frame::new(plan), cover: plan.input_size }
     }
 
     /// Returns the length of the short side after resizing and before the crop, in pixels.
     pub fn short_side(&self) -> usize {
-        self.short_side
+        self.cover.height.min(self.cover.width)
     }
 
     /// Returns the resized, cropped and normalized picture as `[C, H, W]`.
     pub fn apply(&self, picture: &Picture) -> Vec<f32> {
-        self.frame.normalize(&centre(picture, self.short_side, self.frame.input_size), false)
+        self.frame.normalize(&centre(picture, self.cover, self.frame.input_size), false)
     }
 
     /// Decodes, resizes and crops the image `opened`, and appends the result to `images`.
@@ -52,9 +53,9 @@ impl EvalTransform {
         times: &LoadTimes,
     ) -> Result<(), ImageError> {
         let picture = times.time(LoadPart::Decode, || opened.whole())?;
-        let side = self.frame.input_size;
-        let square = times.time(LoadPart::Resize, || centre(&picture, self.short_side, side));
-        times.time(LoadPart::Augment, || self.frame.push(images, &square, false));
+        let size = self.frame.input_size;
+        let cropped = times.time(LoadPart::Resize, || centre(&picture, self.cover, size));
+        times.time(LoadPart::Augment, || self.frame.push(images, &cropped, false));
         Ok(())
     }
 }
@@ -63,33 +64,51 @@ impl EvalTransform {
 ///
 /// For CIFAR, this is `input_size`, so the crop keeps the whole image.
 pub fn short_side(plan: &DataPlan) -> usize {
-    let is_centre = matches!(plan.format, Format::Cifar10 | Format::Cifar100);
-    let crop_pct = if plan.input_size > 224 || is_centre { 1.0 } else { CROP_PCT };
-    (plan.input_size as f64 / crop_pct) as usize
+    let cover = cover(plan);
+    cover.height.min(cover.width)
 }
 
-/// Resizes the short side to `short_side`, then crops the central square of side `input_size`.
-pub(super) fn centre(picture: &Picture, short_side: usize, input_size: usize) -> Cow<'_, Picture> {
+/// Returns the size that a resized picture must cover before the centre crop: `input_size` / 0.875, or `input_size` if a
+/// side is longer than 224 pixels.
+pub(super) fn cover(plan: &DataPlan) -> ImageSize {
+    let is_whole = matches!(plan.format, Format::Cifar10 | Format::Cifar100);
+    let crop_pct = if plan.input_size.longer() > 224 || is_whole { 1.0 } else { CROP_PCT };
+    let side = |side: usize| (side as f64 / crop_pct) as usize;
+    ImageSize { height: side(plan.input_size.height), width: side(plan.input_size.width) }
+}
+
+/// Resizes the picture to the smallest size that covers `cover`, then crops the centre of the size `input_size`.
+pub(super) fn centre(
+    picture: &Picture,
+    cover: ImageSize,
+    input_size: ImageSize,
+) -> Cow<'_, Picture> {
     if let (Pixels::F32(_), true) =
-        (&picture.pixels, picture.width == input_size && picture.height == input_size)
+        (&picture.pixels, picture.width == input_size.width && picture.height == input_size.height)
     {
         return Cow::Borrowed(picture);
     }
-    let (width, height) = resized(picture.width, picture.height, short_side);
+    let (width, height) = resized(picture.width, picture.height, cover);
     let whole = bicubic(picture, picture.whole(), width, height);
     // Rounds 0.5 to even, like Python's `round` in torchvision.
-    let offset = |side: usize| ((side - input_size) as f64 / 2.0).round_ties_even() as usize;
-    let crop =
-        CropBox { top: offset(height), left: offset(width), height: input_size, width: input_size };
+    let offset = |side: usize, crop: usize| ((side - crop) as f64 / 2.0).round_ties_even() as usize;
+    let crop = CropBox {
+        top: offset(height, input_size.height),
+        left: offset(width, input_size.width),
+        height: input_size.height,
+        width: input_size.width,
+    };
     Cow::Owned(cut(&whole, crop))
 }
 
-/// Returns width and height after resizing the shorter side to `short_side` pixels.
-pub(in crate::data) fn resized(width: usize, height: usize, short_side: usize) -> (usize, usize) {
-    if width <= height {
-        (short_side, short_side * height / width)
+/// Returns width and height of the smallest picture with the same aspect ratio that covers `cover`.
+///
+/// For a square `cover`, the shorter side gets its length.
+pub(in crate::data) fn resized(width: usize, height: usize, cover: ImageSize) -> (usize, usize) {
+    if width * cover.height <= height * cover.width {
+        (cover.width, cover.width * height / width)
     } else {
-        (short_side * width / height, short_side)
+        (cover.height * width / height, cover.height)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Writes square pictures into a batch as `[C, H, W]`, either as 8-bit pixel values or as normalized floats.
+//! Writes pictures of the model's input size into a batch as `[C, H, W]`, either as 8-bit pixel values or as normalized floats.
 
 use std::sync::Arc;
 
@@ -6,11 +6,12 @@ use crate::data::batch::{Images, Normalization};
 use crate::data::decode::picture::{Picture, Pixels};
 use crate::data::decode::simd::vectorized;
 use crate::recipe::DataPlan;
+use crate::shape::ImageSize;
 
 /// Writes pictures into batches, with the size and normalization that the model expects.
 #[derive(Debug, Clone)]
 pub(in crate::data) struct Frame {
-    pub(in crate::data) input_size: usize,
+    pub(in crate::data) input_size: ImageSize,
     pub(super) scale: Arc<Normalization>,
     /// For each channel, the normalized value of each 8-bit pixel value.
     levels: Vec<[f32; 256]>,
@@ -28,7 +29,7 @@ impl Frame {
 
     /// Returns the number of values in one image: C * H * W.
     pub(super) fn len(&self) -> usize {
-        self.scale.mean.len() * self.input_size * self.input_size
+        self.scale.mean.len() * self.input_size.area()
     }
 
     /// Allocates [`Images`] for `images` images: 8-bit values if `levels` is true, otherwise normalized floats.
@@ -41,7 +42,7 @@ impl Frame {
         }
     }
 
-    /// Appends a square picture to `images` as `[C, H, W]`, mirrored if `hflip` is true.
+    /// Appends a picture of the input size to `images` as `[C, H, W]`, mirrored if `hflip` is true.
     pub(super) fn push(&self, images: &mut Images, picture: &Picture, hflip: bool) {
         if let (Images::Levels(out, _), Pixels::U8(bytes), 3) =
             (&mut *images, &picture.pixels, picture.channels)

@@ -12,7 +12,7 @@ use crate::data::decode::picture::CropBox;
 use crate::data::draw::{below, unit};
 use crate::random::{Key, Purpose};
 use crate::recipe::{MixupMode, MixupPlan};
-use crate::shape::mixed_targets;
+use crate::shape::{ImageSize, mixed_targets};
 
 /// Mixes the images of a batch by mixup or CutMix, and makes soft targets.
 #[derive(Debug, Clone)]
@@ -40,21 +40,21 @@ impl Mixup {
     pub(in crate::data) fn apply(
         &self,
         batch: &mut Batch,
-        side: usize,
+        size: ImageSize,
         key: &Key,
         micro_step: usize,
     ) {
         let mut rng = key.rng(micro_step as u64, Purpose::Mixup);
-        let mixes = self.draw(batch.len(), side, &mut rng);
-        mix(batch, side, &mixes, self.num_classes, self.smoothing);
+        let mixes = self.draw(batch.len(), size, &mut rng);
+        mix(batch, size, &mixes, self.num_classes, self.smoothing);
     }
 
-    fn draw(&self, n: usize, side: usize, rng: &mut impl Rng) -> Vec<Mix> {
+    fn draw(&self, n: usize, size: ImageSize, rng: &mut impl Rng) -> Vec<Mix> {
         match self.plan.mixup_mode {
-            MixupMode::Batch => vec![self.draw_one(side, rng); n],
-            MixupMode::Elem => (0..n).map(|_| self.draw_one(side, rng)).collect(),
+            MixupMode::Batch => vec![self.draw_one(size, rng); n],
+            MixupMode::Elem => (0..n).map(|_| self.draw_one(size, rng)).collect(),
             MixupMode::Pair => {
-                let mut mixes: Vec<Mix> = (0..n / 2).map(|_| self.draw_one(side, rng)).collect();
+                let mut mixes: Vec<Mix> = (0..n / 2).map(|_| self.draw_one(size, rng)).collect();
                 mixes.resize(n - n / 2, Mix::Keep);
                 let mirrored: Vec<Mix> = mixes[..n / 2].iter().rev().copied().collect();
                 mixes.extend(mirrored);
@@ -63,7 +63,7 @@ impl Mixup {
         }
     }
 
-    fn draw_one(&self, side: usize, rng: &mut impl Rng) -> Mix {
+    fn draw_one(&self, size: ImageSize, rng: &mut impl Rng) -> Mix {
         let plan = &self.plan;
         // `cutmix_minmax` enables CutMix, and then the value of `cutmix` has no effect.
         let cutmix = if plan.cutmix_minmax.is_some() { 1.0 } else { plan.cutmix };
@@ -75,8 +75,8 @@ impl Mixup {
             return Mix::Blend(beta(plan.mixup, rng));
         }
         match plan.cutmix_minmax {
-            Some(bounds) => Mix::Paste(bounded_box(bounds, side, rng)),
-            None => Mix::Paste(box_of_area(1.0 - beta(cutmix, rng), side, rng)),
+            Some(bounds) => Mix::Paste(bounded_box(bounds, size, rng)),
+            None => Mix::Paste(box_of_area(1.0 - beta(cutmix, rng), size, rng)),
         }
     }
 }
@@ -84,23 +84,23 @@ impl Mixup {
 /// Mixes the images of `batch` in place, and replaces the labels by soft targets.
 ///
 /// `mixes[i]` says how to mix image `i` with image `N - 1 - i`. Panics if the targets are already soft.
-pub fn mix(batch: &mut Batch, side: usize, mixes: &[Mix], num_classes: usize, smoothing: f64) {
+pub fn mix(batch: &mut Batch, size: ImageSize, mixes: &[Mix], num_classes: usize, smoothing: f64) {
     let Images::Values(values) = &mut batch.images else { panic!("mixup needs normalized images") };
-    mix_images(values, mixes, side);
+    mix_images(values, mixes, size);
     let Targets::Hard(labels) = &batch.targets else { panic!("a batch is mixed only once") };
-    let shares: Vec<f64> = mixes.iter().map(|mix| mix.share(side)).collect();
+    let shares: Vec<f64> = mixes.iter().map(|mix| mix.share(size)).collect();
     batch.targets = Targets::Soft(mixed_targets(labels, &shares, num_classes, smoothing));
 }
 
 impl Mix {
     /// Returns the weight of the image's own label in the soft target.
     ///
-    /// The partner's label gets the remaining weight. The image has `side` x `side` pixels.
-    pub fn share(self, side: usize) -> f64 {
+    /// The partner's label gets the remaining weight. `size` is the size of the image.
+    pub fn share(self, size: ImageSize) -> f64 {
         match self {
             Mix::Keep => 1.0,
             Mix::Blend(lam) => lam,
-            Mix::Paste(area) => 1.0 - (area.width * area.height) as f64 / (side * side) as f64,
+            Mix::Paste(area) => 1.0 - (area.width * area.height) as f64 / size.area() as f64,
         }
     }
 }
@@ -109,29 +109,31 @@ fn beta(alpha: f64, rng: &mut impl Rng) -> f64 {
     Beta::new(alpha, alpha).expect("mixup and cutmix are above 0").sample(rng)
 }
 
-/// Draws a random square box that covers the fraction `share` of the image, then clips the box to the image.
-fn box_of_area(share: f64, side: usize, rng: &mut impl Rng) -> CropBox {
-    let half = (side as f64 * share.sqrt()) as usize / 2;
-    let mut span = || {
+/// Draws a random box with the aspect ratio of the image that covers the fraction `share` of it, then clips the box to the image.
+fn box_of_area(share: f64, size: ImageSize, rng: &mut impl Rng) -> CropBox {
+    let mut span = |side: usize| {
+        let half = (side as f64 * share.sqrt()) as usize / 2;
         let centre = below(rng, side);
         (centre.saturating_sub(half), (centre + half).min(side))
     };
-    let ((top, bottom), (left, right)) = (span(), span());
+    let ((top, bottom), (left, right)) = (span(size.height), span(size.width));
     CropBox { top, left, height: bottom - top, width: right - left }
 }
 
 /// Draws a box whose sides are between `bounds[0] * side` and `bounds[1] * side` pixels.
-fn bounded_box(bounds: [f64; 2], side: usize, rng: &mut impl Rng) -> CropBox {
-    let [low, high] = bounds.map(|bound| (side as f64 * bound) as usize);
-    let mut length = || low + below(rng, high.saturating_sub(low));
-    let (height, width) = (length(), length());
-    let top = below(rng, side - height);
-    let left = below(rng, side - width);
+fn bounded_box(bounds: [f64; 2], size: ImageSize, rng: &mut impl Rng) -> CropBox {
+    let mut length = |side: usize| {
+        let [low, high] = bounds.map(|bound| (side as f64 * bound) as usize);
+        low + below(rng, high.saturating_sub(low))
+    };
+    let (height, width) = (length(size.height), length(size.width));
+    let top = below(rng, size.height - height);
+    let left = below(rng, size.width - width);
     CropBox { top, left, height, width }
 }
 
-/// Mixes image `i` of `images`, `[N, C, side, side]`, with the unmixed image `N - 1 - i`.
-fn mix_images(images: &mut [f32], mixes: &[Mix], side: usize) {
+/// Mixes image `i` of `images`, `[N, C, H, W]`, with the unmixed image `N - 1 - i`.
+fn mix_images(images: &mut [f32], mixes: &[Mix], size: ImageSize) {
     let n = mixes.len();
     if n == 0 {
         return;
@@ -141,27 +143,27 @@ fn mix_images(images: &mut [f32], mixes: &[Mix], side: usize) {
         let j = n - 1 - i;
         let (head, tail) = images.split_at_mut(j * len);
         let (first, second) = (&mut head[i * len..(i + 1) * len], &mut tail[..len]);
-        mix_pair(first, second, mixes[i], mixes[j], side);
+        mix_pair(first, second, mixes[i], mixes[j], size);
     }
 }
 
-fn mix_pair(first: &mut [f32], second: &mut [f32], mix: Mix, mix_second: Mix, side: usize) {
+fn mix_pair(first: &mut [f32], second: &mut [f32], mix: Mix, mix_second: Mix, size: ImageSize) {
     match (mix, mix_second) {
         (Mix::Keep, Mix::Keep) => {}
         (Mix::Paste(area), Mix::Paste(other)) if area == other => {
-            for at in rows(area, side, first.len()) {
+            for at in rows(area, size, first.len()) {
                 first[at.clone()].swap_with_slice(&mut second[at]);
             }
         }
         _ => {
             let before = first.to_vec();
-            mix_into(first, second, mix, side);
-            mix_into(second, &before, mix_second, side);
+            mix_into(first, second, mix, size);
+            mix_into(second, &before, mix_second, size);
         }
     }
 }
 
-fn mix_into(image: &mut [f32], partner: &[f32], mix: Mix, side: usize) {
+fn mix_into(image: &mut [f32], partner: &[f32], mix: Mix, size: ImageSize) {
     match mix {
         Mix::Keep => {}
         Mix::Blend(lam) => {
@@ -169,7 +171,7 @@ fn mix_into(image: &mut [f32], partner: &[f32], mix: Mix, side: usize) {
             image.iter_mut().zip(partner).for_each(|(a, b)| *a = *a * own + b * other);
         }
         Mix::Paste(area) => {
-            for at in rows(area, side, image.len()) {
+            for at in rows(area, size, image.len()) {
                 image[at.clone()].copy_from_slice(&partner[at]);
             }
         }
@@ -178,12 +180,16 @@ fn mix_into(image: &mut [f32], partner: &[f32], mix: Mix, side: usize) {
 
 /// Returns the index range of each pixel row inside `area`.
 ///
-/// The indices refer to an image of shape `[C, side, side]`.
-fn rows(area: CropBox, side: usize, len: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let channels = (0..len).step_by(side * side);
+/// The indices refer to an image of shape `[C, H, W]`.
+fn rows(
+    area: CropBox,
+    size: ImageSize,
+    len: usize,
+) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let channels = (0..len).step_by(size.area());
     channels.flat_map(move |channel| {
         (area.top..area.top + area.height).map(move |y| {
-            let start = channel + y * side + area.left;
+            let start = channel + y * size.width + area.left;
             start..start + area.width
         })
     })
@@ -215,12 +221,12 @@ mod tests {
     #[test]
     fn a_pair_shares_its_mix_and_elem_draws_for_each_image() {
         let pairs =
-            mixup(0.8, 1.0, MixupMode::Pair).draw(7, 16, &mut key(0).rng(0, Purpose::Mixup));
+            mixup(0.8, 1.0, MixupMode::Pair).draw(7, 16.into(), &mut key(0).rng(0, Purpose::Mixup));
         assert_eq!(pairs.len(), 7);
         assert!((0..7).all(|i| pairs[i] == pairs[6 - i]));
         assert!(pairs[3] == Mix::Keep && pairs[0] != pairs[1]);
         let elems =
-            mixup(0.8, 0.0, MixupMode::Elem).draw(4, 16, &mut key(0).rng(0, Purpose::Mixup));
+            mixup(0.8, 0.0, MixupMode::Elem).draw(4, 16.into(), &mut key(0).rng(0, Purpose::Mixup));
         assert!(elems[0] != elems[3]);
     }
 
@@ -229,7 +235,7 @@ mod tests {
         let mut cut = mixup(0.0, 0.0, MixupMode::Batch);
         cut.plan.cutmix_minmax = Some([0.25, 0.75]);
         for micro_step in 0..200 {
-            let mix = cut.draw_one(16, &mut key(0).rng(micro_step, Purpose::Mixup));
+            let mix = cut.draw_one(16.into(), &mut key(0).rng(micro_step, Purpose::Mixup));
             let Mix::Paste(area) = mix else { panic!("bounds switch CutMix on") };
             assert!((4..12).contains(&area.height) && (4..12).contains(&area.width));
             assert!(area.top + area.height <= 16 && area.left + area.width <= 16);
@@ -247,7 +253,7 @@ mod tests {
             let samples = vec![0; n];
             let images = Images::Values(values);
             let mut batch = Batch { images, targets: Targets::Hard(labels), samples };
-            mixup(0.8, 1.0, mode).apply(&mut batch, 8, &key(seed), 3);
+            mixup(0.8, 1.0, mode).apply(&mut batch, 8.into(), &key(seed), 3);
             let Targets::Soft(rows) = &batch.targets else { panic!("soft targets") };
             for row in rows.chunks_exact(5) {
                 prop_assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);

@@ -11,11 +11,12 @@ use crate::data::draw::{below, unit};
 use crate::data::times::{LoadPart, LoadTimes};
 use crate::random::{Key, Purpose};
 use crate::recipe::{AugmentPlan, CropMode, DataPlan, Decode, ErasingPlan, RandAugmentPlan};
+use crate::shape::ImageSize;
 
 use super::color_jitter::color_jitter;
 use super::crop::{CropRule, random_resized_crop};
 use super::erasing;
-use super::evaluation::{centre, cut, resized, short_side};
+use super::evaluation::{centre, cover, cut, resized};
 use super::frame::Frame;
 use super::rand_augment::policy::RandAugment;
 use super::rand_augment::rgb::Rgb;
@@ -26,8 +27,8 @@ pub struct TrainTransform {
     pub(in crate::data) frame: Frame,
     decode: Decode,
     crop: Crop,
-    /// Length of the short side after resizing, in pixels. Used for [`Cut::At`].
-    eval_short_side: usize,
+    /// The size that a resized picture covers in evaluation. Used for [`Cut::At`].
+    eval_cover: ImageSize,
     hflip: bool,
     /// Number of times that an epoch uses each image (repeated augmentation).
     pub(in crate::data) aug_repeats: usize,
@@ -54,11 +55,11 @@ pub struct Augmentation {
 /// How to cut the model input out of a picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cut {
-    /// Resizes the short side to `input_size`, then takes the central square.
+    /// Resizes to the smallest size that covers `input_size`, then takes the centre.
     Centre,
     /// Takes this box and resizes the box to `input_size`.
     Box(CropBox),
-    /// Takes a square of side `input_size`, with its top left corner at `[row, column]`.
+    /// Takes a part of the size `input_size`, with its top left corner at `[row, column]`.
     ///
     /// The short side is first resized as in evaluation.
     At([usize; 2]),
@@ -67,7 +68,7 @@ pub enum Cut {
 impl TrainTransform {
     /// Creates a transform with crop, flip, colour jitter and normalization.
     ///
-    /// With `crop_scale = [1, 1]`, the transform uses the central square instead of a random crop.
+    /// With `crop_scale = [1, 1]`, the transform uses the centre instead of a random crop.
     pub fn new(plan: &DataPlan, augment: &AugmentPlan, rule: CropRule) -> Self {
         let crops = augment.crop_scale.iter().any(|&scale| scale < 1.0);
         Self {
@@ -78,7 +79,7 @@ impl TrainTransform {
                 CropMode::Resized if crops => Crop::Resized(rule, augment.crop_scale),
                 CropMode::Resized => Crop::Centre,
             },
-            eval_short_side: short_side(plan),
+            eval_cover: cover(plan),
             hflip: augment.hflip,
             aug_repeats: augment.aug_repeats,
             color_jitter: augment.color_jitter,
@@ -128,9 +129,9 @@ impl TrainTransform {
                 self.frame.push(images, &square, drawn.hflip);
             }
             if let (Some(erasing), Images::Values(values)) = (&self.erasing, &mut *images) {
-                let (side, start) = (self.frame.input_size, values.len() - self.frame.len());
+                let (size, start) = (self.frame.input_size, values.len() - self.frame.len());
                 let rng = &mut key.rng(sample, Purpose::Erase);
-                erasing::erase(&mut values[start..], side, erasing, rng);
+                erasing::erase(&mut values[start..], size, erasing, rng);
             }
         });
         Ok(())
@@ -159,16 +160,17 @@ impl TrainTransform {
 
     fn draw(&self, (width, height): (usize, usize), key: &Key, sample: u64) -> Augmentation {
         let mut rng = key.rng(sample, Purpose::Augment);
+        let aspect = self.frame.input_size.width as f64 / self.frame.input_size.height as f64;
         let cut = match self.crop {
             Crop::Centre => Cut::Centre,
             Crop::Resized(rule, scale) => {
-                Cut::Box(random_resized_crop(rule, scale, width, height, &mut rng))
+                Cut::Box(random_resized_crop(rule, scale, aspect, (width, height), &mut rng))
             }
             Crop::Fixed => {
-                let side = self.frame.input_size;
-                let (width, height) = resized(width, height, self.eval_short_side);
-                let top = below(&mut rng, height - side + 1);
-                Cut::At([top, below(&mut rng, width - side + 1)])
+                let size = self.frame.input_size;
+                let (width, height) = resized(width, height, self.eval_cover);
+                let top = below(&mut rng, height - size.height + 1);
+                Cut::At([top, below(&mut rng, width - size.width + 1)])
             }
         };
         Augmentation { cut, hflip: self.hflip && unit(&mut rng) < 0.5 }
@@ -182,17 +184,18 @@ impl TrainTransform {
     }
 
     fn square<'a>(&self, picture: &'a Picture, drawn: Cut) -> Cow<'a, Picture> {
-        let side = self.frame.input_size;
+        let size = self.frame.input_size;
+        let ImageSize { height: high, width: wide } = size;
         match drawn {
-            Cut::Centre => centre(picture, side, side),
+            Cut::Centre => centre(picture, size, size),
             Cut::Box(crop) => Cow::Owned(match self.decode {
-                Decode::Exact => bicubic(picture, crop, side, side),
-                Decode::Fast => fast_bicubic(picture, crop, side, side),
+                Decode::Exact => bicubic(picture, crop, wide, high),
+                Decode::Fast => fast_bicubic(picture, crop, wide, high),
             }),
             Cut::At([top, left]) => {
-                let (width, height) = resized(picture.width, picture.height, self.eval_short_side);
+                let (width, height) = resized(picture.width, picture.height, self.eval_cover);
                 let whole = bicubic(picture, picture.whole(), width, height);
-                Cow::Owned(cut(&whole, CropBox { top, left, height: side, width: side }))
+                Cow::Owned(cut(&whole, CropBox { top, left, height: high, width: wide }))
             }
         }
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::data::error::DataError;
 use crate::data::panics;
+use crate::shape::ImageSize;
 
 use super::bitmap::{Bitmap, MAX_BYTES, luma};
 use super::error::ImageError;
@@ -101,10 +102,12 @@ impl<'a> OpenedImage<'a> {
     pub(in crate::data) fn fast_around(
         self,
         crop: CropBox,
-        side: usize,
+        size: ImageSize,
     ) -> Result<(Picture, CropBox), ImageError> {
         let Self::Jpeg(jpeg, colour) = self else { return self.around(crop) };
-        let fits = |shrink: &usize| crop.width.min(crop.height) >= shrink * side;
+        let fits = |shrink: &usize| {
+            crop.width >= shrink * size.width && crop.height >= shrink * size.height
+        };
         let decoded = match [8, 4, 2].into_iter().find(fits) {
             Some(shrink) => jpeg.small_region(crop, shrink),
             None => jpeg.region(crop),

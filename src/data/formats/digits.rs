@@ -12,6 +12,7 @@ use crate::data::decode::picture::{Picture, Pixels, Stored};
 use crate::data::decode::resize::bilinear;
 use crate::data::error::DataError;
 use crate::recipe::DataPlan;
+use crate::shape::ImageSize;
 
 use super::found::Found;
 use super::split::Split;
@@ -26,29 +27,29 @@ pub(in crate::data) fn find(plan: &DataPlan) -> Found {
     Found::of(split("train"), Some(split("val")), classes, Sha256::new_with_prefix(BYTES))
 }
 
-/// Converts a grey image to floats (0..1) and resizes the image to `side` x `side` pixels.
-pub(in crate::data) fn like_a_digit(grey: &Picture, side: usize) -> Picture {
+/// Converts a grey image to floats (0..1) and resizes the image to `size`.
+pub(in crate::data) fn like_a_digit(grey: &Picture, size: ImageSize) -> Picture {
     let Pixels::U8(levels) = &grey.pixels else { unreachable!("image files have levels") };
-    let pixels = Pixels::F32(resized(levels, grey.width, grey.height, side));
-    Picture { width: side, height: side, channels: 1, pixels }
+    let pixels = Pixels::F32(resized(levels, grey.width, grey.height, size));
+    Picture { width: size.width, height: size.height, channels: 1, pixels }
 }
 
-fn resized(levels: &[u8], width: usize, height: usize, side: usize) -> Vec<f32> {
+fn resized(levels: &[u8], width: usize, height: usize, size: ImageSize) -> Vec<f32> {
     let values: Vec<f32> = levels.iter().map(|&level| f32::from(level) / 255.0).collect();
-    bilinear(&values, width, height, side)
+    bilinear(&values, width, height, size)
 }
 
 /// A split of the digits data set, already resized to `input_size`.
 struct Digits {
     labels: Vec<u8>,
-    /// Pixel values (0..1), `[N, input_size, input_size]`.
+    /// Pixel values (0..1), `[N, H, W]`.
     values: Vec<f32>,
-    input_size: usize,
+    input_size: ImageSize,
 }
 
 impl Digits {
     /// Returns the split `name`: `train` or `val`.
-    fn new(name: &str, input_size: usize) -> Self {
+    fn new(name: &str, input_size: ImageSize) -> Self {
         let file = SafeTensors::deserialize(BYTES).expect("the digits are part of the program");
         let tensor = |what: &str| {
             let tensor = file.tensor(&format!("{name}_{what}"));
@@ -72,10 +73,10 @@ impl Split for Digits {
     }
 
     fn read<'a>(&self, index: usize, _: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError> {
-        let area = self.input_size * self.input_size;
+        let area = self.input_size.area();
         Ok(Stored::Picture(Picture {
-            width: self.input_size,
-            height: self.input_size,
+            width: self.input_size.width,
+            height: self.input_size.height,
             channels: 1,
             pixels: Pixels::F32(self.values[index * area..(index + 1) * area].to_vec()),
         }))

@@ -8,6 +8,7 @@ use crate::data::decode::opened_image::decode_file;
 use crate::data::decode::picture::{Colour, Reading, Stored};
 use crate::data::error::DataError;
 use crate::recipe::{DataPlan, Format};
+use crate::shape::ImageSize;
 
 use super::class_names::readable_names;
 use super::digits::like_a_digit;
@@ -19,8 +20,8 @@ struct NamedImages {
     /// The path and the label of each image.
     files: Vec<(PathBuf, u32)>,
     reading: Reading,
-    /// The side of the images if they are prepared like the digits.
-    digits: Option<usize>,
+    /// The size of the images if they are prepared like the digits.
+    digits: Option<ImageSize>,
 }
 
 /// Opens image files and all images below folders. Returns the images and the names of their classes.
@@ -77,9 +78,9 @@ impl Split for NamedImages {
 
     fn read<'a>(&self, index: usize, buffer: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError> {
         let path = &self.files[index].0;
-        if let Some(side) = self.digits {
+        if let Some(size) = self.digits {
             let grey = decode_file(path, Reading::Levels(Colour::Grey))?;
-            return Ok(Stored::Picture(like_a_digit(&grey, side)));
+            return Ok(Stored::Picture(like_a_digit(&grey, size)));
         }
         *buffer = fs::read(path).map_err(|error| DataError::unreadable(path, error))?;
         Ok(Stored::File { bytes: buffer, reading: self.reading })

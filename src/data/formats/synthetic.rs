@@ -16,6 +16,7 @@ use crate::data::draw::{uniform, unit};
 use crate::data::error::DataError;
 use crate::random::{Key, NO_STAGE, Purpose};
 use crate::recipe::DataPlan;
+use crate::shape::ImageSize;
 
 use super::found::Found;
 use super::split::Split;
@@ -51,7 +52,7 @@ struct Synthetic {
     part: SyntheticPart,
     images: usize,
     num_classes: usize,
-    input_size: usize,
+    input_size: ImageSize,
     in_chans: usize,
 }
 
@@ -92,15 +93,15 @@ impl Split for Synthetic {
         let Grating { periods, colour } = self.grating(self.label(index));
         let mut rng = rng(self.part as usize, index as u64);
         let phase = unit(&mut rng) as f32;
-        let side = self.input_size;
+        let ImageSize { height, width } = self.input_size;
         let turn = |turns: f32| (turns * TAU).sin_cos();
         let columns: Vec<_> =
-            (0..side).map(|x| turn(periods[0] * x as f32 / side as f32)).collect();
-        let mut noise = vec![0; side * side];
+            (0..width).map(|x| turn(periods[0] * x as f32 / width as f32)).collect();
+        let mut noise = vec![0; height * width];
         rng.fill_bytes(&mut noise);
-        let mut values = Vec::with_capacity(side * side * self.in_chans);
-        for (y, noise) in noise.chunks_exact(side).enumerate() {
-            let (sin_y, cos_y) = turn(periods[1] * y as f32 / side as f32 + phase);
+        let mut values = Vec::with_capacity(height * width * self.in_chans);
+        for (y, noise) in noise.chunks_exact(width).enumerate() {
+            let (sin_y, cos_y) = turn(periods[1] * y as f32 / height as f32 + phase);
             for ((sin_x, cos_x), noise) in columns.iter().zip(noise) {
                 let swing = sin_x * cos_y + cos_x * sin_y;
                 let noise = f32::from(*noise) / 255.0 - 0.5;
@@ -112,7 +113,7 @@ impl Split for Synthetic {
         } else {
             Pixels::F32(values)
         };
-        let picture = Picture { width: side, height: side, channels: self.in_chans, pixels };
+        let picture = Picture { width, height, channels: self.in_chans, pixels };
         Ok(Stored::Picture(picture))
     }
 

@@ -348,7 +348,7 @@ fn smaller(bytes: &[u8], how: Reencoded) -> Result<Option<Vec<u8>>, ImageError> 
     if picture.width.min(picture.height) <= how.short_side {
         return Ok(None);
     }
-    let (width, height) = resized(picture.width, picture.height, how.short_side);
+    let (width, height) = resized(picture.width, picture.height, how.short_side.into());
     let small = bicubic(&picture, picture.whole(), width, height);
     let Picture { width, height, pixels: Pixels::U8(levels), .. } = small else {
         unreachable!("image files have levels")

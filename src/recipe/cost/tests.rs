@@ -27,7 +27,7 @@ fn parameter_counts_match_the_official_models() {
         (ModelSize::Huge, 657_074_508, 632_045_800),
     ] {
         let model = model(size);
-        let dims = Dims { model: &model, input_size: 224, in_chans: 3 };
+        let dims = Dims { model: &model, input_size: 224.into(), in_chans: 3 };
         assert_eq!(dims.mae_params(), mae);
         assert_eq!(dims.classifier_params(1000), classifier);
     }
@@ -36,7 +36,7 @@ fn parameter_counts_match_the_official_models() {
 #[test]
 fn flops_match_published_figures() {
     let model = model(ModelSize::Base);
-    let dims = Dims { model: &model, input_size: 224, in_chans: 3 };
+    let dims = Dims { model: &model, input_size: 224.into(), in_chans: 3 };
     // 12 encoder blocks with 50 tokens, 8 decoder blocks with 197, the patch embedding, and the decoder's two
     // projections.
     let encoder =
@@ -52,7 +52,7 @@ fn flops_match_published_figures() {
 #[test]
 fn with_recomputing_only_one_block_keeps_more_than_its_input() {
     let model = model(ModelSize::Base);
-    let dims = Dims { model: &model, input_size: 224, in_chans: 3 };
+    let dims = Dims { model: &model, input_size: 224.into(), in_chans: 3 };
     let stacks = [dims.encoder_stack(49), dims.decoder_stack()];
     let bytes = |recompute, precision| dims.activations(&stacks, recompute, precision);
     // Per token of a block: 2 D values in fp32 and 14 D in bf16 (2 H = 8 D). Then the attention maps.

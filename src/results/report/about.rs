@@ -86,7 +86,7 @@ fn data_in_words(recipe: &Recipe) -> String {
         let _ = write!(text, ", {} training images", thousands(images));
     }
     if let Some(size) = data.input_size {
-        let _ = write!(text, " at {size}×{size}");
+        let _ = write!(text, " at {}×{}", size.height, size.width);
     }
     text
 }

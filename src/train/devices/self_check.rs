@@ -164,11 +164,11 @@ impl DeviceCheck {
     }
 
     fn pixels(self, encoder: &EncoderDims, copies: usize, device: &Device) -> Tensor<4> {
-        let (channels, side) = (encoder.in_chans, encoder.input_size);
-        let values = (0..self.distinct() * channels * side * side)
+        let (channels, size) = (encoder.in_chans, encoder.input_size);
+        let values = (0..self.distinct() * channels * size.area())
             .map(|i| (i * 7919 % 2003) as f32 / 1000.0 - 1.0);
         let values = values.collect::<Vec<f32>>().repeat(copies);
-        let shape = [self.distinct() * copies, channels, side, side];
+        let shape = [self.distinct() * copies, channels, size.height, size.width];
         Tensor::from_data(TensorData::new(values, shape), device)
     }
 
@@ -233,7 +233,8 @@ batch_size = 1
 "#;
 
     fn plan() -> Plan {
-        let options = recipe::Options { missing_data: recipe::Missing::Warn, gpus: |_| 0 };
+        let options =
+            recipe::Options { missing_data: recipe::Missing::Warn, gpus: |_| 0, hosts: 1 };
         let resolved = recipe::resolve_text(Path::new("r.toml"), RECIPE, &[], &[], &options);
         resolved.expect("the recipe is right").points.remove(0).plan
     }

@@ -159,7 +159,7 @@ mod tests {
     use std::sync::Arc;
 
     const DIMS: EncoderDims = EncoderDims {
-        input_size: 4,
+        input_size: crate::shape::ImageSize::square(4),
         patch_size: 2,
         in_chans: 1,
         embed_dim: 4,

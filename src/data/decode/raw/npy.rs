@@ -50,9 +50,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RawPicture, ImageError> {
     let count = width * height * channels;
     let values = header.samples.to_floats(reader.take(count * (header.samples.bits / 8))?)?;
     // Position of a value: by default the last axis is the fastest, in Fortran order the first.
-    let at = |c: usize, y: usize, x: usize| match header.fortran_order {
-        false => (c * height + y) * width + x,
-        true => (x * height + y) * channels + c,
+    let at = |c: usize, y: usize, x: usize| {
+        if header.fortran_order {
+            (x * height + y) * channels + c
+        } else {
+            (c * height + y) * width + x
+        }
     };
     let mut pixels = Vec::with_capacity(count);
     for y in 0..height {

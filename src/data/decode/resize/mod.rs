@@ -6,6 +6,8 @@ use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{F32, F32x3, U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
+use crate::shape::ImageSize;
+
 use super::picture::{CropBox, Picture, Pixels};
 use levels::SourceImage;
 
@@ -148,19 +150,19 @@ fn vertical_first([width, height]: [usize; 2], [to_width, to_height]: [usize; 2]
     height > to_height && height - to_height > 2 * width.saturating_sub(to_width)
 }
 
-/// Resizes a one-channel picture to `size` x `size` pixels, without antialiasing.
+/// Resizes a one-channel picture to `size`, without antialiasing.
 ///
 /// Equals torch's `interpolate(mode="bilinear", align_corners=False)`.
 pub(in crate::data) fn bilinear(
     values: &[f32],
     width: usize,
     height: usize,
-    size: usize,
+    size: ImageSize,
 ) -> Vec<f32> {
-    let columns: Vec<_> = (0..size).map(|x| taps(x, size, width)).collect();
-    let mut out = Vec::with_capacity(size * size);
-    for y in 0..size {
-        let (y0, y1, fy) = taps(y, size, height);
+    let columns: Vec<_> = (0..size.width).map(|x| taps(x, size.width, width)).collect();
+    let mut out = Vec::with_capacity(size.area());
+    for y in 0..size.height {
+        let (y0, y1, fy) = taps(y, size.height, height);
         let (above, below) = (&values[y0 * width..], &values[y1 * width..]);
         for &(x0, x1, fx) in &columns {
             let top = above[x0] * (1.0 - fx) + above[x1] * fx;
@@ -188,7 +190,7 @@ mod tests {
         let row = [0.0, 0.25, 0.75, 1.0];
         let expected: Vec<f32> =
             row.iter().flat_map(|y| row.iter().map(move |x| 2.0 * y + x)).collect();
-        assert_eq!(bilinear(&[0.0, 1.0, 2.0, 3.0], 2, 2, 4), expected);
+        assert_eq!(bilinear(&[0.0, 1.0, 2.0, 3.0], 2, 2, 4.into()), expected);
     }
 
     #[test]

@@ -47,9 +47,10 @@ pub(in crate::data::decode) fn raw(
     let values = SampleType { kind, bits: layout.bits, big_endian }.to_floats(&all)?;
     let alpha = layout.extra.iter().filter(|kind| matches!(kind, 1 | 2)).count();
     let kept = if channels == samples { samples } else { samples - alpha.min(samples - 1) };
-    let values = match kept == samples {
-        true => values,
-        false => values.chunks_exact(samples).flat_map(|pixel| &pixel[..kept]).copied().collect(),
+    let values = if kept == samples {
+        values
+    } else {
+        values.chunks_exact(samples).flat_map(|pixel| &pixel[..kept]).copied().collect()
     };
     let size = [width, height];
     let [width, height] = turned_size(size, layout.orientation);

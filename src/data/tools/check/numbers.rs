@@ -28,9 +28,8 @@ impl ImageNumbers {
         let pixels = raw.width * raw.height;
         let most = (KEPT / (images.max(1) * raw.channels)).max(16);
         let is_sample = pixels > most;
-        let place = |i: usize| match is_sample {
-            true => ((i as f64 * GOLDEN).fract() * pixels as f64) as usize,
-            false => i,
+        let place = |i: usize| {
+            if is_sample { ((i as f64 * GOLDEN).fract() * pixels as f64) as usize } else { i }
         };
         let channel = |channel: usize| {
             let numbers = (0..pixels.min(most)).map(place);
