@@ -47,10 +47,10 @@ def by_mae(program, paths, folder):
     for number, line in enumerate(done.stdout.splitlines()):
         result = line.split(" ", 1)[1]
         if result == "ok":
-            _, width, height, _ = (file := folder / f"{number}.ppm").open("rb").readline().split()
-            levels = np.fromfile(file, np.uint8)[-3 * int(width) * int(height) :]
-            found.append(levels.reshape(int(height), int(width), 3))
-            file.unlink()
+            head, levels = (folder / f"{number}.ppm").read_bytes().split(b"\n", 1)
+            _, width, height, _ = head.split()
+            found.append(np.frombuffer(levels, np.uint8).reshape(int(height), int(width), 3))
+            (folder / f"{number}.ppm").unlink()
         else:
             found.append(result)
     return found

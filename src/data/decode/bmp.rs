@@ -32,8 +32,17 @@ pub(super) struct Dib<'a> {
     pub(super) pixels_at: usize,
 }
 
+/// Returns whether a file starts with the header of a bitmap instead of the header of a BMP file.
+pub(super) fn is_dib(bytes: &[u8]) -> bool {
+    let [size, 0, 0, 0, _, _, _, _, _, _, _, _, 1, 0, ..] = bytes else { return false };
+    matches!(size, 40 | 108 | 124)
+}
+
 /// Decodes a BMP file.
 pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
+    if is_dib(bytes) {
+        return Dib::read(bytes, 0, 0)?.decode();
+    }
     let pixels_at = ByteReader::at(bytes, 10).u32_le()?;
     Dib::read(bytes, 14, pixels_at as usize)?.decode()
 }

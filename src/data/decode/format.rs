@@ -1,3 +1,4 @@
+use super::bmp::is_dib;
 use super::error::ImageError;
 use super::jpeg::is_jpeg;
 use super::pnm::is_pnm;
@@ -21,7 +22,7 @@ pub(in crate::data) enum Format {
 }
 
 /// Formats that `mae` does not decode: the position of the first bytes, the bytes, and the name for a message.
-const UNSUPPORTED: [(usize, &[u8], &str); 36] = [
+const UNSUPPORTED: [(usize, &[u8], &str); 43] = [
     (0, b"8BPS", "Photoshop (PSD)"),
     (0, b"DDS ", "DirectDraw Surface (DDS)"),
     (0, b"qoif", "Quite OK Image (QOI)"),
@@ -58,6 +59,13 @@ const UNSUPPORTED: [(usize, &[u8], &str); 36] = [
     (0, b"LinS", "Windows Paint (MSP)"),
     (0, b"\x80\xe8\0\0", "Pixar image"),
     (0, b"P7", "Netpbm (PAM)"),
+    (0, b"FTEX", "Independence War texture (FTEX)"),
+    (0, b"\xb1\x68\xde\x3a", "PCX with several pages (DCX)"),
+    (0, b"Image type", "IFUNC image (IM)"),
+    (0, b"\0\0\0\0\0\0\0\x04", "McIDAS"),
+    (4, b"\x11\xaf", "Autodesk animation (FLI)"),
+    (4, b"\x12\xaf", "Autodesk animation (FLC)"),
+    (20, b"GIMP", "GIMP brush (GBR)"),
 ];
 
 /// Files that are no images, and often stand in the place of one.
@@ -86,7 +94,7 @@ impl Format {
             () if starts(b"\x89PNG\r\n\x1a\n") => Self::Png,
             () if starts(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") => Self::Webp,
             () if starts(b"GIF87a") || starts(b"GIF89a") => Self::Gif,
-            () if starts(b"BM") => Self::Bmp,
+            () if starts(b"BM") || is_dib(bytes) => Self::Bmp,
             () if is_tiff(bytes) => Self::Tiff,
             () if is_pnm(bytes) => Self::Pnm,
             () if starts(b"\xff\x4f\xff\x51") => Self::Jpeg2000,

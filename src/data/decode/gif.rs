@@ -17,6 +17,13 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     options.set_memory_limit(MemoryLimit::Bytes(
         MAX_BYTES.try_into().unwrap_or(std::num::NonZero::<u64>::MAX),
     ));
+    let painted;
+    let bytes = if has_no_palette(bytes) {
+        painted = with_grey_palette(bytes);
+        &painted
+    } else {
+        bytes
+    };
     let mut file = options.read_info(bytes).map_err(error)?;
     let canvas = [file.width(), file.height()];
     let global = file.global_palette().map(<[u8]>::to_vec);
@@ -50,6 +57,21 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
         }
     };
     Ok(Bitmap { width, height, levels })
+}
+
+/// Returns whether the file has no palette for all frames.
+fn has_no_palette(bytes: &[u8]) -> bool {
+    bytes.get(10).is_some_and(|flags| flags & 0x80 == 0)
+}
+
+/// Adds a palette of 256 greys, which Pillow takes for frames without a palette. The decoder would refuse them.
+fn with_grey_palette(bytes: &[u8]) -> Vec<u8> {
+    let (head, frames) = bytes.split_at(bytes.len().min(13));
+    let greys = (0..=255u8).flat_map(|level| [level; 3]);
+    let mut painted: Vec<u8> = head.iter().copied().chain(greys).collect();
+    painted[10] |= 0x87;
+    painted.extend_from_slice(frames);
+    painted
 }
 
 fn error(error: gif::DecodingError) -> ImageError {

@@ -67,7 +67,7 @@ impl<'a> OpenedImage<'a> {
                 return Err(ImageError::too_large(width as u64, height as u64));
             }
             // Pillow accepts a file without an end marker if the data suffices for all rows.
-            if lacks_end(bytes) && !jpeg::is_whole(bytes) {
+            if !has_usual_end(bytes) && !jpeg::is_whole(bytes) {
                 return Err(ImageError::Truncated);
             }
             return Ok(Self::Jpeg(jpeg, colour));
@@ -179,32 +179,45 @@ fn jpeg2000(_: &[u8]) -> Result<Bitmap, ImageError> {
     Err(ImageError::Unsupported(problem.to_owned()))
 }
 
-/// Returns whether `bytes` is a JPEG file without an end marker.
+/// Returns whether the markers of a JPEG file show that it is whole: after the first scan come only restart markers and
+/// the end marker, or also further scans and their tables if the file has several scans.
 ///
 /// libjpeg fills missing parts with grey and reports no error. Without this check, a run would train on partial
 /// downloads.
-fn lacks_end(bytes: &[u8]) -> bool {
-    const SOI: [u8; 2] = [0xff, 0xd8];
-    if !bytes.starts_with(&SOI) {
-        return false;
-    }
-    let mut rest = &bytes[2..];
+fn has_usual_end(bytes: &[u8]) -> bool {
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    // The number of colours, and whether the file has several scans, once the headers say so.
+    let (mut colours, mut has_scans, mut in_scan) = (0, false, false);
     loop {
         // Skip to the next marker, between segments or inside a scan.
-        let Some(at) = memchr::memchr(0xff, rest) else { return true };
-        let Some(marker) = rest.get(at + 1).copied() else { return true };
+        let Some(at) = memchr::memchr(0xff, rest) else { return false };
+        let Some(marker) = rest.get(at + 1).copied() else { return false };
         rest = &rest[at + if marker == 0xff { 1 } else { 2 }..];
         match marker {
-            0xd9 => return false,
-            // Fill bytes, a stuffed zero, or a marker without a body, such as a restart.
-            0xff | 0x00 | 0x01 | 0xd0..=0xd8 => {}
+            0xd9 => return in_scan,
+            // Fill bytes, a stuffed zero, or a restart marker.
+            0xff | 0x00 | 0x01 | 0xd0..=0xd7 => {}
+            0xd8 => return false,
             _ => {
+                let is_frame =
+                    matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc);
+                let is_scan = marker == 0xda;
+                if in_scan && (!has_scans || is_frame) {
+                    return false;
+                }
                 let Some(length) = rest.first_chunk().map(|b| usize::from(u16::from_be_bytes(*b)))
                 else {
-                    return true;
+                    return false;
                 };
-                let Some(after) = rest.get(length..) else { return true };
-                rest = after;
+                let Some(segment) = rest.get(..length) else { return false };
+                if is_frame {
+                    colours = segment.get(7).copied().unwrap_or_default();
+                    has_scans = !matches!(marker, 0xc0 | 0xc1);
+                } else if is_scan {
+                    has_scans |= segment.get(2).is_some_and(|count| *count < colours);
+                    in_scan = true;
+                }
+                rest = &rest[length..];
             }
         }
     }
@@ -219,9 +232,11 @@ mod tests {
         let thumbnail = [0xff, 0xe1, 0x00, 0x06, 0xff, 0xd8, 0xff, 0xd9];
         let scan = [0xff, 0xda, 0x00, 0x02, 0x12, 0xff, 0x00, 0xff, 0xd0, 0x34];
         let cut = [&[0xff, 0xd8][..], &thumbnail, &scan].concat();
-        assert!(lacks_end(&cut), "the end marker inside a thumbnail is not the end of the file");
-        assert!(!lacks_end(&[&cut[..], &[0xff, 0xd9]].concat()));
-        assert!((2..cut.len()).all(|length| lacks_end(&cut[..length])));
-        assert!(!lacks_end(b"\x89PNG"), "decoders of other formats report truncated files");
+        let with = |end: &[u8]| has_usual_end(&[&cut[..], end].concat());
+        assert!(!with(&[]), "the end marker inside a thumbnail is not the end of the file");
+        assert!(with(&[0xff, 0xd9]));
+        assert!((2..cut.len()).all(|length| !has_usual_end(&cut[..length])));
+        assert!(!with(&[0xff, 0xd8, 0xff, 0xd9]), "a second image follows");
+        assert!(!with(&[&scan[..], &[0xff, 0xd9]].concat()), "a second scan of a baseline file");
     }
 }

@@ -1,17 +1,20 @@
-//! Checks whether a JPEG file without an end marker has the data of all rows, as Pillow does.
+//! Checks whether a JPEG file with unusual markers has the data of all rows, as Pillow does.
 
 #![expect(unsafe_code, reason = "libjpeg is a C library")]
 
 use std::ffi::c_long;
 
-use mozjpeg_sys::{boolean, jpeg_decompress_struct, jpeg_read_scanlines, jpeg_start_decompress};
+use mozjpeg_sys::{
+    boolean, jpeg_decompress_struct, jpeg_finish_decompress, jpeg_read_scanlines,
+    jpeg_start_decompress,
+};
 
 use super::Jpeg;
 use super::library::caught;
 
-/// Returns whether libjpeg can decode all rows of a file without reading past its end.
+/// Returns whether libjpeg can decode all rows of a file without reading past its end, and meets no error after them.
 ///
-/// Decodes the whole picture, so call it only for the few files without an end marker. A baseline file needs some
+/// Decodes the whole picture, so call it only for the few files with unusual markers. A baseline file needs some
 /// bytes after its last row, and a progressive file needs its end marker.
 pub(in crate::data::decode) fn is_whole(bytes: &[u8]) -> bool {
     let Ok(mut jpeg) = Jpeg::open(bytes) else { return false };
@@ -28,9 +31,14 @@ pub(in crate::data::decode) fn is_whole(bytes: &[u8]) -> bool {
             }
             let row = decompress.output_width as usize * decompress.output_components as usize;
             let mut row = vec![0u8; row];
-            (0..decompress.output_height).all(|_| {
+            let has_rows = (0..decompress.output_height).all(|_| {
                 jpeg_read_scanlines(decompress, [row.as_mut_ptr().cast()].as_mut_ptr(), 1) == 1
-            })
+            });
+            if has_rows {
+                // Reads on to the end of the file. It may end early, but an invalid marker is an error.
+                jpeg_finish_decompress(decompress);
+            }
+            has_rows
         }
     });
     read.unwrap_or(false)

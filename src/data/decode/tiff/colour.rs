@@ -1,7 +1,7 @@
 //! Converts the samples of TIFF files to grey or RGB.
 
 use super::directory::{ByteOrder, Directory};
-use super::layout::{COLOR_MAP, Layout};
+use super::layout::{COLOR_MAP, Layout, NEW_JPEG, UNCOMPRESSED};
 use crate::data::decode::bitmap::{
     Levels, Palette, cmyk_to_rgb, keep, unmultiplied, unpacked, ycc_to_rgb,
 };
@@ -66,12 +66,18 @@ impl Colours {
             }
             (5, 1, 8 | 16, 4, []) => Self::Cmyk,
             (5, 1, 8, 5 | 6, others) if zeros(others, samples - 4) => Self::Cmyk,
-            (6, 1, 8, 3, []) if layout.compression == super::layout::NEW_JPEG && !layout.planar => {
+            (6, 1, 8, 3, []) if layout.compression == NEW_JPEG && !layout.planar => {
                 Self::RgbFromJpeg
             }
             (6, 1, 8, 3, []) => Self::YcbcrWhole,
             _ => return Err(layout.unsupported()),
         };
+        // Pillow takes the bytes of these files in the wrong order, or their 16-bit planes for 8-bit ones.
+        let compressed = layout.compression != UNCOMPRESSED;
+        let is_number = matches!(kind, Self::Signed16 | Self::Whole32 | Self::Float32);
+        if is_number && !little && compressed || layout.planar && bits == 16 && !compressed {
+            return Err(layout.unsupported());
+        }
         if samples > 1 && reversed && (bits != 8 || samples != 3 || photometric != 2) {
             return Err(layout.unsupported());
         }

@@ -152,7 +152,7 @@ impl Layout {
         all.ok_or_else(|| ImageError::too_large(width as u64, height as u64))
     }
 
-    /// Returns the error for an image that Pillow does not read either.
+    /// Returns the error for an image that Pillow does not read, or misreads.
     pub(super) fn unsupported(&self) -> ImageError {
         let colours = match self.photometric {
             0 | 1 => "grey",
@@ -169,8 +169,10 @@ impl Layout {
             3 => "floating-point",
             _ => "other",
         };
+        let order = if self.order == ByteOrder::Little { "little-endian" } else { "big-endian" };
+        let planes = if self.planar { ", in planes" } else { "" };
         ImageError::Unsupported(format!(
-            "TIFF with {colours} colours, {} samples per pixel of {} bits ({format})",
+            "TIFF with {colours} colours, {} samples per pixel of {} bits ({format}, {order}{planes})",
             self.samples, self.bits
         ))
     }
