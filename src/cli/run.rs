@@ -113,6 +113,7 @@ fn save_last_updates(stop: &StopFlag, progress: &ProgressBar) {
                 progress.finish();
                 let end = CliError::Interrupted;
                 output::error(&end.to_string());
+                durable::remove_names();
                 std::process::exit(end.exit_code().into());
             }
             Ok(false) => std::thread::sleep(AGAIN),

@@ -1,5 +1,6 @@
 //! Signals that stop a command: Ctrl-C, SIGTERM, SIGHUP (closed terminal), SIGUSR1 (Slurm's warning).
 
+use crate::durable;
 use crate::infer::StopFlag;
 use std::time::{Duration, Instant};
 
@@ -67,7 +68,10 @@ pub(super) fn stop_on_signals_or_late(
             }
         }
         Request::Nothing => {}
-        Request::EndAtOnce => std::process::exit(130),
+        Request::EndAtOnce => {
+            durable::remove_names();
+            std::process::exit(130)
+        }
     };
     if let Err(error) = listen(handle) {
         tracing::warn!(

@@ -132,6 +132,17 @@ impl Held {
     }
 }
 
+/// Removes the name of this process from the locks that it holds, because the process exits now.
+///
+/// If another thread uses the locks, the names stay. Then only this host can take the locks.
+pub fn remove_names() {
+    if let Ok(held) = HELD.try_lock() {
+        for held in held.iter().filter(|held| held.is_named) {
+            let _ = held.file.set_len(0);
+        }
+    }
+}
+
 /// A lock on a folder that several processes may hold at the same time.
 #[derive(Debug)]
 pub struct SharedLock {

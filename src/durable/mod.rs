@@ -18,7 +18,7 @@ mod temporary;
 
 pub use checked::{GrowingFile, Verdict, read, read_text, verify};
 pub use holder::{Holder, host_name, now_unix_s};
-pub use lock::{Lock, NotTaken, SharedLock, is_held};
+pub use lock::{Lock, NotTaken, SharedLock, is_held, remove_names};
 pub use manifest::{MANIFEST, Manifest};
 pub use manifest_lines::Content;
 pub use output_file::OutputFile;
