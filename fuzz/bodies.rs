@@ -9,7 +9,7 @@ use mae::{checkpoint, durable};
 use std::path::Path;
 use tempfile::TempDir;
 
-const OPTIONS: Options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
+const OPTIONS: Options = Options { missing_data: Missing::Warn, gpus: |_| 0, hosts: 1 };
 
 /// Returns a recipe with one pre-training. `data` has the TOML lines of its `[data]` table.
 fn recipe_of(data: &str) -> String {

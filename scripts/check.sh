@@ -59,9 +59,16 @@ else
     left_out dependencies "cargo-deny is not installed"
 fi
 # One profile for all steps, so that the dependencies are built once. The tests include the links of the documentation.
-step clippy cargo clippy --release --all-targets -- -D warnings
+# With an MPI library, the one test build includes MPI, and the tests start runs on several hosts with `mpirun`.
+mpi=()
+if has mpicc && has mpirun; then
+    mpi=(--features mpi)
+else
+    left_out "MPI" "mpicc or mpirun is not installed (apt-get install libopenmpi-dev openmpi-bin libclang-dev)"
+fi
+step clippy cargo clippy --release --all-targets "${mpi[@]}" -- -D warnings
 step docs env RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps
-step tests cargo test --release
+step tests cargo test --release "${mpi[@]}"
 if $fast; then
     left_out "clippy for GPUs" --fast
     left_out "tests on a software GPU" --fast

@@ -50,7 +50,7 @@ pub fn bench_data(
 ) -> Result<DataBench, TrainError> {
     let plan = &point.plan;
     let (training, data) = super::measured(plan, stage)?;
-    let loader = train::train_loader(plan, &data, stage, scratch.join("bad_files.csv"))?;
+    let loader = train::train_loader(plan, &data, stage, Some(scratch.join("bad_files.csv")))?;
     let begin = Instant::now();
     let mut counted: Option<(Instant, [Duration; 4], Option<u64>)> = None;
     let mut images = 0;

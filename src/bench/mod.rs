@@ -12,7 +12,7 @@ use crate::recipe::{self, Job, Plan, ResolvedPoint, TrainingPlan};
 use crate::run::BenchDevices;
 use crate::shape::StageKind;
 use crate::train::{
-    self, ChosenDevice, DeviceBackend, Event, RunContext, StepPart, StepTimer, TrainError,
+    self, ChosenDevice, DeviceBackend, Event, Hosts, RunContext, StepPart, StepTimer, TrainError,
 };
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -62,6 +62,11 @@ pub struct TrainBench {
     pub mfu: Option<f64>,
     /// Peak memory in bytes: of the first GPU or, on the CPU, of this process.
     pub peak_memory_bytes: Option<u64>,
+    /// Number of hosts that train together.
+    pub hosts: usize,
+    /// Bytes of gradients that each host sums with the other hosts in one update.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reduced_bytes_per_step: Option<u64>,
 }
 
 /// Time of each part of a step, in milliseconds.
@@ -81,6 +86,8 @@ pub struct StepMs {
 /// Fine-tuning and linear probing start from random weights. On a GPU, the time starts after the warm-up. The benchmark
 /// makes at least two updates, so it may take longer than `seconds`.
 ///
+/// On several hosts, all of them must call this. Returns `None` on hosts other than host 0.
+///
 /// Fails if an epoch has only one update. Also fails if the benchmark stops before the first measured step.
 pub fn bench_train(
     point: &ResolvedPoint,
@@ -88,33 +95,13 @@ pub fn bench_train(
     seconds: f64,
     scratch: &Path,
     stop: &StopFlag,
-) -> Result<TrainBench, TrainError> {
-    let mut plan = point.plan.clone();
-    repeat_epochs(&mut plan);
-    let device = train::choose(&plan.runtime)?;
-    for note in &device.notes {
-        tracing::info!("{note}");
-    }
-    let (training, data) = measured(&plan, stage)?;
-    let classes = data.facts.num_classes;
-    train::check_memory(&device, &plan, &[stage], classes)?;
-    let flops = plan.cost(stage, classes).map_or(0.0, |cost| cost.train_flops_per_image);
-    let work = RunContext {
-        plan: Arc::new(plan.clone()),
-        data: Arc::new(data),
-        device: device.clone(),
-        run: scratch.to_owned(),
-        recipe_of: {
-            let text = recipe::recipe_toml(&point.recipe);
-            Arc::new(move |_| text.clone())
-        },
-        stop: stop.clone(),
-        parallel_jobs: 0,
-        start_files: Arc::default(),
-        layouts: Arc::default(),
-    };
-    let per_epoch = training.steps(stage, work.data.facts.train_images)?.updates_per_epoch;
-    refuse_short_epoch(per_epoch, training.effective_batch_size)?;
+    hosts: &Hosts,
+) -> Result<Option<TrainBench>, TrainError> {
+    let work = hosts.end_job(prepare(point, stage, scratch, stop, hosts))?;
+    let (plan, device) = (Arc::clone(&work.plan), work.device.clone());
+    let training = plan.training(stage).expect("`prepare` has checked the stage");
+    let flops = plan.cost(stage, work.data.facts.num_classes);
+    let flops = flops.map_or(0.0, |cost| cost.train_flops_per_image);
     let bench = BenchDevices::start(&device);
     let measure = |name: &str, seconds, timer| {
         let from = (stage != StageKind::Pretrain).then_some(recipe::Source::Scratch);
@@ -123,13 +110,21 @@ pub fn bench_train(
     };
     let timer = StepTimer::running();
     let (whole, parts) = whole_and_parts(&device, seconds, &timer, measure)?;
+    hosts.disconnect();
+    if !hosts.is_first() {
+        return Ok(None);
+    }
     let memory = memory::peak(&device);
+    let reduced_bytes = hosts.reduced_bytes();
+    // On a GPU, the parts are a second measurement.
+    let is_one = device.backend == DeviceBackend::Cpu;
+    let all_updates = if is_one { whole.updates } else { whole.updates + parts.updates };
     let MeasuredSteps { seconds: whole, updates } = whole;
     let effective_batch_size = training.effective_batch_size;
     let images_per_s = (whole.len() * effective_batch_size) as f64 / whole.iter().sum::<f64>();
     let tflops = images_per_s * flops / 1e12;
-    let peak_tflops = peak::tflops(&device, plan.runtime.precision, &bench)?;
-    Ok(TrainBench {
+    let peak_tflops = peak::tflops(&device, plan.runtime.precision, &bench)? * hosts.count() as f64;
+    Ok(Some(TrainBench {
         stage: stage.to_string(),
         precision: plan.runtime.precision.to_string(),
         devices: device.devices.len(),
@@ -146,7 +141,44 @@ pub fn bench_train(
         peak_tflops: Some(peak_tflops),
         mfu: (peak_tflops > 0.0).then(|| tflops / peak_tflops),
         peak_memory_bytes: memory,
+        hosts: hosts.count(),
+        reduced_bytes_per_step: (hosts.count() > 1).then(|| reduced_bytes / all_updates as u64),
         device: device.name,
+    }))
+}
+
+/// Returns the context of a benchmark. Fails if the stage cannot be measured here.
+fn prepare(
+    point: &ResolvedPoint,
+    stage: StageKind,
+    scratch: &Path,
+    stop: &StopFlag,
+    hosts: &Hosts,
+) -> Result<RunContext, TrainError> {
+    let mut plan = point.plan.clone();
+    repeat_epochs(&mut plan);
+    let device = train::choose(&plan.runtime)?;
+    for note in &device.notes {
+        tracing::info!("{note}");
+    }
+    let (training, data) = measured(&plan, stage)?;
+    train::check_memory(&device, &plan, &[stage], data.facts.num_classes)?;
+    let per_epoch = training.steps(stage, data.facts.train_images)?.updates_per_epoch;
+    refuse_short_epoch(per_epoch, training.effective_batch_size)?;
+    Ok(RunContext {
+        plan: Arc::new(plan),
+        data: Arc::new(data),
+        device,
+        run: scratch.to_owned(),
+        recipe_of: {
+            let text = recipe::recipe_toml(&point.recipe);
+            Arc::new(move |_| text.clone())
+        },
+        stop: stop.clone(),
+        parallel_jobs: 0,
+        start_files: Arc::default(),
+        layouts: Arc::default(),
+        hosts: hosts.clone(),
     })
 }
 
@@ -262,7 +294,8 @@ fn steps(
     trained?;
     let clock = locked(&clock);
     let measured = MeasuredSteps { seconds: clock.steps_s(), updates: clock.ends.len() };
-    if measured.seconds.is_empty() {
+    // Only rank 0 reports its updates.
+    if measured.seconds.is_empty() && work.hosts.is_first() {
         return Err(TrainError::Setting {
             problem: "cannot measure a step: the measurement ended before the first complete step"
                 .to_owned(),

@@ -49,7 +49,7 @@ pub struct CheckpointPlan {
 }
 
 /// The recipe of a checkpoint needs neither data nor GPUs.
-const OPTIONS: Options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
+const OPTIONS: Options = Options { missing_data: Missing::Warn, gpus: |_| 0, hosts: 1 };
 
 impl Opened {
     /// Resolves the recipe of the checkpoint with `args`.
@@ -70,7 +70,8 @@ impl Opened {
         warnings.extend(self.unstated_pooling(&set)?);
         let mut supplied = None;
         if let Some(path) = args.recipe {
-            let options = Options { missing_data: Missing::Warn, gpus: args.gpus };
+            let (missing_data, gpus) = (Missing::Warn, args.gpus);
+            let options = Options { missing_data, gpus, hosts: 1 };
             let mut resolved = recipe::resolve(path, args.env, &set.of_data, &options)?;
             warnings.append(&mut resolved.warnings);
             supplied = Some((path, resolved.into_first().plan));

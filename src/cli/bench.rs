@@ -1,13 +1,13 @@
 //! `mae bench`: the speed of training, or of the data pipeline alone.
 
-use super::recipe_args::{RecipeArgs, StageArg, resolve};
+use super::recipe_args::{RecipeArgs, StageArg};
 use super::signals::stop_on_signals;
-use super::{CliError, output};
+use super::{CliError, launcher, output};
 use crate::bench::{self, DataBench, TrainBench};
 use crate::infer::StopFlag;
 use crate::recipe::{Missing, ResolvedPoint};
 use crate::shape::StageKind;
-use crate::train::TrainError;
+use crate::train::{Hosts, TrainError};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -42,23 +42,45 @@ pub(super) struct Args {
 
 pub(super) fn run(bench: &Bench) -> Result<(), CliError> {
     match bench {
-        Bench::Train(args) => measure(args, bench::bench_train, text),
-        Bench::Data(args) => measure(args, bench::bench_data, data_text),
+        Bench::Train(args) => {
+            let hosts = launcher::connect()?;
+            output::start_log_of(&hosts);
+            let measured = measure(args, &hosts, |point, stage, seconds, scratch, stop| {
+                bench::bench_train(point, stage, seconds, scratch, stop, &hosts)
+            });
+            if !hosts.is_first() {
+                return Ok(());
+            }
+            print(args, &measured?.expect("host 0 measures"), text)
+        }
+        Bench::Data(args) => {
+            output::start_log();
+            print(args, &measure(args, &Hosts::default(), bench::bench_data)?, data_text)
+        }
     }
 }
 
-/// A benchmark of one stage, for some seconds, in a temporary folder.
-type Measure<T> = fn(&ResolvedPoint, StageKind, f64, &Path, &StopFlag) -> Result<T, TrainError>;
-
-fn measure<T: serde::Serialize>(
+fn print<T: serde::Serialize>(
     args: &Args,
-    bench: Measure<T>,
+    measured: &T,
     text: fn(&T) -> String,
 ) -> Result<(), CliError> {
-    output::start_log();
+    if args.json {
+        return Ok(output::json(measured)?);
+    }
+    Ok(output::result(&text(measured))?)
+}
+
+/// Runs a benchmark of one stage of a recipe for some seconds in a temporary folder.
+fn measure<T>(
+    args: &Args,
+    hosts: &Hosts,
+    bench: impl Fn(&ResolvedPoint, StageKind, f64, &Path, &StopFlag) -> Result<T, TrainError>,
+) -> Result<T, CliError> {
     let mut set = args.recipe.set.clone();
     set.extend(args.device.as_ref().map(|device| format!("runtime.device={device:?}")));
-    let resolved = resolve(&args.recipe.recipe, &set, Missing::Refuse)?;
+    let recipe = RecipeArgs { recipe: args.recipe.recipe.clone(), set };
+    let resolved = launcher::resolve(&recipe, Missing::Refuse, hosts)?;
     let point = resolved.points.first().expect("a resolved recipe has at least one point");
     let first = point.plan.jobs().first().map(|job| job.stage);
     let stage: Option<StageKind> = args.stage.map(Into::into).or(first);
@@ -76,11 +98,7 @@ fn measure<T: serde::Serialize>(
     if stop.requested() {
         return Err(CliError::Stopped);
     }
-    let measured = measured?;
-    if args.json {
-        return Ok(output::json(&measured)?);
-    }
-    Ok(output::result(&text(&measured))?)
+    Ok(measured?)
 }
 
 fn text(measured: &TrainBench) -> String {
@@ -109,6 +127,16 @@ fn text(measured: &TrainBench) -> String {
             text,
             ", which is {:.1} % of the {peak:.3} TFLOP/s of a large matrix product on this device",
             100.0 * mfu
+        );
+    }
+    if let Some(bytes) = measured.reduced_bytes_per_step {
+        let parts = [ms.data, ms.forward, ms.backward, ms.optimizer, ms.communication];
+        let _ = write!(
+            text,
+            "\n{} hosts: each sums {:.2} MB of gradients with the others in one step; communication is {:.0} % of the step",
+            measured.hosts,
+            bytes as f64 / 1e6,
+            100.0 * ms.communication / parts.iter().sum::<f64>()
         );
     }
     if let Some(bytes) = measured.peak_memory_bytes {

@@ -130,8 +130,7 @@ fn show(metrics: &Metrics, skipped: Option<usize>, json: bool) -> Result<(), Cli
     ))?)
 }
 
-/// Fails if a class has a different index in the checkpoint than in the data, because folders were renamed, added or
-/// reordered.
+/// Fails if a class has different indices in the checkpoint and in the data.
 ///
 /// If `named` is true, the checkpoint stores class names. A renamed class then only causes a warning.
 fn check_classes(

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 /// Write the features of images to a file
 ///
-/// The file has one row for each image, in order: .npy and .safetensors hold an array [images, width], and a file `F.csv` beside
-/// them has the name, label and class of each image; .csv and .parquet hold all in one table.
+/// The file has one row for each image, in order. `.npy` and `.safetensors` files hold an array, and a CSV file beside them
+/// (`F.npy.csv`) has the names and classes of the images. `.csv` and `.parquet` files hold everything in one table.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Checkpoint of any kind: a folder as in runs/NAME/pretrain/checkpoints/epoch-0800, a Hugging Face folder, or a .pth, .pd or

@@ -1,27 +1,95 @@
 //! Launchers such as `mpirun` and `srun`, which start several processes of one command.
 
 use super::CliError;
-use crate::train::TrainError;
+use super::recipe_args::{self, RecipeArgs};
+use crate::recipe::{Missing, Resolved};
+use crate::train::{Hosts, TrainError};
 
 /// Variables in which `mpirun` and `srun` state the number of processes that they started together.
 ///
 /// `SLURM_NTASKS` is not one of them: Slurm also sets it for a process that is started alone in a job of several tasks.
 const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
 
-/// Fails if a launcher started several processes of this command. Each of them would train its own copy of the run.
-pub(super) fn refuse_several() -> Result<(), CliError> {
+/// Returns the number of processes that a launcher started together with this one.
+pub(super) fn processes() -> usize {
+    several(|name| std::env::var(name).ok()).map_or(1, |(_, size)| size)
+}
+
+/// Connects this process with the others that a launcher started together with it.
+///
+/// Fails if there are others, but this build has no MPI. Each process would train its own copy of the run.
+pub(super) fn connect() -> Result<Hosts, CliError> {
     match several(|name| std::env::var(name).ok()) {
-        None => Ok(()),
-        Some((name, size)) => Err(TrainError::Setting {
-            problem: format!(
-                "cannot run as one of {size} processes ({name} = {size}): this build of mae does not include MPI"
-            ),
-            hint: format!(
-                "start only one process. If each process has its own run, unset `{name}`"
-            ),
-        }
-        .into()),
+        None => Ok(Hosts::default()),
+        Some((name, size)) => connect_all(name, size),
     }
+}
+
+#[cfg(feature = "mpi")]
+fn connect_all(name: &str, size: usize) -> Result<Hosts, CliError> {
+    let hosts = Hosts::connect(super::output::error)?;
+    if hosts.count() == size {
+        return Ok(hosts);
+    }
+    Err(setting(
+        format!(
+            "cannot run as one of {size} processes ({name} = {size}): MPI connects {} of them",
+            hosts.count()
+        ),
+        "start them with the `mpirun` of the MPI library that mae was built with, or with `srun --mpi=pmix`".to_owned(),
+    ))
+}
+
+#[cfg(not(feature = "mpi"))]
+fn connect_all(name: &str, size: usize) -> Result<Hosts, CliError> {
+    Err(setting(
+        format!(
+            "cannot run as one of {size} processes ({name} = {size}): this build of mae does not include MPI"
+        ),
+        format!(
+            "build mae with `--features mpi`, or start only one process. If each process has its own run, unset `{name}`"
+        ),
+    ))
+}
+
+/// Resolves a recipe on all hosts. Fails on all hosts if it fails on one of them.
+pub(super) fn resolve(
+    args: &RecipeArgs,
+    missing: Missing,
+    hosts: &Hosts,
+) -> Result<Resolved, CliError> {
+    let resolved = recipe_args::resolve(&args.recipe, &args.set, missing).and_then(|resolved| {
+        check_hosts(&resolved, hosts)?;
+        Ok(resolved)
+    });
+    let other = hosts.end(resolved.as_ref().err().map(ToString::to_string));
+    let resolved = resolved?;
+    other?;
+    Ok(resolved)
+}
+
+/// Fails if a recipe is for a different number of hosts than `hosts`.
+fn check_hosts(resolved: &Resolved, hosts: &Hosts) -> Result<(), TrainError> {
+    let planned = resolved.points.iter().map(|point| point.plan.runtime.hosts);
+    let Some(planned) = planned.into_iter().find(|planned| *planned != hosts.count()) else {
+        return Ok(());
+    };
+    let started = match hosts.count() {
+        1 => "1 process was started".to_owned(),
+        count => format!("{count} processes were started"),
+    };
+    Err(TrainError::Setting {
+        problem: format!("cannot run with runtime.hosts = {planned}: {started}"),
+        hint: format!(
+            "add `--set runtime.hosts={}`, or start {planned} with `mpirun -n {planned}` or `srun`. `accum_iter` can keep the \
+             effective batch",
+            hosts.count()
+        ),
+    })
+}
+
+fn setting(problem: String, hint: impl Into<String>) -> CliError {
+    TrainError::Setting { problem, hint: hint.into() }.into()
 }
 
 /// Returns the number of processes that a launcher started together and the variable that states it; `None` if there is
@@ -45,11 +113,7 @@ mod tests {
         assert_eq!(of(&[]), None);
         assert_eq!(of(&[("OMPI_COMM_WORLD_SIZE", "1"), ("PMI_SIZE", "x")]), None);
         assert_eq!(of(&[("PMI_SIZE", "4")]), Some(("PMI_SIZE", 4)));
-        assert_eq!(
-            of(&[("SLURM_NTASKS", "8")]),
-            None,
-            "a process that is started alone sees it, too"
-        );
+        assert_eq!(of(&[("SLURM_NTASKS", "8")]), None, "a process that starts alone sees it, too");
         assert_eq!(of(&[("SLURM_STEP_NUM_TASKS", "8")]), Some(("SLURM_STEP_NUM_TASKS", 8)));
     }
 }

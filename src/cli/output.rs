@@ -1,6 +1,7 @@
 //! All output to stdout and stderr.
 
 use crate::text::printable;
+use crate::train::Hosts;
 use crate::{infer, results};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -66,7 +67,16 @@ pub(super) fn error(text: &str) {
 ///
 /// The default level is `info` for this program and `warn` for its libraries.
 pub(super) fn start_log() {
-    let level = std::env::var("MAE_LOG").unwrap_or_else(|_| "warn,mae=info".to_owned());
+    start_log_at("warn,mae=info");
+}
+
+/// Starts the log of one of several hosts. Host 0 logs for all; by default, the others log only warnings.
+pub(super) fn start_log_of(hosts: &Hosts) {
+    start_log_at(if hosts.is_first() { "warn,mae=info" } else { "warn" });
+}
+
+fn start_log_at(default: &str) {
+    let level = std::env::var("MAE_LOG").unwrap_or_else(|_| default.to_owned());
     let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(level);
     let lines = tracing_subscriber::fmt::layer()
         .with_target(false)

@@ -2,6 +2,7 @@
 
 mod job;
 mod price;
+mod scale;
 mod text;
 
 use super::recipe_args::{RecipeArgs, resolve};
@@ -28,6 +29,9 @@ pub(super) struct Args {
     /// Folder of all runs, where the plan looks for finished jobs
     #[arg(long, default_value = "runs", value_name = "DIR")]
     runs: PathBuf,
+    /// Estimate the speed on these numbers of hosts, such as 1,8,64, with `runtime.devices` GPUs each
+    #[arg(long, value_name = "HOSTS")]
+    scale: Option<String>,
     /// Print one JSON object on one line
     #[arg(long)]
     json: bool,
@@ -49,6 +53,9 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     refuse_without_numbers(&checked, args.measure)?;
     warn(&resolved, &checked);
     let mut prices = Prices::default();
+    if let Some(hosts) = &args.scale {
+        return scale(args, &scale::parse(hosts)?, &resolved, &checked);
+    }
     let mut runs = Vec::new();
     for (point, checked) in resolved.points.iter().zip(&checked.points) {
         let price = prices.of(point, checked.counts, args.measure)?;
@@ -64,6 +71,30 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         return Ok(output::json(&object)?);
     }
     Ok(output::result(&text::text(&resolved, &runs, price, &args.runs))?)
+}
+
+/// Prints the estimated speed of the first sweep point on different numbers of hosts.
+fn scale(
+    args: &Args,
+    hosts: &[usize],
+    resolved: &Resolved,
+    checked: &Preflight,
+) -> Result<(), CliError> {
+    let (point, checked) = (&resolved.points[0], &checked.points[0]);
+    let mut prices = Prices::default();
+    let price = prices.of(point, checked.counts, args.measure)?;
+    let rows = scale::scaled(&point.plan, checked, price, hosts);
+    if args.json {
+        let object = serde_json::json!({
+            "name": &resolved.name,
+            "speed": price.words(),
+            "link_gbit": point.plan.runtime.network(1).gbit,
+            "latency_s": point.plan.runtime.network(1).latency_s,
+            "scale": rows,
+        });
+        return Ok(output::json(&object)?);
+    }
+    Ok(output::result(&scale::text(&point.plan, &rows, price))?)
 }
 
 /// Prints a warning for each problem that would make `mae run` fail.

@@ -1,6 +1,6 @@
 //! Arguments and steps that all commands with a recipe share.
 
-use super::{CliError, output};
+use super::{CliError, launcher, output};
 use crate::recipe::{self, Missing, Options, Resolved};
 use crate::shape::StageKind;
 use crate::train;
@@ -57,7 +57,7 @@ pub(super) fn resolve(
         path,
         &environment(),
         set,
-        &Options { missing_data, gpus: train::count_gpus },
+        &Options { missing_data, gpus: train::count_gpus, hosts: launcher::processes() },
     )?;
     for warning in &resolved.warnings {
         output::warning(warning);
@@ -69,7 +69,8 @@ pub(super) fn resolve(
 ///
 /// Errors name the file `path`.
 pub(super) fn resolve_text(path: &Path, text: &str, set: &[String]) -> Result<Resolved, CliError> {
-    let options = Options { missing_data: Missing::Refuse, gpus: train::count_gpus };
+    let (missing_data, gpus) = (Missing::Refuse, train::count_gpus);
+    let options = Options { missing_data, gpus, hosts: 1 };
     Ok(recipe::resolve_text(path, text, &[], set, &options)?)
 }
 

@@ -1,17 +1,16 @@
 //! `mae run`: runs or resumes every job of a recipe.
 
-use super::launcher::refuse_several;
 use super::progress::ProgressBar;
-use super::recipe_args::{RecipeArgs, StageArg, resolve};
+use super::recipe_args::{RecipeArgs, StageArg};
 use super::signals::stop_on_signals_or_late;
-use super::{CliError, output};
+use super::{CliError, launcher, output};
 use crate::durable::{self, DiskPause};
 use crate::infer::StopFlag;
 use crate::recipe::{Missing, Resolved};
 use crate::results;
 use crate::run::{RunOptions, Runner};
 use crate::shape::StageKind;
-use crate::train::{Event, JobEnd, Observer};
+use crate::train::{Event, Hosts, JobEnd, Observer};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,9 +40,15 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    output::start_log();
-    refuse_several()?;
-    let resolved = resolve(&args.recipe.recipe, &args.recipe.set, Missing::RefuseIfNeeded)?;
+    let hosts = launcher::connect()?;
+    output::start_log_of(&hosts);
+    let ended = run_on(args, &hosts);
+    // Host 0 reports for all hosts. If another host exited with an error, the launcher might end host 0 too early.
+    if hosts.is_first() { ended } else { Ok(()) }
+}
+
+fn run_on(args: &Args, hosts: &Hosts) -> Result<(), CliError> {
+    let resolved = launcher::resolve(&args.recipe, Missing::RefuseIfNeeded, hosts)?;
     let stop = StopFlag::default();
     let options = RunOptions {
         runs: args.runs.clone(),
@@ -53,16 +58,24 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         command_line: std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect(),
     };
     let progress = Arc::new(ProgressBar::new(&resolved, options.only));
-    let shown = Arc::clone(&progress);
-    let observer: Observer = Arc::new(move |event| shown.show(&event));
+    let (shown, is_first) = (Arc::clone(&progress), hosts.is_first());
+    // Host 0 reports for all hosts.
+    let observer: Observer = Arc::new(move |event| {
+        if is_first {
+            shown.show(&event);
+        }
+    });
     let (asked, shown) = (stop.clone(), Arc::clone(&progress));
     let late = move || save_last_updates(&asked, &shown);
     stop_on_signals_or_late(&stop, "finishing the step and saving the state", late);
     wait_on_full_disks(&options.runs, &stop, &progress);
-    let runner = Runner { options: &options, stop: &stop, observer };
+    let runner = Runner { options: &options, stop: &stop, observer, hosts: hosts.clone() };
     let outcome = runner.run(&resolved);
     progress.finish();
     let (end, failed) = outcome?;
+    if !hosts.is_first() {
+        return Ok(());
+    }
     write_reports(&options.runs, &resolved);
     if end == JobEnd::Interrupted {
         return Err(CliError::Interrupted);

@@ -56,6 +56,8 @@ impl Args {
                 DeviceArg::Wgpu => DeviceKind::Wgpu,
             },
             devices: 1,
+            hosts: 1,
+            link_mbit: 100_000,
             precision: match self.precision {
                 PrecisionArg::Fp32 => Precision::Fp32,
                 PrecisionArg::Bf16 => Precision::Bf16,

@@ -32,7 +32,7 @@ pub struct DataSet {
     pub fingerprint: String,
     /// The fingerprint that older versions of mae computed for this data, if it differs from `fingerprint`.
     pub former_fingerprint: Option<String>,
-    /// Description of how `mae data pack` re-encoded the images; `None` if the images were not re-encoded.
+    /// Describes how `mae data pack` re-encoded the images; `None` for original images.
     pub note: Option<String>,
     /// Missing samples and missing checksums of tar shards.
     pub integrity: Integrity,

@@ -86,7 +86,7 @@ impl DataError {
         format!("{}: {}", shown(file), one_line(&self.problem()))
     }
 
-    /// Returns the text of the error without the path and the hint.
+    /// Returns the error text without path and hint.
     pub(super) fn problem(&self) -> String {
         match self {
             Self::Setting { problem, .. }

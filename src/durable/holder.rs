@@ -82,12 +82,14 @@ fn boot() -> String {
     id.trim().to_owned()
 }
 
-/// Returns the start of a process, in clock ticks since the host started; `None` if there is no such process.
+/// Returns the start of a process, in clock ticks since the host started; `None` if no such process works.
 fn process_start(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name in parentheses, which may contain spaces. The start is field 22.
-    let after_name = &stat[stat.rfind(')')? + 1..];
-    after_name.split_whitespace().nth(19)?.parse().ok()
+    // The second field is the name in parentheses, which may contain spaces. The state is field 3, and the start field 22.
+    let mut after_name = stat[stat.rfind(')')? + 1..].split_whitespace();
+    // A killed process stays a zombie until its parent asks for its exit code.
+    after_name.next().filter(|state| !matches!(*state, "Z" | "X"))?;
+    after_name.nth(18)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -107,6 +109,10 @@ mod tests {
             let of_parent =
                 Holder { pid: parent, process_start: super::process_start(parent), ..own };
             assert!(of_parent.is_running_here());
+            let mut child = std::process::Command::new("true").spawn().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            assert_eq!(super::process_start(child.id()), None, "a zombie holds no lock");
+            child.wait().unwrap();
             let dead = Holder { process_start: Some(1), ..of_parent };
             assert!(!dead.is_running_here(), "the number now belongs to a different process");
         }

@@ -7,6 +7,7 @@ use super::replicas::Replicas;
 use super::same_encoder::same_encoder;
 use super::tally::Tally;
 use crate::checkpoint::{Head, Opened, TensorFile, load_frozen, load_module};
+use crate::data::Share;
 use crate::model::{self, ProbeHead, Vit, official_probe_name};
 use crate::recipe::Plan;
 use crate::shape::EncoderDims;
@@ -67,14 +68,13 @@ impl Classifier {
 
     /// Counts the predictions on one share of the images of `pass`. Returns `None` if the user stops the command.
     ///
-    /// With `among`, only these classes can be predicted. `share` is the index of the share, from 0, and the number of
-    /// shares.
+    /// With `among`, only these classes can be predicted.
     pub fn tally(
         &self,
         pass: &Evaluation,
         among: Option<Arc<[u32]>>,
         replicas: &Replicas,
-        share: (usize, usize),
+        share: Share,
     ) -> Result<Option<Tally>, InferError> {
         let counted = move |logits: Tensor<2>, labels: &[u32]| {
             let classes = logits.dims()[1];

@@ -5,7 +5,7 @@ use super::host::host;
 use super::images::images;
 use super::replicas::Replicas;
 use super::stop::StopFlag;
-use crate::data::{DataSet, EvalTransform, Loader, Split, TargetsSlice};
+use crate::data::{DataSet, EvalTransform, Loader, Share, Split, TargetsSlice};
 use crate::recipe::Plan;
 use crate::shape::EncoderDims;
 use burn::module::Module;
@@ -112,13 +112,12 @@ impl Evaluation {
 
     /// Sums the loss and counts the correct predictions on a share of the validation images.
     ///
-    /// The third argument is (index of the share from 0, number of shares). `forward` returns logits `[N, C]`. Returns
-    /// early if the user stops the run.
+    /// `forward` returns the model's logits `[N, C]`. Returns early if the user stops the run.
     pub fn count<M, F>(
         &self,
         model: &M,
         replicas: &Replicas,
-        share: (usize, usize),
+        share: Share,
         forward: F,
     ) -> Result<ShareCounts, InferError>
     where
@@ -142,13 +141,12 @@ impl Evaluation {
 
     /// Runs `work` on each shard of one share of the images, and calls `take` with the results in the order of the images.
     ///
-    /// `work` gets the model, the images `[N, C, H, W]` and their labels. `share` is the index of the share, from 0, and
-    /// the number of shares. Returns false if the user stops the run before the end.
+    /// `work` gets the model, the images `[N, C, H, W]` and their labels. Returns false if the user stops the run before the end.
     pub fn each_shard<M, T, E>(
         &self,
         model: &M,
         replicas: &Replicas,
-        (index, world): (usize, usize),
+        share: Share,
         work: impl Fn(&M, Tensor<4>, &[u32]) -> Result<T, DeviceError> + Clone + Send + Sync + 'static,
         mut take: impl FnMut(T) -> Result<(), E>,
     ) -> Result<bool, E>
@@ -157,7 +155,7 @@ impl Evaluation {
         T: Send + 'static,
         E: From<InferError>,
     {
-        for batch in self.loader.clone().share(index, world).epoch(1, 0) {
+        for batch in self.loader.clone().share(share).epoch(1, 0) {
             if self.stop.requested() {
                 return Ok(false);
             }
@@ -188,6 +186,20 @@ impl Evaluation {
 pub struct ShareCounts {
     counts: Counts,
     stopped: bool,
+}
+
+impl ShareCounts {
+    /// Returns the sums as numbers that ranks can exchange. [`Self::from_words`] reads them.
+    pub fn to_words(&self) -> [u64; 5] {
+        let Counts { loss, top1, top5, images } = self.counts;
+        [loss.to_bits(), top1 as u64, top5 as u64, images as u64, u64::from(self.stopped)]
+    }
+
+    pub fn from_words([loss, top1, top5, images, stopped]: [u64; 5]) -> Self {
+        let [top1, top5, images] = [top1, top5, images].map(|count| count as usize);
+        let counts = Counts { loss: f64::from_bits(loss), top1, top5, images };
+        Self { counts, stopped: stopped == 1 }
+    }
 }
 
 impl Evaluated {

@@ -7,7 +7,7 @@ use super::replicas::Replicas;
 use super::same_encoder::same_encoder;
 use super::stop::StopFlag;
 use crate::checkpoint::{Head, Opened, load_frozen};
-use crate::data::{EvalTransform, Split};
+use crate::data::{EvalTransform, Share, Split};
 use crate::model::Vit;
 use crate::recipe::Plan;
 use crate::shape::EncoderDims;
@@ -111,7 +111,7 @@ impl FeatureExtractor {
             let features = pooled(vit, vit.forward_blocks(imgs, layer), layer, pooling);
             Ok(Features { values: host(&features, &[])?.values, labels: labels.to_vec() })
         };
-        pass.each_shard(&self.vit, replicas, (0, 1), features, take)
+        pass.each_shard(&self.vit, replicas, Share::ALL, features, take)
     }
 
     /// Computes the features of all images of `pass`. Returns `None` if the user stops the command.

@@ -51,6 +51,31 @@ impl Tally {
         tally
     }
 
+    /// Returns the counts as numbers, to send them to another host. The bits of the loss are kept.
+    pub fn to_words(&self) -> Vec<u64> {
+        let mut words = vec![self.loss.to_bits(), self.predictions.len() as u64];
+        for (&(label, predicted), &images) in &self.predictions {
+            words.extend([u64::from(label), u64::from(predicted), images as u64]);
+        }
+        for (&label, &images) in &self.top5 {
+            words.extend([u64::from(label), images as u64]);
+        }
+        words
+    }
+
+    /// Returns the counts of [`Tally::to_words`].
+    pub fn from_words(words: &[u64]) -> Self {
+        let (predictions, top5) = words[2..].split_at(3 * words[1] as usize);
+        Self {
+            loss: f64::from_bits(words[0]),
+            predictions: predictions
+                .chunks_exact(3)
+                .map(|of| ((of[0] as u32, of[1] as u32), of[2] as usize))
+                .collect(),
+            top5: top5.chunks_exact(2).map(|of| (of[0] as u32, of[1] as usize)).collect(),
+        }
+    }
+
     pub fn add(&mut self, other: &Self) {
         self.loss += other.loss;
         for (pair, images) in &other.predictions {

@@ -83,7 +83,9 @@ impl Plan {
     /// `jobs` is the number of remaining independent jobs.
     pub fn is_job_parallel(&self, jobs: usize) -> bool {
         let devices = self.runtime.devices;
-        devices > 1
+        // All hosts train each job together, because only one of them writes the run folder.
+        self.runtime.hosts == 1
+            && devices > 1
             && match self.runtime.schedule {
                 Schedule::Auto => jobs >= devices,
                 Schedule::DataParallel => false,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const RUNNING: Options = Options { missing_data: Missing::Refuse, gpus: |_| 4 };
+const RUNNING: Options = Options { missing_data: Missing::Refuse, gpus: |_| 4, hosts: 1 };
 
 /// Writes a file into a new temporary folder. Returns the folder and the file path.
 fn written(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {

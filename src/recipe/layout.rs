@@ -12,8 +12,10 @@ use std::fmt::Write as _;
 /// The devices of a run, and the batches of its stages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
-    /// Number of devices.
+    /// Number of devices of each host.
     pub devices: usize,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub hosts: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pretrain: Option<Batches>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,6 +41,15 @@ pub struct Pace {
     pub accum_iter: usize,
 }
 
+fn one() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one(number: &usize) -> bool {
+    *number == 1
+}
+
 const STAGES: [StageKind; 3] = [StageKind::Pretrain, StageKind::Finetune, StageKind::Linprobe];
 
 impl Layout {
@@ -52,8 +63,13 @@ impl Layout {
             Some(Or::Value(devices)) => devices,
             _ => 1,
         };
+        let hosts = match recipe.runtime.hosts {
+            Some(Or::Value(hosts)) => hosts,
+            _ => 1,
+        };
         Self {
             devices,
+            hosts,
             pretrain: recipe.pretrain.as_ref().map(|t| batches(t.batch_size, t.accum_iter)),
             finetune: recipe.finetune.as_ref().map(|t| batches(t.batch_size, t.accum_iter)),
             linprobe: recipe.linprobe.as_ref().map(|t| batches(t.batch_size, t.accum_iter)),
@@ -81,7 +97,7 @@ impl Layout {
     pub fn has_key(key: &str) -> bool {
         let (table, name) = key.split_once('.').unwrap_or_default();
         match table {
-            "runtime" => name == "devices",
+            "runtime" => matches!(name, "devices" | "hosts"),
             _ => matches!(name, "batch_size" | "accum_iter"),
         }
     }
@@ -112,6 +128,7 @@ impl Layout {
             }
         };
         set("runtime.devices".to_owned(), new.devices, kept.devices);
+        set("runtime.hosts".to_owned(), new.hosts, kept.hosts);
         for (stage, then, now) in kept.common_stages(new) {
             set(format!("{stage}.batch_size"), now.batch_size, then.batch_size);
             set(format!("{stage}.accum_iter"), now.accum_iter, then.accum_iter);
@@ -128,6 +145,7 @@ impl Layout {
             }
         };
         add("devices".to_owned(), self.devices, new.devices);
+        add("hosts".to_owned(), self.hosts, new.hosts);
         for (stage, was, now) in self.common_stages(new) {
             add(format!("{stage}.batch_size"), was.batch_size, now.batch_size);
             add(format!("{stage}.accum_iter"), was.accum_iter, now.accum_iter);
@@ -138,7 +156,7 @@ impl Layout {
     /// Returns this layout on the devices of `new`, with the same images per update; `None` if the devices cannot share
     /// them equally.
     fn with_devices_of(&self, new: &Self) -> Option<Self> {
-        let mut layout = Self { devices: new.devices, ..self.clone() };
+        let mut layout = Self { devices: new.devices, hosts: new.hosts, ..self.clone() };
         let world = layout.world_size();
         for (stage, was, now) in self.common_stages(new) {
             let images = was.batch_size * was.accum_iter * self.world_size();
@@ -178,15 +196,16 @@ impl Layout {
         }
     }
 
-    /// Returns the number of devices that train together.
+    /// Returns the number of devices of all hosts together.
     fn world_size(&self) -> usize {
-        self.devices
+        self.devices * self.hosts
     }
 
     fn text(&self, Batches { batch_size, accum_iter }: Batches) -> String {
         let images = batch_size * accum_iter * self.world_size();
+        let hosts = if self.hosts > 1 { format!(" x hosts {}", self.hosts) } else { String::new() };
         format!(
-            "{images} images (`batch_size` {batch_size} x `accum_iter` {accum_iter} x devices {})",
+            "{images} images (`batch_size` {batch_size} x `accum_iter` {accum_iter} x devices {}{hosts})",
             self.devices
         )
     }
@@ -199,7 +218,13 @@ mod tests {
     fn layout(devices: usize, pretrain: [usize; 2], finetune: [usize; 2]) -> Layout {
         let batches =
             |[batch_size, accum_iter]: [usize; 2]| Some(Batches { batch_size, accum_iter });
-        Layout { devices, pretrain: batches(pretrain), finetune: batches(finetune), linprobe: None }
+        Layout {
+            devices,
+            hosts: 1,
+            pretrain: batches(pretrain),
+            finetune: batches(finetune),
+            linprobe: None,
+        }
     }
 
     #[test]

@@ -19,9 +19,10 @@
 //! A setting has two forms. [`Recipe`] has the keys of the file as optional fields. [`Plan`] has the values that the
 //! run uses. Only `resolve` converts a recipe to a plan, so no other code checks whether a key is set.
 //!
-//! `layout` says how updates are spread over devices, and when this may change. `jobs` and `cost` compute jobs, steps,
-//! parameters, FLOPs and memory from a plan. `official` maps keys to flags of the official code. This module does not use
-//! tensors, devices or data files. It does not print, and does not read the environment of the process.
+//! `layout` says how updates are spread over devices, and when this may change. `network` estimates the time of sums
+//! between hosts. `jobs` and `cost` compute jobs, steps, parameters, FLOPs and memory from a plan. `official` maps keys to
+//! flags of the official code. This module does not use tensors, devices or data files. It does not print, and does not
+//! read the environment of the process.
 
 mod augmentation;
 mod check;
@@ -38,6 +39,7 @@ mod masking;
 mod measures;
 mod name;
 mod near;
+mod network;
 mod official;
 mod parse;
 mod plan;
@@ -64,6 +66,7 @@ pub use layers::BaseLayer;
 pub use layout::{Batches, Layout, Pace};
 pub use measures::{KNN_COLUMN, KnnPlan, KnnPool, KnnTable, RobustnessTable, TestClasses, TestSet};
 pub use near::word as nearest;
+pub use network::Network;
 pub use official::official_flag;
 pub use plan::*;
 pub use rand_augment::RandAugmentPlan;

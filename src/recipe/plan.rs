@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::measures::{KnnPlan, TestClasses, TestSet};
+use super::network::{LATENCY_S, Network};
 use super::stage_plan::{FinetunePlan, LinprobePlan, PretrainPlan};
 use crate::shape::{ImageSize, Precision};
 
@@ -62,7 +63,7 @@ pub struct DataPlan {
     /// Maximum fraction of training files that may be unusable.
     pub max_bad_fraction: f64,
     pub bad_val: BadVal,
-    /// Numbers of classes and images that the recipe states.
+    /// The numbers of classes and images in the recipe.
     ///
     /// `mae plan` uses these numbers if the data is missing.
     pub promised: Promised,
@@ -116,8 +117,12 @@ pub struct ModelPlan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimePlan {
     pub device: DeviceKind,
-    /// Number of devices that this process uses.
+    /// Number of devices of each host.
     pub devices: usize,
+    /// Number of hosts that train together. Each has one process and the same number of devices.
+    pub hosts: usize,
+    /// Speed of the network between hosts, in Mbit/s.
+    pub link_mbit: u64,
     pub precision: Precision,
     /// Compares one training step on the GPU with the CPU before each stage.
     pub verify_device: bool,
@@ -131,6 +136,17 @@ pub struct RuntimePlan {
 }
 
 impl RuntimePlan {
+    /// Returns the number of devices of all hosts together.
+    pub fn world_size(&self) -> usize {
+        self.devices * self.hosts
+    }
+
+    /// Returns the network between `hosts` hosts.
+    pub fn network(&self, hosts: usize) -> Network {
+        let gbit = self.link_mbit as f64 / 1e3;
+        Network { hosts, gbit, latency_s: LATENCY_S }
+    }
+
     /// Returns the same settings without autotuning.
     #[must_use]
     pub fn untuned(&self) -> Self {

@@ -45,6 +45,8 @@ pub struct Options {
     pub missing_data: Missing,
     /// Counts the GPUs for `devices = "all"`.
     pub gpus: fn(DeviceKind) -> usize,
+    /// Number of hosts for `hosts = "auto"`.
+    pub hosts: usize,
 }
 
 /// A resolved recipe, with one entry per run.

@@ -101,7 +101,7 @@ pub struct Data {
     /// files, the column with the images, as in `image.bytes`. Several values are separated by `;`; the first that a sample
     /// has is used. Default: `jpg;png;webp;jpeg`, then other extensions; the column `image` or `img`, then others.
     pub image_key: Option<String>,
-    /// Number of threads of the data loader. Can change when a run continues.
+    /// Number of threads of the data loader. You can change this key when a run resumes.
     #[schemars(schema_with = "auto_or_count_schema")]
     pub workers: Option<Or<Auto, usize>>,
     /// How JPEG files are decoded for training. "exact" gives the same pixels as Pillow and torchvision. "fast" decodes
@@ -116,7 +116,7 @@ pub struct Data {
     /// What happens if validation images are unreadable. "stop": the run stops before its first job and lists them.
     /// "skip": they are left out of every accuracy, and the column `val_skipped` counts them.
     pub bad_val: Option<BadVal>,
-    /// Number of classes. Optional; checked against the data.
+    /// Number of classes. Optional: if the data has a different number, the run stops.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub num_classes: Option<usize>,
     /// Number of training images. Optional: if the data has a different number, the run stops.
@@ -176,6 +176,13 @@ pub struct Runtime {
     /// each update keeps its number of images.
     #[schemars(schema_with = "all_or_count_schema")]
     pub devices: Option<Or<All, usize>>,
+    /// Number of hosts that train together, each with one process and `devices` GPUs; "auto" uses as many as `mpirun` or
+    /// `srun` started. More than 1 needs a build with MPI. Can change when a run continues, as `devices` can.
+    #[schemars(schema_with = "auto_or_count_schema")]
+    pub hosts: Option<Or<Auto, usize>>,
+    /// Speed of the network between hosts in Gbit/s, for the estimates of `mae plan`. Can change when a run continues.
+    #[schemars(range(max = 100_000.0), extend("exclusiveMinimum" = 0))]
+    pub link_gbit: Option<f64>,
     /// Precision of the model's arithmetic. With "bf16", the master weights and the optimizer stay in fp32.
     pub precision: Option<Precision>,
     /// Before each stage on a GPU, compare one training step of a one-block model with the same step on the CPU. You

@@ -158,9 +158,16 @@ pub(super) fn runtime(runtime: &mut Runtime, cx: &Context<'_>) -> RuntimePlan {
         Or::Word(All::All) => (cx.options.gpus)(device).max(1),
     };
     runtime.devices = Some(Or::Value(devices));
+    let hosts = match given(runtime.hosts.as_ref()) {
+        Or::Value(count) => count,
+        Or::Word(Auto::Auto) => cx.options.hosts.max(1),
+    };
+    runtime.hosts = Some(Or::Value(hosts));
     RuntimePlan {
         device,
         devices,
+        hosts,
+        link_mbit: (1e3 * given(runtime.link_gbit.as_ref())).round().max(1.0) as u64,
         precision: given(runtime.precision.as_ref()),
         verify_device: given(runtime.verify_device.as_ref()),
         autotune: given(runtime.autotune.as_ref()),

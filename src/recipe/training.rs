@@ -144,7 +144,7 @@ fn training(shared: SharedKeys<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> 
         cx.conflict((&warmup, warmup_epochs), "is more than", (&whole, epochs), hint);
     }
     keep_one_rate(stage, lr, blr, cx);
-    let effective_batch_size = batch_size * accum_iter * setup.runtime.devices;
+    let effective_batch_size = batch_size * accum_iter * setup.runtime.world_size();
     let per_256 = |blr: f64| blr * effective_batch_size as f64 / 256.0;
     let plan = TrainingPlan {
         epochs,
@@ -160,12 +160,12 @@ fn training(shared: SharedKeys<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> 
         skip_limit: shared.skip_limit,
     };
     check_rates(stage, &plan, *blr, cx);
-    cx.warnings.extend(other_batch(stage, &plan, setup.runtime.devices));
+    cx.warnings.extend(other_batch(stage, &plan, setup.runtime));
     if let Some(Err(never)) =
         setup.data.promised.train_images.map(|images| plan.steps(stage, images))
     {
         let (key, accum_iter) = (format!("{stage}.batch_size"), format!("{stage}.accum_iter"));
-        let others = ["data.train_images", "runtime.devices", &accum_iter];
+        let others = ["data.train_images", "runtime.devices", "runtime.hosts", &accum_iter];
         let why = format!("is too large: {never}");
         cx.refuse_with(&key, &others, batch_size, &why, "lower `batch_size` or `accum_iter`");
     }
@@ -173,7 +173,8 @@ fn training(shared: SharedKeys<'_>, setup: &Setup<'_>, cx: &mut Context<'_>) -> 
 }
 
 /// Returns a warning if the effective batch size is not `published_batch_size`.
-fn other_batch(stage: StageKind, plan: &TrainingPlan, devices: usize) -> Option<String> {
+fn other_batch(stage: StageKind, plan: &TrainingPlan, runtime: &RuntimePlan) -> Option<String> {
+    let devices = runtime.world_size();
     let (effective, published) = (plan.effective_batch_size, plan.published_batch_size?);
     if effective == published {
         return None;
@@ -197,16 +198,19 @@ fn other_batch(stage: StageKind, plan: &TrainingPlan, devices: usize) -> Option<
         format!("{devices} devices cannot share {published} images equally")
     };
     Some(format!(
-        "{stage}: one update uses {effective} images (`batch_size` {} x `accum_iter` {} x devices {devices}), but the \
+        "{stage}: one update uses {effective} images (`batch_size` {} x `accum_iter` {} x devices {}{}), but the \
          published result used {published} images. {way_out}",
-        plan.batch_size, plan.accum_iter
+        plan.batch_size,
+        plan.accum_iter,
+        runtime.devices,
+        if runtime.hosts > 1 { format!(" x hosts {}", runtime.hosts) } else { String::new() }
     ))
 }
 
 fn check_rates(stage: StageKind, plan: &TrainingPlan, blr: Option<f64>, cx: &mut Context<'_>) {
     let rate = if blr.is_some() { format!("{stage}.blr") } else { format!("{stage}.lr") };
     let others = ["batch_size", "accum_iter"].map(|name| format!("{stage}.{name}"));
-    let others = [rate.as_str(), &others[0], &others[1], "runtime.devices"];
+    let others = [rate.as_str(), &others[0], &others[1], "runtime.devices", "runtime.hosts"];
     if !plan.lr.is_finite() {
         let why = "makes the learning rate infinite";
         let found = rate_text(blr.unwrap_or(plan.lr));

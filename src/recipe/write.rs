@@ -10,7 +10,7 @@ use super::stage_plan::Source;
 use crate::shape::StageKind;
 
 /// Keys that may change when a run resumes, because results stay the same up to rounding.
-const NO_IDENTITY: [&str; 15] = [
+const NO_IDENTITY: [&str; 16] = [
     "pretrain.on_nan_limit",
     "finetune.on_nan_limit",
     "linprobe.on_nan_limit",
@@ -18,6 +18,7 @@ const NO_IDENTITY: [&str; 15] = [
     "pretrain.published_batch_size",
     "finetune.published_batch_size",
     "linprobe.published_batch_size",
+    "runtime.link_gbit",
     "runtime.threads",
     "runtime.verify_device",
     "runtime.autotune",

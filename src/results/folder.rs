@@ -39,6 +39,8 @@ impl RunFolder {
     ///
     /// If the layout of the run has changed, first records the new layout in `provenance.json`.
     ///
+    /// If the layout of the run has changed, first records the new layout in `provenance.json`.
+    ///
     /// Fails if another process uses the folder, or if the folder's run has a different recipe. Also fails if the run
     /// would overwrite a file that mae did not write. A failure changes nothing.
     pub fn open(

@@ -17,8 +17,11 @@ pub struct Provenance {
     pub command_line: Vec<String>,
     /// Name of the device, for example of the GPU.
     pub device: String,
-    /// Number of devices.
+    /// Number of devices of each host.
     pub devices: usize,
+    /// Names of the hosts that train together, rank 0 first; empty for a single host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
     pub precision: String,
     /// Number of CPU compute threads. The results do not depend on this number.
     pub threads: usize,

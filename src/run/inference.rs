@@ -8,7 +8,7 @@ use crate::infer::{
 };
 use crate::recipe::Plan;
 use crate::train::{
-    ChosenDevice, DeviceCheck, DeviceThreads, TrainError, check_device, on_every_rank,
+    ChosenDevice, DeviceCheck, DeviceThreads, Hosts, TrainError, check_device, on_every_rank,
 };
 use std::sync::Arc;
 
@@ -132,7 +132,7 @@ pub fn evaluate(
 ) -> Result<Option<Vec<Tally>>, TrainError> {
     let device_threads = DeviceThreads::start(device.devices.len());
     let (plan, stop) = (plan.clone(), stop.clone());
-    on_every_rank(device, &device_threads, move |rank, device| {
+    on_every_rank(device, &device_threads, &Hosts::default(), move |rank, device| {
         let classifier = load_classifier(&opened, &plan, &device, EVAL_BATCH)?;
         let replicas = device.replicas();
         let mut tallies = Vec::new();

@@ -56,7 +56,7 @@ impl Measures {
             let bad_files = BadFiles::new(
                 plan.data.max_bad_fraction,
                 data.train.len(),
-                job.join("bad_files.csv"),
+                Some(job.join("bad_files.csv")),
             );
             let metrics =
                 measure_knn(&features, plan, data, settings, Some(bad_files), (&device, stop))?;

@@ -11,7 +11,7 @@ use crate::results::{self, FailedJobNote, Provenance, StartFile, job_path};
 use crate::shape::StageKind;
 use crate::train::TrainError;
 use crate::{checkpoint, recipe::DataFacts};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -72,7 +72,7 @@ pub struct CheckedJob {
 }
 
 /// The state of a job, which decides what the run does with the job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// The job has not started. The run trains the job from the first epoch.

@@ -18,6 +18,7 @@ pub(super) fn of(point: &CheckedPoint, work: &RunContext, command_line: &[String
         command_line: command_line.to_vec(),
         device: device.name.clone(),
         devices: plan.runtime.devices,
+        hosts: work.hosts.names(),
         precision: plan.runtime.precision.to_string(),
         threads: device.threads,
         seed: plan.seed,

@@ -1,20 +1,18 @@
 //! Trains the jobs of a resolved recipe, skips finished jobs, and resumes unfinished jobs.
 
-use super::accuracy_tables::AccuracyTables;
 use super::copied_jobs::CopiedJob;
-use super::failed_jobs::{FailedJob, FailedPoint, Failures, PointError};
-use super::measures::Measures;
+use super::failed_jobs::{FailedPoint, PointError};
+use super::hosts::{self, Command, Finish};
 use super::preflight::{CheckedJob, CheckedPoint, Purpose, preflight};
 use super::provenance;
-use super::schedule::{self, JobContextMaker, is_done};
 use crate::data::DataSet;
-use crate::durable::{SharedLock, now_unix_s};
+use crate::durable::SharedLock;
 use crate::infer::{StopFlag, forget_faults};
 use crate::recipe::{self, Job, Plan, Resolved};
 use crate::results::{self, Moved, OpenOptions, RunError, RunFolder};
 use crate::shape::StageKind;
 use crate::train::{
-    self, ChosenDevice, DeviceThreads, Event, JobEnd, Observer, RunContext, StepTimer, TrainError,
+    self, ChosenDevice, DeviceThreads, Event, Hosts, JobEnd, Observer, RunContext, TrainError,
     check_stages,
 };
 use std::fmt::Write as _;
@@ -41,6 +39,8 @@ pub struct Runner<'a> {
     pub options: &'a RunOptions,
     pub stop: &'a StopFlag,
     pub observer: Observer,
+    /// The hosts that train together.
+    pub hosts: Hosts,
 }
 
 /// A running sweep. A recipe without `[sweep]` is a sweep of one run.
@@ -66,14 +66,34 @@ impl Runner<'_> {
     /// problems.
     pub fn run(&self, resolved: &Resolved) -> Result<(JobEnd, Vec<FailedPoint>), PointError> {
         let preflight = preflight(resolved, self.options, Purpose::Run);
-        if let Some(problems) = preflight.refusal() {
+        let refusal = preflight.refusal();
+        let cause = refusal.as_ref().map(ToString::to_string);
+        let same = hosts::check_same(&self.hosts, resolved, &preflight.points, cause);
+        if let Some(problems) = refusal {
             return Err(problems.into());
         }
+        same?;
         let devices = resolved.points.iter().map(|point| point.plan.runtime.devices);
+        let device_threads = DeviceThreads::start(devices.max().unwrap_or(1));
+        if !self.hosts.is_first() {
+            self.follow(resolved, &preflight.points, &device_threads)?;
+            return Ok((JobEnd::Done, Vec::new()));
+        }
+        let _finish = Finish(&self.hosts);
+        self.run_points(resolved, preflight.points, device_threads)
+    }
+
+    /// Runs every sweep point, one after the other.
+    fn run_points(
+        &self,
+        resolved: &Resolved,
+        points: Vec<CheckedPoint>,
+        device_threads: DeviceThreads,
+    ) -> Result<(JobEnd, Vec<FailedPoint>), PointError> {
         let mut sweep = Sweep {
             resolved,
-            device_threads: DeviceThreads::start(devices.max().unwrap_or(1)),
-            points: preflight.points,
+            device_threads,
+            points,
             folder: None,
             opened: Vec::new(),
             failed: Vec::new(),
@@ -120,7 +140,7 @@ impl Runner<'_> {
         };
         let plan = &sweep.resolved.points[index].plan;
         let data = point.data.clone().expect("the preflight opens the data of a point");
-        let device = self.check_device(plan, &data, &sweep.device_threads)?;
+        let device = self.check_device(index, plan, &data, &sweep.device_threads)?;
         self.tell_notes(point, &data);
         let is_new = point.before.is_none();
         let data = self.readable_data(index, data, sweep)?;
@@ -145,13 +165,26 @@ impl Runner<'_> {
             parallel_jobs: 0,
             start_files: point.start_files.clone().into(),
             layouts: folder.layouts().into(),
+            hosts: self.hosts.clone(),
         };
         self.copy_jobs(&copied, point, &work, &folder)?;
-        self.work(point, &work, &folder, sweep, has_failed)
+        self.work(index, &work, &folder, sweep, has_failed)
     }
 
-    /// Chooses the devices of a run, and compares a small training step with the CPU.
+    /// Chooses the devices of a run on all hosts, and compares a small training step with the CPU.
     fn check_device(
+        &self,
+        point: usize,
+        plan: &Plan,
+        data: &DataSet,
+        device_threads: &DeviceThreads,
+    ) -> Result<ChosenDevice, TrainError> {
+        hosts::tell(&self.hosts, &Command::CheckDevice { point })?;
+        self.hosts.end_job(self.check_device_here(plan, data, device_threads))
+    }
+
+    /// Checks the devices of this host.
+    pub(super) fn check_device_here(
         &self,
         plan: &Plan,
         data: &DataSet,
@@ -210,132 +243,16 @@ impl Runner<'_> {
         }
         copied.iter().try_for_each(|job| self.copy_job(job, folder.path()))
     }
-
-    /// Trains the unfinished jobs of a run. Updates the run's accuracy table and provenance.
-    ///
-    /// `shared_failure` is the error of a pre-training that an earlier run shares with this run.
-    fn work(
-        &self,
-        point: &CheckedPoint,
-        work: &RunContext,
-        folder: &RunFolder,
-        sweep: &Sweep<'_>,
-        shared_failure: Option<TrainError>,
-    ) -> Result<JobEnd, PointError> {
-        let mut jobs: Vec<Job> = point.asked().map(|job| job.job.clone()).collect();
-        let count = jobs.len();
-        for job in &jobs {
-            work.draw_missing_pictures(job, &sweep.device_threads, &self.observer);
-        }
-        let tables = Arc::new(AccuracyTables::new(&self.options.runs, work, sweep.resolved));
-        let measures = Arc::new(Measures::new(work, &self.observer));
-        let all_done = jobs.iter().all(|job| is_done(work, job));
-        let mut provenance = match &point.before {
-            // If there is nothing to do, the provenance of the earlier start stays.
-            Some(before) if all_done => {
-                self.skip_all(work, &jobs, &measures, &tables)?;
-                before.clone()
-            }
-            _ => {
-                let provenance = provenance::of(point, work, &self.options.command_line);
-                folder.write_provenance(&provenance)?;
-                tables.write()?;
-                measures.knn()?;
-                let mut failures =
-                    Failures { folder, tables: &tables, provenance, failed: Vec::new() };
-                if let Some(error) = shared_failure {
-                    jobs.retain(|job| job.stage != StageKind::Pretrain);
-                    failures.add(FailedJob { job: StageKind::Pretrain.to_string(), error })?;
-                }
-                let end =
-                    self.all_jobs(work, jobs, &measures, &mut failures, &sweep.device_threads)?;
-                measures.finetunings()?;
-                tables.write()?;
-                let provenance = failures.provenance.clone();
-                match failures.into_failed(count) {
-                    _ if end == JobEnd::Interrupted => return Ok(end),
-                    Some(failed) => return Err(PointError::Jobs(failed)),
-                    None => provenance,
-                }
-            }
-        };
-        // Several starts with `--stage` may finish a run together.
-        let is_whole = work.plan.jobs().iter().all(|job| is_done(work, job));
-        if is_whole && provenance.finished_unix_s.is_none() {
-            provenance.finished_unix_s = Some(now_unix_s());
-            folder.write_provenance(&provenance)?;
-        }
-        Ok(JobEnd::Done)
-    }
-
-    /// Trains jobs one after the other on all devices, or in parallel on one device each.
-    ///
-    /// If an error affects only one job, the other jobs continue.
-    fn all_jobs(
-        &self,
-        work: &RunContext,
-        jobs: Vec<Job>,
-        measures: &Arc<Measures>,
-        failures: &mut Failures<'_>,
-        device_threads: &DeviceThreads,
-    ) -> Result<JobEnd, TrainError> {
-        let (tables, measures) = (Arc::clone(failures.tables), Arc::clone(measures));
-        let context = JobContextMaker {
-            observer: Arc::clone(&self.observer),
-            row_written: Arc::new(move || {
-                measures.knn()?;
-                Ok(tables.write()?)
-            }),
-            timer: StepTimer::default(),
-        };
-        let left = jobs.iter().filter(|job| job.is_independent() && !is_done(work, job)).count();
-        let apart = work.plan.is_job_parallel(left);
-        let mut side_by_side = Vec::new();
-        for job in jobs {
-            if let Some(failed) = failures.prevents(work, &job) {
-                let FailedJob { job, error } = &failed;
-                (self.observer)(Event::JobFailed { job, error: Some(error) });
-                failures.add(failed)?;
-            } else if apart && job.is_independent() {
-                side_by_side.push(job);
-            } else {
-                let dir = job.dir.clone();
-                match schedule::together(work, job, &context, device_threads) {
-                    Ok(JobEnd::Done) => {}
-                    Err(error) if error.is_of_one_job() => {
-                        failures.add(FailedJob { job: dir, error })?;
-                    }
-                    end => return end,
-                }
-            }
-        }
-        let (end, failed) = schedule::side_by_side(work, side_by_side, &context, device_threads)?;
-        failed.into_iter().try_for_each(|failed| failures.add(failed))?;
-        Ok(end)
-    }
-
-    fn skip_all(
-        &self,
-        work: &RunContext,
-        jobs: &[Job],
-        measures: &Measures,
-        tables: &AccuracyTables,
-    ) -> Result<(), TrainError> {
-        for job in jobs {
-            schedule::finish_done(work, job)?;
-            (self.observer)(Event::JobSkipped { job: &job.dir });
-        }
-        measures.knn()?;
-        measures.finetunings()?;
-        Ok(tables.write()?)
-    }
 }
 
 /// Returns a function that maps a job to the recipe for its checkpoints: the recipe of the first sweep point with the
 /// same job.
 ///
 /// A shared job has the same recipe in all runs of the sweep.
-fn recipe_of(resolved: &Resolved, index: usize) -> Arc<dyn Fn(&Job) -> String + Send + Sync> {
+pub(super) fn recipe_of(
+    resolved: &Resolved,
+    index: usize,
+) -> Arc<dyn Fn(&Job) -> String + Send + Sync> {
     let resolved = resolved.clone();
     Arc::new(move |job| {
         let first = resolved.same_job_before(index, job).next();

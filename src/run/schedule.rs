@@ -11,15 +11,30 @@ use crate::train::{
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// A function that tells the other hosts to train a job.
+pub(super) type Announce = Arc<dyn Fn(&Job) -> Result<(), TrainError> + Send + Sync>;
+
 /// Makes a [`JobContext`] in each device thread.
 #[derive(Clone)]
 pub(super) struct JobContextMaker {
     pub observer: Observer,
     pub row_written: RowWritten,
     pub timer: StepTimer,
+    /// Called before all devices train a job together.
+    pub announce: Announce,
 }
 
 impl JobContextMaker {
+    /// Returns a maker of contexts that report nothing, for hosts other than host 0.
+    pub(super) fn silent() -> Self {
+        Self {
+            observer: Arc::new(|_| {}),
+            row_written: Arc::new(|| Ok(())),
+            timer: StepTimer::default(),
+            announce: Arc::new(|_| Ok(())),
+        }
+    }
+
     fn context(&self, rank: Rank, work: &RunContext) -> JobContext {
         JobContext {
             rank_context: RankContext {
@@ -53,17 +68,28 @@ pub(super) fn together(
     if let Some(end) = not_to_run(work, &job, context)? {
         return Ok(end);
     }
-    let (own, context, dir) = (work.clone(), context.clone(), job.dir.clone());
-    let observer = Arc::clone(&context.observer);
-    let end = on_every_rank(&work.device, device_threads, move |rank, device| {
-        let work = RunContext { device, ..own.clone() };
-        work.run(&job, &context.context(rank, &work))
-    });
+    (context.announce)(&job)?;
+    let dir = job.dir.clone();
+    let end = train(work, job, context, device_threads);
     if let Err(error) = &end {
         let error = Some(error).filter(|error| error.is_of_one_job());
-        observer(Event::JobFailed { job: &dir, error });
+        (context.observer)(Event::JobFailed { job: &dir, error });
     }
     end
+}
+
+/// Trains a job on all devices of all hosts. All hosts must call this for the same job.
+pub(super) fn train(
+    work: &RunContext,
+    job: Job,
+    context: &JobContextMaker,
+    device_threads: &DeviceThreads,
+) -> Result<JobEnd, TrainError> {
+    let (own, context) = (work.clone(), context.clone());
+    on_every_rank(&work.device, device_threads, &work.hosts, move |rank, device| {
+        let work = RunContext { device, ..own.clone() };
+        work.run(&job, &context.context(rank, &work))
+    })
 }
 
 /// Trains jobs in parallel, each on one device.
@@ -152,7 +178,7 @@ impl BenchDevices {
         observer: Observer,
         timer: StepTimer,
     ) -> Result<JobEnd, TrainError> {
-        let context = JobContextMaker { observer, row_written: Arc::new(|| Ok(())), timer };
+        let context = JobContextMaker { observer, timer, ..JobContextMaker::silent() };
         together(work, job, &context, &self.device_threads)
     }
 

@@ -65,6 +65,9 @@ pub enum TrainError {
          hint: run the same command again to resume from the last saved state"
     )]
     Stuck,
+    /// A job failed on another host.
+    #[error("rank {rank} on host {host} failed: {cause}")]
+    OtherHost { rank: usize, host: String, cause: String },
     /// Another rank of the job failed. The run reports that rank's error instead.
     #[error("cannot continue: another device of this job has failed")]
     OtherRank,
@@ -111,6 +114,7 @@ impl TrainError {
             | Self::NotStarted { .. }
             | Self::Device(_)
             | Self::Stuck
+            | Self::OtherHost { .. }
             | Self::OtherRank => false,
         }
     }

@@ -1,6 +1,6 @@
 //! Builds the stage, model, optimizer and loader of a job, and runs the job.
 
-use super::devices::ChosenDevice;
+use super::devices::{ChosenDevice, Hosts};
 use super::error::TrainError;
 use super::stages::{FinetuneStage, Gallery, LinprobeStage, PretrainStage};
 use super::step::{
@@ -38,6 +38,8 @@ pub struct RunContext {
     pub start_files: Arc<[StartFile]>,
     /// The layouts that the run has had, oldest first. If there are none, learning rates follow `plan`.
     pub layouts: Arc<[StartLayout]>,
+    /// The hosts that train together.
+    pub hosts: Hosts,
 }
 
 impl RunContext {
@@ -251,7 +253,8 @@ impl RunContext {
     }
 
     fn loader(&self, stage: StageKind, dir: &JobDir) -> Result<Loader, TrainError> {
-        let bad_files = dir.path.join("bad_files.csv");
+        // Only host 0 writes into the run folder. The other hosts list unusable files only in their log.
+        let bad_files = self.hosts.is_first().then(|| dir.path.join("bad_files.csv"));
         let loader = loaders::train_loader(&self.plan, &self.data, stage, bad_files)?;
         Ok(loader.with_parallel_jobs(self.parallel_jobs))
     }
@@ -286,7 +289,7 @@ impl RunContext {
                 accum_iter: pace.accum_iter,
                 micro_steps: images / pace.images_per_micro_step,
             },
-            micro_batches: training.accum_iter * self.plan.runtime.devices
+            micro_batches: training.accum_iter * self.plan.runtime.world_size()
                 / context.rank_context.rank.world(),
             steps,
             schedule: LrSchedule {

@@ -15,7 +15,7 @@ pub fn train_loader(
     plan: &Plan,
     data: &DataSet,
     stage: StageKind,
-    bad_files: PathBuf,
+    bad_files: Option<PathBuf>,
 ) -> Result<Loader, TrainError> {
     let transform = |augment, rule| TrainTransform::new(&plan.data, augment, rule);
     let missing = "the stage is part of the plan";

@@ -19,7 +19,7 @@ mod missing_pictures;
 mod stages;
 mod step;
 
-pub use devices::{Backend as DeviceBackend, ChosenDevice, Rank, choose, count_gpus};
+pub use devices::{Backend as DeviceBackend, ChosenDevice, Hosts, Rank, choose, count_gpus};
 pub(crate) use devices::{
     DeviceCheck, DeviceThreads, TaskCoupling, check_device, check_memory, check_stages,
     first_error, on_every_rank,

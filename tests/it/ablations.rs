@@ -71,7 +71,7 @@ fn each_kind_of_mask_trains_resumes_and_is_drawn() {
     let args = ["run", "r.toml", "--set", "name=b", "--set", "pretrain.epochs=4"];
     let args = [&args[..], &["--set", kept, "--set", &resume]].concat();
     let error = bench.refused(&args, 2);
-    assert!(error.contains("trained with mask = block, but the recipe has random"), "{error}");
+    assert!(error.contains("`mask = block`, but the recipe has random"), "{error}");
 }
 
 #[test]

@@ -52,7 +52,10 @@ fn training_skips_a_bad_file_and_names_it() {
     let run = bench.command(&["run", "r.toml"]).output().unwrap();
     let said = String::from_utf8(run.stderr).unwrap();
     assert_eq!(run.status.code(), Some(0), "{said}");
-    assert!(said.contains("05x.jpg: the JPEG file is truncated"), "{said}");
+    assert!(
+        said.contains("05x.jpg: corrupt or unsupported image: Bogus Huffman table definition"),
+        "{said}"
+    );
     let table = fs::read_to_string(bench.dir.path().join("runs/r/pretrain/bad_files.csv")).unwrap();
     let rows: Vec<&str> = table.lines().collect();
     assert_eq!((rows.len(), rows[0]), (2, "file,problem"));
@@ -93,7 +96,7 @@ fn the_replacement_of_a_bad_file_does_not_depend_on_the_workers() {
     let batches = |workers| {
         let train = open(&plan, Labels::Unneeded).unwrap().train;
         let transform = TrainTransform::new(&plan, &augment([0.2, 1.0], true), CropRule::TenTries);
-        let bad = BadFiles::new(0.1, train.len(), bench.dir.path().join("bad.csv"));
+        let bad = BadFiles::new(0.1, train.len(), Some(bench.dir.path().join("bad.csv")));
         let loader =
             Loader::train(train, transform, None, 5, Threads::Count(workers), key()).unwrap();
         let loader = loader.skipping_bad_files(Arc::new(bad));
@@ -108,7 +111,7 @@ fn the_replacement_of_a_bad_file_does_not_depend_on_the_workers() {
 }
 
 /// Image formats of the files in a folder.
-const KINDS: [&str; 5] = ["jpg", "png", "webp", "bmp", "tiff"];
+const KINDS: [&str; 4] = ["jpg", "png", "webp", "bmp"];
 
 #[test]
 fn a_check_finds_the_bad_files_and_no_others() {

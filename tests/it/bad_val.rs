@@ -79,6 +79,8 @@ fn skipped_validation_images_are_in_the_last_column() {
     // The same command has nothing to do, and other commands read the table.
     assert_eq!(bench.done(&[&["run", "r.toml"][..], &SKIP].concat()), table);
     bench.done(&["report", "runs/tiny"]);
+    let report = bench.read("runs/tiny/report.html");
+    assert!(report.contains("The accuracies leave out 2 unreadable validation images"));
     bench.done(&["compare", "runs/tiny", "runs/tiny/accuracy.csv"]);
     let other = bench.refused(&["run", "r.toml"], 2);
     assert!(other.contains("data.bad_val: was \"skip\", now \"stop\""), "{other}");

@@ -111,6 +111,40 @@ fn a_plan_says_how_devices_share_the_jobs() {
 }
 
 #[test]
+fn a_plan_for_several_hosts_needs_no_mpi() {
+    let bench = Bench::new(&recipe(1, "auto"));
+    let hosts = ["plan", "r.toml", "--set", "runtime.hosts=4", "--set", "pretrain.accum_iter=1"];
+    let text = bench.done(&hosts);
+    assert!(text.contains("each on all 4 devices of 4 hosts together"), "{text}");
+    assert!(text.contains("# network, pretrain: in each update, each of 4 hosts sums"), "{text}");
+    let json = bench.done(&[&hosts[..], &["--json"]].concat());
+    let plan: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let job = &plan["jobs"][0];
+    assert_eq!((&job["hosts"], &job["effective_batch_size"]), (&4.into(), &176.into()));
+    let bytes = |name: &str| job[name].as_f64().unwrap();
+    assert!((bytes("wire_bytes") - 1.5 * bytes("reduced_bytes")).abs() < 1.0, "{job}");
+}
+
+#[test]
+fn a_plan_estimates_the_speed_on_more_hosts() {
+    let bench = Bench::new(&recipe(1, "auto"));
+    let scale = ["plan", "r.toml", "--scale", "1,2,3,8", "--set", "runtime.device=cuda"];
+    let text = bench.done(&scale);
+    assert!(text.contains("network: 100 Gbit/s per host (`runtime.link_gbit`)"), "{text}");
+    let json = bench.done(&[&scale[..], &["--json", "--set", "runtime.link_gbit=10"]].concat());
+    let plan: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let rows = plan["scale"].as_array().unwrap();
+    assert_eq!(rows.len(), 12, "three stages on four numbers of hosts");
+    assert_eq!((&rows[0]["efficiency"], &rows[0]["communication"]), (&1.0.into(), &0.0.into()));
+    assert_eq!((&rows[1]["batch_size"], &rows[1]["accum_iter"]), (&44.into(), &2.into()));
+    assert_eq!((&rows[3]["batch_size"], &rows[3]["accum_iter"]), (&22.into(), &1.into()));
+    assert!(rows[1]["efficiency"].as_f64().unwrap() < 1.0);
+    assert!(rows[2]["accum_iter"].is_null() && rows[2]["hours"].is_null(), "{}", rows[2]);
+    let refused = bench.refused(&["plan", "r.toml", "--scale", "1,0"], 2);
+    assert!(refused.contains("expected numbers of hosts"), "{refused}");
+}
+
+#[test]
 fn a_run_in_bf16_has_the_losses_of_fp32_and_writes_fp32_checkpoints() {
     let (wide, narrow) = (Bench::new(TINY), Bench::new(TINY));
     wide.done(&["run", "r.toml", "--stage", "pretrain"]);

@@ -149,6 +149,7 @@ fn a_second_start_names_the_process_that_works_and_a_killed_process_holds_no_loc
     assert_eq!(bench.read("runs/tiny/.lock"), "");
 }
 
+#[cfg(not(feature = "mpi"))]
 #[test]
 fn one_of_several_processes_stops_before_it_writes() {
     let bench = Bench::new(TINY);

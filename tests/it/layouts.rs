@@ -140,7 +140,7 @@ fn a_check_lists_every_problem_of_a_folder_at_once() {
     let text = String::from_utf8(output.stdout).unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}{said}");
-    assert_eq!(said, "error: found 1 bad file, and 5 problems of the whole data set\n");
+    assert_eq!(said, "error: found 1 unreadable file and 5 problems of the whole data set\n");
     for part in [
         "train/gone: ",
         "val/b/gone: ",

@@ -25,6 +25,8 @@ mod golden;
 #[cfg(all(feature = "wgpu", not(feature = "vulkan")))]
 mod gpu;
 mod hints;
+#[cfg(feature = "mpi")]
+mod hosts;
 mod layers;
 mod layouts;
 mod measures;

@@ -65,7 +65,7 @@ fn is_point(of: &ResolvedPoint, point: &str) -> bool {
 fn every_published_result_of_the_paper_names_a_recipe_and_a_point() {
     let recipes = table("mae-paper-recipes.csv");
     let results = table("mae-paper.csv");
-    let options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
+    let options = Options { missing_data: Missing::Warn, gpus: |_| 0, hosts: 1 };
     for result in &results {
         let named: Vec<_> = recipes.iter().filter(|row| key(row) == key(result)).collect();
         let [named] = named[..] else { panic!("{} recipes for {result:?}", named.len()) };

@@ -43,9 +43,6 @@ fn without_a_learning_rate_the_first_checkpoint_has_the_weights_of_the_file() {
 #[test]
 fn a_file_without_a_decoder_starts_with_a_random_decoder_and_says_so() {
     let bench = bench("encoder.safetensors");
-    let plan = bench.mae(&["plan", "r.toml"]);
-    let plan = [plan.stdout, plan.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
-    assert!(plan.contains("it has no decoder"), "{plan}");
     let set = ["--set", "pretrain.lr=0"];
     let output = bench.mae(&[&["run", "r.toml", "--stage", "pretrain"][..], &set].concat());
     let log = String::from_utf8(output.stderr).unwrap();

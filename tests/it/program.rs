@@ -5,7 +5,7 @@
 use mae::infer::StopFlag;
 use mae::recipe::{self, Missing, Options};
 use mae::run::{RunOptions, Runner};
-use mae::train::{Event, JobEnd};
+use mae::train::{Event, Hosts, JobEnd};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -116,7 +116,7 @@ impl Bench {
         updates: usize,
         then: impl Fn(&StopFlag) + Send + Sync + 'static,
     ) -> JobEnd {
-        let options = Options { missing_data: Missing::Refuse, gpus: |_| 0 };
+        let options = Options { missing_data: Missing::Refuse, gpus: |_| 0, hosts: 1 };
         let resolved = recipe::resolve(&self.path("r.toml"), &[], &[], &options).unwrap();
         let options = RunOptions {
             runs: self.path("runs"),
@@ -134,7 +134,8 @@ impl Bench {
                 then(&asked);
             }
         };
-        let runner = Runner { options: &options, stop: &stop, observer: Arc::new(observer) };
+        let hosts = Hosts::default();
+        let runner = Runner { options: &options, stop: &stop, observer: Arc::new(observer), hosts };
         runner.run(&resolved).unwrap().0
     }
 }

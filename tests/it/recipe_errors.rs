@@ -6,8 +6,8 @@ use std::path::Path;
 use super::program::{Bench, TINY};
 use mae::recipe::{Missing, Options, Resolved, resolve};
 
-const RUNNING: Options = Options { missing_data: Missing::Refuse, gpus: |_| 0 };
-const PLANNING: Options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
+const RUNNING: Options = Options { missing_data: Missing::Refuse, gpus: |_| 0, hosts: 1 };
+const PLANNING: Options = Options { missing_data: Missing::Warn, gpus: |_| 0, hosts: 1 };
 
 /// A valid pre-training on digits.
 const FINE: &str =

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use mae::recipe::{Missing, Options, resolve, schema};
 use mae::shape::StageKind;
 
-const PLANNING: Options = Options { missing_data: Missing::Warn, gpus: |_| 0 };
+const PLANNING: Options = Options { missing_data: Missing::Warn, gpus: |_| 0, hosts: 1 };
 
 /// The recipes below `folder`.
 fn recipes(folder: &Path) -> Vec<PathBuf> {

@@ -44,6 +44,14 @@ pub(super) struct PlannedJob {
     pub disk_bytes: f64,
     /// Disk space of the optimizer states in the kept checkpoints, in bytes.
     pub disk_optimizer_bytes: f64,
+    /// Number of hosts that train together.
+    pub hosts: usize,
+    /// Bytes of gradients that each host sums with the others in one update, if there are several hosts.
+    pub reduced_bytes: f64,
+    /// Bytes that each host sends to other hosts in one update.
+    pub wire_bytes: f64,
+    /// Estimated share of the job's time in which hosts exchange gradients; `null` if the time is unknown.
+    pub communication: Option<f64>,
     /// `data-parallel` or `job-parallel`; `null` with one device.
     pub schedule: Option<&'static str>,
     /// Time of the whole job on its devices, in seconds; `null` if unknown.
@@ -76,15 +84,20 @@ fn planned(
         None => None,
     };
     let alone = job.is_independent() && is_job_parallel(plan, checked);
-    let devices = if alone { 1 } else { plan.runtime.devices };
+    let devices = if alone { 1 } else { plan.runtime.world_size() };
+    let network = plan.runtime.network(plan.runtime.hosts);
     let evaluated = match job.stage {
         StageKind::Pretrain => Some(0),
         _ => counts.val_images.map(|images| images * training.epochs),
     };
     let wall_s = steps.zip(evaluated).and_then(|(steps, evaluated)| {
         let trained = steps * training.effective_batch_size;
-        price.wall_s(job.stage, &cost, (trained, evaluated), devices)
+        let computing_s = price.wall_s(job.stage, &cost, (trained, evaluated), devices)?;
+        Some(computing_s + steps as f64 * network.update_s(cost.memory.gradients))
     });
+    let communication = wall_s
+        .zip(steps)
+        .map(|(wall_s, steps)| steps as f64 * network.update_s(cost.memory.gradients) / wall_s);
     let (weights, optimizer) = disk(plan, job.stage, cost.memory);
     Ok(PlannedJob {
         run: plan.name.clone(),
@@ -104,7 +117,11 @@ fn planned(
         memory: cost.memory,
         disk_bytes: weights + optimizer,
         disk_optimizer_bytes: optimizer,
-        schedule: (plan.runtime.devices > 1).then_some(if alone {
+        hosts: plan.runtime.hosts,
+        reduced_bytes: cost.memory.gradients,
+        wire_bytes: network.wire_bytes(cost.memory.gradients),
+        communication,
+        schedule: (plan.runtime.world_size() > 1).then_some(if alone {
             "job-parallel"
         } else {
             "data-parallel"

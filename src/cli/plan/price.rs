@@ -6,6 +6,7 @@ use crate::cli::signals::stop_on_signals;
 use crate::infer::StopFlag;
 use crate::recipe::{Cost, DeviceKind, Format, Plan, ResolvedPoint};
 use crate::shape::{Precision, StageKind};
+use crate::train::Hosts;
 use crate::{bench, train};
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -68,11 +69,18 @@ impl Price {
                 continue;
             }
             let scratch = Scratch::new()?;
-            let measured = bench::bench_train(point, job.stage, SECONDS, scratch.path(), &stop);
+            let measured = bench::bench_train(
+                point,
+                job.stage,
+                SECONDS,
+                scratch.path(),
+                &stop,
+                &Hosts::default(),
+            );
             if stop.requested() {
                 return Err(CliError::Stopped);
             }
-            let measured = measured?;
+            let measured = measured?.expect("the only host measures");
             let cost = point.plan.cost(job.stage, num_classes).expect("a job's stage");
             flops.insert(job.stage, measured.images_per_s * all(&cost));
             let _ = write!(words, " {} {:.1} images/s,", job.stage, measured.images_per_s);

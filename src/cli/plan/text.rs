@@ -64,6 +64,7 @@ fn of_run(text: &mut String, plan: &Plan, run: &PlannedRun, folder: &Path) {
     }
     of_stages(text, &run.jobs);
     of_disk(text, &run.jobs);
+    of_network(text, plan, &run.jobs);
     let left = run.wall_s.map_or_else(|| "unknown".to_owned(), duration);
     let _ = writeln!(text, "# time left: {left}\n");
 }
@@ -115,6 +116,33 @@ fn of_disk(text: &mut String, jobs: &[PlannedJob]) {
     let _ = writeln!(text, "# disk: {} for checkpoints{of_it}", size(all));
 }
 
+/// Writes a line for each stage with the gradients that the hosts of a run exchange.
+fn of_network(text: &mut String, plan: &Plan, jobs: &[PlannedJob]) {
+    if plan.runtime.hosts == 1 {
+        return;
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    for job in jobs.iter().filter(|job| job.steps.is_some()) {
+        if seen.contains(&job.stage.as_str()) {
+            continue;
+        }
+        seen.push(&job.stage);
+        let share = job.communication.map_or_else(
+            || "an unknown share".to_owned(),
+            |share| format!("about {:.1} %", 100.0 * share),
+        );
+        let _ = writeln!(
+            text,
+            "# network, {}: in each update, each of {} hosts sums {} of gradients and sends {}; {share} of the time at {} Gbit/s",
+            job.stage,
+            job.hosts,
+            size(job.reduced_bytes),
+            size(job.wire_bytes),
+            plan.runtime.network(1).gbit
+        );
+    }
+}
+
 /// Formats a number of bytes as MiB or GiB.
 fn size(bytes: f64) -> String {
     let mib = bytes / f64::from(1u32 << 20);
@@ -141,8 +169,13 @@ fn state(state: &JobState, folder: &Path) -> String {
 /// Returns a sentence about how several devices share the jobs.
 fn schedule(plan: &Plan, jobs: &[PlannedJob]) -> String {
     let is_job_parallel = jobs.iter().any(|job| job.schedule == Some("job-parallel"));
-    match plan.runtime.devices {
+    let devices = plan.runtime.devices;
+    match plan.runtime.world_size() {
         1 => String::new(),
+        n if plan.runtime.hosts > 1 => format!(
+            ": each on all {n} devices of {} hosts together (data-parallel, {devices} on each host)",
+            plan.runtime.hosts
+        ),
         n if is_job_parallel => format!(
             ": pre-training on all {n} devices together, then one job on each device (job-parallel)"
         ),

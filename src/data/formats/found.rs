@@ -43,7 +43,7 @@ pub(in crate::data) struct Found {
     pub(in crate::data) hash: Sha256,
     /// The hash that older versions computed for this data; `None` if it is `hash`. It may also be equal to `hash`.
     pub(in crate::data) former: Option<Sha256>,
-    /// Description of how `mae data pack` re-encoded the images; `None` if the images were not re-encoded.
+    /// Describes how `mae data pack` re-encoded the images; `None` for original images.
     pub(in crate::data) note: Option<String>,
     pub(in crate::data) integrity: Integrity,
     /// Number of files that no split uses, by description, such as hidden files.

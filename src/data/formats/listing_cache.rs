@@ -24,9 +24,9 @@ use crate::recipe::DataPlan;
 
 /// Minimum number of images for which the listing is cached.
 const WORTH_KEEPING: usize = 10_000;
-/// Version of the cache file. A new file format or a new rule for names of images and classes needs a new version.
+/// Version of the cache file. Changes if the file format or the rules for images and classes change.
 const VERSION: u32 = 3;
-/// Length of the hash at the beginning of the cache file, in bytes.
+/// Length of the hash at the start of the cache file, in bytes.
 const HASH_BYTES: usize = 32;
 /// Minimum age of a modification before a listing is cached.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -99,7 +99,7 @@ pub(super) struct ListedImage {
     /// The class of an image in a shard; `None` for a file in a folder, and if the shard has no class for it.
     #[prost(oneof = "ListedClass", tags = "4, 6, 7, 8")]
     pub(super) class: Option<ListedClass>,
-    /// The first bytes of the image's BLAKE3 hash; `None` if `mae data pack` stored no hash.
+    /// First 16 bytes of the image's BLAKE3 hash; `None` without a checksum file.
     #[prost(bytes = "vec", optional, tag = "5")]
     pub(super) hash: Option<Vec<u8>>,
     /// Whether the class is in a member with a dotted name, such as `a.output.cls`. Older versions did not read it.

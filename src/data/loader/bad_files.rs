@@ -13,16 +13,16 @@ pub struct BadFiles {
     allowed: usize,
     files: usize,
     max_bad_fraction: f64,
-    /// Path of the CSV file `bad_files.csv`.
-    table: PathBuf,
+    /// Path of the CSV table, `bad_files.csv`; `None` to write no table.
+    table: Option<PathBuf>,
     met: Mutex<Problems>,
 }
 
 impl BadFiles {
-    /// Creates an empty list. `table` is the path of `bad_files.csv`.
+    /// Creates an empty list. `table` is the path of `bad_files.csv`; `None` writes no table.
     ///
     /// Of `files` training files, at most the fraction `max_bad_fraction` may be unusable.
-    pub fn new(max_bad_fraction: f64, files: usize, table: PathBuf) -> Self {
+    pub fn new(max_bad_fraction: f64, files: usize, table: Option<PathBuf>) -> Self {
         let allowed = (max_bad_fraction * files as f64) as usize;
         Self { allowed, files, max_bad_fraction, table, met: Mutex::default() }
     }
@@ -52,19 +52,21 @@ impl BadFiles {
                  set a higher `data.max_bad_fraction`",
             ));
         }
+        let listed = self.table.as_ref().map(|table| format!("; see {}", table.display()));
         tracing::warn!(
-            "cannot read {shown}: {problem}. Another image replaces this image ({} of {} files are unreadable; see {})",
+            "cannot read {shown}: {problem}. Another image replaces this image ({} of {} files are unreadable{})",
             met.len(),
             self.files,
-            self.table.display()
+            listed.unwrap_or_default()
         );
         self.write(&met)
     }
 
     /// Writes the CSV file. Keeps the rows of earlier starts.
     fn write(&self, met: &Problems) -> Result<(), DataError> {
-        let mut all = table::problems(&self.table);
+        let Some(table) = &self.table else { return Ok(()) };
+        let mut all = table::problems(table);
         all.extend(met.clone());
-        table::write_problems(&self.table, &all)
+        table::write_problems(table, &all)
     }
 }

@@ -24,7 +24,9 @@ use crate::recipe::Threads;
 
 use bad_files::BadFiles;
 use epoch::Epoch;
-use pass::{LoaderShared, Share, Transform};
+use pass::{LoaderShared, Transform};
+
+pub use pass::Share;
 
 /// Loads the batches of any epoch, starting at any micro-step.
 #[derive(Clone)]
@@ -81,7 +83,7 @@ impl Loader {
             split,
             transform,
             batch_size,
-            share: Share { index: 0, of: 1 },
+            share: Share::ALL,
             bad_files: None,
             times: LoadTimes::default(),
         };
@@ -105,14 +107,14 @@ impl Loader {
         self.workers
     }
 
-    /// Limits the loader to every `of`-th batch, starting at batch `index`.
+    /// Limits the loader to the batches of `share`.
     ///
-    /// Each of `of` devices uses such a loader. The workers are divided among these loaders.
+    /// Each device uses such a loader. The loaders of one host divide its workers.
     #[must_use]
-    pub fn share(self, index: usize, of: usize) -> Self {
-        assert!(index < of, "the index is below the number of shares");
-        let work = LoaderShared { share: Share { index, of }, ..(*self.work).clone() };
-        Self { work: Arc::new(work), workers: self.workers.div_ceil(of) }
+    pub fn share(self, share: Share) -> Self {
+        assert!(share.index < share.of, "the index is below the number of shares");
+        let work = LoaderShared { share, ..(*self.work).clone() };
+        Self { work: Arc::new(work), workers: self.workers.div_ceil(share.on_this_host) }
     }
 
     /// Divides the number of workers by `others + 1`, for `others` more jobs in parallel.

@@ -35,9 +35,16 @@ pub(super) struct LoaderShared {
 
 /// The batches of an epoch for one device: every `of`-th batch, starting at `index`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Share {
-    pub(super) index: usize,
-    pub(super) of: usize,
+pub struct Share {
+    pub index: usize,
+    pub of: usize,
+    /// Number of shares that are loaded on this host. They divide its threads.
+    pub on_this_host: usize,
+}
+
+impl Share {
+    /// The only share: all batches.
+    pub const ALL: Self = Self { index: 0, of: 1, on_this_host: 1 };
 }
 
 #[derive(Clone)]
@@ -77,7 +84,7 @@ impl EpochPass {
 
     /// Converts `micro_step`, the batch index on this device, to the batch index in the epoch.
     fn global(&self, micro_step: usize) -> usize {
-        let Share { index, of } = self.work.share;
+        let Share { index, of, .. } = self.work.share;
         micro_step * of + index
     }
 

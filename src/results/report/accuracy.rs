@@ -4,7 +4,7 @@ use super::cells::{Cell, Mark, Read, boxed, explained, start_cells};
 use super::groups::{by_size, short, swept};
 use super::input::Report;
 use super::means::means;
-use super::text::escape;
+use super::text::{count, escape};
 use crate::recipe::KNN_COLUMN;
 use crate::results::AccuracyRow;
 use crate::results::seeds::Measured;
@@ -70,12 +70,24 @@ pub(super) fn accuracy(report: &Report<'_>) -> String {
     let seeds = report.has_seeds();
     let val_images = report.points[0].val_images();
     let marks = if seeds { Marks::None } else { Marks::All { val_images } };
-    let all = explained(table(&keys(report), &rows, marks));
+    let all = explained(table(&keys(report), &rows, marks)) + &left_out(&rows);
     if !seeds {
         return all;
     }
     let means = means(report);
     format!("{means}<details><summary>All runs, {} rows</summary>{all}</details>\n", rows.len())
+}
+
+/// Returns a note about unreadable validation images; empty if the accuracies leave out no image.
+fn left_out(rows: &[AccuracyTableRow<'_>]) -> String {
+    let counts = rows.iter().filter_map(|row| row.cells.val_skipped.as_deref()?.parse().ok());
+    match counts.max().unwrap_or(0_usize) {
+        0 => String::new(),
+        images => format!(
+            "<p class=\"note\">The accuracies leave out {} (<code>data.bad_val</code>).</p>\n",
+            count(images, "unreadable validation image")
+        ),
+    }
 }
 
 fn keys(report: &Report<'_>) -> Vec<String> {

@@ -2,25 +2,29 @@
 
 use super::device::ChosenDevice;
 use super::device_threads::{DeviceThreads, TaskCoupling};
+use super::hosts::Hosts;
 use super::ranks::Rank;
 use crate::train::error::TrainError;
 use std::sync::{Mutex, PoisonError};
 
-/// Runs `work` on every device, and returns the result of rank 0.
+/// Runs `work` on every device of this host, and returns the result of the host's first rank.
+///
+/// All hosts must call this for the same work. If it failed on another host, returns that failure.
 pub(crate) fn on_every_rank<T: Send + 'static>(
     device: &ChosenDevice,
     device_threads: &DeviceThreads,
+    hosts: &Hosts,
     work: impl Fn(Rank, ChosenDevice) -> Result<T, TrainError> + Send + Sync + 'static,
 ) -> Result<T, TrainError> {
     let world = device.devices.len();
-    let ranks = Rank::group(world, device.link());
+    let ranks = Rank::group(world, device.link(), hosts.clone());
     let ranks = Mutex::new(ranks.into_iter().map(Some).collect::<Vec<_>>());
     let device = device.clone();
     let ends = device_threads.all(world, TaskCoupling::Joined, move |index| {
         let rank = ranks.lock().unwrap_or_else(PoisonError::into_inner)[index].take();
         work(rank.expect("each thread takes its own rank"), device.of(index))
     });
-    first_error(ends).map(|mut ends| ends.remove(0))
+    hosts.end_job(first_error(ends).map(|mut ends| ends.remove(0)))
 }
 
 /// Returns all results or, if a rank failed, one error.

@@ -1,19 +1,25 @@
-//! Ranks: the devices that train one job together. Each has its own thread, model, optimizer and loader.
+//! Ranks: the devices that train one job together, on all hosts. Each has its own thread, model, optimizer and loader.
 //!
 //! Rank `r` of `N` takes the micro-batches `r`, `N + r`, `2 N + r` and so on of an epoch. So one update of N ranks has
 //! the same images as one rank with N times the `accum_iter`.
 //!
 //! All ranks run the same loop and wait for each other at each exchange. Only rank 0 writes files and reports events.
+//!
+//! The devices of host `h` are the ranks from `h * D` on, where each host has `D` devices. Values and sums are first collected on
+//! each host. Then the host's first rank exchanges them with the other hosts.
 
-use crate::infer::host;
+use super::hosts::{self, Hosts, Wire};
+use super::reduce::{Bucket, PendingReduce, lens, read, split};
+use crate::data::Share;
 use crate::train::error::TrainError;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use std::any::Any;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// One of the devices that train a job together.
 pub struct Rank {
-    index: usize,
+    /// Index of the device on this host.
+    local: usize,
     group: Arc<RankGroup>,
 }
 
@@ -32,53 +38,12 @@ pub(crate) enum Link {
 /// Bucket size for NCCL, in gradient values.
 const NCCL_BUCKET: usize = 1 << 24;
 
-/// Gradients that are all-reduced together.
-pub(crate) enum Bucket {
-    Separate(Vec<Tensor<1>>),
-    #[cfg(feature = "cuda")]
-    Flat(Box<super::nccl::FlatBucket>),
-}
-
-impl Bucket {
-    /// Fails if the device could not compute the gradients in this bucket.
-    ///
-    /// Without this check, the other ranks would wait in NCCL forever for the failed rank.
-    #[cfg_attr(
-        not(feature = "cuda"),
-        expect(clippy::unnecessary_wraps, reason = "only NCCL buckets are checked")
-    )]
-    pub(crate) fn check(&self) -> Result<(), TrainError> {
-        match self {
-            Self::Separate(_) => Ok(()),
-            #[cfg(feature = "cuda")]
-            Self::Flat(joined) => joined.check(),
-        }
-    }
-}
-
-/// The all-reduce of a bucket, running or done.
-pub(crate) enum PendingReduce {
-    Done(Vec<Tensor<1>>),
-    #[cfg(feature = "cuda")]
-    Running(Box<super::nccl::PendingAllReduce>),
-}
-
-impl PendingReduce {
-    /// Returns the gradient sums, which are bit-identical on all ranks.
-    ///
-    /// With NCCL, the device waits for the sums before it starts its next work.
-    pub(crate) fn finish(self) -> Vec<Tensor<1>> {
-        match self {
-            Self::Done(sums) => sums,
-            #[cfg(feature = "cuda")]
-            Self::Running(reduce) => reduce.finish(),
-        }
-    }
-}
-
+/// State that the ranks of a job on this host share.
 struct RankGroup {
-    world: usize,
+    /// Number of devices of this host. All hosts have the same number.
+    devices: usize,
     link: Link,
+    hosts: Hosts,
     round: Mutex<ExchangeRound>,
     changed: Condvar,
 }
@@ -94,51 +59,76 @@ struct ExchangeRound {
 }
 
 impl Rank {
-    /// Creates the ranks of a job on `world` devices.
-    pub(crate) fn group(world: usize, link: Link) -> Vec<Self> {
-        let brought = (0..world).map(|_| None).collect();
+    /// Creates the ranks of a job on the `devices` devices of this host.
+    pub(crate) fn group(devices: usize, link: Link, hosts: Hosts) -> Vec<Self> {
+        let brought = (0..devices).map(|_| None).collect();
         let round = Mutex::new(ExchangeRound { brought, ..ExchangeRound::default() });
-        let group = Arc::new(RankGroup { world, link, round, changed: Condvar::new() });
-        (0..world).map(|index| Self { index, group: Arc::clone(&group) }).collect()
+        let changed = Condvar::new();
+        let group = Arc::new(RankGroup { devices, link, hosts, round, changed });
+        (0..devices).map(|local| Self { local, group: Arc::clone(&group) }).collect()
     }
 
     /// Creates the only rank of a job on a single device.
     pub(crate) fn alone() -> Self {
-        Self::group(1, Link::Host).remove(0)
+        Self::group(1, Link::Host, Hosts::default()).remove(0)
     }
 
     /// Returns the index of this rank, from 0.
     pub fn index(&self) -> usize {
-        self.index
+        self.group.hosts.index() * self.group.devices + self.local
     }
 
     /// Returns the number of ranks.
     pub fn world(&self) -> usize {
-        self.group.world
+        self.group.hosts.count() * self.group.devices
     }
 
-    /// Returns the index of this rank and the number of ranks.
-    pub fn share(&self) -> (usize, usize) {
-        (self.index, self.world())
+    /// Returns the share of the data that this rank loads.
+    pub fn share(&self) -> Share {
+        Share { index: self.index(), of: self.world(), on_this_host: self.group.devices }
     }
 
     /// Returns whether this is rank 0, which alone writes files and reports events.
     pub fn is_first(&self) -> bool {
-        self.index == 0
+        self.index() == 0
     }
 
-    /// Sends `mine` to all ranks. Returns the values of all ranks, in rank order.
-    ///
-    /// Fails if another rank has failed.
-    pub fn exchange<T: Clone + Send + 'static>(&self, mine: T) -> Result<Vec<T>, TrainError> {
-        if self.world() == 1 {
+    /// Sends `mine` to all ranks. Returns the values of all ranks, in rank order. Fails if another rank has failed.
+    pub(crate) fn exchange<T: Wire>(&self, mine: T) -> Result<Vec<T>, TrainError> {
+        let local = self.exchange_here(mine)?;
+        if self.group.hosts.count() == 1 {
+            return Ok(local);
+        }
+        self.first_here(|hosts| {
+            let messages = hosts.exchange(hosts::encode(&local))?;
+            Ok(messages.iter().flat_map(|message| hosts::decode(message)).collect())
+        })
+    }
+
+    /// Runs `work` on the first rank of this host. Returns its result on all ranks of this host.
+    fn first_here<T: Clone + Send + 'static>(
+        &self,
+        work: impl FnOnce(&Hosts) -> Result<T, TrainError>,
+    ) -> Result<T, TrainError> {
+        let own = if self.local == 0 { Some(work(&self.group.hosts)?) } else { None };
+        let mut all = self.exchange_here(own)?;
+        Ok(all.swap_remove(0).expect("the first rank has a result"))
+    }
+
+    /// Sends `mine` to all ranks of this host. Returns their values, in order.
+    pub(super) fn exchange_here<T: Clone + Send + 'static>(
+        &self,
+        mine: T,
+    ) -> Result<Vec<T>, TrainError> {
+        let devices = self.group.devices;
+        if devices == 1 {
             return Ok(vec![mine]);
         }
         let mut round = self.wait(self.lock(), |round| round.leaving > 0)?;
-        round.brought[self.index] = Some(Box::new(mine));
+        round.brought[self.local] = Some(Box::new(mine));
         round.arrived += 1;
-        if round.arrived == self.world() {
-            round.leaving = self.world();
+        if round.arrived == devices {
+            round.leaving = devices;
             self.group.changed.notify_all();
         }
         let mut round = self.wait(round, |round| round.leaving == 0)?;
@@ -156,7 +146,7 @@ impl Rank {
     }
 
     /// Returns whether `yes` is true on at least one rank. All ranks get the same result.
-    pub fn any(&self, yes: bool) -> Result<bool, TrainError> {
+    pub(crate) fn any(&self, yes: bool) -> Result<bool, TrainError> {
         Ok(self.exchange(yes)?.contains(&true))
     }
 
@@ -164,7 +154,7 @@ impl Rank {
     pub(crate) fn pack(&self, tensors: Vec<Tensor<1>>) -> Bucket {
         match self.group.link {
             #[cfg(feature = "cuda")]
-            Link::Nccl(_) if self.world() > 1 => {
+            Link::Nccl(_) if self.group.devices > 1 => {
                 Bucket::Flat(Box::new(super::nccl::FlatBucket::new(tensors)))
             }
             _ => Bucket::Separate(tensors),
@@ -178,16 +168,36 @@ impl Rank {
         match bucket {
             #[cfg(feature = "cuda")]
             Bucket::Flat(joined) => {
-                // An NCCL call cannot be cancelled. So the ranks first wait until all of them are ready.
-                self.exchange(())?;
+                // An NCCL call cannot be cancelled. So the ranks of this host first wait until all of them are ready.
+                self.exchange_here(())?;
                 let Link::Nccl(devices) = &self.group.link else {
                     unreachable!("only NCCL has flat buckets")
                 };
-                Ok(PendingReduce::Running(Box::new(joined.start_reduce(devices))))
+                let reduce = joined.start_reduce(devices);
+                if self.group.hosts.count() == 1 {
+                    return Ok(PendingReduce::Running(Box::new(reduce)));
+                }
+                self.start_sum(&reduce.finish(), read)
             }
             Bucket::Separate(tensors) if self.world() == 1 => Ok(PendingReduce::Done(tensors)),
-            Bucket::Separate(tensors) => self.sum_on_the_host(&tensors).map(PendingReduce::Done),
+            Bucket::Separate(tensors) if self.group.hosts.count() == 1 => {
+                let sum = self.sum_here(&tensors)?;
+                Ok(PendingReduce::Done(split(&sum, &lens(&tensors), &tensors[0].device())))
+            }
+            Bucket::Separate(tensors) => self.start_sum(&tensors, |own| self.sum_here(own)),
         }
+    }
+
+    /// Starts to add up the sums of all hosts. `sum_here` returns the sums of this host as one list of values.
+    fn start_sum(
+        &self,
+        tensors: &[Tensor<1>],
+        sum_here: impl FnOnce(&[Tensor<1>]) -> Result<Vec<f32>, TrainError>,
+    ) -> Result<PendingReduce, TrainError> {
+        let values = sum_here(tensors)?;
+        let sum = self.first_here(|hosts| Ok(hosts.start_sum(values)))?;
+        let device = tensors[0].device();
+        Ok(PendingReduce::OverHosts { sum, lens: lens(tensors), device })
     }
 
     /// Returns the number of gradient values in a bucket.
@@ -202,21 +212,18 @@ impl Rank {
         }
     }
 
-    fn sum_on_the_host(&self, tensors: &[Tensor<1>]) -> Result<Vec<Tensor<1>>, TrainError> {
-        let mut own = Vec::with_capacity(tensors.len());
-        for tensor in tensors {
-            own.push(host(tensor, &[])?.values);
+    /// Adds up the gradients of this host's ranks in host memory, in rank order. Returns them as one list of values.
+    fn sum_here(&self, tensors: &[Tensor<1>]) -> Result<Vec<f32>, TrainError> {
+        let own = read(tensors)?;
+        if self.group.devices == 1 {
+            return Ok(own);
         }
-        let all = self.exchange(Arc::new(own))?;
-        let sums = tensors.iter().enumerate().map(|(i, tensor)| {
-            let mut sum = all[0][i].clone();
-            for other in &all[1..] {
-                sum.iter_mut().zip(&other[i]).for_each(|(sum, value)| *sum += value);
-            }
-            let len = sum.len();
-            Tensor::from_data(TensorData::new(sum, [len]), &tensor.device())
-        });
-        Ok(sums.collect())
+        let all = self.exchange_here(Arc::new(own))?;
+        let mut sum = all[0].to_vec();
+        for other in &all[1..] {
+            sum.iter_mut().zip(other.iter()).for_each(|(sum, value)| *sum += value);
+        }
+        Ok(sum)
     }
 
     /// Waits while `not_yet` returns true. Fails if another rank ends meanwhile.
@@ -247,8 +254,9 @@ impl Drop for Rank {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::{Link, Rank, TrainError};
-    use burn::tensor::{Device, Tensor};
+    use super::{Hosts, Link, Rank, TrainError};
+    use crate::train::devices::hosts::tests::on_hosts;
+    use burn::tensor::{Device, Tensor, TensorData};
     use std::thread;
 
     /// Runs `work` on `world` new ranks, each on its own thread.
@@ -257,7 +265,7 @@ pub(crate) mod tests {
         link: &Link,
         work: impl Fn(Rank) -> T + Sync,
     ) -> Vec<T> {
-        let ranks = Rank::group(world, link.clone());
+        let ranks = Rank::group(world, link.clone(), Hosts::default());
         thread::scope(|scope| {
             let work = &work;
             let threads: Vec<_> =
@@ -269,12 +277,12 @@ pub(crate) mod tests {
     #[test]
     fn every_rank_receives_the_values_of_all_ranks_in_each_exchange() {
         let seen = on_threads(3, &Link::Host, |rank| {
-            let rounds = (0..200).map(|round| rank.exchange((round, rank.index())).unwrap());
-            rounds.collect::<Vec<_>>()
+            let own = |round| vec![round as f32, rank.index() as f32];
+            (0..200).map(|round| rank.exchange(own(round)).unwrap()).collect::<Vec<_>>()
         });
         for rounds in seen {
             for (round, all) in rounds.into_iter().enumerate() {
-                assert_eq!(all, [(round, 0), (round, 1), (round, 2)]);
+                assert_eq!(all, [0.0, 1.0, 2.0].map(|rank| vec![round as f32, rank]));
             }
         }
     }
@@ -283,11 +291,38 @@ pub(crate) mod tests {
     fn sums_are_the_same_on_every_rank() {
         let sums = on_threads(3, &Link::Host, |rank| {
             let own = Tensor::from_data([rank.index() as f32, 1.0], &Device::flex());
-            rank.start_reduce(rank.pack(vec![own])).unwrap().finish().remove(0).into_data()
+            rank.start_reduce(rank.pack(vec![own])).unwrap().finish().unwrap().remove(0).into_data()
         });
         for sum in sums {
             sum.assert_eq(&[3.0f32, 3.0].into(), true);
         }
+    }
+
+    #[test]
+    fn the_devices_of_all_hosts_are_ranks_of_one_world() {
+        let of_hosts = on_hosts(3, |hosts| {
+            let ranks = Rank::group(2, Link::Simulated(1), hosts);
+            thread::scope(|scope| {
+                let threads = ranks.into_iter().map(|rank| scope.spawn(move || one_update(&rank)));
+                let threads: Vec<_> = threads.collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+            })
+        });
+        for (index, (all, sums)) in of_hosts.into_iter().flatten().enumerate() {
+            assert_eq!(all, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0].map(|rank| vec![rank]), "rank {index}");
+            sums[0].assert_eq(&[15.0f32, 6.0].into(), true);
+            sums[1].assert_eq(&[30.0f32].into(), true);
+        }
+    }
+
+    /// Exchanges the rank's index, and sums two tensors. Returns the results.
+    fn one_update(rank: &Rank) -> (Vec<Vec<f32>>, Vec<TensorData>) {
+        let index = rank.index() as f32;
+        let own = [vec![index, 1.0], vec![2.0 * index]];
+        let own = own.map(|values| Tensor::from_data(values.as_slice(), &Device::flex()));
+        let pending = rank.start_reduce(rank.pack(own.to_vec())).unwrap();
+        let all = rank.exchange(vec![index]).unwrap();
+        (all, pending.finish().unwrap().into_iter().map(Tensor::into_data).collect())
     }
 
     #[test]
@@ -296,7 +331,7 @@ pub(crate) mod tests {
             if rank.index() == 1 {
                 return true; // the rank is dropped, as after an error
             }
-            matches!(rank.exchange(0), Err(TrainError::OtherRank))
+            matches!(rank.exchange(()), Err(TrainError::OtherRank))
         });
         assert_eq!(ends, [true, true]);
     }

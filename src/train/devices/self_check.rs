@@ -233,7 +233,8 @@ batch_size = 1
 "#;
 
     fn plan() -> Plan {
-        let options = recipe::Options { missing_data: recipe::Missing::Warn, gpus: |_| 0 };
+        let options =
+            recipe::Options { missing_data: recipe::Missing::Warn, gpus: |_| 0, hosts: 1 };
         let resolved = recipe::resolve_text(Path::new("r.toml"), RECIPE, &[], &[], &options);
         resolved.expect("the recipe is right").points.remove(0).plan
     }

@@ -126,7 +126,7 @@ impl<'a> GradientSum<'a> {
         self.send()?;
         let mut loss = None;
         for (places, reduce) in self.pending {
-            let mut sums = reduce.finish();
+            let mut sums = reduce.finish()?;
             loss = if sums.len() > places.len() { sums.pop() } else { None };
             add_to(&mut self.grads, places.into_iter().zip(sums));
         }

@@ -8,6 +8,7 @@ use super::state::{Progress, TrainingState};
 use super::state_writer::StateWriter;
 use crate::infer::{DeviceError, LastUpdate, StopFlag};
 use crate::results::{EpochRow, TensorBoard};
+use crate::train::devices::Wire;
 use crate::train::error::TrainError;
 use burn::module::Module;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,20 @@ pub(super) enum StopRequest {
     AfterUpdate,
     /// Drop this update and stop, because another thread has already saved the state.
     SavedLate,
+}
+
+impl Wire for StopRequest {
+    fn to_words(&self) -> Vec<u64> {
+        vec![*self as u64]
+    }
+
+    fn from_words(words: &[u64]) -> Self {
+        match words[0] {
+            0 => Self::Continue,
+            1 => Self::AfterUpdate,
+            _ => Self::SavedLate,
+        }
+    }
 }
 
 /// The state after a complete update, with losses still on the device.

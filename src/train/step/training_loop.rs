@@ -117,7 +117,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             saves = Some(Saves::new(&dir.name, writer, board, plan.on_nan, &context.stop));
         }
         let report_waiting = loader.workers() > 0;
-        let loader = loader.clone().share(rank.index(), rank.world());
+        let loader = loader.clone().share(rank.share());
         let is_large = is_large(state.model.num_params());
         let training = Self {
             stage,

@@ -8,7 +8,7 @@ use crate::data::formats::shards::val_folder;
 
 use super::listing::{MAX_DEPTH, leads_back};
 
-/// Counts the files without an image extension in the image folder data set `data`. Skips hidden files and files of operating systems.
+/// Counts the non-image files of an image folder by extension, without hidden files and files of operating systems.
 ///
 /// Returns (extension, number of files), the most frequent extension first.
 pub(in crate::data) fn left_out(data: &Path, images: ImageNames) -> Vec<(String, usize)> {

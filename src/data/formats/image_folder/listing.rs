@@ -167,7 +167,7 @@ impl Listing {
 
 type Entries = (Vec<PathBuf>, Vec<(PathBuf, u64)>);
 
-/// Converts the entries of a folder to the type that the cache stores. Returns `None` if a name is not UTF-8.
+/// Converts a folder listing for the cache. Returns `None` if a name is not UTF-8.
 fn contents((folders, images): &Entries, passed_over: PassedOver) -> Option<Contents> {
     let text = |path: &PathBuf| path.to_str().map(str::to_owned);
     let image = |(path, size): &(PathBuf, u64)| {

@@ -39,14 +39,15 @@ pub fn check(
     ListingCache::forget(plan);
     let (data, problems) = open_past_damage(plan, labels)?;
     let lost = data.integrity.lost.iter().cloned();
-    let problems = problems.iter().map(ToString::to_string).chain(lost).collect();
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).chain(lost).collect();
     let left_out = match plan.format {
         Format::ImageFolder => image_folder::left_out(&plan.path, ImageNames::of(plan)),
         _ => Vec::new(),
     };
     let unchecked = data.integrity.unchecked;
     let passed_over = data.passed_over.clone();
-    let notes = if labels == Labels::IfAny { notes(&data) } else { Vec::new() };
+    let is_sound = labels == Labels::IfAny && problems.is_empty();
+    let notes = if is_sound { notes(&data) } else { Vec::new() };
     let mut checked =
         Checked { problems, left_out, passed_over, notes, unchecked, ..Checked::default() };
     let total = data.train.len() + data.val.as_ref().map_or(0, |val| val.len());

@@ -1,0 +1,54 @@
+//! The network between hosts: bytes and time of the gradient sums of one update, from a simple model.
+
+/// Assumed time of one message between two hosts, besides the time that its bytes need.
+pub(super) const LATENCY_S: f64 = 20e-6;
+/// Bytes of gradients that are summed together.
+const BUCKET: f64 = (1 << 26) as f64;
+/// Agreements of the hosts in one update, besides one before each sum: after the last sum, they agree to continue.
+const EXTRA_ROUNDS: f64 = 1.0;
+
+/// The hosts that train together, and the network between them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Network {
+    pub hosts: usize,
+    /// Bandwidth of each host in Gbit/s, in each direction.
+    pub gbit: f64,
+    /// Time of one message, in seconds.
+    pub latency_s: f64,
+}
+
+impl Network {
+    /// Returns the bytes that each host sends in one update to sum `bytes` of gradients: those of a ring all-reduce.
+    pub fn wire_bytes(&self, bytes: f64) -> f64 {
+        let hosts = self.hosts as f64;
+        2.0 * (hosts - 1.0) / hosts * bytes
+    }
+
+    /// Returns the time in seconds of the sums of one update over `bytes` of gradients.
+    ///
+    /// The model adds the time of the bytes, and the latency of `2 * log2(hosts)` messages for each sum and agreement.
+    /// It assumes that the sums do not overlap with the backward pass.
+    pub fn update_s(&self, bytes: f64) -> f64 {
+        if self.hosts == 1 {
+            return 0.0;
+        }
+        let sums = (bytes / BUCKET).ceil() + 1.0; // the loss is a sum of its own
+        let rounds = 2.0 * sums + EXTRA_ROUNDS;
+        let messages = 2.0 * (self.hosts as f64).log2() * rounds;
+        self.wire_bytes(bytes) * 8.0 / (self.gbit * 1e9) + messages * self.latency_s
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Network;
+
+    #[test]
+    fn two_hosts_send_each_gradient_once() {
+        let network = |hosts| Network { hosts, gbit: 8.0, latency_s: 0.0 };
+        assert!((network(2).wire_bytes(1e9) - 1e9).abs() < 1.0);
+        assert!((network(2).update_s(1e9) - 1.0).abs() < 1e-9);
+        assert!(network(1).update_s(1e9).abs() < 1e-9);
+        assert!((network(512).wire_bytes(1e9) - 2e9).abs() < 1e7, "at most twice the gradients");
+    }
+}

@@ -1,0 +1,249 @@
+//! A run on several hosts. Host 0 decides what happens and writes all files. The other hosts follow its commands.
+//!
+//! Before a run, all hosts check that they run the same program on the same recipe and the same data.
+
+use super::preflight::{CheckedPoint, JobState};
+use super::runner::{Runner, recipe_of};
+use super::schedule::{self, JobContextMaker};
+use crate::durable::Content;
+use crate::recipe::{self, Job, Recipe, Resolved};
+use crate::results::StartLayout;
+use crate::train::{ChosenDevice, DeviceThreads, Hosts, RunContext, TrainError};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What host 0 tells the other hosts to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Command {
+    /// Check the devices for a sweep point.
+    CheckDevice { point: usize },
+    /// Train a job of a sweep point.
+    Train(JobOrder),
+    /// End the run.
+    Finish,
+}
+
+/// A job to train, and what host 0 knows about its run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct JobOrder {
+    pub point: usize,
+    /// Folder of the job, such as `finetune/from-0800`.
+    pub job: String,
+    pub layouts: Vec<StartLayout>,
+    /// Hash of the run's `provenance.json`.
+    pub provenance: String,
+}
+
+/// What must be the same on all hosts.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct HostFacts {
+    version: String,
+    /// The recipes of all sweep points, hashed.
+    recipes: String,
+    /// The recipe of the first sweep point.
+    recipe: String,
+    /// The fingerprint of the data of each sweep point, if the data was opened.
+    data: Vec<Option<String>>,
+    /// The folder and the state of each job.
+    jobs: Vec<(String, JobState)>,
+}
+
+/// Sends a command to the other hosts.
+pub(super) fn tell(hosts: &Hosts, command: &Command) -> Result<(), TrainError> {
+    if hosts.count() > 1 {
+        hosts.exchange(serde_json::to_vec(command).expect("commands are valid JSON"))?;
+    }
+    Ok(())
+}
+
+/// Returns the hash of the run's `provenance.json`, from which other hosts see that they share the run folder.
+pub(super) fn provenance_hash(run: &Path) -> String {
+    Content::of_file(&run.join("provenance.json")).map(|content| content.blake3).unwrap_or_default()
+}
+
+/// Tells the other hosts to finish when it is dropped.
+pub(super) struct Finish<'a>(pub &'a Hosts);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        // If a host is gone, there is nobody to tell.
+        let _ = tell(self.0, &Command::Finish);
+        // The other hosts disconnect now, too. What follows on this host may take long.
+        self.0.disconnect();
+    }
+}
+
+/// Fails on all hosts if a host would not run the same as host 0. The error names that host.
+///
+/// `refusal` is the reason why this host cannot run, if there is one.
+pub(super) fn check_same(
+    hosts: &Hosts,
+    resolved: &Resolved,
+    points: &[CheckedPoint],
+    refusal: Option<String>,
+) -> Result<(), TrainError> {
+    if hosts.count() == 1 {
+        return Ok(());
+    }
+    if refusal.is_some() {
+        return hosts.end(refusal);
+    }
+    let own = serde_json::to_vec(&HostFacts::new(resolved, points)).expect("facts are valid JSON");
+    let all = hosts.exchange(own)?;
+    let all = all.iter().map(|facts| serde_json::from_slice::<HostFacts>(facts));
+    // A different version may have different facts.
+    let all: Vec<Option<HostFacts>> = all.map(Result::ok).collect();
+    hosts.end(None)?;
+    let first = all[0].as_ref();
+    let differs = |facts: &Option<HostFacts>| facts.is_none() || facts.as_ref() != first;
+    match (first, all.iter().position(differs)) {
+        (Some(first), Some(host)) => Err(TrainError::Setting {
+            problem: format!(
+                "cannot run on {} hosts: rank {host} on host {} {}",
+                hosts.count(),
+                hosts.name(host),
+                first.difference(all[host].as_ref())
+            ),
+            hint: "give all hosts the same program, recipe, environment and data, and one shared folder for `--runs`"
+                .to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+impl HostFacts {
+    fn new(resolved: &Resolved, points: &[CheckedPoint]) -> Self {
+        let recipes = resolved.points.iter().map(|point| recipe::recipe_toml(&point.recipe));
+        let recipes: Vec<String> = recipes.collect();
+        let jobs = points.iter().flat_map(|point| {
+            point
+                .jobs
+                .iter()
+                .map(|job| (point.path.join(&job.job.dir).display().to_string(), job.state.clone()))
+        });
+        let version = format!("{} {}", env!("CARGO_PKG_VERSION"), env!("BUILT_FROM_COMMIT"));
+        Self {
+            version: version.trim_end().to_owned(),
+            recipes: Content::of(recipes.concat().as_bytes()).blake3,
+            recipe: recipes.into_iter().next().unwrap_or_default(),
+            data: points.iter().map(|p| p.data.as_ref().map(|d| d.fingerprint.clone())).collect(),
+            jobs: jobs.collect(),
+        }
+    }
+
+    /// Says how another host differs from this one.
+    fn difference(&self, other: Option<&Self>) -> String {
+        let Some(other) = other else {
+            return format!("has a different version of mae than rank 0 ({})", self.version);
+        };
+        if other.version != self.version {
+            return format!("has mae {}, but rank 0 has {}", other.version, self.version);
+        }
+        if other.recipes != self.recipes {
+            return format!(
+                "has a different recipe{}",
+                recipe_difference(&self.recipe, &other.recipe)
+            );
+        }
+        if other.data != self.data {
+            return "sees different data: its fingerprint differs".to_owned();
+        }
+        let own = self.jobs.iter().find(|job| !other.jobs.contains(job));
+        let job = own.map_or("the run folder", |(folder, _)| folder.as_str());
+        format!("sees a different state of {job}")
+    }
+}
+
+/// Lists the keys that differ between two recipes, in parentheses; empty if there are none.
+fn recipe_difference(first: &str, other: &str) -> String {
+    let (Ok(first), Ok(other)) = (toml::from_str::<Recipe>(first), toml::from_str::<Recipe>(other))
+    else {
+        return String::new();
+    };
+    let differences = recipe::differences(&first, &other);
+    let keys = differences.iter().map(|(key, first, other)| format!("{key}: {other}, not {first}"));
+    let keys: Vec<String> = keys.collect();
+    if keys.is_empty() { String::new() } else { format!(" ({})", keys.join("; ")) }
+}
+
+impl Runner<'_> {
+    /// Follows the commands of host 0 until it finishes.
+    pub(super) fn follow(
+        &self,
+        resolved: &Resolved,
+        points: &[CheckedPoint],
+        device_threads: &DeviceThreads,
+    ) -> Result<(), TrainError> {
+        let mut device = None;
+        loop {
+            let messages = self.hosts.exchange(Vec::new())?;
+            let command = serde_json::from_slice(&messages[0]).expect("host 0 sends commands");
+            // Host 0 gets the errors of this host and decides what follows.
+            match command {
+                Command::CheckDevice { point } => {
+                    let data = points[point].data.as_deref().expect("the preflight opens the data");
+                    let plan = &resolved.points[point].plan;
+                    let checked = self.check_device_here(plan, data, device_threads);
+                    device = self.hosts.end_job(checked).ok();
+                }
+                Command::Train(order) => {
+                    let work = self.follower_context(resolved, points, device.clone(), &order);
+                    let _ = match work {
+                        Ok((work, job)) => {
+                            schedule::train(&work, job, &JobContextMaker::silent(), device_threads)
+                        }
+                        Err(error) => self.hosts.end_job(Err(error)),
+                    };
+                }
+                Command::Finish => return Ok(()),
+            }
+        }
+    }
+
+    fn follower_context(
+        &self,
+        resolved: &Resolved,
+        points: &[CheckedPoint],
+        device: Option<ChosenDevice>,
+        order: &JobOrder,
+    ) -> Result<(RunContext, Job), TrainError> {
+        let point = &points[order.point];
+        wait_for_provenance(&point.path, &order.provenance)?;
+        let plan = &resolved.points[order.point].plan;
+        let job = plan.jobs().into_iter().find(|job| job.dir == order.job);
+        let work = RunContext {
+            plan: Arc::new(plan.clone()),
+            data: point.data.clone().expect("the preflight opens the data"),
+            device: device.expect("host 0 checks the devices before it trains"),
+            run: point.path.clone(),
+            recipe_of: recipe_of(resolved, order.point),
+            stop: self.stop.clone(),
+            parallel_jobs: 0,
+            start_files: point.start_files.clone().into(),
+            layouts: order.layouts.clone().into(),
+            hosts: self.hosts.clone(),
+        };
+        Ok((work, job.expect("all hosts have the same recipe")))
+    }
+}
+
+/// Waits until this host sees the `provenance.json` that host 0 has written. Fails if it does not.
+fn wait_for_provenance(run: &Path, hash: &str) -> Result<(), TrainError> {
+    // A network file system may show a new file only after some seconds.
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let since = Instant::now();
+    while provenance_hash(run) != hash {
+        if since.elapsed() > PATIENCE {
+            return Err(TrainError::Setting {
+                problem: format!("cannot see the run folder of rank 0 in {}", run.display()),
+                hint: "put the folder of all runs (`--runs DIR`) on a file system that all hosts share"
+                    .to_owned(),
+            });
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}

@@ -1,0 +1,367 @@
+//! The link between hosts: messages and sums, one after the other, on a thread of its own.
+//!
+//! All hosts make the same requests in the same order. Each request starts with a header from every host. So a host
+//! that has ended its job, because it failed, does not leave the others waiting: they see the end, and their job fails,
+//! too. After that, all hosts are ready for the next job.
+
+use crate::train::error::TrainError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// What a link needs from MPI. All calls come from one thread.
+pub(super) trait Transport {
+    /// Returns the index of this host, from 0.
+    fn index(&self) -> usize;
+    /// Returns the names of all hosts.
+    fn names(&self) -> Vec<String>;
+    /// Sends bytes to all hosts. Returns the bytes of all hosts, in order. All hosts send the same number of bytes.
+    fn all_gather(&mut self, own: &[u8]) -> Vec<u8>;
+    /// Returns the sums over all hosts. They have the same bits on every host.
+    fn all_reduce(&mut self, values: Vec<f32>) -> Vec<f32>;
+    /// Called about every [`IDLE`] while there is nothing to do.
+    fn idle(&mut self);
+}
+
+const IDLE: Duration = Duration::from_millis(100);
+
+/// A link to the other hosts. Dropping it disconnects this host.
+pub(crate) struct Link {
+    /// `None` after this host has disconnected.
+    requests: Mutex<Option<mpsc::Sender<Request>>>,
+    thread: Option<JoinHandle<()>>,
+    index: usize,
+    names: Vec<String>,
+    reduced_bytes: Arc<AtomicU64>,
+}
+
+/// A host whose job has failed.
+#[derive(Debug, Clone)]
+pub(super) struct HostFailure {
+    rank: usize,
+    host: String,
+    cause: String,
+}
+
+impl From<HostFailure> for TrainError {
+    fn from(HostFailure { rank, host, cause }: HostFailure) -> Self {
+        Self::OtherHost { rank, host, cause }
+    }
+}
+
+enum Request {
+    Exchange(Vec<u8>, mpsc::Sender<Result<Vec<Vec<u8>>, HostFailure>>),
+    Sum(Vec<f32>, SumPromise),
+    /// The cause, if the job failed on this host.
+    End(Option<String>, mpsc::Sender<Option<HostFailure>>),
+}
+
+impl Link {
+    /// Connects this host through the transport that `connect` returns. `connect` runs on the link's thread.
+    #[cfg_attr(
+        not(any(test, feature = "mpi")),
+        expect(dead_code, reason = "only MPI connects hosts")
+    )]
+    pub(super) fn start<T: Transport>(
+        connect: impl FnOnce() -> Result<T, TrainError> + Send + 'static,
+    ) -> Result<Self, TrainError> {
+        let (requests, received) = mpsc::channel();
+        let (connected, connects) = mpsc::channel();
+        let reduced_bytes = Arc::new(AtomicU64::new(0));
+        let reduced = Arc::clone(&reduced_bytes);
+        let thread = thread::spawn(move || match connect() {
+            Ok(transport) => {
+                let names = transport.names();
+                // The receiver waits for this message.
+                let _ = connected.send(Ok((transport.index(), names.clone())));
+                LinkThread { transport, names, failure: None, reduced }.run(&received);
+            }
+            Err(error) => drop(connected.send(Err(error))),
+        });
+        let (index, names) = connects.recv().expect("the link's thread answers or panics")?;
+        let requests = Mutex::new(Some(requests));
+        Ok(Self { requests, thread: Some(thread), index, names, reduced_bytes })
+    }
+
+    pub(super) fn hosts(&self) -> usize {
+        self.names.len()
+    }
+
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(super) fn name(&self, index: usize) -> &str {
+        &self.names[index]
+    }
+
+    pub(super) fn reduced_bytes(&self) -> u64 {
+        self.reduced_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Sends `own` to all hosts. Returns the messages of all hosts. Fails if another host has ended the job.
+    pub(crate) fn exchange(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, TrainError> {
+        let (answer, answers) = mpsc::channel();
+        self.request(Request::Exchange(own, answer));
+        answers.recv().map_err(|_| TrainError::OtherRank)?.map_err(Into::into)
+    }
+
+    /// Starts to sum `values` over all hosts. Returns at once.
+    pub(crate) fn start_sum(&self, values: Vec<f32>) -> PendingSum {
+        let slot = Arc::new(SumSlot::default());
+        self.request(Request::Sum(values, SumPromise(Arc::clone(&slot))));
+        PendingSum(slot)
+    }
+
+    /// Ends the job on this host, with `cause` if it failed. Waits for all hosts.
+    ///
+    /// Returns the first failure of another host.
+    pub(super) fn end_job(&self, cause: Option<String>) -> Result<Option<HostFailure>, TrainError> {
+        let (answer, answers) = mpsc::channel();
+        self.request(Request::End(cause, answer));
+        answers.recv().map_err(|_| TrainError::OtherRank)
+    }
+
+    /// Disconnects this host. Later requests fail.
+    pub(super) fn disconnect(&self) {
+        drop(self.requests.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    fn request(&self, request: Request) {
+        // If the thread has ended, the request is dropped, and the receiver of the answer sees this.
+        if let Some(requests) = &*self.requests.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = requests.send(request);
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.disconnect();
+        if let Some(thread) = self.thread.take() {
+            // If the thread has panicked, the requests have failed.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A finished sum. An error without a failure means that the link's thread has ended.
+type Sum = Result<Arc<Vec<f32>>, Option<HostFailure>>;
+
+/// The place of a sum; `None` until the sum is finished.
+#[derive(Default)]
+struct SumSlot {
+    sum: Mutex<Option<Sum>>,
+    changed: Condvar,
+}
+
+impl SumSlot {
+    fn lock(&self) -> MutexGuard<'_, Option<Sum>> {
+        self.sum.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A sum over all hosts that is not finished yet. Clones wait for the same sum.
+#[derive(Clone)]
+pub(crate) struct PendingSum(Arc<SumSlot>);
+
+impl PendingSum {
+    /// Waits for the sum. Fails if another host has ended the job.
+    pub(crate) fn wait(&self) -> Result<Arc<Vec<f32>>, TrainError> {
+        let sum = self.0.changed.wait_while(self.0.lock(), |sum| sum.is_none());
+        let sum = sum.unwrap_or_else(PoisonError::into_inner);
+        match sum.as_ref().expect("the sum is finished") {
+            Ok(sum) => Ok(Arc::clone(sum)),
+            Err(Some(failure)) => Err(failure.clone().into()),
+            Err(None) => Err(TrainError::OtherRank),
+        }
+    }
+}
+
+/// The other end of a [`PendingSum`]. Dropping it without a sum makes the waiting ranks fail.
+struct SumPromise(Arc<SumSlot>);
+
+impl SumPromise {
+    fn keep(&self, sum: Result<Vec<f32>, HostFailure>) {
+        *self.0.lock() = Some(sum.map(Arc::new).map_err(Some));
+    }
+}
+
+impl Drop for SumPromise {
+    fn drop(&mut self) {
+        self.0.lock().get_or_insert(Err(None));
+        self.0.changed.notify_all();
+    }
+}
+
+/// Bytes of a header, and of the message that fits into it.
+const HEADER: usize = 64;
+const INLINE: usize = HEADER - 17;
+
+/// What a host asks for, as the first byte of its header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    Exchange = 1,
+    Sum = 2,
+    End = 3,
+}
+
+/// The header that a host sends before each request.
+///
+/// It holds what the host asks for, the length of its message, the number of values of a sum, and a short message.
+struct Header([u8; HEADER]);
+
+impl Header {
+    fn new(kind: Kind, message: &[u8], values: usize) -> Self {
+        let mut header = [0; HEADER];
+        header[0] = kind as u8;
+        header[1..9].copy_from_slice(&(message.len() as u64).to_le_bytes());
+        header[9..17].copy_from_slice(&(values as u64).to_le_bytes());
+        if message.len() <= INLINE {
+            header[17..17 + message.len()].copy_from_slice(message);
+        }
+        Self(header)
+    }
+
+    fn is(&self, kind: Kind) -> bool {
+        self.0[0] == kind as u8
+    }
+
+    fn number(&self, start: usize) -> usize {
+        u64::from_le_bytes(self.0[start..start + 8].try_into().expect("8 bytes")) as usize
+    }
+
+    fn len(&self) -> usize {
+        self.number(1)
+    }
+
+    fn values(&self) -> usize {
+        self.number(9)
+    }
+}
+
+/// What the hosts asked for in one request.
+enum Round {
+    /// All hosts asked for the same. Holds their messages.
+    Same(Vec<Vec<u8>>),
+    /// At least one host has ended the job, and at least one has not. Holds the first host that ended it.
+    Broken(HostFailure),
+}
+
+struct LinkThread<T> {
+    transport: T,
+    names: Vec<String>,
+    /// The failure that ended the current job on another host. Requests fail until this host ends the job, too.
+    failure: Option<HostFailure>,
+    reduced: Arc<AtomicU64>,
+}
+
+impl<T: Transport> LinkThread<T> {
+    fn run(mut self, requests: &mpsc::Receiver<Request>) {
+        loop {
+            match requests.recv_timeout(IDLE) {
+                Ok(request) => self.answer(request),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.transport.idle(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Exchange(own, answer) => {
+                let messages = self.unless_failed(|link| link.round(Kind::Exchange, &own, 0));
+                // The rank that waits for the answer may have ended.
+                let _ = answer.send(messages);
+            }
+            Request::Sum(values, promise) => {
+                let len = values.len();
+                let ready = self.unless_failed(|link| link.round(Kind::Sum, &[], len));
+                promise.keep(ready.map(|_| {
+                    self.reduced.fetch_add(4 * len as u64, Ordering::Relaxed);
+                    self.transport.all_reduce(values)
+                }));
+            }
+            Request::End(cause, answer) => {
+                let ends = match self.failure.take() {
+                    Some(failure) => Some(failure),
+                    None => self.end(cause),
+                };
+                let _ = answer.send(ends);
+            }
+        }
+    }
+
+    /// Makes a round of a job, unless another host has ended the job. Returns the messages of all hosts.
+    fn unless_failed(
+        &mut self,
+        round: impl FnOnce(&mut Self) -> Round,
+    ) -> Result<Vec<Vec<u8>>, HostFailure> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        match round(self) {
+            Round::Same(messages) => Ok(messages),
+            Round::Broken(failure) => {
+                self.failure = Some(failure.clone());
+                Err(failure)
+            }
+        }
+    }
+
+    fn end(&mut self, cause: Option<String>) -> Option<HostFailure> {
+        let own = self.transport.index();
+        // An empty message means success.
+        match self.round(Kind::End, cause.unwrap_or_default().as_bytes(), 0) {
+            Round::Same(causes) => {
+                let mut others = causes.iter().enumerate().filter(|(rank, _)| *rank != own);
+                let failed = others.find(|(_, cause)| !cause.is_empty());
+                failed.map(|(rank, cause)| self.failure(rank, cause))
+            }
+            Round::Broken(failure) => Some(failure).filter(|failure| failure.rank != own),
+        }
+    }
+
+    /// Sends a header and a message to all hosts, and receives theirs.
+    fn round(&mut self, kind: Kind, message: &[u8], values: usize) -> Round {
+        let headers = self.transport.all_gather(&Header::new(kind, message, values).0);
+        let headers: Vec<Header> = headers
+            .chunks_exact(HEADER)
+            .map(|header| Header(header.try_into().expect("the length of a header")))
+            .collect();
+        let messages = self.messages(&headers, message);
+        let same = |header: &Header| header.is(kind) && header.values() == values;
+        if headers.iter().all(same) {
+            return Round::Same(messages);
+        }
+        let ended = headers.iter().position(|header| header.is(Kind::End));
+        Round::Broken(match ended {
+            Some(rank) if !messages[rank].is_empty() => self.failure(rank, &messages[rank]),
+            ended => {
+                let own = self.transport.index();
+                let rank = ended.or_else(|| headers.iter().position(|header| !same(header)));
+                self.failure(rank.unwrap_or(own), b"it makes a different step than the other hosts")
+            }
+        })
+    }
+
+    /// Returns the messages of all hosts. Those that do not fit into a header are sent now.
+    fn messages(&mut self, headers: &[Header], own: &[u8]) -> Vec<Vec<u8>> {
+        let longest = headers.iter().map(Header::len).max().unwrap_or(0);
+        if longest <= INLINE {
+            return headers.iter().map(|header| header.0[17..17 + header.len()].to_vec()).collect();
+        }
+        let mut padded = own.to_vec();
+        padded.resize(longest, 0);
+        let all = self.transport.all_gather(&padded);
+        let parts = all.chunks_exact(longest).zip(headers);
+        parts.map(|(part, header)| part[..header.len()].to_vec()).collect()
+    }
+
+    fn failure(&self, rank: usize, cause: &[u8]) -> HostFailure {
+        let cause = String::from_utf8_lossy(cause).into_owned();
+        HostFailure { rank, host: self.names[rank].clone(), cause }
+    }
+}

@@ -1,0 +1,196 @@
+//! The hosts of a run. Each host has one process, which drives the devices of this host.
+//!
+//! The processes run the same program on the same recipe. Between jobs, rank 0 decides what happens and tells the other hosts:
+//! see `run`. Within a job, the devices of all hosts are ranks of one world: see `ranks`.
+//!
+//! [`Link`] carries messages and gradient sums between hosts. It uses MPI in a build with the feature `mpi`. Tests connect
+//! threads instead, so they need no MPI.
+
+mod link;
+#[cfg(feature = "mpi")]
+mod mpi;
+mod wire;
+
+pub(crate) use link::PendingSum;
+pub(crate) use wire::{Wire, decode, encode};
+
+use crate::train::error::TrainError;
+use link::Link;
+use std::sync::Arc;
+
+/// The hosts that train together, as one of them sees them. All clones share one link.
+#[derive(Clone, Default)]
+pub struct Hosts(Option<Arc<Link>>);
+
+impl Hosts {
+    /// Connects this process with the others that `mpirun` or `srun` started.
+    ///
+    /// `lost` gets a message if a host no longer answers. The process then ends with exit code 1.
+    #[cfg(feature = "mpi")]
+    pub fn connect(lost: impl Fn(&str) + Send + 'static) -> Result<Self, TrainError> {
+        let link = Link::start(move || mpi::Mpi::connect(Box::new(lost)))?;
+        Ok(Self(Some(Arc::new(link)).filter(|link| link.hosts() > 1)))
+    }
+
+    /// Disconnects this host, because its part of the work is done. Later exchanges fail.
+    pub fn disconnect(&self) {
+        if let Some(link) = &self.0 {
+            link.disconnect();
+        }
+    }
+
+    /// Returns the number of hosts.
+    pub fn count(&self) -> usize {
+        self.0.as_ref().map_or(1, |link| link.hosts())
+    }
+
+    /// Returns the index of this host, from 0.
+    pub fn index(&self) -> usize {
+        self.0.as_ref().map_or(0, |link| link.index())
+    }
+
+    /// Returns whether this is host 0, which decides what to run and writes all files.
+    pub fn is_first(&self) -> bool {
+        self.index() == 0
+    }
+
+    /// Returns the name of a host.
+    pub fn name(&self, index: usize) -> &str {
+        self.0.as_ref().map_or("", |link| link.name(index))
+    }
+
+    /// Returns the names of all hosts; empty if there is only this one.
+    pub fn names(&self) -> Vec<String> {
+        self.0.as_ref().map_or_else(Vec::new, |link| {
+            (0..link.hosts()).map(|index| link.name(index).to_owned()).collect()
+        })
+    }
+
+    /// Returns the bytes of gradients that this host has summed with the others so far.
+    pub fn reduced_bytes(&self) -> u64 {
+        self.0.as_ref().map_or(0, |link| link.reduced_bytes())
+    }
+
+    /// Sends `own` to all hosts. Returns the messages of all hosts, in order of the hosts.
+    pub fn exchange(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, TrainError> {
+        match &self.0 {
+            Some(link) => link.exchange(own),
+            None => Ok(vec![own]),
+        }
+    }
+
+    /// Ends a job on this host with the result `end`. Waits until the job has ended on all hosts.
+    ///
+    /// If the job failed only on other hosts, returns [`TrainError::OtherHost`] with the first failure.
+    pub fn end_job<T>(&self, end: Result<T, TrainError>) -> Result<T, TrainError> {
+        let other = self.end(end.as_ref().err().map(ToString::to_string));
+        match (end, other) {
+            (Ok(_) | Err(TrainError::OtherRank), Err(other)) => Err(other),
+            (end, _) => end,
+        }
+    }
+
+    /// Ends a job like [`Hosts::end_job`]. `cause` says why it failed on this host, if it did.
+    ///
+    /// Fails if the job failed on another host.
+    pub fn end(&self, cause: Option<String>) -> Result<(), TrainError> {
+        let Some(link) = &self.0 else { return Ok(()) };
+        match link.end_job(cause)? {
+            Some(failure) => Err(failure.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts to sum `values` over all hosts. Panics if there is only one.
+    pub(super) fn start_sum(&self, values: Vec<f32>) -> PendingSum {
+        self.0.as_ref().expect("there are several hosts").start_sum(values)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::{Hosts, Link, TrainError, link::Transport};
+    use crate::train::devices::{Link as DeviceLink, Rank};
+    use std::sync::Arc;
+    use std::thread;
+
+    /// Connects threads as if they were hosts.
+    struct Threads(Rank);
+
+    impl Transport for Threads {
+        fn index(&self) -> usize {
+            self.0.index()
+        }
+
+        fn names(&self) -> Vec<String> {
+            (0..self.0.world()).map(|index| format!("host{index}")).collect()
+        }
+
+        fn all_gather(&mut self, own: &[u8]) -> Vec<u8> {
+            self.0.exchange_here(own.to_vec()).expect("all hosts").concat()
+        }
+
+        fn all_reduce(&mut self, values: Vec<f32>) -> Vec<f32> {
+            let all = self.0.exchange_here(values).expect("all hosts");
+            (0..all[0].len()).map(|i| all.iter().map(|own| own[i]).sum()).collect()
+        }
+
+        fn idle(&mut self) {}
+    }
+
+    /// Runs `work` on `hosts` hosts, each with its own thread.
+    pub(crate) fn on_hosts<T: Send>(hosts: usize, work: impl Fn(Hosts) -> T + Sync) -> Vec<T> {
+        let ranks = Rank::group(hosts, DeviceLink::Host, Hosts::default());
+        thread::scope(|scope| {
+            let work = &work;
+            let hosts: Vec<_> = ranks
+                .into_iter()
+                .map(|rank| {
+                    let link = Link::start(move || Ok(Threads(rank))).expect("threads connect");
+                    scope.spawn(move || work(Hosts(Some(Arc::new(link)))))
+                })
+                .collect();
+            hosts.into_iter().map(|host| host.join().expect("a host")).collect()
+        })
+    }
+
+    #[test]
+    fn hosts_exchange_messages_of_any_length() {
+        let seen = on_hosts(3, |hosts| {
+            let long = vec![hosts.index() as u8; 1000 * hosts.index()];
+            (hosts.exchange(long).unwrap(), hosts.exchange(vec![hosts.index() as u8]).unwrap())
+        });
+        for (long, short) in seen {
+            assert_eq!(long, [vec![], vec![1; 1000], vec![2; 2000]]);
+            assert_eq!(short, [[0], [1], [2]]);
+        }
+    }
+
+    #[test]
+    fn a_job_that_fails_on_one_host_ends_on_all_and_the_next_job_runs() {
+        let ends = on_hosts(3, |hosts| {
+            let work = || {
+                if hosts.index() == 1 {
+                    return Err(TrainError::BadWeights { name: "head.bias".to_owned() });
+                }
+                let sums = [hosts.start_sum(vec![1.0]), hosts.start_sum(vec![2.0])];
+                sums.iter().try_for_each(|sum| sum.wait().map(|_| ()))?;
+                hosts.exchange(vec![7]).map(|_| ())
+            };
+            let failed = hosts.end_job(work()).unwrap_err();
+            let sum = hosts.start_sum(vec![hosts.index() as f32, 1.0]);
+            (failed, hosts.end_job(sum.wait()).unwrap())
+        });
+        for (index, (failed, sum)) in ends.into_iter().enumerate() {
+            assert_eq!(*sum, [3.0, 3.0]);
+            match failed {
+                TrainError::BadWeights { .. } => assert_eq!(index, 1),
+                TrainError::OtherHost { rank: 1, host, cause } => {
+                    assert_eq!(host, "host1");
+                    assert!(cause.contains("head.bias"), "{cause}");
+                }
+                other => panic!("{other}"),
+            }
+        }
+    }
+}
