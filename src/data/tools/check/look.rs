@@ -63,7 +63,10 @@ fn image(stored: Stored<'_>, images: usize) -> Result<Image, ImageError> {
         Stored::File { bytes, reading: Reading::Levels(colour) } if is_deep(bytes) => {
             let channels = if colour == Colour::Grey { 1 } else { 3 };
             // A file that Pillow converts may have other channels than the recipe.
-            let raw = RawPicture::decode(bytes, channels).ok();
+            let raw = match RawPicture::decode(bytes, channels) {
+                Err(ImageError::Channels { file, .. }) => RawPicture::decode(bytes, file).ok(),
+                raw => raw.ok(),
+            };
             is_cut = true;
             let numbers = raw.map(|raw| ImageNumbers::of(&raw, images));
             (OpenedImage::stored(stored)?.whole()?, None, numbers)
