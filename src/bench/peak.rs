@@ -37,6 +37,7 @@ fn best(side: usize, precision: Precision, device: &Device) -> f64 {
         match precision {
             Precision::Fp32 => matrix,
             Precision::Bf16 => matrix.cast(FloatDType::BF16),
+            Precision::Fp16 => matrix.cast(FloatDType::F16),
         }
     };
     let (a, b) = (matrix(7919), matrix(104_729));

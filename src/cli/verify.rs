@@ -43,6 +43,7 @@ enum DeviceArg {
 enum PrecisionArg {
     Fp32,
     Bf16,
+    Fp16,
 }
 
 impl Args {
@@ -61,6 +62,7 @@ impl Args {
             precision: match self.precision {
                 PrecisionArg::Fp32 => Precision::Fp32,
                 PrecisionArg::Bf16 => Precision::Bf16,
+                PrecisionArg::Fp16 => Precision::Fp16,
             },
             verify_device: false,
             autotune: false,
@@ -81,6 +83,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let device = train::choose(&args.runtime())?;
     let tolerances = match (args.precision, device.backend) {
         (PrecisionArg::Bf16, _) => Tolerances::BF16,
+        (PrecisionArg::Fp16, _) => Tolerances::FP16,
         (PrecisionArg::Fp32, DeviceBackend::Cpu) => Tolerances::CPU,
         (PrecisionArg::Fp32, _) => Tolerances::GPU,
     };
@@ -159,10 +162,10 @@ impl Outcome {
         );
         let (precision, parameters) = match tolerances.precision {
             shape::Precision::Fp32 => {
-                ("fp32", " (for key biases, plus the sum of the learning rates)")
+                ("fp32".to_owned(), " (for key biases, plus the sum of the learning rates)")
             }
-            shape::Precision::Bf16 => (
-                "bf16",
+            narrow => (
+                narrow.to_string(),
                 " times the sum of the learning rates (mean difference; for key biases, this plus the sum)",
             ),
         };

@@ -1,8 +1,9 @@
-//! Arithmetic of every layer in fp32 or bf16.
+//! Arithmetic of every layer in fp32, bf16 or fp16.
 //!
-//! bf16 follows PyTorch's autocast. Matrix products have bf16 inputs and outputs and sum in fp32. Values between two
-//! products stay bf16. The residual stream, `LayerNorm`, softmax, the inside of GELU and losses are fp32. One
-//! difference from autocast: the backward pass of softmax uses the bf16 result of softmax, not the fp32 result.
+//! bf16 and fp16 follow PyTorch's autocast. Matrix products have narrow inputs and outputs and sum in fp32. Values between
+//! two products stay narrow. The residual stream, `LayerNorm`, softmax, the inside of GELU and losses are fp32. One
+//! difference from autocast: the backward pass of softmax uses the narrow result of softmax, not the fp32 result. The
+//! training loop scales the loss in fp16.
 //!
 //! Weights stay fp32, and each use casts them. So gradients, optimizer state and checkpoints are fp32.
 
@@ -16,6 +17,7 @@ impl Precision {
         match self {
             Self::Fp32 => x,
             Self::Bf16 => x.cast(FloatDType::BF16),
+            Self::Fp16 => x.cast(FloatDType::F16),
         }
     }
 
@@ -68,7 +70,7 @@ impl Precision {
     pub(super) fn wide<const R: usize>(self, x: Tensor<R>) -> Tensor<R> {
         match self {
             Self::Fp32 => x,
-            Self::Bf16 => x.cast(FloatDType::F32),
+            Self::Bf16 | Self::Fp16 => x.cast(FloatDType::F32),
         }
     }
 }

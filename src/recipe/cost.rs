@@ -308,7 +308,7 @@ impl<'a> Dims<'a> {
     fn block_keeps(&self, stack: &Stack, precision: Precision) -> f64 {
         let value = match precision {
             Precision::Fp32 => 4.0,
-            Precision::Bf16 => 2.0,
+            Precision::Bf16 | Precision::Fp16 => 2.0,
         };
         let (tokens, width) = (stack.tokens as f64, stack.width as f64);
         let narrow = 6.0 * width + 2.0 * self.hidden(stack.width) as f64;

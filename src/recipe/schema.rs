@@ -183,7 +183,8 @@ pub struct Runtime {
     /// Speed of the network between hosts in Gbit/s, for the estimates of `mae plan`. Can change when a run continues.
     #[schemars(range(max = 100_000.0), extend("exclusiveMinimum" = 0))]
     pub link_gbit: Option<f64>,
-    /// Precision of the model's arithmetic. With "bf16", the master weights and the optimizer stay in fp32.
+    /// Precision of the model's arithmetic. With "bf16" and "fp16", the master weights and the optimizer stay in fp32. With
+    /// "fp16", the loss is scaled, and updates whose scaled gradient overflows are skipped.
     pub precision: Option<Precision>,
     /// Before each stage on a GPU, compare one training step of a one-block model with the same step on the CPU. You
     /// can change this key when a run resumes.

@@ -30,6 +30,8 @@ pub struct EpochRow {
     /// Unreadable validation images that the results leave out; `None` without `data.bad_val = "skip"`, and in
     /// pre-training.
     pub val_skipped: Option<usize>,
+    /// Factor of the loss at the end of the epoch; `None` unless the precision is fp16.
+    pub loss_scale: Option<f64>,
 }
 
 /// Validation results of an epoch, and the best epoch so far.
@@ -55,6 +57,8 @@ struct PretrainColumns {
     data_wait_s: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     skipped_updates: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    loss_scale: Option<f64>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -75,6 +79,8 @@ struct ClassifierColumns {
     skipped_updates: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     val_skipped: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    loss_scale: Option<f64>,
 }
 
 /// Reads the `epochs.csv` of a job.
@@ -213,6 +219,7 @@ fn pretrain_columns(row: &EpochRow) -> PretrainColumns {
         seconds: thousandths(row.seconds),
         data_wait_s: thousandths(row.data_wait_s),
         skipped_updates: row.skipped_updates,
+        loss_scale: row.loss_scale,
     }
 }
 
@@ -232,6 +239,7 @@ fn classifier_columns(row: &EpochRow, validation: Validation) -> ClassifierColum
         data_wait_s: thousandths(row.data_wait_s),
         skipped_updates: row.skipped_updates,
         val_skipped: row.val_skipped,
+        loss_scale: row.loss_scale,
     }
 }
 
@@ -247,6 +255,7 @@ fn from_pretrain(c: PretrainColumns) -> EpochRow {
         data_wait_s: c.data_wait_s,
         skipped_updates: c.skipped_updates,
         val_skipped: None,
+        loss_scale: c.loss_scale,
     }
 }
 
@@ -268,6 +277,7 @@ fn from_classifier(c: ClassifierColumns) -> EpochRow {
         data_wait_s: c.data_wait_s,
         skipped_updates: c.skipped_updates,
         val_skipped: c.val_skipped,
+        loss_scale: c.loss_scale,
     }
 }
 
@@ -292,6 +302,7 @@ mod tests {
             data_wait_s: 0.0,
             skipped_updates: None,
             val_skipped: None,
+            loss_scale: None,
         }
     }
 

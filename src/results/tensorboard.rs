@@ -211,6 +211,7 @@ mod tests {
             data_wait_s: 0.0,
             skipped_updates: None,
             val_skipped: None,
+            loss_scale: None,
         }
     }
 

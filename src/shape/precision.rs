@@ -11,14 +11,16 @@ pub enum Precision {
     #[default]
     Fp32,
     Bf16,
+    Fp16,
 }
 
 impl fmt::Display for Precision {
-    /// Writes `fp32` or `bf16`, as in recipes.
+    /// Writes `fp32`, `bf16` or `fp16`, as in recipes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Fp32 => "fp32",
             Self::Bf16 => "bf16",
+            Self::Fp16 => "fp16",
         })
     }
 }

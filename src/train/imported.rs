@@ -139,13 +139,13 @@ pub(super) fn resume(
     let opened = checkpoint::open(path, plan.pretrain_prefix())?;
     let ResumePoint { optimizer: optimizer_state, progress } = resumable(&opened, plan)?;
     let model = load_module(state.model, &opened.file, path)?;
-    let (mut optimizer, average) = (state.optimizer, state.average);
+    let TrainingState { mut optimizer, average, loss_scale, .. } = state;
     if let Some(optimizer_state) = optimizer_state {
         let device = model::device(&model);
         load_optimizer(&mut optimizer, &optimizer_state, &device)
             .map_err(|error| cannot_resume(path, &error.to_string(), "use another checkpoint"))?;
     }
-    Ok(TrainingState { model, optimizer, average, progress })
+    Ok(TrainingState { model, optimizer, average, loss_scale, progress })
 }
 
 /// The optimizer state and the training progress of a checkpoint.

@@ -102,7 +102,7 @@ impl RunContext {
             optimizer(&mae, rule, |name, shape| optim::pretrain_group(name, shape, weight_decay));
         let loader = self.loader(StageKind::Pretrain, dir)?;
         let keep = plan.checkpoint_epochs.clone();
-        let mut state = TrainingState::start(mae, optimizer);
+        let mut state = TrainingState::start(mae, optimizer).scaled(self.plan.runtime.precision);
         if let PretrainStart::Resume(path) = &plan.start {
             if !path.exists() && dir.has_state() {
                 // The saved state, which is loaded later, is past these epochs.
@@ -151,7 +151,9 @@ impl RunContext {
         let keep = vec![plan.training.epochs];
         let fit_plan =
             self.fit_plan(StageKind::Finetune, &plan.training, keep, plan.clip_grad, context)?;
-        let state = TrainingState::start(vit, optimizer).averaged(plan.ema);
+        let state = TrainingState::start(vit, optimizer)
+            .averaged(plan.ema)
+            .scaled(self.plan.runtime.precision);
         fit(&Arc::new(stage), state, &loader, &fit_plan, dir, context)
     }
 
@@ -179,7 +181,7 @@ impl RunContext {
         };
         let keep = vec![plan.training.epochs];
         let fit_plan = self.fit_plan(StageKind::Linprobe, &plan.training, keep, None, context)?;
-        let state = TrainingState::start(head, optimizer);
+        let state = TrainingState::start(head, optimizer).scaled(self.plan.runtime.precision);
         fit(&Arc::new(stage), state, &loader, &fit_plan, dir, context)
     }
 

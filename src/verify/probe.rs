@@ -101,7 +101,9 @@ fn same_parameters(
         match tolerances.precision {
             Precision::Fp32 => out.absolute(&name, &got, &expected, tolerances.parameter),
             // LARS scales the gradient, so the error of an update is proportional to the update.
-            Precision::Bf16 => out.relative(&name, &got, &expected, tolerances.forward),
+            Precision::Bf16 | Precision::Fp16 => {
+                out.relative(&name, &got, &expected, tolerances.forward);
+            }
         }
     }
     Ok(())

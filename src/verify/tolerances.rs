@@ -57,6 +57,16 @@ impl Tolerances {
         ..Self::CPU
     };
 
+    /// Tolerances for fp16 on any device. fp16 has 11 significant bits, 3 more than bf16. Gradients are not scaled here.
+    pub const FP16: Self = Self {
+        precision: Precision::Fp16,
+        forward: 5e-3,
+        loss: 5e-4,
+        gradient: 1e-2,
+        parameter: 0.1,
+        ..Self::CPU
+    };
+
     /// Tolerances for bf16 on any device. bf16 has 8 significant bits.
     ///
     /// On the CPU, forward passes differed by up to 2.3e-2, losses by up to 9e-4 and gradients by up to 2.9e-2. For

@@ -277,7 +277,7 @@ pub(super) fn same_parameters<M: Module>(
                     let tolerance = tolerances.parameter + free;
                     out.absolute(format!("{name}{part}"), got, there, tolerance);
                 }
-                Precision::Bf16 => {
+                Precision::Bf16 | Precision::Fp16 => {
                     // One entry may move in the other direction.
                     let one = 2.0 * lr_sum / there.len() as f64;
                     let tolerance = free + (tolerances.parameter * lr_sum).max(one);

@@ -26,8 +26,11 @@ fn every_case_is_within_its_tolerance() {
             let report = verify::run(&case, &Device::flex(), &Tolerances::CPU).unwrap();
             let worst = report.worst().unwrap();
             assert!(report.passed(), "{}: {worst:?}", case.display());
-            let half = verify::run(&case, &Device::flex(), &Tolerances::BF16).unwrap();
-            assert!(half.passed(), "{} in bf16: {:?}", case.display(), half.worst());
+            for narrow in [Tolerances::BF16, Tolerances::FP16] {
+                let half = verify::run(&case, &Device::flex(), &narrow).unwrap();
+                let precision = narrow.precision;
+                assert!(half.passed(), "{} in {precision}: {:?}", case.display(), half.worst());
+            }
             checked += 1;
         }
     }

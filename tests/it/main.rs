@@ -19,6 +19,7 @@ mod docs_reference;
 mod elastic;
 mod exit_codes;
 mod failed_jobs;
+mod fp16;
 mod fresh;
 mod golden;
 // A build with `vulkan` refuses software adapters.

@@ -46,7 +46,7 @@ impl Price {
         }
         let peak = match runtime.precision {
             Precision::Fp32 => PEAK_FP32,
-            Precision::Bf16 => PEAK_BF16,
+            Precision::Bf16 | Precision::Fp16 => PEAK_BF16, // the same on an H100
         };
         let elsewhere = if no_gpu() { ", because mae finds no GPU" } else { "" };
         let words = format!(

@@ -306,13 +306,22 @@ fn because(notes: &[String]) -> String {
     if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) }
 }
 
+/// Fails if the device does not support the precision of the recipe.
 fn refuse_precision(runtime: &RuntimePlan, device: &Device, name: &str) -> Result<(), TrainError> {
-    if runtime.precision == Precision::Fp32 || device.supports_dtype(FloatDType::BF16) {
+    let precision = runtime.precision;
+    let (dtype, other) = match precision {
+        Precision::Fp32 => return Ok(()),
+        Precision::Bf16 => (FloatDType::BF16, Precision::Fp16),
+        Precision::Fp16 => (FloatDType::F16, Precision::Bf16),
+    };
+    if device.supports_dtype(dtype) {
         return Ok(());
     }
     Err(TrainError::Setting {
-        problem: format!("cannot use `runtime.precision = \"bf16\"`: {name} does not support bf16"),
-        hint: "set `runtime.precision = \"fp32\"`".to_owned(),
+        problem: format!(
+            "cannot use `runtime.precision = \"{precision}\"`: {name} does not support {precision}"
+        ),
+        hint: format!("set `runtime.precision = \"fp32\"`, or try \"{other}\""),
     })
 }
 

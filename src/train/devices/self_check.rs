@@ -22,7 +22,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 fn tolerance(precision: Precision) -> f64 {
     match precision {
         Precision::Fp32 => 5e-3,
-        Precision::Bf16 => 0.1,
+        Precision::Bf16 | Precision::Fp16 => 0.1,
     }
 }
 /// Maximum number of different images in a test batch.

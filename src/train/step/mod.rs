@@ -4,6 +4,8 @@ mod average;
 mod fit_plan;
 mod gradient;
 mod job;
+mod loss_scale;
+mod made_update;
 mod micro_batch;
 mod publish;
 mod rows;

@@ -1,6 +1,7 @@
 //! The row of an epoch in `epochs.csv`: mean training values, and validation metrics.
 
-use super::state::{EpochSums, Progress};
+use super::loss_scale::ScaleChange;
+use super::state::{EpochSums, Progress, TrainingState};
 use crate::infer::{Evaluated, host};
 use crate::results::{EpochRow, Validation};
 use crate::train::error::TrainError;
@@ -22,22 +23,32 @@ impl OnNanRule {
     }
 }
 
-/// Losses and gradient norms that the host has not read from the device.
+/// The loss and the gradient norm of an update, `[1]` each, on the device.
+pub(crate) struct MadeUpdate {
+    pub loss: Tensor<1>,
+    /// Norm before clipping.
+    pub norm: Tensor<1>,
+    /// Whether the update was skipped, because a scaled fp16 gradient overflowed.
+    pub overflow: bool,
+}
+
+/// Losses and gradient norms that are still on the device, and the learning rates of their updates.
 #[derive(Clone, Default)]
 pub(crate) struct UnreadLosses {
     values: Vec<Tensor<1>>,
-    lrs: Vec<f64>,
+    /// The learning rate of each update, and whether the update was skipped because an fp16 gradient overflowed.
+    updates: Vec<(f64, bool)>,
 }
 
 impl UnreadLosses {
-    pub(crate) fn push(&mut self, loss: Tensor<1>, norm: Tensor<1>, lr: f64) {
-        self.values.push(loss);
-        self.values.push(norm);
-        self.lrs.push(lr);
+    pub(crate) fn push(&mut self, made: MadeUpdate, lr: f64) {
+        self.values.push(made.loss);
+        self.values.push(made.norm);
+        self.updates.push((lr, made.overflow));
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.lrs.len()
+        self.updates.len()
     }
 
     /// Reads losses and gradient norms from the device, and adds them to the epoch's sums.
@@ -51,17 +62,24 @@ impl UnreadLosses {
         rule: OnNanRule,
     ) -> Result<(Vec<(f64, f64)>, usize), TrainError> {
         let (mut updates, mut skipped) = (Vec::new(), 0);
-        if self.lrs.is_empty() {
+        if self.updates.is_empty() {
             return Ok((updates, skipped));
         }
         let count = self.values.len();
         let all = Tensor::cat(std::mem::take(&mut self.values), 0);
         let read = host(&all, &[count])?.values;
-        for (pair, lr) in read.chunks_exact(2).zip(std::mem::take(&mut self.lrs)) {
+        let pushed = std::mem::take(&mut self.updates);
+        for (pair, (lr, overflow)) in read.chunks_exact(2).zip(pushed) {
             let sums = &mut progress.sums;
             sums.updates += 1;
             sums.lr += lr;
             updates.push((f64::from(pair[0]), lr));
+            if overflow {
+                // The loss is finite, so it counts. The update does not.
+                sums.loss += f64::from(pair[0]);
+                sums.overflows += 1;
+                continue;
+            }
             let named = [("the loss", pair[0]), ("the gradient norm", pair[1])];
             let Some((what, value)) = named.into_iter().find(|(_, value)| !value.is_finite())
             else {
@@ -96,7 +114,7 @@ pub(crate) fn row(
     earlier: &[EpochRow],
 ) -> EpochRow {
     let Progress { epoch, sums, .. } = *progress;
-    let EpochSums { updates, skipped, images, train_s, data_wait_s, .. } = sums;
+    let EpochSums { updates, skipped, overflows, images, train_s, data_wait_s, .. } = sums;
     let validation = match measured {
         Evaluated::Metrics(metrics) => {
             let mut best = (metrics.top1, epoch);
@@ -117,18 +135,20 @@ pub(crate) fn row(
         }
         Evaluated::Nothing | Evaluated::Stopped => None,
     };
-    let mean = |sum: f64| sum / (updates - skipped) as f64;
+    let losses = updates - skipped;
+    let norms = (losses - overflows).max(1); // an epoch may have only overflows
     EpochRow {
         epoch,
         lr: sums.lr / updates as f64,
-        train_loss: mean(sums.loss),
-        grad_norm: mean(sums.grad_norm),
+        train_loss: sums.loss / losses as f64,
+        grad_norm: sums.grad_norm / norms as f64,
         validation,
         images_per_s: images as f64 / train_s.max(1e-9),
         seconds: train_s + evaluation_s,
         data_wait_s,
         skipped_updates: None,
         val_skipped: None,
+        loss_scale: None,
     }
 }
 
@@ -143,7 +163,21 @@ pub(crate) fn skipped_text(skipped: usize, progress: &Progress, rule: OnNanRule)
     )
 }
 
-/// Returns a warning if an epoch spent much of its time waiting for data.
+/// Returns a notice about a change of the fp16 loss scale; `None` without a change.
+pub(crate) fn scale_text<M>(change: ScaleChange, state: &TrainingState<M>) -> Option<String> {
+    let factor = state.loss_scale?.factor;
+    let Progress { epoch, update, .. } = state.progress;
+    let update = update + 1;
+    match change {
+        ScaleChange::Kept => None,
+        ScaleChange::Doubled => Some(format!("the fp16 loss scale is doubled to {factor}")),
+        ScaleChange::Halved => Some(format!(
+            "the fp16 gradient of update {update} in epoch {epoch} overflowed: the update is skipped, and the loss scale is halved to {factor}"
+        )),
+    }
+}
+
+/// Returns a warning if the training of an epoch spent much of its time waiting for data.
 pub(crate) fn waited(row: &EpochRow, train_s: f64) -> Option<String> {
     const SHARE: f64 = 0.05;
     let share = row.data_wait_s / train_s.max(1e-9);

@@ -1,11 +1,13 @@
 //! The state of a job, as in `resume.safetensors`: model, optimizer and progress.
 
 use super::average::Average;
+use super::loss_scale::LossScale;
 use crate::checkpoint::{CheckpointError, HostTensor, OptimizerState, TensorFile, load_module};
 use crate::infer::host;
 use crate::model::{self, NamedParam, PartialGrads};
 use crate::optim::{self, Optimizer};
 use crate::results::{Remedy, RunError};
+use crate::shape::Precision;
 use crate::train::error::TrainError;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
@@ -20,12 +22,20 @@ pub(crate) struct EpochSums {
     /// Number of updates skipped because of NaN or infinity.
     #[serde(default)]
     pub skipped: usize,
+    /// Number of updates that were skipped, because a scaled fp16 gradient overflowed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub overflows: usize,
     pub loss: f64,
     pub grad_norm: f64,
     pub lr: f64,
     pub images: usize,
     pub train_s: f64,
     pub data_wait_s: f64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// The state of a job in training. Clones share the memory of their tensors.
@@ -35,6 +45,8 @@ pub(crate) struct TrainingState<M> {
     pub optimizer: Optimizer,
     /// The averaged weights; `None` without EMA.
     pub average: Option<Average<M>>,
+    /// The factor of the loss; `None` unless the precision is fp16.
+    pub loss_scale: Option<LossScale>,
     pub progress: Progress,
 }
 
@@ -48,19 +60,28 @@ pub(crate) struct Progress {
     /// Number of optimizer updates. The number is up to date only in saved states.
     pub optimizer_updates: usize,
     pub sums: EpochSums,
+    /// The factor of the loss. Only `to_host` sets this field, for the saved state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
 }
 
 impl Progress {
     /// Returns the progress of a new job.
     pub(crate) fn start() -> Self {
-        Self { epoch: 1, update: 0, optimizer_updates: 0, sums: EpochSums::default() }
+        Self {
+            epoch: 1,
+            update: 0,
+            optimizer_updates: 0,
+            sums: EpochSums::default(),
+            loss_scale: None,
+        }
     }
 }
 
 impl<M: Module> TrainingState<M> {
     /// Returns the state of a new job.
     pub(crate) fn start(model: M, optimizer: Optimizer) -> Self {
-        Self { model, optimizer, average: None, progress: Progress::start() }
+        Self { model, optimizer, average: None, loss_scale: None, progress: Progress::start() }
     }
 
     /// Returns the state with an average of the weights, if `decay` is given.
@@ -68,6 +89,13 @@ impl<M: Module> TrainingState<M> {
     pub(crate) fn averaged(self, decay: Option<f64>) -> Self {
         let average = decay.map(|decay| Average::new(&self.model, decay));
         Self { average, ..self }
+    }
+
+    /// Returns the state with a factor of the loss, if the precision is fp16.
+    #[must_use]
+    pub(crate) fn scaled(self, precision: Precision) -> Self {
+        let loss_scale = (precision == Precision::Fp16).then(LossScale::start);
+        Self { loss_scale, ..self }
     }
 
     /// Returns the model to evaluate and to keep: the averaged weights or, without EMA, the model itself.
@@ -149,7 +177,7 @@ impl<M: Module> TrainingState<M> {
             let shape = values.dims();
             tensors.insert(format!("optimizer.{name}"), host(&values, &shape)?);
         }
-        let progress = Progress { optimizer_updates, ..self.progress };
+        let progress = Progress { optimizer_updates, loss_scale: self.loss_scale, ..self.progress };
         let note = serde_json::to_string(&progress).expect("numbers are valid JSON");
         Ok(TensorFile { tensors, note })
     }
@@ -205,7 +233,8 @@ impl<M: Module> TrainingState<M> {
         if let Some(average) = &mut average {
             average.model = load_module(average.model.clone(), &averages, path)?;
         }
-        Ok(Self { model, optimizer, average, progress })
+        let loss_scale = progress.loss_scale.or(self.loss_scale);
+        Ok(Self { model, optimizer, average, loss_scale, progress })
     }
 }
 

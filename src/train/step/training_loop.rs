@@ -5,7 +5,7 @@ use super::gradient::{Gradient, GradientSum};
 use super::job::{JobContext, JobDir, JobEnd, RankContext};
 use super::micro_batch::MicroBatch;
 use super::publish::publish;
-use super::rows::{self, UnreadLosses};
+use super::rows::{self, MadeUpdate, UnreadLosses};
 use super::saves::{Saves, StopRequest};
 use super::stage::Stage;
 use super::state::{Progress, TrainingState};
@@ -13,14 +13,13 @@ use super::state_writer::StateWriter;
 use super::step_timer::StepPart;
 use crate::data::{Epoch, Loader};
 use crate::infer::{Evaluated, is_large};
-use crate::model::{self, PartialGrads};
+use crate::model;
 use crate::random::Key;
 use crate::results::{EpochRow, EpochsCsv, EpochsWriter, TensorBoard};
 use crate::shape::StageKind;
 use crate::train::error::TrainError;
 use crate::train::events::Event;
 use burn::module::Module;
-use burn::tensor::Tensor;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -151,14 +150,15 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         self.last_read = clock;
         while self.state.progress.update < plan.steps.updates_per_epoch {
             let lr = plan.lr(&self.state.progress);
-            let before = plan.on_nan.skip_limit.map(|_| self.state.model.clone());
+            let may_skip = plan.on_nan.skip_limit.is_some() || self.state.loss_scale.is_some();
+            let before = may_skip.then(|| self.state.model.clone());
             let (sum, waited) = self.backward(&mut batches, send_early)?;
-            let (Gradient { loss, grads }, stop) = self.reduce(sum)?;
+            let (gradient, stop) = self.reduce(sum)?;
             if stop == StopRequest::SavedLate {
                 return Ok(JobEnd::Interrupted);
             }
             let stop = stop == StopRequest::AfterUpdate;
-            let norm = self.update(before.as_ref(), &loss, grads, lr)?;
+            let made = self.update(before.as_ref(), gradient, lr)?;
             send_early = true;
             self.state.progress.update += 1;
             let sums = &mut self.state.progress.sums;
@@ -166,7 +166,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             sums.images += plan.images_per_update;
             sums.train_s += clock.elapsed().as_secs_f64();
             clock = Instant::now();
-            unread.push(loss, norm, lr);
+            unread.push(made, lr);
             let last = self.state.progress.update == plan.steps.updates_per_epoch;
             if stop || last || unread.len() >= self.read_every {
                 self.read(&mut unread)?;
@@ -197,7 +197,8 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         let (plan, rank_context) = (self.plan, &self.context.rank_context);
         let (rank, timer) = (&rank_context.rank, &rank_context.timer);
         let key = Key { epoch: self.state.progress.epoch, ..plan.key };
-        let weight = 1.0 / (plan.micro_batches * rank.world()) as f64;
+        let scale = self.state.loss_scale.map_or(1.0, |scale| scale.factor);
+        let weight = scale / (plan.micro_batches * rank.world()) as f64;
         let mut waited = 0.0;
         let sum = GradientSum::of_update(rank, timer, send_early, plan.micro_batches, |sum| {
             let asked = Instant::now();
@@ -217,25 +218,24 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok((sum, waited))
     }
 
-    /// Updates the model, and returns the gradient norm before clipping, `[1]`.
-    ///
-    /// `before` is the model before the update. If it is given, an update with NaN or infinity is skipped.
+    /// Updates the model. `before` is the model before the backward pass, if the update may be skipped.
     fn update(
         &mut self,
         before: Option<&S::Model>,
-        loss: &Tensor<1>,
-        grads: PartialGrads,
+        Gradient { loss, grads }: Gradient,
         lr: f64,
-    ) -> Result<Tensor<1>, TrainError> {
+    ) -> Result<MadeUpdate, TrainError> {
         let RankContext { timer, replicas, .. } = &self.context.rank_context;
-        let (state, clip_grad, is_large) = (&mut self.state, self.plan.clip_grad, self.is_large);
-        timer.time(StepPart::Optimizer, &loss.device(), || {
-            let update = || match before {
-                Some(before) => state.update_if_finite(before, loss, grads, lr, clip_grad),
-                None => state.update(grads, lr, clip_grad),
-            };
-            if is_large { Ok(replicas.inside(update)?) } else { Ok(update()) }
-        })
+        let (state, plan, is_large) = (&mut self.state, self.plan, self.is_large);
+        let before = (before, plan.on_nan.skip_limit.is_some());
+        let (made, change) = timer.time(StepPart::Optimizer, &loss.device(), || {
+            let update = || state.make_update(before, (loss, grads), lr, plan.clip_grad);
+            if is_large { replicas.inside(update)? } else { update() }
+        })?;
+        if let Some(text) = rows::scale_text(change, &self.state) {
+            self.context.tell(Event::Notice { job: &self.dir.name, text: &text });
+        }
+        Ok(made)
     }
 
     /// Sums the gradients over all ranks. Also returns what the ranks do next.
@@ -296,6 +296,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         let mut row = rows::row(&progress, measured, evaluation_s, epochs_csv.rows());
         row.skipped_updates = plan.on_nan.skip_limit.map(|_| progress.sums.skipped);
         row.val_skipped = row.validation.and(plan.val_skipped);
+        row.loss_scale = self.state.loss_scale.map(|scale| scale.factor);
         rows::check_metrics(&row, &dir.name, plan.on_nan)?;
         epochs_csv.push(row.clone())?;
         if let Some(saves) = &self.saves {
