@@ -96,7 +96,7 @@ fn settings_that_wgpu_does_not_support_are_refused() {
     let on = ["run", "r.toml", "--set", "runtime.device=wgpu", "--set"];
     for (key, expected) in [
         ("runtime.precision=bf16", "does not support bf16"),
-        ("runtime.devices=64", "runtime.devices = 64: wgpu finds "),
+        ("runtime.devices=64", "`runtime.devices = 64`: wgpu finds "),
     ] {
         let error = bench.refused(&[&on[..], &[key]].concat(), 2);
         assert!(error.contains(expected) && error.contains("hint:"), "{key}: {error}");
