@@ -76,7 +76,7 @@ impl Layout {
             extra.clear();
         }
         bits.truncate(samples);
-        if samples > 6 || bits.iter().any(|of| *of != bits[0]) {
+        if !(1..=6).contains(&samples) || bits.iter().any(|of| *of != bits[0]) {
             return Err(ImageError::Unsupported(format!(
                 "TIFF with {samples} samples per pixel of {bits:?} bits"
             )));
