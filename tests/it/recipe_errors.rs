@@ -319,7 +319,7 @@ fn numbers_outside_their_range_are_refused() {
         "runtime.threads=0",
         "runtime.devices=0",
         "runtime.device=tpu",
-        "runtime.precision=fp16",
+        "runtime.precision=fp8",
         "data.format=tfrecord",
         "model.size=vit_giant",
         "model.mlp_ratio=0",

@@ -19,6 +19,7 @@ use rav1d::src::lib::{
 use super::container::Colours;
 use crate::data::decode::bitmap::{MAX_BYTES, checked_size};
 use crate::data::decode::error::ImageError;
+use crate::data::panics;
 
 /// A decoded picture in `YUV`.
 #[derive(Clone)]
@@ -42,14 +43,19 @@ struct Decoder {
 }
 
 /// Decodes the last layer of the first picture in AV1 data.
-pub(super) fn decode(bytes: &[u8]) -> Result<Yuv, ImageError> {
+///
+/// Damaged data makes rav1d panic inside of its C interface.
+pub(super) fn decode(bytes: Vec<u8>) -> Result<Yuv, ImageError> {
     let invalid = || ImageError::damaged("the AV1 data is invalid");
     if bytes.is_empty() {
         return Err(invalid());
     }
-    let mut decoder = Decoder::new().ok_or_else(invalid)?;
-    decoder.run(bytes).ok_or_else(invalid)?;
-    decoder.yuv()
+    let decoded = panics::on_own_thread(move || {
+        let mut decoder = Decoder::new().ok_or_else(invalid)?;
+        decoder.run(&bytes).ok_or_else(invalid)?;
+        decoder.yuv()
+    });
+    decoded.ok_or_else(invalid)?
 }
 
 impl Decoder {

@@ -15,9 +15,9 @@ use container::Grid;
 
 /// Decodes an AVIF file.
 pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
-    let coded = container::coded(bytes)?;
+    let mut coded = container::coded(bytes)?;
     let mut picture = match &coded.grid {
-        None => av1::decode(coded.tiles.first().map_or(&[][..], |tile| tile))?,
+        None => av1::decode(coded.tiles.pop().unwrap_or_default())?,
         Some(grid) => joined(grid, &coded.tiles)?,
     };
     picture.colours = coded.colours.unwrap_or(picture.colours);
@@ -32,7 +32,7 @@ fn joined(grid: &Grid, tiles: &[Vec<u8>]) -> Result<Yuv, ImageError> {
     if tiles.len() != grid.columns * grid.rows {
         return Err(wrong());
     }
-    let first = av1::decode(&tiles[0])?;
+    let first = av1::decode(tiles[0].clone())?;
     let (wide, high) = (first.width, first.height);
     // All tiles lie inside the image, except for the right and lower edges of the last ones.
     if wide * grid.columns < width
@@ -51,7 +51,7 @@ fn joined(grid: &Grid, tiles: &[Vec<u8>]) -> Result<Yuv, ImageError> {
         *samples = vec![0; if samples.is_empty() { 0 } else { size }];
     }
     for (i, tile) in tiles.iter().enumerate() {
-        let tile = if i == 0 { first.clone() } else { av1::decode(tile)? };
+        let tile = if i == 0 { first.clone() } else { av1::decode(tile.clone())? };
         if (tile.width, tile.height, tile.bits, tile.halved)
             != (wide, high, first.bits, first.halved)
         {
