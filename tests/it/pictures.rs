@@ -174,3 +174,25 @@ fn data_check_prints_nothing_of_a_library() {
     assert!(text.contains("broken.tif"), "{text}");
     assert!(!text.contains("panicked"), "{text}");
 }
+
+#[cfg(feature = "avif")]
+#[test]
+fn damaged_avif_files_are_bad_files() {
+    let dir = data_set(&["444.avif"]);
+    let seeds = ["444.avif", "alpha.avif", "ten-bits.avif", "sequence.avif", "grey.avif"];
+    for i in 0..150 {
+        let mut bytes = fs::read(golden().join(seeds[i % seeds.len()])).unwrap();
+        for n in 0..3 {
+            let place = 60 + (i * 7919 + n * 104_729) % (bytes.len() - 60);
+            bytes[place] ^= 1 << ((i + n) % 8);
+        }
+        durable::write(&dir.path().join(format!("train/class/damaged-{i:03}.jpg")), &bytes)
+            .unwrap();
+    }
+    let bench = super::program::Bench::new("");
+    let done = bench.command(&["data", "check", dir.path().to_str().unwrap()]).output().unwrap();
+    let text = [done.stdout, done.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+    assert_eq!(done.status.code(), Some(1), "{text}");
+    assert!(text.contains("the AV1 data is invalid"), "{text}");
+    assert!(!text.contains("panicked") && !text.contains("aborting"), "{text}");
+}
