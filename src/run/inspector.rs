@@ -52,7 +52,7 @@ impl<'a> Inspector<'a> {
         Self { resolved, options, purpose, devices, data, sources, hashes, points }
     }
 
-    /// Checks run number `index` of the sweep, after all runs before it.
+    /// Checks run `index` of the sweep. All runs before `index` are already checked.
     pub(super) fn check(&mut self, index: usize) {
         let point = &self.resolved.points[index];
         let plan = &point.plan;

@@ -2,20 +2,23 @@
 
 const KIB: u64 = 1024;
 
-/// Limits the memory, and the number of bytes to read, for one file.
+/// What may still be allocated and read for one file, in bytes.
 pub(super) struct Budget {
-    /// Bytes left for objects and tensor values together.
+    /// Memory left in total, for objects and tensor values.
     all: u64,
+    /// Memory left for tensor values.
     values: u64,
-    /// Maximum number of bytes for one object.
+    /// Maximum memory for one object.
     once: u64,
+    /// Number of bytes that may still be read from the file.
     reads: u64,
 }
 
 impl Budget {
     /// Returns the memory budget for a file of `len` bytes.
     ///
-    /// All values and objects may take 3 × `len` bytes plus 832 KiB.
+    /// Objects and tensor values may take 3 × `len` bytes plus 832 KiB in total. Tensor values alone may take 2 × `len`
+    /// bytes plus 64 KiB.
     pub(super) fn of_file(len: u64) -> Self {
         Self {
             all: len.saturating_mul(3).saturating_add(832 * KIB),

@@ -162,7 +162,7 @@ impl SumSlot {
     }
 }
 
-/// A sum over all hosts that is not finished yet. Clones wait for the same sum.
+/// A sum over all hosts that is still being computed. All clones wait for this one sum.
 #[derive(Clone)]
 pub(crate) struct PendingSum(Arc<SumSlot>);
 
