@@ -133,6 +133,22 @@ fn features_of_named_pictures_have_their_class_folders_as_labels() {
 }
 
 #[test]
+fn validation_images_of_other_classes_have_features_but_no_labels() {
+    let bench = own_pictures(2, "");
+    save_pictures(&bench, "own/val", &[("yak", 90)], 2);
+    let recipe = bench.read("r.toml");
+    let (pretrain, _) = recipe.split_once("[finetune]").unwrap();
+    mae::durable::write(&bench.path("r.toml"), pretrain.as_bytes()).unwrap();
+    bench.done(&["run", "r.toml"]);
+    for (split, column) in [("train", "label"), ("val", "f0")] {
+        let file = format!("{split}.csv");
+        bench.done(&["features", LAST, "--split", split, "-o", &file]);
+        assert_eq!(rows(&bench.read(&file))[0][1], column);
+        bench.done(&["features", LAST, "--split", split, "-o", "f.parquet"]);
+    }
+}
+
+#[test]
 fn nearest_neighbours_of_a_run_equal_a_count_on_exported_features() {
     let knn = "[knn]\nk = 5\npool = \"mean\"\n";
     let bench = Bench::new(&format!("{TINY}{knn}"));
