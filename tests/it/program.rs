@@ -241,8 +241,13 @@ fn without_clocks(table: &str) -> String {
 
 /// Returns the training losses of a job.
 pub(crate) fn losses(bench: &Bench, job: &str) -> Vec<f64> {
-    let table = fs::read_to_string(bench.path(&format!("runs/tiny/{job}/epochs.csv"))).unwrap();
-    let mut rows = csv::Reader::from_reader(table.as_bytes());
-    let column = rows.headers().unwrap().iter().position(|name| name == "train_loss").unwrap();
-    rows.records().map(|row| row.unwrap()[column].parse().unwrap()).collect()
+    let cells = column(bench, &format!("runs/tiny/{job}/epochs.csv"), "train_loss");
+    cells.iter().map(|cell| cell.parse().unwrap()).collect()
+}
+
+/// Returns the cells of a column of the table `file`.
+pub(crate) fn column(bench: &Bench, file: &str, name: &str) -> Vec<String> {
+    let mut rows = csv::Reader::from_path(bench.path(file)).unwrap();
+    let column = rows.headers().unwrap().iter().position(|head| head == name).unwrap();
+    rows.records().map(|row| row.unwrap()[column].to_owned()).collect()
 }
