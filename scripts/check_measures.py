@@ -48,9 +48,9 @@ def compare(what, got, expected, tolerance=0.0):
         failed.append(what)
 
 
-def make_vit(folder, seed=0):
+def make_vit(folder):
     """Writes a random classifier of 1000 classes with a class token, as timm saves it."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     model = timm_vit.VisionTransformer(img_size=SIDE, patch_size=8, embed_dim=48, depth=3, num_heads=3, num_classes=1000,
                                        global_pool="token")
     with torch.no_grad():
@@ -84,9 +84,8 @@ def metrics(logits, labels, top=5):
             "loss": F.cross_entropy(logits.double(), labels).item()}
 
 
-def check_test_sets(folder, rng):
+def check_test_sets(folder, model, rng):
     wnids = [row["wnid"] for row in csv.DictReader((ROOT / "src/data/formats/imagenet1k_classes.csv").open())]
-    model = make_vit(folder)
     sets = {"imagenet-a": rng.permutation(1000)[:200], "sketch": np.arange(1000)[::5][:150], "v2": np.array([3, 500, 77])}
     for name, classes in sets.items():
         pictures(folder / name, [str(c) if name == "v2" else wnids[c] for c in classes], 2, rng)
@@ -118,10 +117,7 @@ def check_test_sets(folder, rng):
     compare("ImageNet-C mCE", found["mce"], float(np.mean(relative)), 1e-9)
 
 
-def check_features(folder, rng):
-    model = timm_vit.VisionTransformer(img_size=SIDE, patch_size=8, embed_dim=48, depth=3, num_heads=3, num_classes=1000)
-    model.load_state_dict(torch.load(folder / "vit.pth"))
-    model.eval()
+def check_features(folder, model, rng):
     pictures(folder / "set", ["b", "a", "c"], 3, rng)
     imgs, names = tensors(folder / "set", int(SIDE / 0.875))
 
@@ -173,7 +169,8 @@ def check_knn(folder):
 
 with tempfile.TemporaryDirectory() as name:
     folder, rng = Path(name), np.random.default_rng(0)
-    check_test_sets(folder, rng)
-    check_features(folder, rng)
+    model = make_vit(folder)
+    check_test_sets(folder, model, rng)
+    check_features(folder, model, rng)
     check_knn(folder)
 sys.exit(f"{len(failed)} differences: {', '.join(failed)}" if failed else 0)

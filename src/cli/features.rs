@@ -116,7 +116,10 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     ))?)
 }
 
-/// Returns a split of a data set and its class names. The images have no classes if the data set has none.
+/// Returns a split of a data set and its class names.
+///
+/// The images have no classes if the data set has none. Validation images also have none if the labels cannot be used:
+/// their labels may belong to other classes than those of the training images.
 fn of_data_set(
     plan: &DataPlan,
     name: SplitName,
@@ -127,6 +130,7 @@ fn of_data_set(
     };
     match (name, data.val) {
         (SplitName::Train, _) => Ok((data.train, data.class_names)),
+        (SplitName::Val, Some(val)) if refused.is_some() => Ok((val, Vec::new())),
         (SplitName::Val, Some(val)) => Ok((val, data.class_names)),
         (SplitName::Val, None) => Err(refused.expect("data with labels has a validation split")),
     }

@@ -62,11 +62,11 @@ pub struct Metrics {
 
 /// The sums of loss, correct predictions and images.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Counts {
-    loss: f64,
-    top1: usize,
-    top5: usize,
-    images: usize,
+pub(super) struct Counts {
+    pub(super) loss: f64,
+    pub(super) top1: usize,
+    pub(super) top5: usize,
+    pub(super) images: usize,
 }
 
 impl Evaluation {
@@ -224,7 +224,7 @@ impl Counts {
         self.images += other.images;
     }
 
-    fn metrics(&self) -> Metrics {
+    pub(super) fn metrics(&self) -> Metrics {
         let percent = |count: usize| 100.0 * count as f64 / self.images as f64;
         Metrics {
             loss: self.loss / self.images as f64,
@@ -246,15 +246,22 @@ pub fn score(logits: &[f32], labels: &[u32], classes: usize) -> Metrics {
 fn count(logits: &[f32], labels: &[u32], classes: usize) -> Counts {
     let mut counts = Counts { images: labels.len(), ..Counts::default() };
     for (row, &label) in logits.chunks_exact(classes).zip(labels) {
-        let own = row[label as usize];
-        let rank = row.iter().filter(|&&other| other > own).count();
+        let (rank, loss) = rank_and_loss(row.iter().copied(), row[label as usize]);
         counts.top1 += usize::from(rank < 1);
         counts.top5 += usize::from(rank < 5);
-        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = row.iter().map(|&v| f64::from(v - max).exp()).sum();
-        counts.loss += sum.ln() - f64::from(own - max);
+        counts.loss += loss;
     }
     counts
+}
+
+/// Returns the rank of the correct class, from 0, and the cross-entropy of an image. `own` is the logit of that class.
+///
+/// A class with the same logit as the correct class ranks after the correct class.
+pub(super) fn rank_and_loss(logits: impl Iterator<Item = f32> + Clone, own: f32) -> (usize, f64) {
+    let rank = logits.clone().filter(|other| *other > own).count();
+    let max = logits.clone().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.map(|logit| f64::from(logit - max).exp()).sum();
+    (rank, sum.ln() - f64::from(own - max))
 }
 
 #[cfg(test)]

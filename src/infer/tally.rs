@@ -1,6 +1,6 @@
 //! Counts of a classifier's predictions, for each class.
 
-use super::evaluate::Metrics;
+use super::evaluate::{Counts, Metrics, rank_and_loss};
 use std::collections::BTreeMap;
 
 /// Counts of a classifier's predictions on labelled images.
@@ -28,25 +28,21 @@ pub struct ClassTally {
 impl Tally {
     /// Counts the predictions in logits `[N, C]`. `C` is `classes`.
     ///
-    /// With `among`, only these classes can be predicted, and they include every label. A class with the same logit as the
-    /// correct class ranks after the correct class.
+    /// With `among`, only these classes can be predicted, and they include every label.
     pub fn of(logits: &[f32], labels: &[u32], classes: usize, among: Option<&[u32]>) -> Self {
         let mut tally = Self::default();
         let all: Vec<u32> = (0..classes as u32).collect();
         let candidates = among.unwrap_or(&all);
         for (row, &label) in logits.chunks_exact(classes).zip(labels) {
-            let own = row[label as usize];
             let logit = |class: &u32| row[*class as usize];
-            let rank = candidates.iter().filter(|class| logit(class) > own).count();
+            let (rank, loss) = rank_and_loss(candidates.iter().map(logit), logit(&label));
             let predicted = match rank {
                 0 => label,
                 _ => first_of_largest(candidates, logit),
             };
             *tally.predictions.entry((label, predicted)).or_default() += 1;
             *tally.top5.entry(label).or_default() += usize::from(rank < 5);
-            let max = candidates.iter().map(logit).fold(f32::NEG_INFINITY, f32::max);
-            let sum: f64 = candidates.iter().map(|class| f64::from(logit(class) - max).exp()).sum();
-            tally.loss += sum.ln() - f64::from(own - max);
+            tally.loss += loss;
         }
         tally
     }
@@ -92,13 +88,7 @@ impl Tally {
         let correct = self.predictions.iter().filter(|((label, predicted), _)| label == predicted);
         let top1: usize = correct.map(|(_, images)| images).sum();
         let top5: usize = self.top5.values().sum();
-        let percent = |count: usize| 100.0 * count as f64 / images as f64;
-        Metrics {
-            loss: self.loss / images as f64,
-            top1: percent(top1),
-            top5: percent(top5),
-            images,
-        }
+        Counts { loss: self.loss, top1, top5, images }.metrics()
     }
 
     /// Returns the predictions of each class that has images, in the order of the labels.

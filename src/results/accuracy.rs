@@ -214,12 +214,13 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
     let skips = header.last().is_some_and(|last| last == VAL_SKIPPED);
     let columns = header.len() - usize::from(skips);
     let keys = header.iter().position(|head| head == COLUMNS[0]).unwrap_or(0);
-    let Some((usual, measures)) = header[keys..columns].split_at_checked(COLUMNS.len()) else {
+    let is_table = |(usual, measures): &(&[String], &[String])| {
+        *usual == COLUMNS && measures.iter().all(|head| is_measure(head))
+    };
+    let split = header[keys..columns].split_at_checked(COLUMNS.len()).filter(is_table);
+    let Some((_, measures)) = split else {
         return Err(damaged(format!("the columns must be {}", COLUMNS.join(","))));
     };
-    if usual != COLUMNS || !measures.iter().all(|head| is_measure(head)) {
-        return Err(damaged(format!("the columns must be {}", COLUMNS.join(","))));
-    }
     let rows = reader.records().map(|record| {
         let record = record?;
         let cell = |column: &str| {
@@ -241,6 +242,17 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
 /// Returns whether a column that only some recipes have may have this name: an accuracy of `[knn]` or `[robustness]`.
 pub(super) fn is_measure(column: &str) -> bool {
     column.ends_with("_top1") && !COLUMNS.contains(&column)
+}
+
+/// Returns the names of the columns that only some recipes have, in the order of their first row.
+pub(super) fn measure_columns<'a>(rows: impl IntoIterator<Item = &'a AccuracyRow>) -> Vec<&'a str> {
+    let mut columns: Vec<&str> = Vec::new();
+    for (column, _) in rows.into_iter().flat_map(|row| &row.measures) {
+        if !columns.contains(&column.as_str()) {
+            columns.push(column);
+        }
+    }
+    columns
 }
 
 /// Describes a CSV error in `text` and names the line of the error.

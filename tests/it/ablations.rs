@@ -2,31 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "these files are the user's")]
 
-use super::program::{Bench, TINY, results};
+use super::program::{Bench, TINY, column, results};
 use mae::checkpoint::{self, TensorFile};
 use mae::train::JobEnd;
 use std::fs;
 
-/// Runs the recipe under a name, with more `--set`s. Returns stderr.
-fn done(bench: &Bench, name: &str, stage: &str, set: &[&str]) -> String {
+/// Runs the recipe under a name, with more `--set`s.
+fn done(bench: &Bench, name: &str, stage: &str, set: &[&str]) {
     let name = format!("name={name}");
     let mut args = vec!["run", "r.toml", "--stage", stage, "--set", &name];
     args.extend(set.iter().flat_map(|set| ["--set", *set]));
-    let output = bench.mae(&args);
-    let log = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{log}");
-    log
+    bench.done(&args);
 }
 
 fn tensors(bench: &Bench, folder: &str) -> TensorFile {
     checkpoint::open(&bench.path(folder), None).unwrap().file
-}
-
-/// The training losses in a table of epochs.
-fn losses(bench: &Bench, table: &str) -> Vec<String> {
-    let mut rows = csv::Reader::from_path(bench.path(table)).unwrap();
-    let column = rows.headers().unwrap().iter().position(|name| name == "train_loss").unwrap();
-    rows.records().map(|row| row.unwrap()[column].to_owned()).collect()
 }
 
 const KEPT: &str = "pretrain/checkpoints/epoch-0003";
@@ -42,7 +32,7 @@ fn each_kind_of_mask_trains_resumes_and_is_drawn() {
         ("squares", "pretrain.mask_granularity=2"),
     ] {
         done(&bench, name, "pretrain", &[set]);
-        rows.push(losses(&bench, &format!("runs/{name}/pretrain/epochs.csv")));
+        rows.push(column(&bench, &format!("runs/{name}/pretrain/epochs.csv"), "train_loss"));
         let kept = format!("runs/{name}/{KEPT}");
         fs::copy(
             bench.path(&format!("runs/{name}/pretrain/reconstructions/epoch-0003.png")),
@@ -177,7 +167,7 @@ fn averaged_weights_are_evaluated_and_kept_and_training_is_the_same() {
     done(&bench, "plain", "finetune", &[scratch]);
     done(&bench, "ema", "finetune", &[scratch, EMA]);
     let job = |name: &str| format!("runs/{name}/finetune/from-scratch");
-    let rows = |name: &str| losses(&bench, &format!("{}/epochs.csv", job(name)));
+    let rows = |name: &str| column(&bench, &format!("{}/epochs.csv", job(name)), "train_loss");
     assert_eq!(rows("ema"), rows("plain"));
     let kept = |name: &str| format!("{}/checkpoints/epoch-0002", job(name));
     assert_ne!(tensors(&bench, &kept("ema")), tensors(&bench, &kept("plain")));

@@ -3,32 +3,14 @@
 #![expect(clippy::disallowed_methods, reason = "these are files of a user")]
 #![expect(clippy::unwrap_used, reason = "an error in a helper is a failed test")]
 
-use super::program::{Bench, TINY};
+use super::program::{Bench, own_pictures};
 use std::fs;
 
 const SKIP: [&str; 2] = ["--set", "data.bad_val=skip"];
 
-/// Makes 12 training and 9 validation pictures of three classes in `own/`, and a recipe for them. Two validation pictures
-/// are unreadable.
+/// Makes 12 training and 9 validation pictures of three classes, and a recipe for them. Two validation pictures are unreadable.
 fn own() -> Bench {
-    let data = "format = \"imagefolder\"\npath = \"own\"";
-    let recipe = TINY
-        .replace("format = \"digits\"", data)
-        .replace("batch_size = 96", "batch_size = 6")
-        .replace("input_size = 8", "input_size = 8\nworkers = 1");
-    let bench = Bench::new(&recipe);
-    for (split, pictures) in [("train", 4), ("val", 3)] {
-        for (class, shade) in [("cat", 40u8), ("dog", 120), ("owl", 220)] {
-            let folder = bench.path(&format!("own/{split}/{class}"));
-            fs::create_dir_all(&folder).unwrap();
-            for picture in 0..pictures {
-                let pixel =
-                    |x: u32, y: u32| image::Rgb([shade, (x * 20) as u8, (y * picture) as u8]);
-                let image = image::RgbImage::from_fn(12, 10, pixel);
-                image.save(folder.join(format!("{picture}.png"))).unwrap();
-            }
-        }
-    }
+    let bench = own_pictures(3, "");
     fs::write(bench.path("own/val/cat/1.png"), "").unwrap();
     fs::write(bench.path("own/val/owl/2.png"), "no picture").unwrap();
     bench

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use super::program::{Bench, TINY, losses};
+use super::program::{Bench, TINY, column, losses};
 use mae::train::JobEnd;
 use std::fs;
 
@@ -18,14 +18,6 @@ fn recipe(devices: usize, accum_iter: usize) -> String {
 
 fn rewrite(bench: &Bench, recipe: &str) {
     mae::durable::write(&bench.path("r.toml"), recipe.as_bytes()).unwrap();
-}
-
-/// Returns the cells of a column of a job's `epochs.csv`.
-fn column(bench: &Bench, job: &str, name: &str) -> Vec<String> {
-    let table = bench.read(&format!("runs/tiny/{job}/epochs.csv"));
-    let mut rows = table.lines().map(|line| line.split(',').collect::<Vec<_>>());
-    let place = rows.next().unwrap().iter().position(|cell| *cell == name).unwrap();
-    rows.map(|row| row[place].to_owned()).collect()
 }
 
 fn layouts(bench: &Bench) -> Vec<u64> {
@@ -52,7 +44,8 @@ fn a_run_that_changes_its_devices_ends_like_an_unchanged_run() {
     assert_eq!(layouts(&bench), [1, 4, 2]);
     assert!(bench.read("runs/tiny/recipe.toml").contains("devices = 2"));
     for job in ["pretrain", "finetune/from-scratch", "finetune/from-0003", "linprobe/from-0003"] {
-        assert_eq!(column(&bench, job, "lr"), column(&whole, job, "lr"), "{job}");
+        let rates = |bench: &Bench| column(bench, &format!("runs/tiny/{job}/epochs.csv"), "lr");
+        assert_eq!(rates(&bench), rates(&whole), "{job}");
         for (a, b) in losses(&bench, job).iter().zip(losses(&whole, job)) {
             assert!((a - b).abs() <= 1e-4 * b, "{job}: {a}, expected {b}");
         }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "an error in a helper is a failed test")]
 
-use super::program::{Bench, TINY};
+use super::program::{Bench, TINY, own_pictures, save_pictures};
 use mae::infer::{Features, Knn, StopFlag};
 use safetensors::SafeTensors;
 use std::fs;
@@ -133,6 +133,22 @@ fn features_of_named_pictures_have_their_class_folders_as_labels() {
 }
 
 #[test]
+fn validation_images_of_other_classes_have_features_but_no_labels() {
+    let bench = own_pictures(2, "");
+    save_pictures(&bench, "own/val", &[("yak", 90)], 2);
+    let recipe = bench.read("r.toml");
+    let (pretrain, _) = recipe.split_once("[finetune]").unwrap();
+    mae::durable::write(&bench.path("r.toml"), pretrain.as_bytes()).unwrap();
+    bench.done(&["run", "r.toml"]);
+    for (split, column) in [("train", "label"), ("val", "f0")] {
+        let file = format!("{split}.csv");
+        bench.done(&["features", LAST, "--split", split, "-o", &file]);
+        assert_eq!(rows(&bench.read(&file))[0][1], column);
+        bench.done(&["features", LAST, "--split", split, "-o", "f.parquet"]);
+    }
+}
+
+#[test]
 fn nearest_neighbours_of_a_run_equal_a_count_on_exported_features() {
     let knn = "[knn]\nk = 5\npool = \"mean\"\n";
     let bench = Bench::new(&format!("{TINY}{knn}"));
@@ -243,42 +259,13 @@ fn the_results_of_each_class_add_up() {
     assert!(bench.read("runs/tiny/report.html").contains("Confusion matrices"));
 }
 
-/// Writes pictures of some classes in `folder/<class>/`. The pictures of a class are the same in every folder.
-fn pictures(bench: &Bench, folder: &str, classes: &[(&str, u8)], count: u8) {
-    for (class, shade) in classes {
-        let folder = bench.path(&format!("{folder}/{class}"));
-        fs::create_dir_all(&folder).unwrap();
-        for picture in 0..count {
-            let pixel = |x: u32, y: u32| {
-                image::Rgb([*shade, (x * 20) as u8, (y * u32::from(picture)) as u8])
-            };
-            let file = folder.join(format!("{picture}.png"));
-            image::RgbImage::from_fn(12, 10, pixel).save(file).unwrap();
-        }
-    }
-}
-
-/// Makes a data set of three classes in `own/`, and a recipe for it with `more` tables.
-fn own(more: &str) -> Bench {
-    let data = "format = \"imagefolder\"\npath = \"own\"";
-    let recipe = TINY
-        .replace("format = \"digits\"", data)
-        .replace("batch_size = 96", "batch_size = 6")
-        .replace("input_size = 8", "input_size = 8\nworkers = 1");
-    let bench = Bench::new(&format!("{recipe}{more}"));
-    let classes = [("cat", 40), ("dog", 120), ("owl", 220)];
-    pictures(&bench, "own/train", &classes, 4);
-    pictures(&bench, "own/val", &classes, 2);
-    bench
-}
-
 #[test]
 fn test_sets_are_measured_with_the_classes_of_the_checkpoint() {
-    let bench = own("");
+    let bench = own_pictures(2, "");
     bench.done(&["run", "r.toml"]);
-    pictures(&bench, "some", &[("owl", 220), ("cat", 40)], 2);
-    pictures(&bench, "labels", &[("2", 220), ("0", 40)], 2);
-    pictures(&bench, "wrong", &[("owl", 220), ("bat", 40)], 2);
+    save_pictures(&bench, "some", &[("owl", 220), ("cat", 40)], 2);
+    save_pictures(&bench, "labels", &[("2", 220), ("0", 40)], 2);
+    save_pictures(&bench, "wrong", &[("owl", 220), ("bat", 40)], 2);
     let eval = |args: &[&str]| bench.done(&[&["eval", FINETUNED], args].concat());
     let whole = eval(&[]);
     let told = eval(&["--test", "own", "--test", "again=own/val"]);
@@ -315,7 +302,7 @@ fn test_sets_are_measured_with_the_classes_of_the_checkpoint() {
 
 #[test]
 fn corruptions_have_a_mean_corruption_error() {
-    let bench = own("");
+    let bench = own_pictures(2, "");
     bench.done(&["run", "r.toml"]);
     let last = "c/digital/jpeg_compression/5";
     for (index, (name, _)) in mae::data::CORRUPTIONS.iter().enumerate() {
@@ -324,7 +311,7 @@ fn corruptions_have_a_mean_corruption_error() {
             let folder = format!("c/{group}{name}/{severity}");
             // One of three pictures of each class is in the folder of another class.
             let swapped = [("cat", 120), ("dog", 40), ("owl", 220)];
-            pictures(&bench, &folder, &swapped[..=(severity - 1).min(2)], 1);
+            save_pictures(&bench, &folder, &swapped[..=(severity - 1).min(2)], 1);
         }
     }
     let told = bench.done(&["eval", FINETUNED, "--test", "c", "--json"]);
@@ -343,8 +330,8 @@ fn corruptions_have_a_mean_corruption_error() {
 
 #[test]
 fn a_recipe_measures_every_finetuning_on_its_test_sets() {
-    let bench = own("");
-    pictures(&bench, "sets/some", &[("owl", 220), ("cat", 40)], 2);
+    let bench = own_pictures(2, "");
+    save_pictures(&bench, "sets/some", &[("owl", 220), ("cat", 40)], 2);
     bench.done(&["run", "r.toml"]);
     let before = bench.read("runs/tiny/accuracy.csv");
     let recipe = bench.read("r.toml") + "[robustness]\nsets = [\"all=own/val\", \"sets/some\"]\n";

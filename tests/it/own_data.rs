@@ -3,36 +3,12 @@
 #![expect(clippy::disallowed_methods, reason = "these are files of a user")]
 #![expect(clippy::unwrap_used, reason = "an error in a helper is a failed test")]
 
-use super::program::{Bench, TINY};
+use super::program::own_pictures;
 use std::fs;
-
-/// Makes 12 training and 6 validation pictures of three classes in `own/`, and a recipe for them.
-fn own() -> Bench {
-    let data = "format = \"imagefolder\"\npath = \"own\"";
-    let recipe = TINY
-        .replace("format = \"digits\"", data)
-        .replace("batch_size = 96", "batch_size = 6")
-        .replace("input_size = 8", "input_size = 8\nworkers = 1");
-    let bench = Bench::new(&recipe);
-    for (split, pictures) in [("train", 4), ("val", 2)] {
-        for (class, shade) in [("cat", 40), ("dog", 120), ("owl", 220)] {
-            let folder = bench.path(&format!("own/{split}/{class}"));
-            fs::create_dir_all(&folder).unwrap();
-            for picture in 0..pictures {
-                let pixel =
-                    |x: u32, y: u32| image::Rgb([shade, (x * 20) as u8, (y * picture) as u8]);
-                image::RgbImage::from_fn(12, 10, pixel)
-                    .save(folder.join(format!("{picture}.png")))
-                    .unwrap();
-            }
-        }
-    }
-    bench
-}
 
 #[test]
 fn a_comparison_uses_the_number_of_validation_images() {
-    let bench = own();
+    let bench = own_pictures(2, "");
     bench.done(&["run", "r.toml"]);
     bench.done(&["run", "r.toml", "--set", "name=other", "--set", "finetune.blr=1e-3"]);
     assert!(bench.read("runs/tiny/provenance.json").contains("\"val_images\": 6"));
@@ -52,7 +28,7 @@ fn a_comparison_uses_the_number_of_validation_images() {
 
 #[test]
 fn a_bad_validation_picture_is_an_error_before_training() {
-    let bench = own();
+    let bench = own_pictures(2, "");
     fs::write(bench.path("own/val/owl/1.png"), "no picture").unwrap();
     let error = bench.refused(&["run", "r.toml"], 2);
     assert!(error.contains("1.png") && !bench.path("runs").exists(), "{error}");
@@ -64,7 +40,7 @@ fn a_bad_validation_picture_is_an_error_before_training() {
 
 #[test]
 fn data_may_move_but_not_change() {
-    let bench = own();
+    let bench = own_pictures(2, "");
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
     fs::rename(bench.path("own"), bench.path("moved")).unwrap();
     let moved = ["run", "r.toml", "--set", "data.path=moved"];
@@ -87,7 +63,7 @@ fn data_may_move_but_not_change() {
 
 #[test]
 fn eval_rejects_classes_in_a_different_order() {
-    let bench = own();
+    let bench = own_pictures(2, "");
     bench.done(&["run", "r.toml", "--stage", "finetune", "--set", "finetune.from=scratch"]);
     let checkpoint = "runs/tiny/finetune/from-scratch/checkpoints/epoch-0002";
     bench.done(&["eval", checkpoint]);
@@ -112,7 +88,7 @@ fn eval_rejects_classes_in_a_different_order() {
 
 #[test]
 fn a_run_from_an_own_checkpoint_is_compared_with_its_recipe() {
-    let bench = own();
+    let bench = own_pictures(2, "");
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);
     let from = "linprobe.from=runs/tiny/pretrain/checkpoints/epoch-0003";
     let probe = ["run", "r.toml", "--stage", "linprobe", "--set", "name=probe", "--set", from];
@@ -135,7 +111,7 @@ fn a_run_from_an_own_checkpoint_is_compared_with_its_recipe() {
 
 #[test]
 fn files_without_an_image_extension_are_counted() {
-    let bench = own();
+    let bench = own_pictures(2, "");
     for name in ["train/cat/a.gif", "train/dog/b.GIF", "val/owl/notes", "train/.hidden"] {
         fs::write(bench.path(&format!("own/{name}")), "x").unwrap();
     }
@@ -146,7 +122,7 @@ fn files_without_an_image_extension_are_counted() {
 
 #[test]
 fn normalization_must_be_on_the_0_to_1_scale() {
-    let bench = own();
+    let bench = own_pictures(2, "");
     let error = bench.refused(&["plan", "r.toml", "--set", "data.mean=[123, 116, 103]"], 2);
     assert!(
         error.contains("mae normalizes pixel values from 0 to 1") && error.contains("by 255"),
@@ -157,7 +133,7 @@ fn normalization_must_be_on_the_0_to_1_scale() {
 #[cfg(unix)]
 #[test]
 fn an_interrupted_bench_exits_with_130() {
-    let bench = own();
+    let bench = own_pictures(2, "");
     for bench_of in ["train", "data"] {
         let mut child = bench
             .command(&[

@@ -140,6 +140,36 @@ impl Bench {
     }
 }
 
+/// Makes a data set of three classes in `own/`, with 4 training and `val` validation pictures of each class, and a recipe
+/// for it with the tables `more`.
+pub(crate) fn own_pictures(val: u8, more: &str) -> Bench {
+    let data = "format = \"imagefolder\"\npath = \"own\"";
+    let recipe = TINY
+        .replace("format = \"digits\"", data)
+        .replace("batch_size = 96", "batch_size = 6")
+        .replace("input_size = 8", "input_size = 8\nworkers = 1");
+    let bench = Bench::new(&format!("{recipe}{more}"));
+    let classes = [("cat", 40), ("dog", 120), ("owl", 220)];
+    save_pictures(&bench, "own/train", &classes, 4);
+    save_pictures(&bench, "own/val", &classes, val);
+    bench
+}
+
+/// Writes `count` pictures of each class in `folder/<class>/`. The pictures of a class are the same in every folder.
+pub(crate) fn save_pictures(bench: &Bench, folder: &str, classes: &[(&str, u8)], count: u8) {
+    for (class, shade) in classes {
+        let folder = bench.path(&format!("{folder}/{class}"));
+        fs::create_dir_all(&folder).unwrap();
+        for picture in 0..count {
+            let pixel = |x: u32, y: u32| {
+                image::Rgb([*shade, (x * 20) as u8, (y * u32::from(picture)) as u8])
+            };
+            let file = folder.join(format!("{picture}.png"));
+            image::RgbImage::from_fn(12, 10, pixel).save(file).unwrap();
+        }
+    }
+}
+
 /// Writes a JPEG like a camera's: 4:2:0 subsampling, quality 90.
 pub(crate) fn save_jpeg(path: &Path, image: &image::RgbImage) {
     let mut jpeg = mozjpeg::Compress::new(mozjpeg::ColorSpace::JCS_RGB);
@@ -211,8 +241,13 @@ fn without_clocks(table: &str) -> String {
 
 /// Returns the training losses of a job.
 pub(crate) fn losses(bench: &Bench, job: &str) -> Vec<f64> {
-    let table = fs::read_to_string(bench.path(&format!("runs/tiny/{job}/epochs.csv"))).unwrap();
-    let mut rows = csv::Reader::from_reader(table.as_bytes());
-    let column = rows.headers().unwrap().iter().position(|name| name == "train_loss").unwrap();
-    rows.records().map(|row| row.unwrap()[column].parse().unwrap()).collect()
+    let cells = column(bench, &format!("runs/tiny/{job}/epochs.csv"), "train_loss");
+    cells.iter().map(|cell| cell.parse().unwrap()).collect()
+}
+
+/// Returns the cells of a column of the table `file`.
+pub(crate) fn column(bench: &Bench, file: &str, name: &str) -> Vec<String> {
+    let mut rows = csv::Reader::from_path(bench.path(file)).unwrap();
+    let column = rows.headers().unwrap().iter().position(|head| head == name).unwrap();
+    rows.records().map(|row| row.unwrap()[column].to_owned()).collect()
 }

@@ -5,6 +5,7 @@ use super::groups::{self, Setting};
 use super::input;
 use super::run::{Metric, Run, SettingKey};
 use crate::recipe::KNN_COLUMN;
+use crate::results::accuracy::measure_columns;
 use crate::results::seeds::{self, Measured};
 use std::path::Path;
 
@@ -145,13 +146,8 @@ impl Comparison {
 
 /// Collects the names of the accuracies that only some runs have, and parses these accuracies in every row.
 fn measures(runs: &mut [Run]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    let cells = runs.iter().flat_map(|run| &run.rows).flat_map(|row| &row.cells.measures);
-    for (name, _) in cells {
-        if !names.contains(name) {
-            names.push(name.clone());
-        }
-    }
+    let cells = runs.iter().flat_map(|run| &run.rows).map(|row| &row.cells);
+    let names: Vec<String> = measure_columns(cells).into_iter().map(str::to_owned).collect();
     for row in runs.iter_mut().flat_map(|run| &mut run.rows) {
         row.measures = names.iter().map(|name| row.cells.measure(name).parse().ok()).collect();
     }

@@ -56,10 +56,9 @@ impl FeatureFile {
             Err(FeatureFileError::Format { path, problem, hint })
         };
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-        let shape = shape.to_vec();
         let writer: io::Result<Box<dyn Writer>> = match ending.to_ascii_lowercase().as_str() {
-            "npy" => arrays::npy(path, &shape, &rows),
-            "safetensors" => arrays::safetensors(path, &shape, &rows),
+            "npy" => arrays::npy(path, shape, &rows),
+            "safetensors" => arrays::safetensors(path, shape, &rows),
             "csv" if shape.len() > 1 => {
                 return refuse(
                     "a CSV file holds one row of features for each image, but --pool tokens has many",
@@ -68,7 +67,7 @@ impl FeatureFile {
             }
             "csv" => table::csv(path, shape[0], rows),
             #[cfg(feature = "parquet")]
-            "parquet" => parquet::parquet(path, &shape, rows),
+            "parquet" => parquet::parquet(path, shape, rows),
             #[cfg(not(feature = "parquet"))]
             "parquet" => {
                 return refuse(

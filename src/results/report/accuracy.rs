@@ -7,6 +7,7 @@ use super::means::means;
 use super::text::{count, escape};
 use crate::recipe::KNN_COLUMN;
 use crate::results::AccuracyRow;
+use crate::results::accuracy::measure_columns;
 use crate::results::seeds::Measured;
 use std::cmp::Ordering;
 use std::fmt::Write as _;
@@ -155,12 +156,8 @@ fn table(keys: &[String], rows: &[AccuracyTableRow<'_>], marks: Marks) -> String
 
 /// Returns the columns of the test sets of `[robustness]`.
 fn test_sets<'a>(rows: &[AccuracyTableRow<'a>]) -> Vec<&'a str> {
-    let mut sets: Vec<&str> = Vec::new();
-    for (column, _) in rows.iter().flat_map(|row| &row.cells.measures) {
-        if column != KNN_COLUMN && !sets.contains(&column.as_str()) {
-            sets.push(column);
-        }
-    }
+    let mut sets = measure_columns(rows.iter().map(|row| row.cells));
+    sets.retain(|column| *column != KNN_COLUMN);
     sets
 }
 

@@ -1,14 +1,10 @@
 //! The confusion matrices of the page.
 
-use super::about::point_name;
 use super::input::Report;
-use super::text::escape;
+use super::pictures::figure;
 use crate::figure::confusion_png;
 use crate::results::{Confusion, RunError, job_path};
 use crate::shape::StageKind;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use std::fmt::Write as _;
 
 /// Returns the confusion matrices of the fine-tunings as HTML; empty if there are none.
 ///
@@ -25,14 +21,7 @@ pub(super) fn confusions(report: &Report<'_>) -> Result<String, RunError> {
             let folder = job_path(&run.path, &job.dir);
             let Some(Confusion { names, counts }) = Confusion::read(&folder)? else { continue };
             let png = confusion_png(&names, &counts).map_err(RunError::io(&folder))?;
-            let point =
-                if report.is_sweep { format!("{}, ", point_name(run)) } else { String::new() };
-            let caption = escape(&format!("{point}{}", job.dir));
-            let _ = writeln!(
-                figures,
-                "<figure><figcaption>{caption}</figcaption><img alt=\"Confusion matrix, {caption}\" src=\"data:image/png;base64,{}\"></figure>",
-                STANDARD.encode(png)
-            );
+            figures += &figure(report, run, "Confusion matrix", &job.dir, &png);
         }
     }
     if figures.is_empty() {

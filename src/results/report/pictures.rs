@@ -6,7 +6,6 @@ use super::text::escape;
 use crate::results::{Results, RunError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
@@ -30,17 +29,10 @@ pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
             pictures.drain(..pictures.len().saturating_sub(1));
         }
         for (epoch, path) in pictures {
-            let bytes = fs::read(&path).map_err(RunError::io(&path))?;
-            let point =
-                if report.is_sweep { format!("{}, ", point_name(run)) } else { String::new() };
-            let caption = escape(&format!("{point}epoch {epoch}"));
+            let png = fs::read(&path).map_err(RunError::io(&path))?;
             un_normalized |=
                 run.recipe.pretrain.as_ref().and_then(|p| p.norm_pix_loss) == Some(true);
-            let _ = writeln!(
-                figures,
-                "<figure><figcaption>{caption}</figcaption><img alt=\"Reconstructions, {caption}\" src=\"data:image/png;base64,{}\"></figure>",
-                STANDARD.encode(bytes)
-            );
+            figures += &figure(report, run, "Reconstructions", &format!("epoch {epoch}"), &png);
         }
     }
     if figures.is_empty() {
@@ -60,6 +52,22 @@ pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
     Ok(format!(
         "<section><h2>Reconstructions</h2>\n{note}{last}<div class=\"pictures\">{figures}</div></section>\n"
     ))
+}
+
+/// Returns a picture of a run as HTML. The caption is `what`, after the name of the sweep point.
+pub(super) fn figure(
+    report: &Report<'_>,
+    run: &Results,
+    kind: &str,
+    what: &str,
+    png: &[u8],
+) -> String {
+    let point = if report.is_sweep { format!("{}, ", point_name(run)) } else { String::new() };
+    let caption = escape(&format!("{point}{what}"));
+    format!(
+        "<figure><figcaption>{caption}</figcaption><img alt=\"{kind}, {caption}\" src=\"data:image/png;base64,{}\"></figure>\n",
+        STANDARD.encode(png)
+    )
 }
 
 /// Returns epochs and figure files, sorted by epoch.
