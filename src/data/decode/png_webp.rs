@@ -31,8 +31,7 @@ pub(super) fn raw_png(bytes: &[u8], channels: usize) -> Result<RawPicture, Image
         other => (3, 3, floats(other.into_rgb8().as_raw())),
     };
     let kept = if channels == count { count } else { colours };
-    let values = values.chunks_exact(count).flat_map(|pixel| &pixel[..kept]).copied().collect();
-    Ok(RawPicture { width, height, channels: kept, values })
+    Ok(RawPicture { width, height, channels: kept, values: keep(&values, count, kept) })
 }
 
 fn floats<T: Copy + Into<f32>>(values: &[T]) -> Vec<f32> {
