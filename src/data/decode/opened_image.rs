@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 
 use crate::data::error::DataError;
-use crate::data::panics;
 use crate::shape::ImageSize;
 
 use super::bitmap::{Bitmap, MAX_BYTES, luma};
@@ -72,9 +71,7 @@ impl<'a> OpenedImage<'a> {
             }
             return Ok(Self::Jpeg(jpeg, colour));
         }
-        // Some decoders panic on damaged files. Turn this into an error.
-        let decoded = panics::catch(|| decode(bytes));
-        let decoded = decoded.map_err(|_| ImageError::damaged("the decoder panicked"))??;
+        let decoded = ImageError::catch(|| decode(bytes))?;
         Ok(Self::Picture(decoded.into_picture(colour)))
     }
 
