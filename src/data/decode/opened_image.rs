@@ -148,7 +148,7 @@ fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
         Format::Avif => avif(bytes),
         Format::Bmp => bmp::decode(bytes),
         Format::Gif => gif::decode(bytes),
-        Format::Ico => ico::decode(bytes, png_webp::png),
+        Format::Ico => ico::decode(bytes),
         Format::Jpeg2000 => jpeg2000(bytes),
         Format::Png => png_webp::png(bytes),
         Format::Pnm => pnm::decode(bytes),
