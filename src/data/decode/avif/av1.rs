@@ -22,7 +22,6 @@ use crate::data::decode::error::ImageError;
 use crate::data::panics;
 
 /// A decoded picture in `YUV`.
-#[derive(Clone)]
 pub(super) struct Yuv {
     pub(super) width: usize,
     pub(super) height: usize,
