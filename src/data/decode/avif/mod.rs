@@ -10,7 +10,7 @@ mod yuv;
 
 use super::bitmap::{Bitmap, checked_size};
 use super::error::ImageError;
-use av1::Yuv;
+use av1::{Yuv, samples};
 use container::{Coded, Grid};
 
 /// Decodes an AVIF file.
@@ -43,9 +43,7 @@ fn joined(grid: &Grid, tiles: Vec<Vec<u8>>) -> Result<Yuv, ImageError> {
     {
         return Err(wrong());
     }
-    let half = |side: usize, axis: usize, plane: usize| {
-        if plane > 0 && halved[axis] { side.div_ceil(2) } else { side }
-    };
+    let half = |side: usize, axis: usize, plane: usize| samples(side, plane > 0 && halved[axis]);
     let mut planes = [0, 1, 2].map(|plane| {
         let size = half(width, 0, plane) * half(height, 1, plane);
         vec![0; if first.planes[plane].is_empty() { 0 } else { size }]

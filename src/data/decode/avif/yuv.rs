@@ -3,7 +3,7 @@
 //! libavif uses libyuv for the common matrices. It reduces most pictures to 8 bits first. Colour differences at half
 //! resolution are interpolated between the nearest samples.
 
-use super::av1::Yuv;
+use super::av1::{Yuv, samples};
 use super::container::Colours;
 use crate::data::decode::bitmap::Levels;
 use crate::data::decode::error::ImageError;
@@ -94,10 +94,10 @@ pub(super) fn levels(mut yuv: Yuv, has_alpha: bool) -> Result<Levels, ImageError
 
 /// Returns the colour differences of a row of pixels, at the full resolution.
 fn chroma_row(yuv: &Yuv, plane: usize, row: usize) -> Vec<u16> {
-    let samples = &yuv.planes[plane];
+    let stored = &yuv.planes[plane];
     let (width, [across, down]) = (yuv.width, yuv.halved);
-    let wide = if across { width.div_ceil(2) } else { width };
-    let line = |at: usize| &samples[at * wide..(at + 1) * wide];
+    let wide = samples(width, across);
+    let line = |at: usize| &stored[at * wide..(at + 1) * wide];
     if !across {
         return line(row).to_vec();
     }
@@ -161,7 +161,7 @@ fn luma(y: u16, yuv: &Yuv) -> f32 {
 
 /// The conversion of libavif for matrices that libyuv does not know.
 mod float {
-    use super::{ImageError, Levels, Yuv, luma};
+    use super::{ImageError, Levels, Yuv, luma, samples};
 
     pub(super) fn levels(yuv: &Yuv) -> Result<Levels, ImageError> {
         let weights = match yuv.colours.matrix {
@@ -208,10 +208,7 @@ mod float {
 
     /// Interpolates a colour difference at a pixel.
     fn chroma(yuv: &Yuv, plane: usize, x: usize, y: usize) -> f32 {
-        let [wide, high] = [0, 1].map(|axis| {
-            let side = [yuv.width, yuv.height][axis];
-            if yuv.halved[axis] { side.div_ceil(2) } else { side }
-        });
+        let (wide, high) = (samples(yuv.width, yuv.halved[0]), samples(yuv.height, yuv.halved[1]));
         let nearest = |at: usize, halved: bool, count: usize| {
             let near = if halved { at / 2 } else { at };
             let other = if at % 2 == 1 { near + 1 } else { near.saturating_sub(1) };
