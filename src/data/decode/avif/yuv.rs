@@ -146,8 +146,12 @@ fn widened_between(near: &[u16], far: &[u16], width: usize) -> Vec<u16> {
 
 /// Converts the luma of a picture without colours.
 fn grey(yuv: &Yuv) -> Vec<u8> {
-    let level = |y: &u16| (luma(*y, yuv).clamp(0.0, 1.0) * 255.0 + 0.5) as u8;
-    yuv.planes[0].iter().map(level).collect()
+    yuv.planes[0].iter().map(|y| level(luma(*y, yuv))).collect()
+}
+
+/// Converts 0..1 to 0..=255. Values outside of the range are clamped.
+fn level(value: f32) -> u8 {
+    (value.clamp(0.0, 1.0) * 255.0 + 0.5) as u8
 }
 
 /// Scales a sample of luma to 0..1.
@@ -161,7 +165,7 @@ fn luma(y: u16, yuv: &Yuv) -> f32 {
 
 /// The conversion of libavif for matrices that libyuv does not know.
 mod float {
-    use super::{ImageError, Levels, Yuv, luma, samples};
+    use super::{ImageError, Levels, Yuv, level, luma, samples};
 
     pub(super) fn levels(yuv: &Yuv) -> Result<Levels, ImageError> {
         let weights = match yuv.colours.matrix {
@@ -178,10 +182,10 @@ mod float {
 
     /// Converts pictures whose planes are green, blue and red.
     fn identity(yuv: &Yuv) -> Levels {
-        let level = |sample: u16| (luma(sample, yuv).clamp(0.0, 1.0) * 255.0 + 0.5) as u8;
+        let colour = |sample: u16| level(luma(sample, yuv));
         let [green, blue, red] = &yuv.planes;
         let pixels = red.iter().zip(green).zip(blue);
-        Levels::Rgb(pixels.flat_map(|((r, g), b)| [level(*r), level(*g), level(*b)]).collect())
+        Levels::Rgb(pixels.flat_map(|((r, g), b)| [colour(*r), colour(*g), colour(*b)]).collect())
     }
 
     /// Converts with the weights of red and blue in luma.
@@ -199,7 +203,6 @@ mod float {
                 let red = luma + 2.0 * (1.0 - kr) * cr;
                 let blue = luma + 2.0 * (1.0 - kb) * cb;
                 let green = luma - 2.0 * (kr * (1.0 - kr) * cr + kb * (1.0 - kb) * cb) / kg;
-                let level = |level: f32| (level.clamp(0.0, 1.0) * 255.0 + 0.5) as u8;
                 out.extend([level(red), level(green), level(blue)]);
             }
         }
