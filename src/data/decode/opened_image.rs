@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::data::error::DataError;
 use crate::shape::ImageSize;
 
-use super::bitmap::{Bitmap, MAX_BYTES, luma};
+use super::bitmap::{Bitmap, checked_size, luma};
 use super::error::ImageError;
 use super::format::Format;
 use super::jpeg::{self, Decoded, Jpeg};
@@ -62,9 +62,7 @@ impl<'a> OpenedImage<'a> {
         if jpeg::is_jpeg(bytes) {
             let jpeg = Jpeg::open(bytes)?;
             let (width, height) = jpeg.size();
-            if (width * height * 3) as u64 > MAX_BYTES {
-                return Err(ImageError::too_large(width as u64, height as u64));
-            }
+            checked_size(width as u32, height as u32)?;
             // Pillow accepts a file without an end marker if the data suffices for all rows.
             if !has_usual_end(bytes) && !jpeg::is_whole(bytes) {
                 return Err(ImageError::Truncated);
