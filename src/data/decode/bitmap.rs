@@ -123,7 +123,7 @@ pub(super) fn unpacked(row: &[u8], bits: usize, count: usize) -> impl Iterator<I
 }
 
 /// Keeps the first `kept` channels of each pixel. A pixel has `channels` values.
-pub(super) fn keep(values: &[u8], channels: usize, kept: usize) -> Vec<u8> {
+pub(super) fn keep<T: Copy>(values: &[T], channels: usize, kept: usize) -> Vec<T> {
     values.chunks_exact(channels).flat_map(|pixel| &pixel[..kept]).copied().collect()
 }
 

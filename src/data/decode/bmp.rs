@@ -25,11 +25,11 @@ pub(super) struct Dib<'a> {
     compression: u32,
     /// Whether the first row in the file is the top row.
     top_down: bool,
-    /// The masks of red, green, blue and alpha; only with the compression [`BITFIELDS`].
-    masks: [u32; 4],
+    /// The masks of red, green and blue; only with the compression [`BITFIELDS`].
+    masks: Option<[u32; 3]>,
     palette: Box<Palette>,
     /// Position of the pixels in `bytes`.
-    pub(super) pixels_at: usize,
+    pixels_at: usize,
 }
 
 /// Returns whether a file starts with the header of a bitmap instead of the header of a BMP file.
@@ -68,7 +68,7 @@ impl<'a> Dib<'a> {
             colours = 1 << dib.bits;
         }
         if dib.compression == BITFIELDS {
-            dib.masks = masks(&mut header, &mut file)?;
+            dib.masks = Some(masks(&mut header, &mut file)?);
         }
         if pixels_at == at + size as usize && dib.bits <= 8 {
             pixels_at += entry * colours as usize;
@@ -113,7 +113,7 @@ impl<'a> Dib<'a> {
         compression: u32,
         top_down: bool,
     ) -> Self {
-        let (masks, palette) = ([0; 4], Box::new([[0; 3]; 256]));
+        let (masks, palette) = (None, Box::new([[0; 3]; 256]));
         Self { bytes, width, height, bits, compression, top_down, masks, palette, pixels_at: 0 }
     }
 
@@ -169,14 +169,13 @@ impl<'a> Dib<'a> {
 
     /// Returns the function that converts the bytes of a pixel to RGB. Fails if the masks are unusual.
     fn colour_reader(&self) -> Result<PixelReader, ImageError> {
-        let masks = (self.compression == BITFIELDS).then_some(self.masks);
-        let (Some([r, g, b, _]), bits) = (masks, self.bits) else {
+        let Some([r, g, b]) = self.masks else {
             return Ok(match self.bits {
                 16 => from_555,
                 _ => |p| [p[2], p[1], p[0]],
             });
         };
-        Ok(match (bits, [r, g, b]) {
+        Ok(match (self.bits, [r, g, b]) {
             (16, [0xf800, 0x7e0, 0x1f]) => from_565,
             (16, [0x7c00, 0x3e0, 0x1f]) => from_555,
             (24, [0xff_0000, 0xff00, 0xff]) => |p| [p[2], p[1], p[0]],
@@ -249,11 +248,11 @@ impl<'a> Dib<'a> {
     }
 }
 
-/// Reads the masks of red, green, blue and alpha. A header of 40 bytes is followed by the first three.
-fn masks(header: &mut ByteReader<'_>, file: &mut ByteReader<'_>) -> Result<[u32; 4], ImageError> {
-    let mut masks = [0; 4];
+/// Reads the masks of red, green and blue. They follow a header of 40 bytes, and are inside of longer ones.
+fn masks(header: &mut ByteReader<'_>, file: &mut ByteReader<'_>) -> Result<[u32; 3], ImageError> {
+    let mut masks = [0; 3];
     let inside = !header.is_at_end();
-    for mask in &mut masks[..3] {
+    for mask in &mut masks {
         *mask = if inside { header.u32_le()? } else { file.u32_le()? };
     }
     Ok(masks)

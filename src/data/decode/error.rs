@@ -2,6 +2,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::data::error::DataError;
+use crate::data::panics;
 
 /// Why an image cannot be decoded or encoded. The caller adds the file name.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -32,6 +33,11 @@ impl ImageError {
     /// Returns the error for an image with too many pixels.
     pub(super) fn too_large(width: u64, height: u64) -> Self {
         Self::Undecodable(format!("{width}x{height} pixels are too many"))
+    }
+
+    /// Runs a decoder. Some decoders panic on damaged files; this turns a panic into an error.
+    pub(super) fn catch<T>(decode: impl FnOnce() -> Result<T, Self>) -> Result<T, Self> {
+        panics::catch(decode).unwrap_or_else(|_| Err(Self::damaged("the decoder panicked")))
     }
 
     /// Returns the error of the data layer for the image `name`.

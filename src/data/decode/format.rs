@@ -1,6 +1,7 @@
 use super::bmp::is_dib;
 use super::error::ImageError;
 use super::jpeg::is_jpeg;
+use super::png_webp::is_png;
 use super::pnm::is_pnm;
 use super::tga::is_tga;
 use super::tiff::is_tiff;
@@ -91,7 +92,7 @@ impl Format {
         let brand = bytes.get(4..12).filter(|at| at.starts_with(b"ftyp")).map(|at| &at[4..]);
         Ok(match () {
             () if is_jpeg(bytes) => Self::Jpeg,
-            () if starts(b"\x89PNG\r\n\x1a\n") => Self::Png,
+            () if is_png(bytes) => Self::Png,
             () if starts(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") => Self::Webp,
             () if starts(b"GIF87a") || starts(b"GIF89a") => Self::Gif,
             () if starts(b"BM") || is_dib(bytes) => Self::Bmp,

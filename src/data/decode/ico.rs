@@ -4,6 +4,7 @@ use super::bitmap::Bitmap;
 use super::bmp::Dib;
 use super::byte_reader::ByteReader;
 use super::error::ImageError;
+use super::png_webp;
 
 /// Number of bytes of an entry in the directory of an icon.
 const ENTRY: usize = 16;
@@ -18,19 +19,16 @@ struct Entry {
     at: usize,
 }
 
-/// Decodes an icon. `png` decodes the images that are stored as PNG.
-pub(super) fn decode(
-    bytes: &[u8],
-    png: fn(&[u8]) -> Result<Bitmap, ImageError>,
-) -> Result<Bitmap, ImageError> {
+/// Decodes an icon.
+pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     let count = ByteReader::at(bytes, 4).u16_le()?;
     let entry = |i| Entry::read(&mut ByteReader::at(bytes, 6 + ENTRY * i));
     let mut entries = (0..count.into()).map(entry).collect::<Result<Vec<_>, _>>()?;
     entries.sort_by_key(|entry| (std::cmp::Reverse(entry.area), entry.colour_depth));
     let entry = entries.first().ok_or_else(|| ImageError::damaged("the icon has no images"))?;
     let image = bytes.get(entry.at..).ok_or(ImageError::Truncated)?;
-    if image.starts_with(b"\x89PNG\r\n\x1a\n") {
-        return png(image);
+    if png_webp::is_png(image) {
+        return png_webp::png(image);
     }
     let mut dib = Dib::read(bytes, entry.at, 0)?;
     // The bitmap is twice as high, because a mask of one bit per pixel follows the colours.

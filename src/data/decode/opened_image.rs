@@ -4,10 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use crate::data::error::DataError;
-use crate::data::panics;
 use crate::shape::ImageSize;
 
-use super::bitmap::{Bitmap, MAX_BYTES, luma};
+use super::bitmap::{Bitmap, checked_size, luma};
 use super::error::ImageError;
 use super::format::Format;
 use super::jpeg::{self, Decoded, Jpeg};
@@ -63,18 +62,14 @@ impl<'a> OpenedImage<'a> {
         if jpeg::is_jpeg(bytes) {
             let jpeg = Jpeg::open(bytes)?;
             let (width, height) = jpeg.size();
-            if (width * height * 3) as u64 > MAX_BYTES {
-                return Err(ImageError::too_large(width as u64, height as u64));
-            }
+            checked_size(width as u32, height as u32)?;
             // Pillow accepts a file without an end marker if the data suffices for all rows.
             if !has_usual_end(bytes) && !jpeg::is_whole(bytes) {
                 return Err(ImageError::Truncated);
             }
             return Ok(Self::Jpeg(jpeg, colour));
         }
-        // Some decoders panic on damaged files. Turn this into an error.
-        let decoded = panics::catch(|| decode(bytes));
-        let decoded = decoded.map_err(|_| ImageError::damaged("the decoder panicked"))??;
+        let decoded = ImageError::catch(|| decode(bytes))?;
         Ok(Self::Picture(decoded.into_picture(colour)))
     }
 
@@ -151,7 +146,7 @@ fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
         Format::Avif => avif(bytes),
         Format::Bmp => bmp::decode(bytes),
         Format::Gif => gif::decode(bytes),
-        Format::Ico => ico::decode(bytes, png_webp::png),
+        Format::Ico => ico::decode(bytes),
         Format::Jpeg2000 => jpeg2000(bytes),
         Format::Png => png_webp::png(bytes),
         Format::Pnm => pnm::decode(bytes),

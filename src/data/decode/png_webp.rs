@@ -8,6 +8,11 @@ use super::bitmap::{Bitmap, Levels, MAX_BYTES, MAX_SIDE, keep};
 use super::error::ImageError;
 use super::raw::RawPicture;
 
+/// Returns whether the first bytes are those of a PNG file.
+pub(super) fn is_png(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x89PNG\r\n\x1a\n")
+}
+
 /// Decodes a PNG file.
 pub(super) fn png(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     // Bit depth and colour type, in the header chunk at a fixed place. Pillow cuts 16-bit grey at 255, also if one level is
@@ -31,8 +36,7 @@ pub(super) fn raw_png(bytes: &[u8], channels: usize) -> Result<RawPicture, Image
         other => (3, 3, floats(other.into_rgb8().as_raw())),
     };
     let kept = if channels == count { count } else { colours };
-    let values = values.chunks_exact(count).flat_map(|pixel| &pixel[..kept]).copied().collect();
-    Ok(RawPicture { width, height, channels: kept, values })
+    Ok(RawPicture { width, height, channels: kept, values: keep(&values, count, kept) })
 }
 
 fn floats<T: Copy + Into<f32>>(values: &[T]) -> Vec<f32> {

@@ -1,5 +1,7 @@
 //! Decodes the formats of Netpbm (PBM, PGM, PPM) and PFM, with the same pixels as Pillow.
 
+use std::str::FromStr;
+
 use super::bitmap::{Bitmap, Levels, checked_size, unpacked};
 use super::byte_reader::ByteReader;
 use super::error::ImageError;
@@ -71,10 +73,12 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
+fn parsed<T: FromStr>(token: &[u8]) -> Option<T> {
+    std::str::from_utf8(token).ok()?.parse().ok()
+}
+
 fn number(token: &[u8]) -> Result<u32, ImageError> {
-    let text = std::str::from_utf8(token).ok();
-    let number = text.and_then(|text| text.parse().ok());
-    number.ok_or_else(|| {
+    parsed(token).ok_or_else(|| {
         ImageError::damaged(format!("\"{}\" is not a whole number", token.escape_ascii()))
     })
 }
@@ -89,12 +93,12 @@ fn maximum(file: &mut ByteReader<'_>) -> Result<u32, ImageError> {
 }
 
 /// Reads `count` samples: decimal numbers if `plain`, otherwise bytes or pairs of bytes.
-fn values(
-    file: &mut ByteReader<'_>,
+fn values<'a>(
+    file: &mut ByteReader<'a>,
     most: u32,
     count: usize,
     plain: bool,
-) -> Result<Box<dyn Iterator<Item = u32>>, ImageError> {
+) -> Result<Box<dyn Iterator<Item = u32> + 'a>, ImageError> {
     if plain {
         // A sample has at least two characters, so a short file cannot ask for much memory.
         let mut values = Vec::with_capacity(count.min(1 << 20));
@@ -109,12 +113,10 @@ fn values(
         return Ok(Box::new(values.into_iter()));
     }
     if most < 256 {
-        return Ok(Box::new(file.take(count)?.to_vec().into_iter().map(u32::from)));
+        return Ok(Box::new(file.take(count)?.iter().map(|byte| u32::from(*byte))));
     }
-    let bytes = file.take(2 * count)?.to_vec();
-    Ok(Box::new(
-        (0..count).map(move |i| u32::from(u16::from_be_bytes([bytes[2 * i], bytes[2 * i + 1]]))),
-    ))
+    let pairs = file.take(2 * count)?.as_chunks().0.iter();
+    Ok(Box::new(pairs.map(|pair| u16::from_be_bytes(*pair).into())))
 }
 
 /// Reads a plain bitmap: the digits 0 (white) and 1 (black), with or without white space.
@@ -142,9 +144,7 @@ fn bits(file: &mut ByteReader<'_>, width: usize, height: usize) -> Result<Vec<u8
 
 /// Reads a PFM file: 32-bit numbers from the bottom row to the top row, little-endian if the scale is negative.
 fn floats(file: &mut ByteReader<'_>, width: usize, height: usize) -> Result<Vec<u8>, ImageError> {
-    let scale = token(file)?;
-    let scale = std::str::from_utf8(&scale).ok().and_then(|text| text.parse::<f64>().ok());
-    let scale = scale.filter(|scale| scale.is_finite() && *scale != 0.0);
+    let scale = parsed(&token(file)?).filter(|scale: &f64| scale.is_finite() && *scale != 0.0);
     let scale = scale.ok_or_else(|| ImageError::damaged("the scale is not a number"))?;
     let data = file.take(4 * width * height)?;
     let level = |bytes: &[u8; 4]| {

@@ -22,7 +22,6 @@ use crate::data::decode::error::ImageError;
 use crate::data::panics;
 
 /// A decoded picture in `YUV`.
-#[derive(Clone)]
 pub(super) struct Yuv {
     pub(super) width: usize,
     pub(super) height: usize,
@@ -40,6 +39,11 @@ struct Decoder {
     context: Option<Dav1dContext>,
     data: Dav1dData,
     picture: Option<Dav1dPicture>,
+}
+
+/// Returns the number of samples of `pixels` pixels in a row or a column. With `halved`, a pair of pixels shares one.
+pub(super) fn samples(pixels: usize, halved: bool) -> usize {
+    if halved { pixels.div_ceil(2) } else { pixels }
 }
 
 /// Decodes the last layer of the first picture in AV1 data.
@@ -128,9 +132,8 @@ impl Decoder {
         let is_grey = picture.p.layout == DAV1D_PIXEL_LAYOUT_I400;
         let mut planes = [const { Vec::new() }; 3];
         for (i, plane) in planes.iter_mut().enumerate().take(if is_grey { 1 } else { 3 }) {
-            let half =
-                |side: usize, axis: usize| side.div_ceil(1 + usize::from(i > 0 && halved[axis]));
-            let (wide, high) = (half(width, 0), half(height, 1));
+            let (wide, high) =
+                (samples(width, i > 0 && halved[0]), samples(height, i > 0 && halved[1]));
             let start = picture.data[i].ok_or_else(missing)?.as_ptr().cast::<u8>();
             let stride = picture.stride[usize::from(i > 0)];
             plane.reserve(wide * high);

@@ -10,30 +10,31 @@ mod yuv;
 
 use super::bitmap::{Bitmap, checked_size};
 use super::error::ImageError;
-use av1::Yuv;
-use container::Grid;
+use av1::{Yuv, samples};
+use container::{Coded, Grid};
 
 /// Decodes an AVIF file.
 pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
-    let mut coded = container::coded(bytes)?;
-    let mut picture = match &coded.grid {
-        None => av1::decode(coded.tiles.pop().unwrap_or_default())?,
-        Some(grid) => joined(grid, &coded.tiles)?,
+    let Coded { mut tiles, grid, colours, has_alpha } = container::coded(bytes)?;
+    let mut picture = match grid {
+        None => av1::decode(tiles.pop().unwrap_or_default())?,
+        Some(grid) => joined(&grid, tiles)?,
     };
-    picture.colours = coded.colours.unwrap_or(picture.colours);
+    picture.colours = colours.unwrap_or(picture.colours);
     let (width, height) = (picture.width, picture.height);
-    Ok(Bitmap { width, height, levels: yuv::levels(picture, coded.has_alpha)? })
+    Ok(Bitmap { width, height, levels: yuv::levels(picture, has_alpha)? })
 }
 
 /// Decodes the tiles of a grid and joins them.
-fn joined(grid: &Grid, tiles: &[Vec<u8>]) -> Result<Yuv, ImageError> {
+fn joined(grid: &Grid, tiles: Vec<Vec<u8>>) -> Result<Yuv, ImageError> {
     let wrong = || ImageError::damaged("the tiles of the AVIF image do not fit together");
     let (width, height) = checked_size(grid.width, grid.height)?;
     if tiles.len() != grid.columns * grid.rows {
         return Err(wrong());
     }
-    let first = av1::decode(tiles[0].clone())?;
-    let (wide, high) = (first.width, first.height);
+    let mut tiles = tiles.into_iter().map(av1::decode);
+    let first = tiles.next().ok_or_else(wrong)??;
+    let Yuv { width: wide, height: high, bits, halved, colours, .. } = first;
     // All tiles lie inside the image, except for the right and lower edges of the last ones.
     if wide * grid.columns < width
         || high * grid.rows < height
@@ -42,33 +43,28 @@ fn joined(grid: &Grid, tiles: &[Vec<u8>]) -> Result<Yuv, ImageError> {
     {
         return Err(wrong());
     }
-    let half = |side: usize, axis: usize, plane: usize| {
-        if plane > 0 && first.halved[axis] { side.div_ceil(2) } else { side }
-    };
-    let mut joined = Yuv { width, height, ..first.clone() };
-    for (plane, samples) in joined.planes.iter_mut().enumerate() {
+    let half = |side: usize, axis: usize, plane: usize| samples(side, plane > 0 && halved[axis]);
+    let mut planes = [0, 1, 2].map(|plane| {
         let size = half(width, 0, plane) * half(height, 1, plane);
-        *samples = vec![0; if samples.is_empty() { 0 } else { size }];
-    }
-    for (i, tile) in tiles.iter().enumerate() {
-        let tile = if i == 0 { first.clone() } else { av1::decode(tile.clone())? };
-        if (tile.width, tile.height, tile.bits, tile.halved)
-            != (wide, high, first.bits, first.halved)
-        {
+        vec![0; if first.planes[plane].is_empty() { 0 } else { size }]
+    });
+    for (i, tile) in std::iter::once(Ok(first)).chain(tiles).enumerate() {
+        let tile = tile?;
+        if (tile.width, tile.height, tile.bits, tile.halved) != (wide, high, bits, halved) {
             return Err(wrong());
         }
         let (left, top) = (i % grid.columns * wide, i / grid.columns * high);
-        for (plane, (samples, to)) in tile.planes.iter().zip(&mut joined.planes).enumerate() {
+        for (plane, (from, to)) in tile.planes.iter().zip(&mut planes).enumerate() {
             let (row, width) = (half(wide, 0, plane), half(width, 0, plane));
             let (left, top) = (half(left, 0, plane), half(top, 1, plane));
-            if samples.is_empty() || to.is_empty() {
+            if from.is_empty() || to.is_empty() {
                 continue;
             }
             let length = row.min(width - left);
-            for (from, to) in samples.chunks_exact(row).zip(to.chunks_exact_mut(width).skip(top)) {
+            for (from, to) in from.chunks_exact(row).zip(to.chunks_exact_mut(width).skip(top)) {
                 to[left..left + length].copy_from_slice(&from[..length]);
             }
         }
     }
-    Ok(joined)
+    Ok(Yuv { width, height, bits, halved, planes, colours })
 }

@@ -3,7 +3,7 @@
 //! libavif uses libyuv for the common matrices. It reduces most pictures to 8 bits first. Colour differences at half
 //! resolution are interpolated between the nearest samples.
 
-use super::av1::Yuv;
+use super::av1::{Yuv, samples};
 use super::container::Colours;
 use crate::data::decode::bitmap::Levels;
 use crate::data::decode::error::ImageError;
@@ -94,10 +94,10 @@ pub(super) fn levels(mut yuv: Yuv, has_alpha: bool) -> Result<Levels, ImageError
 
 /// Returns the colour differences of a row of pixels, at the full resolution.
 fn chroma_row(yuv: &Yuv, plane: usize, row: usize) -> Vec<u16> {
-    let samples = &yuv.planes[plane];
+    let stored = &yuv.planes[plane];
     let (width, [across, down]) = (yuv.width, yuv.halved);
-    let wide = if across { width.div_ceil(2) } else { width };
-    let line = |at: usize| &samples[at * wide..(at + 1) * wide];
+    let wide = samples(width, across);
+    let line = |at: usize| &stored[at * wide..(at + 1) * wide];
     if !across {
         return line(row).to_vec();
     }
@@ -146,8 +146,12 @@ fn widened_between(near: &[u16], far: &[u16], width: usize) -> Vec<u16> {
 
 /// Converts the luma of a picture without colours.
 fn grey(yuv: &Yuv) -> Vec<u8> {
-    let level = |y: &u16| (luma(*y, yuv).clamp(0.0, 1.0) * 255.0 + 0.5) as u8;
-    yuv.planes[0].iter().map(level).collect()
+    yuv.planes[0].iter().map(|y| level(luma(*y, yuv))).collect()
+}
+
+/// Converts 0..1 to 0..=255. Values outside of the range are clamped.
+fn level(value: f32) -> u8 {
+    (value.clamp(0.0, 1.0) * 255.0 + 0.5) as u8
 }
 
 /// Scales a sample of luma to 0..1.
@@ -161,7 +165,7 @@ fn luma(y: u16, yuv: &Yuv) -> f32 {
 
 /// The conversion of libavif for matrices that libyuv does not know.
 mod float {
-    use super::{ImageError, Levels, Yuv, luma};
+    use super::{ImageError, Levels, Yuv, level, luma, samples};
 
     pub(super) fn levels(yuv: &Yuv) -> Result<Levels, ImageError> {
         let weights = match yuv.colours.matrix {
@@ -178,10 +182,10 @@ mod float {
 
     /// Converts pictures whose planes are green, blue and red.
     fn identity(yuv: &Yuv) -> Levels {
-        let level = |sample: u16| (luma(sample, yuv).clamp(0.0, 1.0) * 255.0 + 0.5) as u8;
+        let colour = |sample: u16| level(luma(sample, yuv));
         let [green, blue, red] = &yuv.planes;
         let pixels = red.iter().zip(green).zip(blue);
-        Levels::Rgb(pixels.flat_map(|((r, g), b)| [level(*r), level(*g), level(*b)]).collect())
+        Levels::Rgb(pixels.flat_map(|((r, g), b)| [colour(*r), colour(*g), colour(*b)]).collect())
     }
 
     /// Converts with the weights of red and blue in luma.
@@ -199,7 +203,6 @@ mod float {
                 let red = luma + 2.0 * (1.0 - kr) * cr;
                 let blue = luma + 2.0 * (1.0 - kb) * cb;
                 let green = luma - 2.0 * (kr * (1.0 - kr) * cr + kb * (1.0 - kb) * cb) / kg;
-                let level = |level: f32| (level.clamp(0.0, 1.0) * 255.0 + 0.5) as u8;
                 out.extend([level(red), level(green), level(blue)]);
             }
         }
@@ -208,10 +211,7 @@ mod float {
 
     /// Interpolates a colour difference at a pixel.
     fn chroma(yuv: &Yuv, plane: usize, x: usize, y: usize) -> f32 {
-        let [wide, high] = [0, 1].map(|axis| {
-            let side = [yuv.width, yuv.height][axis];
-            if yuv.halved[axis] { side.div_ceil(2) } else { side }
-        });
+        let (wide, high) = (samples(yuv.width, yuv.halved[0]), samples(yuv.height, yuv.halved[1]));
         let nearest = |at: usize, halved: bool, count: usize| {
             let near = if halved { at / 2 } else { at };
             let other = if at % 2 == 1 { near + 1 } else { near.saturating_sub(1) };

@@ -34,6 +34,7 @@ use mozjpeg_sys::{
     jpeg_skip_scanlines, jpeg_start_decompress, jpeg_std_error,
 };
 
+use super::bitmap::cmyk_to_rgb;
 use super::error::ImageError;
 use super::picture::CropBox;
 use library::{DecoderState, caught, give_up, note_warning};
@@ -179,18 +180,12 @@ fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usi
         }
         pixels.set_len(crop.height * row);
         if inks {
-            pixels = pixels.as_chunks().0.iter().copied().flat_map(rgb_of_inks).collect();
+            // The inks are inverted.
+            let rgb = |inks: &[u8; 4]| cmyk_to_rgb(inks.map(|ink| 255 - ink));
+            pixels = pixels.as_chunks().0.iter().flat_map(rgb).collect();
         }
         (pixels, width, crop.left - first as usize)
     }
-}
-
-/// Converts a CMYK pixel with inverted values to RGB, like Pillow.
-fn rgb_of_inks([c, m, y, k]: [u8; 4]) -> [u8; 3] {
-    [c, m, y].map(|ink| {
-        let product = u32::from(255 - ink) * u32::from(k) + 128;
-        k - ((product + (product >> 8)) >> 8) as u8
-    })
 }
 
 /// Encodes RGB pixels, `[H, W, 3]`, as a JPEG file. `quality` is 1 to 100.

@@ -19,7 +19,6 @@ use super::format::Format;
 use super::opened_image::OpenedImage;
 use super::picture::{Colour, Picture, Pixels, ValueScale};
 use super::{png_webp, tiff};
-use crate::data::panics;
 
 /// The numbers of an image file, before scaling.
 pub(in crate::data) struct RawPicture {
@@ -38,9 +37,7 @@ impl RawPicture {
         if bytes.is_empty() {
             return Err(ImageError::Empty);
         }
-        // Some decoders panic on damaged files. Turn this into an error.
-        let decoded = panics::catch(|| decode(bytes, channels));
-        let raw = decoded.map_err(|_| ImageError::damaged("the decoder panicked"))??;
+        let raw = ImageError::catch(|| decode(bytes, channels))?;
         if raw.channels != channels && (raw.channels, channels) != (1, 3) {
             let pages = tiff::is_tiff(bytes) && tiff::has_more_pages(bytes)?;
             return Err(ImageError::Channels { file: raw.channels, recipe: channels, pages });

@@ -189,16 +189,14 @@ fn undo_prediction(layout: &Layout, width: usize, data: &mut [u8]) -> Result<(),
 /// Adds to each sample the sample of the pixel on the left.
 fn add_left(row: &mut [u8], bytes: usize, samples: usize, order: ByteOrder) {
     let step = bytes * samples;
-    for at in step..row.len() {
+    for at in (step..row.len()).step_by(bytes) {
         // The lowest byte of a number is added first; its carry goes to the next byte.
-        if at % bytes == 0 {
-            let mut carry = 0;
-            for place in 0..bytes {
-                let place = if order == ByteOrder::Little { place } else { bytes - 1 - place };
-                let sum = u16::from(row[at + place]) + u16::from(row[at + place - step]) + carry;
-                row[at + place] = sum as u8;
-                carry = sum >> 8;
-            }
+        let mut carry = 0;
+        for place in 0..bytes {
+            let place = if order == ByteOrder::Little { place } else { bytes - 1 - place };
+            let sum = u16::from(row[at + place]) + u16::from(row[at + place - step]) + carry;
+            row[at + place] = sum as u8;
+            carry = sum >> 8;
         }
     }
 }

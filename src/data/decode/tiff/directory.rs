@@ -1,5 +1,6 @@
 //! Reads the first directory of TIFF and `BigTIFF` files.
 
+use crate::data::decode::byte_reader::ByteReader;
 use crate::data::decode::error::ImageError;
 
 /// The byte order of a TIFF file.
@@ -58,19 +59,17 @@ impl<'a> Directory<'a> {
             (directory.number_at(4, 4)?, 2, 12)
         };
         let at = usize::try_from(at).map_err(|_| ImageError::Truncated)?;
-        let count = directory.number_at(at, count_size)?;
-        for i in 0..usize::try_from(count).map_err(|_| ImageError::Truncated)? {
-            let place = i.checked_mul(entry).and_then(|skip| (at + count_size).checked_add(skip));
-            let place = place.ok_or(ImageError::Truncated)?;
-            directory.read_field(place, big)?;
+        let count = usize::try_from(directory.number_at(at, count_size)?);
+        let count = count.map_err(|_| ImageError::Truncated)?;
+        let entry_at =
+            |i: usize| i.checked_mul(entry).and_then(|skip| (at + count_size).checked_add(skip));
+        for i in 0..count {
+            directory.read_field(entry_at(i).ok_or(ImageError::Truncated)?, big)?;
         }
         // A file that ends here has no second page.
-        let next = (count as usize)
-            .checked_mul(entry)
-            .and_then(|skip| (at + count_size).checked_add(skip));
         let word = if big { 8 } else { 4 };
-        directory.has_next =
-            next.is_some_and(|at| directory.number_at(at, word).is_ok_and(|at| at != 0));
+        let next = entry_at(count).and_then(|at| directory.number_at(at, word).ok());
+        directory.has_next = next.is_some_and(|at| at != 0);
         Ok(directory)
     }
 
@@ -90,8 +89,7 @@ impl<'a> Directory<'a> {
 
     /// Reads an unsigned number of 1, 2, 4 or 8 bytes.
     fn number_at(&self, at: usize, size: usize) -> Result<u64, ImageError> {
-        let end = at.checked_add(size).ok_or(ImageError::Truncated)?;
-        let bytes = self.bytes.get(at..end).ok_or(ImageError::Truncated)?;
+        let bytes = ByteReader::at(self.bytes, at).take(size)?;
         Ok(match *bytes {
             [byte] => byte.into(),
             [a, b] => self.order.u16([a, b]).into(),
@@ -103,8 +101,7 @@ impl<'a> Directory<'a> {
     /// Returns the bytes of the values of a tag.
     fn values(&self, field: &Field) -> Result<&'a [u8], ImageError> {
         let length = field.count.checked_mul(size_of_kind(field.kind));
-        let end = length.and_then(|length| field.at.checked_add(length));
-        self.bytes.get(field.at..end.ok_or(ImageError::Truncated)?).ok_or(ImageError::Truncated)
+        ByteReader::at(self.bytes, field.at).take(length.ok_or(ImageError::Truncated)?)
     }
 
     fn field(&self, tag: u16) -> Option<&Field> {

@@ -82,7 +82,7 @@ impl Bits<'_> {
         Some(changes)
     }
 
-    /// Reads a two-dimensional line. `above` are the changes of the line above.
+    /// Reads a two-dimensional line. `above` are the changes of the line above, in ascending order.
     fn line_below(&mut self, above: &[usize], width: usize) -> Option<Vec<usize>> {
         let mut changes: Vec<usize> = Vec::new();
         let mut at = 0;
@@ -90,11 +90,9 @@ impl Bits<'_> {
         while at < width {
             let is_black = changes.len() % 2 == 1;
             // The first change above to the right, to the colour opposite of the current one.
-            let next = above.iter().enumerate();
-            let mut next = next.skip_while(|(i, change)| {
-                (i % 2 == 1) != is_black || if first { false } else { **change <= at }
-            });
-            let (index, b1) = next.next().map_or((above.len(), width), |(i, change)| (i, *change));
+            let passed = if first { 0 } else { above.partition_point(|change| *change <= at) };
+            let index = passed + usize::from((passed % 2 == 1) != is_black);
+            let b1 = above.get(index).copied().unwrap_or(width);
             match mode::decode(self)? {
                 Mode::Pass => at = above.get(index + 1).copied().unwrap_or(width),
                 Mode::Horizontal => {

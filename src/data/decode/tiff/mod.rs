@@ -61,7 +61,7 @@ fn assemble<'a>(
     let plane = layout.checked_bytes(width, height)?;
     layout.checked_bytes(chunks.width, chunks.height)?;
     layout.checked_bytes(width, height.saturating_mul(layout.planes()))?;
-    let row = layout.row_bytes(width);
+    let (row, chunk_row) = (layout.row_bytes(width), layout.row_bytes(chunks.width));
     let mut planes = Vec::with_capacity(layout.planes());
     for number in 0..layout.planes() {
         let mut all = vec![0; plane];
@@ -69,21 +69,21 @@ fn assemble<'a>(
             let (left, top) =
                 (index % chunks.across * chunks.width, index / chunks.across * chunks.height);
             let rows = chunks.height.min(height - top);
+            // Only tiles stick out of the image.
+            let coded_height = if chunks.tiled { chunks.height } else { rows };
             let coded = Coded {
                 data: chunks.data(bytes, number * chunks.across * chunks.down + index)?,
                 width: chunks.width,
-                height: if chunks.tiled { chunks.height } else { rows },
-                length: layout.row_bytes(chunks.width)
-                    * if chunks.tiled { chunks.height } else { rows },
+                height: coded_height,
+                length: chunk_row * coded_height,
                 tables,
             };
             let decoded = decode(coded)?;
-            let (start, from) = (layout.row_bytes(left), layout.row_bytes(chunks.width));
-            let length = from.min(row - start);
-            for (out, from) in
-                all.chunks_exact_mut(row).skip(top).zip(decoded.chunks_exact(from)).take(rows)
-            {
-                out[start..start + length].copy_from_slice(&from[..length]);
+            let start = layout.row_bytes(left);
+            let length = chunk_row.min(row - start);
+            let targets = all.chunks_exact_mut(row).skip(top).take(rows);
+            for (to, from) in targets.zip(decoded.chunks_exact(chunk_row)) {
+                to[start..start + length].copy_from_slice(&from[..length]);
             }
         }
         planes.push(all);

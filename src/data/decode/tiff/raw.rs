@@ -4,7 +4,7 @@ use super::assemble;
 use super::compression::decompressed;
 use super::directory::{ByteOrder, Directory};
 use super::layout::{JPEG_TABLES, Layout, NEW_JPEG, YCBCR};
-use crate::data::decode::bitmap::{turned, turned_size};
+use crate::data::decode::bitmap::{keep, turned, turned_size};
 use crate::data::decode::error::ImageError;
 use crate::data::decode::raw::RawPicture;
 use crate::data::decode::raw::samples::{SampleKind, SampleType};
@@ -47,11 +47,7 @@ pub(in crate::data::decode) fn raw(
     let values = SampleType { kind, bits: layout.bits, big_endian }.to_floats(&all)?;
     let alpha = layout.extra.iter().filter(|kind| matches!(kind, 1 | 2)).count();
     let kept = if channels == samples { samples } else { samples - alpha.min(samples - 1) };
-    let values = if kept == samples {
-        values
-    } else {
-        values.chunks_exact(samples).flat_map(|pixel| &pixel[..kept]).copied().collect()
-    };
+    let values = if kept == samples { values } else { keep(&values, samples, kept) };
     let size = [width, height];
     let [width, height] = turned_size(size, layout.orientation);
     let values = turned(values, kept, size, layout.orientation);
