@@ -153,7 +153,8 @@ impl<'a> Inspector<'a> {
         let opened = if are_promised && self.purpose == Purpose::Plan {
             OpenedData { counts, data: None, problem: None }
         } else {
-            match data::open(&plan.data, labels(plan)) {
+            let labels = if plan.measures_accuracy() { Labels::Needed } else { Labels::Unneeded };
+            match data::open(&plan.data, labels) {
                 Ok(data) => OpenedData {
                     counts: data.facts.into(),
                     data: Some(Arc::new(data)),
@@ -346,15 +347,6 @@ fn below_a_file(path: &Path) -> Option<RunError> {
     let kind = std::io::ErrorKind::NotADirectory;
     let source = std::io::Error::new(kind, format!("{} is a file", there.display()));
     Some(RunError::NoFolder { path: path.to_owned(), source })
-}
-
-/// Returns whether any stage of the plan, or `[knn]`, needs labels. Pre-training needs none.
-fn labels(plan: &Plan) -> Labels {
-    if plan.finetune.is_none() && plan.linprobe.is_none() && plan.knn.is_none() {
-        Labels::Unneeded
-    } else {
-        Labels::Needed
-    }
 }
 
 pub(super) fn setting(problem: String, hint: &str) -> Problem {
