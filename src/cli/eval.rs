@@ -12,8 +12,8 @@ use crate::data::{self, Labels};
 use crate::infer::{self, Metrics, StopFlag};
 use crate::recipe::{self, BadVal, Format};
 use crate::run::{self, EvalImages};
-use crate::text::one_line;
-use crate::train;
+use crate::text::{csv_rows, one_line};
+use crate::{durable, train};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -128,6 +128,18 @@ fn show(metrics: &Metrics, skipped: Option<usize>, json: bool) -> Result<(), Cli
     Ok(output::result(&format!(
         "top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.5} on {images} images{left_out}"
     ))?)
+}
+
+/// Writes a table to the CSV file that the user named.
+fn write_csv(
+    path: &Path,
+    header: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+) -> Result<(), CliError> {
+    let header = header.iter().copied().map(str::to_owned).collect();
+    let bytes = csv_rows(std::iter::once(header).chain(rows), csv::Terminator::CRLF);
+    durable::write_output(path, &bytes)
+        .map_err(|error| CliError::Failed(format!("cannot write {}: {error}", path.display())))
 }
 
 /// Fails if a class has different indices in the checkpoint and in the data.

@@ -130,6 +130,11 @@ pub(super) fn robustness(
 }
 
 impl Plan {
+    /// Returns whether the recipe measures an accuracy, which needs labels. Pre-training alone does not.
+    pub fn measures_accuracy(&self) -> bool {
+        self.finetune.is_some() || self.linprobe.is_some() || self.knn.is_some()
+    }
+
     /// Returns the columns of `accuracy.csv` after the usual ones: `knn_top1` with `[knn]`, and one for each test set of
     /// `[robustness]`.
     pub fn measure_columns(&self) -> Vec<String> {

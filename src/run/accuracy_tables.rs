@@ -31,7 +31,7 @@ impl AccuracyTables {
     /// Writes both tables from the results so far. Does nothing if the recipe measures no accuracy.
     pub(super) fn write(&self) -> Result<(), RunError> {
         let Self { plan, all, run, .. } = self;
-        if plan.finetune.is_none() && plan.linprobe.is_none() && plan.knn.is_none() {
+        if !plan.measures_accuracy() {
             return Ok(());
         }
         let _in_turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);

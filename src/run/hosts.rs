@@ -3,7 +3,7 @@
 //! Before a run, all hosts check that they run the same program on the same recipe and the same data.
 
 use super::preflight::{CheckedPoint, JobState};
-use super::runner::{Runner, recipe_of};
+use super::runner::Runner;
 use super::schedule::{self, JobContextMaker};
 use crate::durable::Content;
 use crate::recipe::{self, Job, Recipe, Resolved};
@@ -11,7 +11,6 @@ use crate::results::StartLayout;
 use crate::train::{ChosenDevice, DeviceThreads, Hosts, RunContext, TrainError};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -212,20 +211,10 @@ impl Runner<'_> {
     ) -> Result<(RunContext, Job), TrainError> {
         let point = &points[order.point];
         wait_for_provenance(&point.path, &order.provenance)?;
-        let plan = &resolved.points[order.point].plan;
-        let job = plan.jobs().into_iter().find(|job| job.dir == order.job);
-        let work = RunContext {
-            plan: Arc::new(plan.clone()),
-            data: point.data.clone().expect("the preflight opens the data"),
-            device: device.expect("host 0 checks the devices before it trains"),
-            run: point.path.clone(),
-            recipe_of: recipe_of(resolved, order.point),
-            stop: self.stop.clone(),
-            parallel_jobs: 0,
-            start_files: point.start_files.clone().into(),
-            layouts: order.layouts.clone().into(),
-            hosts: self.hosts.clone(),
-        };
+        let data = point.data.clone().expect("the preflight opens the data");
+        let device = device.expect("host 0 checks the devices before it trains");
+        let work = self.context((resolved, order.point), point, data, device, &order.layouts);
+        let job = work.plan.jobs().into_iter().find(|job| job.dir == order.job);
         Ok((work, job.expect("all hosts have the same recipe")))
     }
 }

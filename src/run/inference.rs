@@ -75,15 +75,7 @@ pub fn measure_knn(
     bad_files: Option<BadFiles>,
     (device, stop): (&ChosenDevice, &StopFlag),
 ) -> Result<Option<KnnMetrics>, TrainError> {
-    let Some(val) = data.val.clone() else {
-        return Err(TrainError::Setting {
-            problem: format!(
-                "cannot classify by nearest neighbours: {} has no validation split",
-                plan.data.path.display()
-            ),
-            hint: "add a val/ folder with the same class folders as train/".to_owned(),
-        });
-    };
+    let val = validation(plan, data, "classify by nearest neighbours")?;
     let replicas = device.replicas();
     let mut pass = features.pass(plan, Arc::clone(&data.train), EVAL_BATCH, stop);
     if let Some(bad_files) = bad_files {
@@ -108,15 +100,17 @@ pub struct EvalImages {
 impl EvalImages {
     /// Returns the validation split of a data set.
     pub fn validation(plan: &Plan, data: &DataSet) -> Result<Self, TrainError> {
-        let split = data.val.clone().ok_or_else(|| TrainError::Setting {
-            problem: format!(
-                "cannot measure: {} has no validation split",
-                plan.data.path.display()
-            ),
-            hint: "add a val/ folder with the same class folders as train/".to_owned(),
-        })?;
+        let split = validation(plan, data, "measure")?;
         Ok(Self { split, transform: EvalTransform::new(&plan.data), among: None })
     }
+}
+
+/// Returns the validation split of a data set. If there is none, the error says that mae cannot do `what`.
+fn validation(plan: &Plan, data: &DataSet, what: &str) -> Result<Arc<dyn Split>, TrainError> {
+    data.val.clone().ok_or_else(|| TrainError::Setting {
+        problem: format!("cannot {what}: {} has no validation split", plan.data.path.display()),
+        hint: "add a val/ folder with the same class folders as train/".to_owned(),
+    })
 }
 
 /// Loads a classifier and counts its predictions on each of `sets`. The devices in `device` divide the images among

@@ -18,13 +18,14 @@ use std::sync::Arc;
 
 /// Checks the runs of a sweep in order.
 ///
-/// Data, devices and start checkpoints that several runs use are checked only once.
+/// Data, devices, test sets and start checkpoints that several runs use are checked only once.
 pub(super) struct Inspector<'a> {
     pub(super) resolved: &'a Resolved,
     pub(super) options: &'a RunOptions,
     purpose: Purpose,
     devices: Vec<(&'a RuntimePlan, Option<Problem>)>,
     data: Vec<(&'a DataPlan, OpenedData)>,
+    test_sets: Vec<((&'a Path, &'a DataPlan), Option<Problem>)>,
     /// Results for start checkpoints: (name of the run, folder of the job, result).
     pub(super) sources: Vec<(String, String, CheckedSource)>,
     hashes: FileHashes,
@@ -47,9 +48,9 @@ struct FoundFolder {
 
 impl<'a> Inspector<'a> {
     pub(super) fn new(resolved: &'a Resolved, options: &'a RunOptions, purpose: Purpose) -> Self {
-        let (devices, data, sources, points) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let hashes = FileHashes::default();
-        Self { resolved, options, purpose, devices, data, sources, hashes, points }
+        let (devices, data, test_sets) = (Vec::new(), Vec::new(), Vec::new());
+        let (sources, hashes, points) = (Vec::new(), FileHashes::default(), Vec::new());
+        Self { resolved, options, purpose, devices, data, test_sets, sources, hashes, points }
     }
 
     /// Checks run `index` of the sweep. All runs before `index` are already checked.
@@ -152,7 +153,8 @@ impl<'a> Inspector<'a> {
         let opened = if are_promised && self.purpose == Purpose::Plan {
             OpenedData { counts, data: None, problem: None }
         } else {
-            match data::open(&plan.data, labels(plan)) {
+            let labels = if plan.measures_accuracy() { Labels::Needed } else { Labels::Unneeded };
+            match data::open(&plan.data, labels) {
                 Ok(data) => OpenedData {
                     counts: data.facts.into(),
                     data: Some(Arc::new(data)),
@@ -168,7 +170,7 @@ impl<'a> Inspector<'a> {
     }
 
     /// Returns the problems with the test sets of `[robustness]` that a fine-tuning still has to be measured on.
-    fn test_sets(&self, plan: &Plan, run: &Path, data: Option<&DataSet>) -> Vec<Problem> {
+    fn test_sets(&mut self, plan: &'a Plan, run: &Path, data: Option<&DataSet>) -> Vec<Problem> {
         let Some(data) = data.filter(|_| self.is_asked(StageKind::Finetune)) else {
             return Vec::new();
         };
@@ -180,8 +182,19 @@ impl<'a> Inspector<'a> {
         let is_left = |set: &&TestSet| {
             jobs.iter().any(|job| tables.robustness(set, classes, &job.dir).is_none())
         };
-        let open = |set| open_set(set, plan, &data.class_names, classes).err().map(Arc::new);
-        plan.robustness.iter().filter(is_left).filter_map(open).collect()
+        let left = plan.robustness.iter().filter(is_left);
+        left.filter_map(|set| self.test_set(set, plan, data)).collect()
+    }
+
+    fn test_set(&mut self, set: &'a TestSet, plan: &'a Plan, data: &DataSet) -> Option<Problem> {
+        let place = (set.path.as_path(), &plan.data);
+        if let Some((_, problem)) = self.test_sets.iter().find(|(known, _)| *known == place) {
+            return problem.clone();
+        }
+        let opened = open_set(set, plan, &data.class_names, plan.robustness_classes);
+        let problem = opened.err().map(Arc::new);
+        self.test_sets.push((place, problem.clone()));
+        problem
     }
 
     fn too_few_images(&self, plan: &Plan, counts: DataCounts) -> Vec<Problem> {
@@ -334,15 +347,6 @@ fn below_a_file(path: &Path) -> Option<RunError> {
     let kind = std::io::ErrorKind::NotADirectory;
     let source = std::io::Error::new(kind, format!("{} is a file", there.display()));
     Some(RunError::NoFolder { path: path.to_owned(), source })
-}
-
-/// Returns whether any stage of the plan, or `[knn]`, needs labels. Pre-training needs none.
-fn labels(plan: &Plan) -> Labels {
-    if plan.finetune.is_none() && plan.linprobe.is_none() && plan.knn.is_none() {
-        Labels::Unneeded
-    } else {
-        Labels::Needed
-    }
 }
 
 pub(super) fn setting(problem: String, hint: &str) -> Problem {

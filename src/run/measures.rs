@@ -127,13 +127,15 @@ impl Measures {
         for job in self.finished_finetunings() {
             let epoch = epochs(plan, StageKind::Finetune);
             let folder = checkpoint::epoch_folder(&job_path(run, &job.dir), epoch);
-            for set in &plan.robustness {
-                if measured.robustness(set, classes, &job.dir).is_some() {
-                    continue;
-                }
+            let mut left = plan.robustness.clone();
+            left.retain(|set| measured.robustness(set, classes, &job.dir).is_none());
+            if left.is_empty() {
+                continue;
+            }
+            let opened = Arc::new(checkpoint::open(&folder, None)?);
+            for set in &left {
                 let images = open_set(set, plan, &data.class_names, classes)?;
-                let opened = Arc::new(checkpoint::open(&folder, None)?);
-                let result = measure_set(opened, plan, &images, device, stop)?;
+                let result = measure_set(Arc::clone(&opened), plan, &images, device, stop)?;
                 let Some(result) = result else { return Ok(()) };
                 let row = RobustnessRow {
                     finetune_run: job.dir.clone(),

@@ -9,7 +9,7 @@ use crate::data::DataSet;
 use crate::durable::SharedLock;
 use crate::infer::{StopFlag, forget_faults};
 use crate::recipe::{self, Job, Plan, Resolved};
-use crate::results::{self, Moved, OpenOptions, RunError, RunFolder};
+use crate::results::{self, Moved, OpenOptions, RunError, RunFolder, StartLayout};
 use crate::shape::StageKind;
 use crate::train::{
     self, ChosenDevice, DeviceThreads, Event, Hosts, JobEnd, Observer, RunContext, TrainError,
@@ -155,20 +155,32 @@ impl Runner<'_> {
         let folder = self.open_folder(sweep.resolved, index)?;
         sweep.opened.push(plan.name.clone());
         let point = &sweep.points[index];
-        let work = RunContext {
-            plan: Arc::new(plan.clone()),
+        let work = self.context((sweep.resolved, index), point, data, device, folder.layouts());
+        self.copy_jobs(&copied, point, &work, &folder)?;
+        self.work(index, &work, &folder, sweep, has_failed)
+    }
+
+    /// Returns what all jobs of a sweep point share.
+    pub(super) fn context(
+        &self,
+        (resolved, index): (&Resolved, usize),
+        point: &CheckedPoint,
+        data: Arc<DataSet>,
+        device: ChosenDevice,
+        layouts: &[StartLayout],
+    ) -> RunContext {
+        RunContext {
+            plan: Arc::new(resolved.points[index].plan.clone()),
             data,
             device,
-            run: folder.path().to_owned(),
-            recipe_of: recipe_of(sweep.resolved, index),
+            run: point.path.clone(),
+            recipe_of: recipe_of(resolved, index),
             stop: self.stop.clone(),
             parallel_jobs: 0,
             start_files: point.start_files.clone().into(),
-            layouts: folder.layouts().into(),
+            layouts: layouts.into(),
             hosts: self.hosts.clone(),
-        };
-        self.copy_jobs(&copied, point, &work, &folder)?;
-        self.work(index, &work, &folder, sweep, has_failed)
+        }
     }
 
     /// Chooses the devices of a run on all hosts, and compares a small training step with the CPU.
@@ -249,10 +261,7 @@ impl Runner<'_> {
 /// same job.
 ///
 /// A shared job has the same recipe in all runs of the sweep.
-pub(super) fn recipe_of(
-    resolved: &Resolved,
-    index: usize,
-) -> Arc<dyn Fn(&Job) -> String + Send + Sync> {
+fn recipe_of(resolved: &Resolved, index: usize) -> Arc<dyn Fn(&Job) -> String + Send + Sync> {
     let resolved = resolved.clone();
     Arc::new(move |job| {
         let first = resolved.same_job_before(index, job).next();

@@ -1,9 +1,8 @@
 //! `mae eval --per-class`: writes a table with a row for each class.
 
 use super::super::CliError;
-use crate::durable;
+use super::write_csv;
 use crate::infer::{ClassTally, Tally};
-use crate::text::csv_rows;
 use std::path::Path;
 
 const HEADER: [&str; 7] =
@@ -29,8 +28,5 @@ pub(super) fn write(path: &Path, tally: &Tally, names: &[String]) -> Result<(), 
             images.to_string(),
         ]
     });
-    let header = HEADER.map(str::to_owned).to_vec();
-    let bytes = csv_rows(std::iter::once(header).chain(rows), csv::Terminator::CRLF);
-    durable::write_output(path, &bytes)
-        .map_err(|error| CliError::Failed(format!("cannot write {}: {error}", path.display())))
+    write_csv(path, &HEADER, rows)
 }

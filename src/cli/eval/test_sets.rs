@@ -3,13 +3,12 @@
 use super::super::checkpoint_args::Ready;
 use super::super::signals::stop_on_signals;
 use super::super::{CliError, output};
+use super::write_csv;
 use crate::checkpoint::Head;
-use crate::durable;
 use crate::infer::StopFlag;
 use crate::recipe::{TestClasses, TestSet};
 use crate::results::count;
 use crate::run::{self, TestResult};
-use crate::text::csv_rows;
 use crate::train;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -76,7 +75,7 @@ pub(super) fn run(args: &super::Args, ready: Ready, stop: &StopFlag) -> Result<(
         results.push((set.name.as_str(), result));
     }
     if let Some(path) = &args.test_sets.csv {
-        write_csv(path, &results, meta.num_classes)?;
+        write_table(path, &results, meta.num_classes)?;
     }
     if args.json {
         let sets: Vec<Value> =
@@ -112,7 +111,7 @@ fn predicted(result: &TestResult, num_classes: usize) -> usize {
     if result.is_restricted { result.classes } else { num_classes }
 }
 
-fn write_csv(
+fn write_table(
     path: &Path,
     results: &[(&str, TestResult)],
     num_classes: usize,
@@ -130,10 +129,7 @@ fn write_csv(
             metrics.images.to_string(),
         ]
     });
-    let header = HEADER.map(str::to_owned).to_vec();
-    let bytes = csv_rows(std::iter::once(header).chain(rows), csv::Terminator::CRLF);
-    durable::write_output(path, &bytes)
-        .map_err(|error| CliError::Failed(format!("cannot write {}: {error}", path.display())))
+    write_csv(path, &HEADER, rows)
 }
 
 fn as_json(name: &str, result: &TestResult, num_classes: usize) -> Value {

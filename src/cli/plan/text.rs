@@ -79,12 +79,7 @@ fn of_stages(text: &mut String, jobs: &[PlannedJob]) {
         "GFLOPs/image fwd/train",
         "GiB/device: params + grads + optimizer + activations"
     );
-    let mut seen: Vec<&str> = Vec::new();
-    for job in jobs {
-        if seen.contains(&job.stage.as_str()) {
-            continue;
-        }
-        seen.push(&job.stage);
+    for job in first_of_stages(jobs) {
         let gib = |bytes: f64| bytes / f64::from(1u32 << 30);
         let memory = job.memory;
         let _ = writeln!(
@@ -105,6 +100,12 @@ fn of_stages(text: &mut String, jobs: &[PlannedJob]) {
     }
 }
 
+/// Returns the first job of each stage.
+fn first_of_stages(jobs: &[PlannedJob]) -> impl Iterator<Item = &PlannedJob> {
+    let is_first = |at: usize| jobs[..at].iter().all(|job| job.stage != jobs[at].stage);
+    jobs.iter().enumerate().filter(move |(at, _)| is_first(*at)).map(|(_, job)| job)
+}
+
 fn of_disk(text: &mut String, jobs: &[PlannedJob]) {
     let sum = |bytes: fn(&PlannedJob) -> f64| jobs.iter().map(bytes).sum::<f64>();
     let (all, optimizer) = (sum(|job| job.disk_bytes), sum(|job| job.disk_optimizer_bytes));
@@ -121,12 +122,7 @@ fn of_network(text: &mut String, plan: &Plan, jobs: &[PlannedJob]) {
     if plan.runtime.hosts == 1 {
         return;
     }
-    let mut seen: Vec<&str> = Vec::new();
-    for job in jobs.iter().filter(|job| job.steps.is_some()) {
-        if seen.contains(&job.stage.as_str()) {
-            continue;
-        }
-        seen.push(&job.stage);
+    for job in first_of_stages(jobs).filter(|job| job.steps.is_some()) {
         let share = job.communication.map_or_else(
             || "an unknown share".to_owned(),
             |share| format!("about {:.1} %", 100.0 * share),

@@ -121,8 +121,6 @@ fn wait<'a, D: ?Sized>(mut request: Request<'a, D, &LocalScope<'a>>, mut meanwhi
 impl Beats {
     /// Sends and receives due beats. Ends all processes if a host is silent.
     fn exchange(&mut self, world: &SimpleCommunicator, names: &[String]) {
-        let (own, hosts) = (world.rank(), world.size());
-        let others: Vec<Rank> = if own == 0 { (1..hosts).collect() } else { vec![0] };
         let since = self.sent.elapsed();
         if since < BEAT {
             return;
@@ -132,6 +130,8 @@ impl Beats {
             self.heard.fill(Instant::now());
         }
         self.sent = Instant::now();
+        let (own, hosts) = (world.rank(), world.size());
+        let others: Vec<Rank> = if own == 0 { (1..hosts).collect() } else { vec![0] };
         for &other in &others {
             world.process_at_rank(other).send_with_tag(&0_u8, BEAT_TAG);
         }
