@@ -52,7 +52,7 @@ pub fn open_images(
         if labelled {
             classes = readable_names(&listing.classes, plan.class_map.as_deref())?;
         }
-        let images = listing.into_split(labelled, reading);
+        let images = listing.into_split(reading, |class| if labelled { class } else { 0 });
         files.extend((0..images.len()).map(|index| (images.name(index), images.label(index))));
     }
     if files.is_empty() {

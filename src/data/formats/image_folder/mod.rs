@@ -20,7 +20,7 @@ use super::passed_over::{self, PassedOver};
 use super::shards::{VAL_FOLDERS, val_folder};
 use super::split::Split;
 pub(in crate::data) use left_out::left_out;
-pub(in crate::data) use listing::Listing;
+pub(in crate::data) use listing::{ImageFolder, Listing};
 
 /// The hint for a folder of NumPy arrays, which are images only with `data.range`.
 const ARRAYS: &str = "set data.range = [lo, hi] to read the .npy files; `mae data check` prints their numbers, also \
@@ -114,8 +114,9 @@ fn found(train: Listing, val: Option<Listing>, reading: Reading, val_is_new: boo
     let former = hash_of(val.as_ref().filter(|_| !val_is_new));
     let labelled = train.is_labelled();
     let classes = if labelled { train.classes.clone() } else { Vec::new() };
+    let label = |class| if labelled { class } else { 0 };
     let split =
-        |listing: Listing| -> Arc<dyn Split> { Arc::new(listing.into_split(labelled, reading)) };
+        |listing: Listing| -> Arc<dyn Split> { Arc::new(listing.into_split(reading, label)) };
     Found { former: Some(former), ..Found::of(split(train), val.map(split), classes, hash) }
 }
 
