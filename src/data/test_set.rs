@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::recipe::DataPlan;
 
 use super::decode::picture::Reading;
-use super::error::DataError;
+use super::error::{DataError, first_of};
 use super::formats::class_names::imagenet1k;
 use super::formats::image_folder::{ImageFolder, Listing};
 use super::formats::split::Split;
@@ -176,17 +176,9 @@ fn matched(folders: &[String], names: &[String]) -> Result<Vec<u32>, String> {
         "{} of {} class folders match no class of the checkpoint: {}; its classes: {}",
         unknown.len(),
         folders.len(),
-        some_of(&unknown),
-        some_of(&own)
+        first_of(&unknown, SHOWN),
+        first_of(&own, SHOWN)
     ))
-}
-
-fn some_of(names: &[&str]) -> String {
-    let mut text: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
-    if names.len() > SHOWN {
-        text.push(format!("and {} more", names.len() - SHOWN));
-    }
-    text.join(", ")
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::data::decode::picture::Reading;
-use crate::data::error::DataError;
+use crate::data::error::{DataError, first_of};
 use crate::recipe::DataPlan;
 
 use super::found::{Found, Labels};
@@ -22,6 +22,8 @@ use super::split::Split;
 pub(in crate::data) use left_out::left_out;
 pub(in crate::data) use listing::{ImageFolder, Listing};
 
+/// Maximum number of names in a message.
+const SHOWN: usize = 5;
 /// The hint for a folder of NumPy arrays, which are images only with `data.range`.
 const ARRAYS: &str = "set data.range = [lo, hi] to read the .npy files; `mae data check` prints their numbers, also \
                       with a wrong range";
@@ -183,7 +185,7 @@ fn empty_classes(folder: &Path, listing: &Listing) -> Option<DataError> {
     if empty.is_empty() {
         return None;
     }
-    let problem = format!("class folders without images: {}", some_of(&empty));
+    let problem = format!("class folders without images: {}", first_of(&empty, SHOWN));
     let hint = "add images (jpg, png, webp, …), or remove these folders from `train/` and `val/`";
     Some(DataError::layout(folder, problem, hint))
 }
@@ -195,7 +197,7 @@ fn different_classes(path: &Path, train: &Listing, val: (&Path, &Listing)) -> Op
         [train, val.1].map(|listing| listing.classes.iter().map(String::as_str).collect());
     let only = |a: &BTreeSet<&str>, b: &BTreeSet<&str>, place: &str| {
         let names: Vec<&str> = a.difference(b).copied().collect();
-        (!names.is_empty()).then(|| format!("only in {place}/: {}", some_of(&names)))
+        (!names.is_empty()).then(|| format!("only in {place}/: {}", first_of(&names, SHOWN)))
     };
     let differences: Vec<String> = [only(&train, &val, "train"), only(&val, &train, &val_name)]
         .into_iter()
@@ -217,14 +219,4 @@ fn different_classes(path: &Path, train: &Listing, val: (&Path, &Listing)) -> Op
         "use the same class folders in `train/` and `{val_name}/`, because a label is the index of a class in sorted order"
     );
     Some(DataError::layout(path, problem, hint))
-}
-
-/// Returns the first few names in quotes, and the number of other names.
-fn some_of(names: &[&str]) -> String {
-    const SHOWN: usize = 5;
-    let mut text: Vec<String> = names.iter().take(SHOWN).map(|n| format!("`{n}`")).collect();
-    if names.len() > SHOWN {
-        text.push(format!("and {} more", names.len() - SHOWN));
-    }
-    text.join(", ")
 }
