@@ -30,19 +30,11 @@ const ARRAYS: &str = "set data.range = [lo, hi] to read the .npy files; `mae dat
 /// The extensions of archives that may hold the images of a folder.
 const ARCHIVES: [&str; 9] = ["zip", "tar", "gz", "tgz", "zst", "xz", "bz2", "7z", "rar"];
 
-/// Lists the images of the data set `plan`.
+/// Lists the images of the data set `plan`. Also returns all problems of the layout.
 ///
-/// If labels are needed, fails unless `train/` and `val/` have the same classes.
-pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
-    let (found, problems) = find_past_problems(plan, labels)?;
-    match problems.into_iter().next() {
-        Some(problem) => Err(problem),
-        None => Ok(found),
-    }
-}
-
-/// Works like [`find`], but also returns all problems of the layout. Fails if there are no training images.
-pub(in crate::data) fn find_past_problems(
+/// If labels are needed, it is a problem if `train/` and `val/` do not have the same classes. Fails if there are no
+/// training images.
+pub(in crate::data) fn find(
     plan: &DataPlan,
     labels: Labels,
 ) -> Result<(Found, Vec<DataError>), DataError> {
