@@ -9,7 +9,7 @@ use crate::text::one_line;
 
 use super::augment::evaluation::EvalTransform;
 use super::decode::opened_image::decode_file;
-use super::decode::picture::{Colour, Reading};
+use super::decode::picture::Reading;
 use super::error::DataError;
 use super::formats::class_names::readable_names;
 use super::formats::found::{Found, Integrity, Labels, hex};
@@ -201,11 +201,12 @@ fn listed(passed_over: &BTreeMap<String, u64>) -> String {
 /// For the digits data set, converts the image to grey without antialiasing.
 pub fn transform_picture(path: &Path, plan: &DataPlan) -> Result<Vec<f32>, DataError> {
     let transform = EvalTransform::new(plan);
-    if plan.format == Format::Digits {
-        let grey = decode_file(path, Reading::Levels(Colour::Grey))?;
-        return Ok(transform.apply(&digits::like_a_digit(&grey, plan.input_size)));
-    }
-    Ok(transform.apply(&decode_file(path, Reading::of(plan)?)?))
+    let picture = if plan.format == Format::Digits {
+        digits::read_like_a_digit(path, plan.input_size)?
+    } else {
+        decode_file(path, Reading::of(plan)?)?
+    };
+    Ok(transform.apply(&picture))
 }
 
 /// Counts classes and images. Fails if the counts differ from the recipe.
