@@ -137,8 +137,10 @@ fn labelled(folder: &Path, plan: &DataPlan, names: &[String]) -> Result<ImageFol
 /// Returns the label of each class folder.
 fn matched(folders: &[String], names: &[String]) -> Result<Vec<u32>, String> {
     let wnids: Vec<[String; 2]> = imagenet1k().collect();
-    let readable: HashMap<&str, &str> =
-        wnids.iter().map(|[wnid, name]| (wnid.as_str(), name.as_str())).collect();
+    let by_wnid: HashMap<&str, (u32, &str)> = (0..)
+        .zip(&wnids)
+        .map(|(label, [wnid, name])| (wnid.as_str(), (label, name.as_str())))
+        .collect();
     // Two classes of ImageNet have the same readable name, so the ids decide.
     let is_imagenet =
         wnids.len() == names.len() && wnids.iter().zip(names).all(|([_, name], own)| name == own);
@@ -147,10 +149,11 @@ fn matched(folders: &[String], names: &[String]) -> Result<Vec<u32>, String> {
         known.entry(name).or_default().push(label as u32);
     }
     let by_name = |folder: &String| -> Option<u32> {
-        if is_imagenet && let Some(label) = wnids.iter().position(|[wnid, _]| wnid == folder) {
-            return Some(label as u32);
+        let class = by_wnid.get(folder.as_str());
+        if is_imagenet && let Some((label, _)) = class {
+            return Some(*label);
         }
-        let name = readable.get(folder.as_str()).copied().filter(|name| known.contains_key(name));
+        let name = class.map(|(_, name)| *name).filter(|name| known.contains_key(name));
         match &known.get(name.unwrap_or(folder))?[..] {
             [label] => Some(*label),
             _ => None,
