@@ -9,7 +9,7 @@ use crate::text::one_line;
 
 use super::augment::evaluation::EvalTransform;
 use super::decode::opened_image::decode_file;
-use super::decode::picture::{Colour, Reading};
+use super::decode::picture::Reading;
 use super::error::DataError;
 use super::formats::class_names::readable_names;
 use super::formats::found::{Found, Integrity, Labels, hex};
@@ -101,10 +101,7 @@ const SHOWN: usize = 5;
 ///
 /// Fails if the number of classes or images differs from the recipe. Logs a warning if tar shards seem incomplete.
 pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
-    let found = find(plan, labels)?;
-    let facts = check_promises(plan, &found)?;
-    let class_names = readable_names(&found.classes, plan.class_map.as_deref())?;
-    let data = data_set(found, facts, class_names);
+    let data = data_set(plan, find(plan, labels)?)?;
     if !data.passed_over.is_empty() {
         tracing::info!("files that are not used: {}", listed(&data.passed_over));
     }
@@ -130,45 +127,56 @@ pub(super) fn open_past_damage(
     plan: &DataPlan,
     labels: Labels,
 ) -> Result<(DataSet, Vec<DataError>), DataError> {
-    let opened = match plan.format {
-        Format::WebDataset => web_dataset::find_past_damage(plan, labels),
-        Format::ImageFolder => image_folder::find_past_problems(plan, labels),
-        _ => find(plan, labels).map(|found| (found, Vec::new())),
-    };
-    let (found, problems) = match opened {
+    let (found, problems) = match find_past_problems(plan, labels) {
         Err(first) if plan.format != Format::WebDataset => match find(plan, Labels::Unneeded) {
             Ok(found) => (found, vec![first]),
             Err(_) => return Err(first),
         },
         opened => opened?,
     };
-    let facts = check_promises(plan, &found)?;
-    let class_names = readable_names(&found.classes, plan.class_map.as_deref())?;
-    Ok((data_set(found, facts, class_names), problems))
+    Ok((data_set(plan, found)?, problems))
 }
 
 /// Finds the files of the data set. Fails if the folder layout does not match the format.
 pub(super) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
-    match plan.format {
-        Format::Digits => Ok(digits::find(plan)),
-        Format::Synthetic => Ok(synthetic::find(plan)),
-        Format::ImageFolder => image_folder::find(plan, labels),
-        Format::WebDataset => web_dataset::find(plan, labels),
-        #[cfg(feature = "parquet")]
-        Format::Parquet => super::formats::parquet::find(plan, labels),
-        #[cfg(not(feature = "parquet"))]
-        Format::Parquet => Err(DataError::setting(
-            "cannot read `data.format = \"parquet\"`: this build of mae has no parquet support",
-            "build mae with the default features, or with `--features parquet`",
-        )),
-        Format::Cifar10 => cifar::find(plan, &cifar::CIFAR10),
-        Format::Cifar100 => cifar::find(plan, &cifar::CIFAR100),
+    let (found, problems) = find_past_problems(plan, labels)?;
+    match problems.into_iter().next() {
+        Some(problem) => Err(problem),
+        None => Ok(found),
     }
 }
 
-fn data_set(found: Found, facts: DataFacts, class_names: Vec<String>) -> DataSet {
+/// Works like [`find`], but also returns the problems that leave some images usable.
+fn find_past_problems(
+    plan: &DataPlan,
+    labels: Labels,
+) -> Result<(Found, Vec<DataError>), DataError> {
+    let found = match plan.format {
+        Format::Digits => digits::find(plan),
+        Format::Synthetic => synthetic::find(plan),
+        Format::ImageFolder => return image_folder::find(plan, labels),
+        Format::WebDataset => return web_dataset::find(plan, labels),
+        #[cfg(feature = "parquet")]
+        Format::Parquet => super::formats::parquet::find(plan, labels)?,
+        #[cfg(not(feature = "parquet"))]
+        Format::Parquet => {
+            return Err(DataError::setting(
+                "cannot read `data.format = \"parquet\"`: this build of mae has no parquet support",
+                "build mae with the default features, or with `--features parquet`",
+            ));
+        }
+        Format::Cifar10 => cifar::find(plan, &cifar::CIFAR10)?,
+        Format::Cifar100 => cifar::find(plan, &cifar::CIFAR100)?,
+    };
+    Ok((found, Vec::new()))
+}
+
+/// Compares the data with the recipe, and finds readable names of its classes.
+fn data_set(plan: &DataPlan, found: Found) -> Result<DataSet, DataError> {
+    let facts = check_promises(plan, &found)?;
+    let class_names = readable_names(&found.classes, plan.class_map.as_deref())?;
     let (fingerprint, former) = (hex(found.hash), found.former.map(hex));
-    DataSet {
+    Ok(DataSet {
         class_names,
         train: found.train,
         val: found.val,
@@ -179,7 +187,7 @@ fn data_set(found: Found, facts: DataFacts, class_names: Vec<String>) -> DataSet
         integrity: found.integrity,
         passed_over: found.passed_over,
         val_skipped: None,
-    }
+    })
 }
 
 fn listed(passed_over: &BTreeMap<String, u64>) -> String {
@@ -193,11 +201,12 @@ fn listed(passed_over: &BTreeMap<String, u64>) -> String {
 /// For the digits data set, converts the image to grey without antialiasing.
 pub fn transform_picture(path: &Path, plan: &DataPlan) -> Result<Vec<f32>, DataError> {
     let transform = EvalTransform::new(plan);
-    if plan.format == Format::Digits {
-        let grey = decode_file(path, Reading::Levels(Colour::Grey))?;
-        return Ok(transform.apply(&digits::like_a_digit(&grey, plan.input_size)));
-    }
-    Ok(transform.apply(&decode_file(path, Reading::of(plan)?)?))
+    let picture = if plan.format == Format::Digits {
+        digits::read_like_a_digit(path, plan.input_size)?
+    } else {
+        decode_file(path, Reading::of(plan)?)?
+    };
+    Ok(transform.apply(&picture))
 }
 
 /// Counts classes and images. Fails if the counts differ from the recipe.

@@ -41,6 +41,15 @@ pub(super) fn shown(path: &Path) -> String {
     one_line(&path.display().to_string()).into_owned()
 }
 
+/// Returns the first `most` names in quotes, and the number of other names.
+pub(super) fn first_of(names: &[&str], most: usize) -> String {
+    let mut text: Vec<String> = names.iter().take(most).map(|name| format!("`{name}`")).collect();
+    if names.len() > most {
+        text.push(format!("and {} more", names.len() - most));
+    }
+    text.join(", ")
+}
+
 impl DataError {
     pub(super) fn setting(problem: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Setting { problem: problem.into(), hint: hint.into() }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use crate::recipe::DataPlan;
 
-use super::decode::picture::{Reading, Stored};
-use super::error::DataError;
+use super::decode::picture::Reading;
+use super::error::{DataError, first_of};
 use super::formats::class_names::imagenet1k;
-use super::formats::image_folder::Listing;
+use super::formats::image_folder::{ImageFolder, Listing};
 use super::formats::split::Split;
 
 /// The corruptions of ImageNet-C whose errors are averaged, and the error of `AlexNet` on each.
@@ -76,7 +76,7 @@ pub fn open_test_set(
     let (mut parts, mut classes) = (Vec::new(), BTreeSet::new());
     for (corruption, folder) in folders {
         let split = labelled(&folder, plan, names)?;
-        classes.extend(split.labels.iter().copied());
+        classes.extend((0..split.len()).map(|index| split.label(index)));
         parts.push(TestPart { corruption, split: Arc::new(split) });
     }
     Ok(TestImages { parts, classes: classes.into_iter().collect() })
@@ -122,7 +122,7 @@ fn all_severities(
 }
 
 /// Lists the images in the class folders of `folder`, with the labels of the checkpoint's classes `names`.
-fn labelled(folder: &Path, plan: &DataPlan, names: &[String]) -> Result<Labelled, DataError> {
+fn labelled(folder: &Path, plan: &DataPlan, names: &[String]) -> Result<ImageFolder, DataError> {
     let mut listing = Listing::of(folder, plan)?;
     listing.drop_loose();
     if !listing.is_labelled() {
@@ -131,16 +131,16 @@ fn labelled(folder: &Path, plan: &DataPlan, names: &[String]) -> Result<Labelled
     }
     let labels = matched(&listing.classes, names)
         .map_err(|problem| DataError::layout(folder, problem, HINT))?;
-    let images = listing.into_split(true, Reading::of(plan)?);
-    let labels = (0..images.len()).map(|index| labels[images.label(index) as usize]).collect();
-    Ok(Labelled { images: Box::new(images), labels })
+    Ok(listing.into_split(Reading::of(plan)?, |class| labels[class as usize]))
 }
 
 /// Returns the label of each class folder.
 fn matched(folders: &[String], names: &[String]) -> Result<Vec<u32>, String> {
     let wnids: Vec<[String; 2]> = imagenet1k().collect();
-    let readable: HashMap<&str, &str> =
-        wnids.iter().map(|[wnid, name]| (wnid.as_str(), name.as_str())).collect();
+    let by_wnid: HashMap<&str, (u32, &str)> = (0..)
+        .zip(&wnids)
+        .map(|(label, [wnid, name])| (wnid.as_str(), (label, name.as_str())))
+        .collect();
     // Two classes of ImageNet have the same readable name, so the ids decide.
     let is_imagenet =
         wnids.len() == names.len() && wnids.iter().zip(names).all(|([_, name], own)| name == own);
@@ -149,10 +149,11 @@ fn matched(folders: &[String], names: &[String]) -> Result<Vec<u32>, String> {
         known.entry(name).or_default().push(label as u32);
     }
     let by_name = |folder: &String| -> Option<u32> {
-        if is_imagenet && let Some(label) = wnids.iter().position(|[wnid, _]| wnid == folder) {
-            return Some(label as u32);
+        let class = by_wnid.get(folder.as_str());
+        if is_imagenet && let Some((label, _)) = class {
+            return Some(*label);
         }
-        let name = readable.get(folder.as_str()).copied().filter(|name| known.contains_key(name));
+        let name = class.map(|(_, name)| *name).filter(|name| known.contains_key(name));
         match &known.get(name.unwrap_or(folder))?[..] {
             [label] => Some(*label),
             _ => None,
@@ -178,45 +179,9 @@ fn matched(folders: &[String], names: &[String]) -> Result<Vec<u32>, String> {
         "{} of {} class folders match no class of the checkpoint: {}; its classes: {}",
         unknown.len(),
         folders.len(),
-        some_of(&unknown),
-        some_of(&own)
+        first_of(&unknown, SHOWN),
+        first_of(&own, SHOWN)
     ))
-}
-
-fn some_of(names: &[&str]) -> String {
-    let mut text: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
-    if names.len() > SHOWN {
-        text.push(format!("and {} more", names.len() - SHOWN));
-    }
-    text.join(", ")
-}
-
-/// The images of a folder, with labels of another data set.
-struct Labelled {
-    images: Box<dyn Split>,
-    labels: Vec<u32>,
-}
-
-impl Split for Labelled {
-    fn len(&self) -> usize {
-        self.images.len()
-    }
-
-    fn label(&self, index: usize) -> u32 {
-        self.labels[index]
-    }
-
-    fn read<'a>(&self, index: usize, buffer: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError> {
-        self.images.read(index, buffer)
-    }
-
-    fn name(&self, index: usize) -> PathBuf {
-        self.images.name(index)
-    }
-
-    fn holds_levels(&self) -> bool {
-        self.images.holds_levels()
-    }
 }
 
 #[cfg(test)]

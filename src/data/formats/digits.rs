@@ -2,13 +2,14 @@
 //!
 //! See `digits/README.md`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
-use crate::data::decode::picture::{Picture, Pixels, Stored};
+use crate::data::decode::opened_image::decode_file;
+use crate::data::decode::picture::{Colour, Picture, Pixels, Reading, Stored};
 use crate::data::decode::resize::bilinear;
 use crate::data::error::DataError;
 use crate::recipe::DataPlan;
@@ -27,11 +28,15 @@ pub(in crate::data) fn find(plan: &DataPlan) -> Found {
     Found::of(split("train"), Some(split("val")), classes, Sha256::new_with_prefix(BYTES))
 }
 
-/// Converts a grey image to floats (0..1) and resizes the image to `size`.
-pub(in crate::data) fn like_a_digit(grey: &Picture, size: ImageSize) -> Picture {
+/// Reads an image file like the digits: as grey floats (0..1), resized to `size`.
+pub(in crate::data) fn read_like_a_digit(
+    path: &Path,
+    size: ImageSize,
+) -> Result<Picture, DataError> {
+    let grey = decode_file(path, Reading::Levels(Colour::Grey))?;
     let Pixels::U8(levels) = &grey.pixels else { unreachable!("image files have levels") };
     let pixels = Pixels::F32(resized(levels, grey.width, grey.height, size));
-    Picture { width: size.width, height: size.height, channels: 1, pixels }
+    Ok(Picture { width: size.width, height: size.height, channels: 1, pixels })
 }
 
 fn resized(levels: &[u8], width: usize, height: usize, size: ImageSize) -> Vec<f32> {

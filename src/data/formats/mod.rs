@@ -1,6 +1,7 @@
 //! The formats of data sets.
 //!
-//! Each format has a function `find`, which finds the files and returns the splits as a `Found`.
+//! Each format has a function `find`, which finds the files and returns the splits as a `Found`. Formats that can go on
+//! after a problem also return their problems.
 //!
 //! | format | where the images are |
 //! | --- | --- |

@@ -4,14 +4,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::data::decode::opened_image::decode_file;
-use crate::data::decode::picture::{Colour, Reading, Stored};
+use crate::data::decode::picture::{Reading, Stored};
 use crate::data::error::DataError;
 use crate::recipe::{DataPlan, Format};
 use crate::shape::ImageSize;
 
 use super::class_names::readable_names;
-use super::digits::like_a_digit;
+use super::digits::read_like_a_digit;
 use super::image_folder::Listing;
 use super::split::Split;
 
@@ -52,7 +51,7 @@ pub fn open_images(
         if labelled {
             classes = readable_names(&listing.classes, plan.class_map.as_deref())?;
         }
-        let images = listing.into_split(labelled, reading);
+        let images = listing.into_split(reading, |class| if labelled { class } else { 0 });
         files.extend((0..images.len()).map(|index| (images.name(index), images.label(index))));
     }
     if files.is_empty() {
@@ -79,8 +78,7 @@ impl Split for NamedImages {
     fn read<'a>(&self, index: usize, buffer: &'a mut Vec<u8>) -> Result<Stored<'a>, DataError> {
         let path = &self.files[index].0;
         if let Some(size) = self.digits {
-            let grey = decode_file(path, Reading::Levels(Colour::Grey))?;
-            return Ok(Stored::Picture(like_a_digit(&grey, size)));
+            return Ok(Stored::Picture(read_like_a_digit(path, size)?));
         }
         *buffer = fs::read(path).map_err(|error| DataError::unreadable(path, error))?;
         Ok(Stored::File { bytes: buffer, reading: self.reading })

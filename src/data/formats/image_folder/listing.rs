@@ -158,10 +158,15 @@ impl Listing {
         }
     }
 
-    /// Converts the listing to a split. If `labelled` is false, every label is 0.
-    pub(in crate::data) fn into_split(self, labelled: bool, reading: Reading) -> ImageFolder {
-        let label = |file: Listed| (file.path, file.class.filter(|_| labelled).unwrap_or(0));
-        ImageFolder { root: self.root, files: self.files.into_iter().map(label).collect(), reading }
+    /// Converts the listing to a split. `label` returns the label of each class; an image without class has label 0.
+    pub(in crate::data) fn into_split(
+        self,
+        reading: Reading,
+        label: impl Fn(u32) -> u32,
+    ) -> ImageFolder {
+        let labelled = |file: Listed| (file.path, file.class.map_or(0, &label));
+        let files = self.files.into_iter().map(labelled).collect();
+        ImageFolder { root: self.root, files, reading }
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::data::decode::picture::Reading;
-use crate::data::error::DataError;
+use crate::data::error::{DataError, first_of};
 use crate::recipe::DataPlan;
 
 use super::found::{Found, Labels};
@@ -20,27 +20,21 @@ use super::passed_over::{self, PassedOver};
 use super::shards::{VAL_FOLDERS, val_folder};
 use super::split::Split;
 pub(in crate::data) use left_out::left_out;
-pub(in crate::data) use listing::Listing;
+pub(in crate::data) use listing::{ImageFolder, Listing};
 
+/// Maximum number of names in a message.
+const SHOWN: usize = 5;
 /// The hint for a folder of NumPy arrays, which are images only with `data.range`.
 const ARRAYS: &str = "set data.range = [lo, hi] to read the .npy files; `mae data check` prints their numbers, also \
                       with a wrong range";
 /// The extensions of archives that may hold the images of a folder.
 const ARCHIVES: [&str; 9] = ["zip", "tar", "gz", "tgz", "zst", "xz", "bz2", "7z", "rar"];
 
-/// Lists the images of the data set `plan`.
+/// Lists the images of the data set `plan`. Also returns all problems of the layout.
 ///
-/// If labels are needed, fails unless `train/` and `val/` have the same classes.
-pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
-    let (found, problems) = find_past_problems(plan, labels)?;
-    match problems.into_iter().next() {
-        Some(problem) => Err(problem),
-        None => Ok(found),
-    }
-}
-
-/// Works like [`find`], but also returns all problems of the layout. Fails if there are no training images.
-pub(in crate::data) fn find_past_problems(
+/// If labels are needed, it is a problem if `train/` and `val/` do not have the same classes. Fails if there are no
+/// training images.
+pub(in crate::data) fn find(
     plan: &DataPlan,
     labels: Labels,
 ) -> Result<(Found, Vec<DataError>), DataError> {
@@ -114,8 +108,9 @@ fn found(train: Listing, val: Option<Listing>, reading: Reading, val_is_new: boo
     let former = hash_of(val.as_ref().filter(|_| !val_is_new));
     let labelled = train.is_labelled();
     let classes = if labelled { train.classes.clone() } else { Vec::new() };
+    let label = |class| if labelled { class } else { 0 };
     let split =
-        |listing: Listing| -> Arc<dyn Split> { Arc::new(listing.into_split(labelled, reading)) };
+        |listing: Listing| -> Arc<dyn Split> { Arc::new(listing.into_split(reading, label)) };
     Found { former: Some(former), ..Found::of(split(train), val.map(split), classes, hash) }
 }
 
@@ -182,7 +177,7 @@ fn empty_classes(folder: &Path, listing: &Listing) -> Option<DataError> {
     if empty.is_empty() {
         return None;
     }
-    let problem = format!("class folders without images: {}", some_of(&empty));
+    let problem = format!("class folders without images: {}", first_of(&empty, SHOWN));
     let hint = "add images (jpg, png, webp, …), or remove these folders from `train/` and `val/`";
     Some(DataError::layout(folder, problem, hint))
 }
@@ -194,7 +189,7 @@ fn different_classes(path: &Path, train: &Listing, val: (&Path, &Listing)) -> Op
         [train, val.1].map(|listing| listing.classes.iter().map(String::as_str).collect());
     let only = |a: &BTreeSet<&str>, b: &BTreeSet<&str>, place: &str| {
         let names: Vec<&str> = a.difference(b).copied().collect();
-        (!names.is_empty()).then(|| format!("only in {place}/: {}", some_of(&names)))
+        (!names.is_empty()).then(|| format!("only in {place}/: {}", first_of(&names, SHOWN)))
     };
     let differences: Vec<String> = [only(&train, &val, "train"), only(&val, &train, &val_name)]
         .into_iter()
@@ -216,14 +211,4 @@ fn different_classes(path: &Path, train: &Listing, val: (&Path, &Listing)) -> Op
         "use the same class folders in `train/` and `{val_name}/`, because a label is the index of a class in sorted order"
     );
     Some(DataError::layout(path, problem, hint))
-}
-
-/// Returns the first few names in quotes, and the number of other names.
-fn some_of(names: &[&str]) -> String {
-    const SHOWN: usize = 5;
-    let mut text: Vec<String> = names.iter().take(SHOWN).map(|n| format!("`{n}`")).collect();
-    if names.len() > SHOWN {
-        text.push(format!("and {} more", names.len() - SHOWN));
-    }
-    text.join(", ")
 }

@@ -16,7 +16,8 @@ pub(super) fn is_label(suffix: &str) -> bool {
     matches!(extension(suffix), "cls" | "json")
 }
 
-fn extension(suffix: &str) -> &str {
+/// Returns what comes after the last dot of a suffix.
+pub(super) fn extension(suffix: &str) -> &str {
     suffix.rsplit('.').next().unwrap_or(suffix)
 }
 

@@ -46,19 +46,11 @@ const HINT: &str = "put tar shards in `train/` and `val/` under `data.path`. Or 
 /// The hint of the error about an image without a class.
 const NO_CLASS: &str = "add the class as a whole number or as a name: in a `.cls` file with the same name, or as `label` in a `.json` file";
 
-/// Finds the tar shards of the data set `plan` and indexes them. Fails if a shard is damaged.
-pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
-    let (found, problems) = find_past_damage(plan, labels)?;
-    match problems.into_iter().next() {
-        Some(problem) => Err(problem),
-        None => Ok(found),
-    }
-}
-
-/// Works like [`find`], but skips damaged shards and images without classes. Also returns their errors.
+/// Finds the tar shards of the data set `plan` and indexes them.
 ///
-/// Fails if no images for training remain.
-pub(in crate::data) fn find_past_damage(
+/// Skips damaged shards, and also returns their errors and those of images without classes. Fails if no images for
+/// training remain.
+pub(in crate::data) fn find(
     plan: &DataPlan,
     labels: Labels,
 ) -> Result<(Found, Vec<DataError>), DataError> {

@@ -7,7 +7,7 @@ use crate::data::formats::listing_cache::{ListedClass, ListedImage};
 use crate::data::formats::passed_over::{self, PassedOver};
 
 use super::index::Rules;
-use super::label;
+use super::label::{self, extension};
 
 /// The extensions that come before all others, in timm's order.
 const FIRST: [&str; 4] = ["jpg", "png", "webp", "jpeg"];
@@ -112,10 +112,6 @@ impl SampleGroup {
             format!("sample `{}` has two images: `{}` and `{}`", self.key, names[0], names[1]);
         Err(DataError::layout(shard, problem, ONE_PICTURE))
     }
-}
-
-fn extension(suffix: &str) -> &str {
-    suffix.rsplit('.').next().unwrap_or(suffix)
 }
 
 /// Returns the rank of an image by its suffix: (has a dotted part, is not `input`, place of its extension).

@@ -26,15 +26,20 @@ pub(super) struct Image {
     pub(super) warning: Option<String>,
     /// For each channel, mean and mean square of the pixel values (0..1).
     pub(super) moments: Vec<[f64; 2]>,
-    /// The numbers in the file, if it has more than 8 bits or is read with `data.range`.
+    /// The numbers in the file, if they are kept, and it has more than 8 bits or is read with `data.range`.
     pub(super) numbers: Option<ImageNumbers>,
     /// Whether numbers of more than 8 bits were cut to 8 bits.
     pub(super) is_cut: bool,
 }
 
-/// Reads and decodes image `index` of a split.
-pub(super) fn look_at(split: &dyn Split, index: usize, buffer: &mut Vec<u8>) -> Looked {
-    let images = split.len();
+/// Reads and decodes image `index` of a split. Keeps the numbers in the file if `with_numbers` is true.
+pub(super) fn look_at(
+    split: &dyn Split,
+    index: usize,
+    with_numbers: bool,
+    buffer: &mut Vec<u8>,
+) -> Looked {
+    let images = with_numbers.then(|| split.len());
     let bad_image = |error: ImageError| error.of(&split.name(index));
     let result =
         split.read(index, buffer).and_then(|stored| image(stored, images).map_err(bad_image));
@@ -42,7 +47,8 @@ pub(super) fn look_at(split: &dyn Split, index: usize, buffer: &mut Vec<u8>) -> 
     Looked { result, name: named.then(|| split.name(index)) }
 }
 
-fn image(stored: Stored<'_>, images: usize) -> Result<Image, ImageError> {
+/// Decodes an image. `images` is the number of images whose numbers are kept; `None` keeps no numbers.
+fn image(stored: Stored<'_>, images: Option<usize>) -> Result<Image, ImageError> {
     let (bytes, hash) = match &stored {
         Stored::File { bytes, .. } => (bytes.len(), Sha256::digest(bytes)),
         Stored::Picture(picture) => match &picture.pixels {
@@ -57,18 +63,12 @@ fn image(stored: Stored<'_>, images: usize) -> Result<Image, ImageError> {
     let (picture, warning, numbers) = match stored {
         Stored::File { bytes, reading: Reading::Values(scale) } => {
             let raw = RawPicture::decode(bytes, scale.channels)?;
-            let numbers = ImageNumbers::of(&raw, images);
-            (raw.scaled(scale), None, Some(numbers))
+            let numbers = images.map(|images| ImageNumbers::of(&raw, images));
+            (raw.scaled(scale), None, numbers)
         }
         Stored::File { bytes, reading: Reading::Levels(colour) } if is_deep(bytes) => {
-            let channels = if colour == Colour::Grey { 1 } else { 3 };
-            // A file that Pillow converts may have other channels than the recipe.
-            let raw = match RawPicture::decode(bytes, channels) {
-                Err(ImageError::Channels { file, .. }) => RawPicture::decode(bytes, file).ok(),
-                raw => raw.ok(),
-            };
             is_cut = true;
-            let numbers = raw.map(|raw| ImageNumbers::of(&raw, images));
+            let numbers = images.and_then(|images| cut_numbers(bytes, colour, images));
             (OpenedImage::stored(stored)?.whole()?, None, numbers)
         }
         stored => {
@@ -89,6 +89,17 @@ fn image(stored: Stored<'_>, images: usize) -> Result<Image, ImageError> {
         numbers,
         is_cut,
     })
+}
+
+/// Returns the numbers in a file with more than 8 bits. Returns `None` if it cannot be decoded.
+fn cut_numbers(bytes: &[u8], colour: Colour, images: usize) -> Option<ImageNumbers> {
+    let channels = if colour == Colour::Grey { 1 } else { 3 };
+    // A file that Pillow converts may have other channels than the recipe.
+    let raw = match RawPicture::decode(bytes, channels) {
+        Err(ImageError::Channels { file, .. }) => RawPicture::decode(bytes, file).ok()?,
+        raw => raw.ok()?,
+    };
+    Some(ImageNumbers::of(&raw, images))
 }
 
 fn moments_of_levels(levels: &[u8], channel: usize, channels: usize) -> [f64; 2] {

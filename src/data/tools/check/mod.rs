@@ -55,7 +55,8 @@ pub fn check(
     for (name, split) in [("train", Some(&data.train)), ("val", data.val.as_ref())] {
         let Some(split) = split else { continue };
         let mut sums = SplitSums::new(name, split.len());
-        let mut workers = look(split, plan.workers);
+        // `data.range` is chosen from the training images alone.
+        let mut workers = look(split, name == "train", plan.workers);
         for first in (0..split.len()).step_by(CHUNK) {
             for (index, looked) in (first..).zip(workers.take()?) {
                 sums.add(&data, split.label(index), &looked);
@@ -91,13 +92,13 @@ fn notes(data: &DataSet) -> Vec<String> {
 }
 
 /// Starts threads that check the images of a split in chunks. The results arrive in order.
-fn look(split: &Arc<dyn Split>, workers: Threads) -> Workers<Vec<Looked>> {
+fn look(split: &Arc<dyn Split>, with_numbers: bool, workers: Threads) -> Workers<Vec<Looked>> {
     let threads = workers::count(workers);
     let split = Arc::clone(split);
     let chunks = split.len().div_ceil(CHUNK);
     Workers::start(threads, 4 * threads, 0..chunks, move |chunk| {
         let mut buffer = Vec::new();
         let places = chunk * CHUNK..((chunk + 1) * CHUNK).min(split.len());
-        Ok(places.map(|index| look_at(&*split, index, &mut buffer)).collect())
+        Ok(places.map(|index| look_at(&*split, index, with_numbers, &mut buffer)).collect())
     })
 }
