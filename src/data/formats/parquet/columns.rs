@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use parquet::basic::{ConvertedType, Repetition, Type as Physical};
-use parquet::errors::ParquetError;
 use parquet::record::{Field, Row};
 use parquet::schema::types::{Type, TypePtr};
 
@@ -97,7 +96,8 @@ impl ParquetColumns {
         }
         all.retain(|column| LABELS.iter().all(|label| column.name() != *label));
         let former = all.iter().find(|column| column.is_of_hub()).map(Column::name);
-        let read = |column: &Column| only(schema.name(), column).is_ok_and(|only| is_image(&only));
+        let read =
+            |column: &Column| only(schema.name(), column).is_some_and(|only| is_image(&only));
         let mut images: Vec<Column> = if keys.is_empty() {
             let is_known = |column: &Column| column.is_of_hub() || column.place() < IMAGES.len();
             all.into_iter().filter(|column| is_known(column) || read(column)).collect()
@@ -129,17 +129,17 @@ impl ParquetColumns {
     }
 
     pub(super) fn label_alone(&self) -> Option<Type> {
-        only(&self.schema, self.label.as_ref()?).ok()
+        only(&self.schema, self.label.as_ref()?)
     }
 
-    pub(super) fn image_alone(&self) -> Result<Type, ParquetError> {
+    pub(super) fn image_alone(&self) -> Option<Type> {
         only(&self.schema, &self.image)
     }
 }
 
 /// Returns the schema with only this column.
-fn only(schema: &str, column: &Column) -> Result<Type, ParquetError> {
-    Type::group_type_builder(schema).with_fields(vec![Arc::clone(&column.field)]).build()
+fn only(schema: &str, column: &Column) -> Option<Type> {
+    Type::group_type_builder(schema).with_fields(vec![Arc::clone(&column.field)]).build().ok()
 }
 
 /// Adds the columns with binary values in `field` to `found`. `path` are the names of the fields around `field`.

@@ -142,8 +142,6 @@ fn hash_of(
 /// A split: the images of one or more parquet files.
 struct ParquetSplit {
     files: Vec<PathBuf>,
-    /// For each file, the schema with only the image column.
-    images: Vec<Type>,
     groups: Vec<RowGroup>,
     /// The classes as the files store them; empty once `labels` is set.
     read: Vec<ReadClass>,
@@ -151,6 +149,8 @@ struct ParquetSplit {
     class_names: Vec<String>,
     /// Name of the image column, if older versions chose a different column.
     new_image_column: Option<String>,
+    /// The value of `data.image_key`, as a list.
+    keys: Vec<String>,
     passed_over: PassedOver,
     reading: Reading,
     /// The most recently used row groups: (index in `groups`, images). The last entry is the most recent.
@@ -184,18 +184,18 @@ impl ParquetSplit {
     ) -> Result<Self, DataError> {
         let mut split = Self {
             files: Vec::new(),
-            images: Vec::new(),
             groups: Vec::new(),
             read: Vec::new(),
             labels: Vec::new(),
             class_names: Vec::new(),
             new_image_column: None,
+            keys: keys.to_vec(),
             passed_over: PassedOver::new(),
             reading,
             cache: Mutex::default(),
         };
         for (number, path) in files.iter().enumerate() {
-            caught(|| split.add(number, path, keys, table)).map_err(|problem| problem.at(path))?;
+            caught(|| split.add(number, path, table)).map_err(|problem| problem.at(path))?;
         }
         if split.read.is_empty() {
             return Err(DataError::layout(&files[0], "the file contains no images", HINT));
@@ -207,13 +207,11 @@ impl ParquetSplit {
         &mut self,
         file: usize,
         path: &Path,
-        keys: &[String],
         table: &mut ClassTable,
     ) -> Result<(), ParquetProblem> {
         let reader = open(path)?;
         let metadata = reader.metadata();
-        let columns = columns_of(&reader, keys)?;
-        self.images.push(columns.image_alone()?);
+        let columns = columns_of(&reader, &self.keys)?;
         if self.class_names.is_empty() {
             self.class_names = class_names(&columns, metadata);
         }
@@ -286,10 +284,7 @@ impl ParquetSplit {
 
     fn images_of(&self, group: usize) -> Result<Vec<Option<ByteArray>>, ParquetProblem> {
         let RowGroup { file, index, .. } = self.groups[group];
-        caught(|| {
-            let rows = rows_of(&open(&self.files[file])?, index, self.images[file].clone())?;
-            Ok(rows.into_iter().map(columns::bytes).collect())
-        })
+        caught(|| read_images(&self.files[file], index, &self.keys))
     }
 }
 
@@ -374,6 +369,19 @@ fn columns_of(
         first().is_some()
     };
     ParquetColumns::of(reader.metadata().file_metadata().schema(), keys, is_image)
+}
+
+fn read_images(
+    path: &Path,
+    group: usize,
+    keys: &[String],
+) -> Result<Vec<Option<ByteArray>>, ParquetProblem> {
+    let reader = open(path)?;
+    let changed = || {
+        ParquetProblem::Damaged("the columns have changed since mae opened the data set".to_owned())
+    };
+    let schema = columns_of(&reader, keys)?.image_alone().ok_or_else(changed)?;
+    Ok(rows_of(&reader, group, schema)?.into_iter().map(columns::bytes).collect())
 }
 
 fn rows_of(
