@@ -76,7 +76,7 @@ fn resized(name: &str, tensor: &HostTensor, shape: &[usize], grids: Grids) -> Ve
     }
 }
 
-fn is_pos_embed(name: &str) -> bool {
+pub(super) fn is_pos_embed(name: &str) -> bool {
     ["pos_embed", "decoder_pos_embed"].contains(&name)
 }
 
@@ -106,7 +106,8 @@ pub enum MaePart {
 }
 
 impl MaePart {
-    fn has(self, name: &str) -> bool {
+    /// Returns whether the tensor with this official name belongs to the part.
+    pub(super) fn has(self, name: &str) -> bool {
         match self {
             Self::Decoder => name.ends_with("mask_token") || name.starts_with("decoder_"),
             Self::Norm => name.starts_with("norm."),
