@@ -121,36 +121,32 @@ impl Layout {
     /// If possible, they keep the devices of `new`.
     pub fn restoring(&self, new: &Self) -> String {
         let kept = self.with_devices_of(new).unwrap_or_else(|| self.clone());
-        let mut sets = Vec::new();
-        let mut set = |key: String, now: usize, then: usize| {
-            if now != then {
-                sets.push(format!("--set {key}={then}"));
-            }
-        };
-        set("runtime.devices".to_owned(), new.devices, kept.devices);
-        set("runtime.hosts".to_owned(), new.hosts, kept.hosts);
-        for (stage, then, now) in kept.common_stages(new) {
-            set(format!("{stage}.batch_size"), now.batch_size, then.batch_size);
-            set(format!("{stage}.accum_iter"), now.accum_iter, then.accum_iter);
-        }
-        sets.join(" ")
+        let sets =
+            kept.differing(new).into_iter().map(|(key, then, _)| format!("--set {key}={then}"));
+        sets.collect::<Vec<_>>().join(" ")
     }
 
     /// Returns what changes from this layout to `new`, as `devices 4 (was 1), pretrain.accum_iter 1 (was 4)`.
     pub fn changes(&self, new: &Self) -> String {
-        let mut changes = Vec::new();
-        let mut add = |key: String, was: usize, now: usize| {
-            if was != now {
-                changes.push(format!("{key} {now} (was {was})"));
-            }
+        let change = |(key, was, now): (String, usize, usize)| {
+            let key = key.strip_prefix("runtime.").unwrap_or(&key);
+            format!("{key} {now} (was {was})")
         };
-        add("devices".to_owned(), self.devices, new.devices);
-        add("hosts".to_owned(), self.hosts, new.hosts);
+        self.differing(new).into_iter().map(change).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Returns the recipe keys whose values differ, with the values in this layout and in `new`.
+    fn differing(&self, new: &Self) -> Vec<(String, usize, usize)> {
+        let mut values = vec![
+            ("runtime.devices".to_owned(), self.devices, new.devices),
+            ("runtime.hosts".to_owned(), self.hosts, new.hosts),
+        ];
         for (stage, was, now) in self.common_stages(new) {
-            add(format!("{stage}.batch_size"), was.batch_size, now.batch_size);
-            add(format!("{stage}.accum_iter"), was.accum_iter, now.accum_iter);
+            values.push((format!("{stage}.batch_size"), was.batch_size, now.batch_size));
+            values.push((format!("{stage}.accum_iter"), was.accum_iter, now.accum_iter));
         }
-        changes.join(", ")
+        values.retain(|(_, was, now)| was != now);
+        values
     }
 
     /// Returns this layout on the devices of `new`, with the same images per update; `None` if the devices cannot share
