@@ -155,7 +155,7 @@ impl Layout {
         let mut layout = Self { devices: new.devices, hosts: new.hosts, ..self.clone() };
         let world = layout.world_size();
         for (stage, was, now) in self.common_stages(new) {
-            let images = was.batch_size * was.accum_iter * self.world_size();
+            let images = self.images(was);
             let batch_size = match stage {
                 StageKind::Pretrain if images.is_multiple_of(now.batch_size * world) => {
                     now.batch_size
@@ -172,9 +172,7 @@ impl Layout {
     }
 
     fn fits(&self, stage: StageKind, was: Batches, new: &Self, now: Batches) -> bool {
-        let images =
-            |batches: Batches, of: &Self| batches.batch_size * batches.accum_iter * of.world_size();
-        images(was, self) == images(now, new)
+        self.images(was) == new.images(now)
             && (stage == StageKind::Pretrain || was.batch_size == now.batch_size)
     }
 
@@ -197,14 +195,27 @@ impl Layout {
         self.devices * self.hosts
     }
 
-    fn text(&self, Batches { batch_size, accum_iter }: Batches) -> String {
-        let images = batch_size * accum_iter * self.world_size();
-        let hosts = if self.hosts > 1 { format!(" x hosts {}", self.hosts) } else { String::new() };
-        format!(
-            "{images} images (`batch_size` {batch_size} x `accum_iter` {accum_iter} x devices {}{hosts})",
-            self.devices
-        )
+    /// Returns the number of images in one update.
+    fn images(&self, Batches { batch_size, accum_iter }: Batches) -> usize {
+        batch_size * accum_iter * self.world_size()
     }
+
+    fn text(&self, batches: Batches) -> String {
+        images_text(self.images(batches), batches, self.devices, self.hosts)
+    }
+}
+
+/// Describes the number of images in one update, and how this number results from the settings.
+pub(super) fn images_text(
+    images: usize,
+    Batches { batch_size, accum_iter }: Batches,
+    devices: usize,
+    hosts: usize,
+) -> String {
+    let hosts = if hosts > 1 { format!(" x hosts {hosts}") } else { String::new() };
+    format!(
+        "{images} images (`batch_size` {batch_size} x `accum_iter` {accum_iter} x devices {devices}{hosts})"
+    )
 }
 
 #[cfg(test)]
