@@ -50,8 +50,6 @@ fn is_one(number: &usize) -> bool {
     *number == 1
 }
 
-const STAGES: [StageKind; 3] = [StageKind::Pretrain, StageKind::Finetune, StageKind::Linprobe];
-
 impl Layout {
     /// Returns the layout of a resolved recipe.
     pub fn of(recipe: &Recipe) -> Self {
@@ -179,7 +177,7 @@ impl Layout {
     /// Returns the stages that both layouts have, with the batches of both.
     fn common_stages(&self, new: &Self) -> Vec<(StageKind, Batches, Batches)> {
         let both = |stage| Some((stage, self.batches(stage)?, new.batches(stage)?));
-        STAGES.into_iter().filter_map(both).collect()
+        StageKind::ALL.into_iter().filter_map(both).collect()
     }
 
     fn batches_mut(&mut self, stage: StageKind) -> &mut Option<Batches> {
