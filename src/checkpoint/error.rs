@@ -2,6 +2,7 @@
 
 use crate::durable;
 use crate::recipe::RecipeErrors;
+use std::borrow::Borrow;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -74,7 +75,7 @@ impl CheckpointError {
 }
 
 /// Joins the first `most` texts for a message: `a, b and 3 more`.
-pub(super) fn listed(texts: &[String], most: usize) -> String {
+pub(super) fn listed<S: Borrow<str>>(texts: &[S], most: usize) -> String {
     let shown = texts[..texts.len().min(most)].join(", ");
     match texts.len().saturating_sub(most) {
         0 => shown,

@@ -3,7 +3,7 @@
 //! Files with the official names need no conversion: [`TensorFile::write`] and `torch_file` write them.
 
 use super::facts::Head;
-use super::{CheckpointError, Facts, HostTensor, TensorFile, huggingface};
+use super::{CheckpointError, Facts, HostTensor, MaePart, TensorFile, huggingface};
 use crate::durable;
 use crate::shape::ImageSize;
 use serde_json::{Value, json};
@@ -37,11 +37,10 @@ pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize,
             "timm does not support the BatchNorm before the head of a linear probe",
         ));
     }
-    let is_decoder = |name: &str| name.starts_with("decoder_") || name.ends_with("mask_token");
     let tensors: BTreeMap<String, HostTensor> = file
         .tensors
         .iter()
-        .filter(|(name, _)| !is_decoder(name))
+        .filter(|(name, _)| !MaePart::Decoder.has(name))
         .map(|(name, tensor)| (name.clone(), tensor.clone()))
         .collect();
     let left_out = file.tensors.len() - tensors.len();

@@ -1,8 +1,7 @@
 //! Facts about the network in a checkpoint, from the shapes of its tensors and from the settings beside them.
 
 use super::{HostTensor, TensorFile, inventory};
-use crate::shape::ImageSize;
-use crate::shape::{LossPatches, MaskKind};
+use crate::shape::{ImageSize, LossPatches, MaskKind};
 use std::collections::BTreeMap;
 
 /// The network in a checkpoint. A field is `None` if its value is unknown.

@@ -1,5 +1,6 @@
 //! Loads tensors into modules by name, after comparing all names and shapes.
 
+use super::error::listed;
 use super::facts::Settings;
 use super::{CheckpointError, Facts, HostTensor, TensorFile};
 use crate::model::{self, Mae};
@@ -31,7 +32,7 @@ pub fn load_module<M: Module>(
             path,
             &format!(
                 "the file contains tensors that the model does not have: {}",
-                list(&unexpected)
+                listed(&unexpected, LISTED)
             ),
         ));
     }
@@ -75,7 +76,7 @@ fn resized(name: &str, tensor: &HostTensor, shape: &[usize], grids: Grids) -> Ve
     }
 }
 
-fn is_pos_embed(name: &str) -> bool {
+pub(super) fn is_pos_embed(name: &str) -> bool {
     ["pos_embed", "decoder_pos_embed"].contains(&name)
 }
 
@@ -105,7 +106,8 @@ pub enum MaePart {
 }
 
 impl MaePart {
-    fn has(self, name: &str) -> bool {
+    /// Returns whether the tensor with this official name belongs to the part.
+    pub(super) fn has(self, name: &str) -> bool {
         match self {
             Self::Decoder => name.ends_with("mask_token") || name.starts_with("decoder_"),
             Self::Norm => name.starts_with("norm."),
@@ -168,7 +170,7 @@ fn load_named<M: Module>(
     if missing.contains(&"norm.weight") && file.tensors.contains_key("fc_norm.weight") {
         return Err(CheckpointError::DoesNotFit {
             path: path.into(),
-            problem: format!("the file does not contain the tensors {}", list(&missing)),
+            problem: format!("the file does not contain the tensors {}", listed(&missing, LISTED)),
             hint: "set `global_pool = true` in the stage that starts from this checkpoint, because the checkpoint's \
                    `fc_norm` normalizes the mean of the patches"
                 .to_owned(),
@@ -178,25 +180,17 @@ fn load_named<M: Module>(
         return Err(does_not_fit(
             file,
             path,
-            &format!("the file does not contain the tensors {}", list(&missing)),
+            &format!("the file does not contain the tensors {}", listed(&missing, LISTED)),
         ));
     }
     if !shapes.is_empty() {
-        let shapes: Vec<&str> = shapes.iter().map(String::as_str).collect();
-        return Err(does_not_fit(file, path, &list(&shapes)));
+        return Err(does_not_fit(file, path, &listed(&shapes, LISTED)));
     }
     Ok(model::apply(module, |name, shape, old| {
         let tensor = file.tensors.get(name).filter(|_| wanted(name))?;
         let data = TensorData::new(values(name, tensor, shape), [old.dims()[0]]);
         Some(Tensor::from_data(data, &old.device()))
     }))
-}
-
-fn list(names: &[&str]) -> String {
-    match names.len() {
-        0..=LISTED => names.join(", "),
-        n => format!("{} and {} more", names[..LISTED].join(", "), n - LISTED),
-    }
 }
 
 /// Returns the error for tensors that do not fit the model.

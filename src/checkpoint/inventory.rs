@@ -5,6 +5,7 @@
 //!
 //! This file and `facts` use each other: `facts` calls [`check`], and `check` takes the types of `facts`.
 
+use super::error::listed;
 use super::facts::Head;
 use super::{Facts, HostTensor};
 use crate::shape;
@@ -32,10 +33,10 @@ pub(super) fn check(facts: &Facts, tensors: &BTreeMap<String, HostTensor>) -> Re
     let others: Vec<&str> =
         tensors.keys().filter(|name| !shapes.contains_key(*name)).map(String::as_str).collect();
     if !others.is_empty() {
-        let more = others.len().saturating_sub(LISTED);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let listed = others[..others.len().min(LISTED)].join(", ");
-        return Err(format!("mae does not support networks with the tensors {listed}{more}"));
+        return Err(format!(
+            "mae does not support networks with the tensors {}",
+            listed(&others, LISTED)
+        ));
     }
     match tensors.iter().find(|(_, tensor)| tensor.values.iter().any(|v| !v.is_finite())) {
         Some((name, _)) => Err(format!("`{name}` contains NaN or infinity")),

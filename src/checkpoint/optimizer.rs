@@ -7,6 +7,7 @@
 //! This file and `pickled` use each other: `pickled` finds the state in the file, and this file uses its functions.
 
 use super::HostTensor;
+use super::fit::is_pos_embed;
 use super::pickle::Value;
 use super::pickled::{Weight, take, tensor, transpose};
 use crate::shape::{PRETRAIN_BETAS, has_no_decay};
@@ -49,7 +50,7 @@ pub(super) fn from_dict(
 
 /// Returns the trained weights, which are all except position embeddings.
 fn trained(weights: &[Weight]) -> impl Iterator<Item = &Weight> {
-    weights.iter().filter(|w| !["pos_embed", "decoder_pos_embed"].contains(&w.name.as_str()))
+    weights.iter().filter(|weight| !is_pos_embed(&weight.name))
 }
 
 fn torch(

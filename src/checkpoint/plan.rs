@@ -70,8 +70,7 @@ impl Opened {
         warnings.extend(self.unstated_pooling(&set)?);
         let mut supplied = None;
         if let Some(path) = args.recipe {
-            let (missing_data, gpus) = (Missing::Warn, args.gpus);
-            let options = Options { missing_data, gpus, hosts: 1 };
+            let options = Options { gpus: args.gpus, ..OPTIONS };
             let mut resolved = recipe::resolve(path, args.env, &set.of_data, &options)?;
             warnings.append(&mut resolved.warnings);
             supplied = Some((path, resolved.into_first().plan));

@@ -66,8 +66,8 @@ pub(super) fn preferred(facts: &Facts) -> Recipe {
     recipe.model.norm_eps = settings.norm_eps;
     if facts.decoder.is_some() {
         let Settings { loss_on, mask, mask_ratio, mask_granularity, .. } = *settings;
-        let masks = Pretrain { mask, mask_ratio, mask_granularity, ..Pretrain::default() };
-        recipe.pretrain = Some(Pretrain { loss_on, ..masks });
+        recipe.pretrain =
+            Some(Pretrain { loss_on, mask, mask_ratio, mask_granularity, ..Pretrain::default() });
     }
     recipe
 }

@@ -50,8 +50,6 @@ fn is_one(number: &usize) -> bool {
     *number == 1
 }
 
-const STAGES: [StageKind; 3] = [StageKind::Pretrain, StageKind::Finetune, StageKind::Linprobe];
-
 impl Layout {
     /// Returns the layout of a resolved recipe.
     pub fn of(recipe: &Recipe) -> Self {
@@ -121,36 +119,32 @@ impl Layout {
     /// If possible, they keep the devices of `new`.
     pub fn restoring(&self, new: &Self) -> String {
         let kept = self.with_devices_of(new).unwrap_or_else(|| self.clone());
-        let mut sets = Vec::new();
-        let mut set = |key: String, now: usize, then: usize| {
-            if now != then {
-                sets.push(format!("--set {key}={then}"));
-            }
-        };
-        set("runtime.devices".to_owned(), new.devices, kept.devices);
-        set("runtime.hosts".to_owned(), new.hosts, kept.hosts);
-        for (stage, then, now) in kept.common_stages(new) {
-            set(format!("{stage}.batch_size"), now.batch_size, then.batch_size);
-            set(format!("{stage}.accum_iter"), now.accum_iter, then.accum_iter);
-        }
-        sets.join(" ")
+        let sets =
+            kept.differing(new).into_iter().map(|(key, then, _)| format!("--set {key}={then}"));
+        sets.collect::<Vec<_>>().join(" ")
     }
 
     /// Returns what changes from this layout to `new`, as `devices 4 (was 1), pretrain.accum_iter 1 (was 4)`.
     pub fn changes(&self, new: &Self) -> String {
-        let mut changes = Vec::new();
-        let mut add = |key: String, was: usize, now: usize| {
-            if was != now {
-                changes.push(format!("{key} {now} (was {was})"));
-            }
+        let change = |(key, was, now): (String, usize, usize)| {
+            let key = key.strip_prefix("runtime.").unwrap_or(&key);
+            format!("{key} {now} (was {was})")
         };
-        add("devices".to_owned(), self.devices, new.devices);
-        add("hosts".to_owned(), self.hosts, new.hosts);
+        self.differing(new).into_iter().map(change).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Returns the recipe keys whose values differ, with the values in this layout and in `new`.
+    fn differing(&self, new: &Self) -> Vec<(String, usize, usize)> {
+        let mut values = vec![
+            ("runtime.devices".to_owned(), self.devices, new.devices),
+            ("runtime.hosts".to_owned(), self.hosts, new.hosts),
+        ];
         for (stage, was, now) in self.common_stages(new) {
-            add(format!("{stage}.batch_size"), was.batch_size, now.batch_size);
-            add(format!("{stage}.accum_iter"), was.accum_iter, now.accum_iter);
+            values.push((format!("{stage}.batch_size"), was.batch_size, now.batch_size));
+            values.push((format!("{stage}.accum_iter"), was.accum_iter, now.accum_iter));
         }
-        changes.join(", ")
+        values.retain(|(_, was, now)| was != now);
+        values
     }
 
     /// Returns this layout on the devices of `new`, with the same images per update; `None` if the devices cannot share
@@ -159,7 +153,7 @@ impl Layout {
         let mut layout = Self { devices: new.devices, hosts: new.hosts, ..self.clone() };
         let world = layout.world_size();
         for (stage, was, now) in self.common_stages(new) {
-            let images = was.batch_size * was.accum_iter * self.world_size();
+            let images = self.images(was);
             let batch_size = match stage {
                 StageKind::Pretrain if images.is_multiple_of(now.batch_size * world) => {
                     now.batch_size
@@ -176,16 +170,14 @@ impl Layout {
     }
 
     fn fits(&self, stage: StageKind, was: Batches, new: &Self, now: Batches) -> bool {
-        let images =
-            |batches: Batches, of: &Self| batches.batch_size * batches.accum_iter * of.world_size();
-        images(was, self) == images(now, new)
+        self.images(was) == new.images(now)
             && (stage == StageKind::Pretrain || was.batch_size == now.batch_size)
     }
 
     /// Returns the stages that both layouts have, with the batches of both.
     fn common_stages(&self, new: &Self) -> Vec<(StageKind, Batches, Batches)> {
         let both = |stage| Some((stage, self.batches(stage)?, new.batches(stage)?));
-        STAGES.into_iter().filter_map(both).collect()
+        StageKind::ALL.into_iter().filter_map(both).collect()
     }
 
     fn batches_mut(&mut self, stage: StageKind) -> &mut Option<Batches> {
@@ -201,14 +193,27 @@ impl Layout {
         self.devices * self.hosts
     }
 
-    fn text(&self, Batches { batch_size, accum_iter }: Batches) -> String {
-        let images = batch_size * accum_iter * self.world_size();
-        let hosts = if self.hosts > 1 { format!(" x hosts {}", self.hosts) } else { String::new() };
-        format!(
-            "{images} images (`batch_size` {batch_size} x `accum_iter` {accum_iter} x devices {}{hosts})",
-            self.devices
-        )
+    /// Returns the number of images in one update.
+    fn images(&self, Batches { batch_size, accum_iter }: Batches) -> usize {
+        batch_size * accum_iter * self.world_size()
     }
+
+    fn text(&self, batches: Batches) -> String {
+        images_text(self.images(batches), batches, self.devices, self.hosts)
+    }
+}
+
+/// Describes the number of images in one update, and how this number results from the settings.
+pub(super) fn images_text(
+    images: usize,
+    Batches { batch_size, accum_iter }: Batches,
+    devices: usize,
+    hosts: usize,
+) -> String {
+    let hosts = if hosts > 1 { format!(" x hosts {hosts}") } else { String::new() };
+    format!(
+        "{images} images (`batch_size` {batch_size} x `accum_iter` {accum_iter} x devices {devices}{hosts})"
+    )
 }
 
 #[cfg(test)]

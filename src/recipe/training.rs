@@ -2,6 +2,7 @@
 
 use super::augmentation::{augment, mixup, rand_augment};
 use super::context::{Context, given};
+use super::layout::{Batches, images_text};
 use super::masking::masking;
 use super::plan::{DataPlan, ErasingPlan, ModelPlan, RuntimePlan};
 use super::sources;
@@ -197,13 +198,10 @@ fn other_batch(stage: StageKind, plan: &TrainingPlan, runtime: &RuntimePlan) -> 
     } else {
         format!("{devices} devices cannot share {published} images equally")
     };
+    let batches = Batches { batch_size: plan.batch_size, accum_iter: plan.accum_iter };
+    let images = images_text(effective, batches, runtime.devices, runtime.hosts);
     Some(format!(
-        "{stage}: one update uses {effective} images (`batch_size` {} x `accum_iter` {} x devices {}{}), but the \
-         published result used {published} images. {way_out}",
-        plan.batch_size,
-        plan.accum_iter,
-        runtime.devices,
-        if runtime.hosts > 1 { format!(" x hosts {}", runtime.hosts) } else { String::new() }
+        "{stage}: one update uses {images}, but the published result used {published} images. {way_out}"
     ))
 }
 

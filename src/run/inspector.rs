@@ -199,7 +199,7 @@ impl<'a> Inspector<'a> {
 
     fn too_few_images(&self, plan: &Plan, counts: DataCounts) -> Vec<Problem> {
         let Some(images) = counts.train_images else { return Vec::new() };
-        [StageKind::Pretrain, StageKind::Finetune, StageKind::Linprobe]
+        StageKind::ALL
             .into_iter()
             .filter(|stage| self.is_asked(*stage))
             .filter_map(|stage| plan.training(stage)?.steps(stage, images).err())
@@ -210,9 +210,8 @@ impl<'a> Inspector<'a> {
     /// Returns a problem if a stage needs more memory than this machine has.
     fn too_little_memory(&self, plan: &Plan, counts: DataCounts) -> Option<Problem> {
         let device = train::choose(&plan.runtime).ok()?;
-        let stages = [StageKind::Pretrain, StageKind::Finetune, StageKind::Linprobe];
         let stages: Vec<StageKind> =
-            stages.into_iter().filter(|stage| self.is_asked(*stage)).collect();
+            StageKind::ALL.into_iter().filter(|stage| self.is_asked(*stage)).collect();
         train::check_memory(&device, plan, &stages, counts.num_classes).err().map(Arc::new)
     }
 

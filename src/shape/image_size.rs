@@ -30,8 +30,10 @@ impl ImageSize {
     }
 
     /// Returns the number of pixels or patches.
+    ///
+    /// Does not wrap for the sizes that a corrupt checkpoint file can state.
     pub fn area(self) -> usize {
-        self.height * self.width
+        self.height.saturating_mul(self.width)
     }
 
     /// Returns the length of the longer side.
@@ -85,5 +87,17 @@ impl fmt::Display for ImageSize {
         } else {
             write!(f, "[{}, {}]", self.height, self.width)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ImageSize;
+
+    #[test]
+    fn the_area_of_an_impossible_size_does_not_wrap() {
+        assert_eq!(ImageSize { height: 3, width: 4 }.area(), 12);
+        let half = 1 << (usize::BITS / 2);
+        assert_eq!(ImageSize { height: half, width: half }.area(), usize::MAX);
     }
 }

@@ -5,10 +5,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 // Not a doc comment, because it would appear in the JSON schema of the recipe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LossPatches {
-    #[default]
     Masked,
     All,
 }

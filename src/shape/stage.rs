@@ -16,6 +16,11 @@ pub enum StageKind {
     Linprobe = 3,
 }
 
+impl StageKind {
+    /// The stages in running order.
+    pub const ALL: [Self; 3] = [Self::Pretrain, Self::Finetune, Self::Linprobe];
+}
+
 impl fmt::Display for StageKind {
     /// Writes the stage's name in recipes: `pretrain`, `finetune` or `linprobe`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

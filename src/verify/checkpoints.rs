@@ -7,7 +7,7 @@ use super::tolerances::Tolerances;
 use super::{forward, updates};
 use crate::checkpoint::{self, CheckpointError, Grids, Head, Opened};
 use crate::model::{self, Mae, Vit};
-use crate::optim::{self, Optimizer};
+use crate::optim::Optimizer;
 use crate::shape::{EncoderDims, Precision};
 use crate::train;
 use burn::module::Module;
@@ -66,7 +66,7 @@ pub(super) fn resume_step(
     tolerances: &Tolerances,
     out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
-    let (decay, lr) = (case.number("weight_decay")?, case.number("lr")?);
+    let lr = case.number("lr")?;
     for file in case.texts("files")? {
         let opened = open(case, &file)?;
         let state =
@@ -79,9 +79,7 @@ pub(super) fn resume_step(
         let mae = Mae::zeros(&encoder, &networks::decoder(case)?, device);
         let mae = checkpoint::load_module(mae, &opened.file, &opened.path);
         let mae = mae.map_err(|error| refused(case, &file, &error))?;
-        let mut optimizer = train::optimizer(&mae, updates::adamw(case)?, |name, shape| {
-            optim::pretrain_group(name, shape, decay)
-        });
+        let mut optimizer = updates::pretrain_optimizer(case, &mae)?;
         train::load_optimizer(&mut optimizer, state, device)
             .map_err(|error| case.error(format!("{file}: {error}")))?;
         let (mae, _) = one_update(case, mae, &encoder, &mut optimizer)?;
@@ -99,7 +97,7 @@ pub(super) fn pretrain_from(
     tolerances: &Tolerances,
     out: &mut TensorComparison,
 ) -> Result<(), VerifyError> {
-    let (decay, lr) = (case.number("weight_decay")?, case.number("lr")?);
+    let lr = case.number("lr")?;
     let encoder = networks::encoder(case, tolerances.precision)?;
     for file in case.texts("files")? {
         let opened = open(case, &file)?;
@@ -111,9 +109,7 @@ pub(super) fn pretrain_from(
             Grids::of(&opened.facts, &encoder),
         );
         let mae = mae.map_err(|error| refused(case, &file, &error))?;
-        let mut optimizer = train::optimizer(&mae, updates::adamw(case)?, |name, shape| {
-            optim::pretrain_group(name, shape, decay)
-        });
+        let mut optimizer = updates::pretrain_optimizer(case, &mae)?;
         let (mae, loss) = one_update(case, mae, &encoder, &mut optimizer)?;
         out.relative(format!("{file}: loss"), &loss, &case.floats("loss")?, tolerances.loss);
         updates::same_parameters(case, &mae, "after.", lr, tolerances, out)?;

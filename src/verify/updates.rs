@@ -32,9 +32,7 @@ pub(super) fn pretrain(
     let zeros = Mae::zeros(&encoder, &networks::decoder(case)?, device);
     let mut mae = networks::weighted(case, zeros, networks::weights, tolerances, out)?;
     let decay = case.number("weight_decay")?;
-    let mut optimizer = train::optimizer(&mae, adamw(case)?, |name, shape| {
-        optim::pretrain_group(name, shape, decay)
-    });
+    let mut optimizer = pretrain_optimizer(case, &mae)?;
     same_groups(case, "weight_decay_of", &mae, out, |name, shape| {
         optim::pretrain_group(name, shape, decay).weight_decay
     })?;
@@ -176,7 +174,13 @@ fn targets(
     Ok(Tensor::from_data(TensorData::new(values, [n, classes]), device))
 }
 
-pub(super) fn adamw(case: &Case) -> Result<Rule, VerifyError> {
+/// Returns the optimizer of a pre-training, with the weight decay of a case.
+pub(super) fn pretrain_optimizer(case: &Case, mae: &Mae) -> Result<Optimizer, VerifyError> {
+    let decay = case.number("weight_decay")?;
+    Ok(train::optimizer(mae, adamw(case)?, |name, shape| optim::pretrain_group(name, shape, decay)))
+}
+
+fn adamw(case: &Case) -> Result<Rule, VerifyError> {
     if case.get("eps").is_some() && (case.number("eps")? - 1e-8).abs() > 1e-15 {
         return Err(case.error("`eps` must be 1e-8, as in the official code"));
     }

@@ -56,8 +56,7 @@ fn the_sweep_has_a_run_for_each_mask_ratio() {
 fn the_published_recipes_have_the_official_batches_and_rates() {
     let path = experiments().join("vit_base_1600e_sweep.toml");
     let plan = &resolve(&path, &[], &[], &PLANNING).unwrap().points[0].plan;
-    let stages = [StageKind::Pretrain, StageKind::Finetune, StageKind::Linprobe];
-    let numbers = stages.map(|stage| {
+    let numbers = StageKind::ALL.map(|stage| {
         let training = plan.training(stage).unwrap();
         (training.effective_batch_size, training.lr)
     });

@@ -37,7 +37,7 @@ pub(super) fn scaled(
     hosts: &[usize],
 ) -> Vec<Scaled> {
     let mut rows = Vec::new();
-    for stage in [StageKind::Pretrain, StageKind::Finetune, StageKind::Linprobe] {
+    for stage in StageKind::ALL {
         if plan.training(stage).is_some() {
             rows.extend(hosts.iter().map(|hosts| row(plan, checked, price, stage, *hosts)));
         }
