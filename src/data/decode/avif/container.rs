@@ -43,6 +43,10 @@ fn missing() -> ImageError {
     ImageError::damaged("the AVIF file has no primary image")
 }
 
+/// Equal tiles may share their data. All tiles together may have this many times the bytes of the file, so that a small
+/// file needs little memory.
+const MAX_REPEATS: usize = 16;
+
 /// The box of items.
 struct Items<'a> {
     file: &'a [u8],
@@ -60,8 +64,7 @@ impl Items<'_> {
             b"grid" => {
                 let parts = self.references(*b"dimg")?;
                 let parts = parts.into_iter().filter(|(from, _)| *from == primary);
-                let tiles = parts.map(|(_, to)| self.data(to)).collect::<Result<_, _>>()?;
-                (tiles, Some(Grid::read(&self.data(primary)?)?))
+                (self.tiles(parts.map(|(_, to)| to))?, Some(Grid::read(&self.data(primary)?)?))
             }
             b"hvc1" | b"hev1" => {
                 return Err(ImageError::Unsupported("HEIC (HEIF with HEVC) file".to_owned()));
@@ -91,6 +94,21 @@ impl Items<'_> {
             (name == b"colr").then(|| Colours::read(content)).flatten()
         });
         Ok(Coded { tiles, grid, colours, has_alpha })
+    }
+
+    /// Returns the data of the tiles of a grid.
+    fn tiles(&self, items: impl Iterator<Item = u32>) -> Result<Vec<Vec<u8>>, ImageError> {
+        let (mut tiles, mut bytes) = (Vec::new(), 0);
+        for item in items {
+            tiles.push(self.data(item)?);
+            bytes += tiles[tiles.len() - 1].len();
+            if bytes > MAX_REPEATS * self.file.len() {
+                return Err(ImageError::damaged(
+                    "the tiles of the AVIF file use the same data too often",
+                ));
+            }
+        }
+        Ok(tiles)
     }
 
     /// Returns the type of an item.
@@ -241,4 +259,23 @@ fn first_frame(bytes: &[u8]) -> Result<Option<Coded>, ImageError> {
     let entry = find(table, *b"stsd").and_then(|list| find(list.get(8..)?, *b"av01"));
     let colours = entry.and_then(|entry| find(entry.get(78..)?, *b"colr")).and_then(Colours::read);
     Ok(Some(Coded { tiles: vec![sample], grid: None, colours, has_alpha }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_may_share_data_but_not_without_end() {
+        let file = [7; 100];
+        // Item 1 is the whole file: offset 0, length 100.
+        let mut meta = 30_u32.to_be_bytes().to_vec();
+        meta.extend(b"iloc\0\0\0\0\x44\0");
+        meta.extend([0, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 100]);
+        let items = Items { file: &file, meta: &meta };
+        let tiles = items.tiles([1; MAX_REPEATS].into_iter()).unwrap();
+        assert!(tiles.iter().all(|tile| tile == &file));
+        let error = items.tiles([1; MAX_REPEATS + 1].into_iter()).unwrap_err().to_string();
+        assert!(error.contains("the same data too often"), "{error}");
+    }
 }
