@@ -271,6 +271,7 @@ fn resolve_point(tree: Table, point: &Point<'_>, cx: &mut Context<'_>) -> Resolv
     let data = setup::data(&mut recipe.data, cx);
     let model = setup::model(&mut recipe.model, data.input_size, cx);
     let runtime = setup::runtime(&mut recipe.runtime, cx);
+    setup::refuse_skipping_on_hosts(&data, &runtime, cx);
     let setup = Setup { data: &data, model: &model, runtime: &runtime };
     let pretrain = recipe.pretrain.as_mut().map(|table| training::pretrain(table, &setup, cx));
     let finetune = recipe

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::context::{Context, given};
 use super::error::Problem;
-use super::plan::{DataPlan, DeviceKind, Format, ModelPlan, Promised, RuntimePlan, Threads};
+use super::plan::{
+    BadVal, DataPlan, DeviceKind, Format, ModelPlan, Promised, RuntimePlan, Threads,
+};
 use super::schema::{Checkpoint, Data, Model, Runtime};
 use super::values::{All, Auto, Off, Or};
 use super::{Missing, vars};
@@ -174,6 +176,19 @@ pub(super) fn runtime(runtime: &mut Runtime, cx: &Context<'_>) -> RuntimePlan {
         schedule: given(runtime.schedule.as_ref()),
         gradient_checkpointing: given(runtime.gradient_checkpointing.as_ref()),
         threads: threads(runtime.threads.as_ref()),
+    }
+}
+
+/// Only the first host knows which validation images are unreadable, so the other hosts would count different images.
+pub(super) fn refuse_skipping_on_hosts(
+    data: &DataPlan,
+    runtime: &RuntimePlan,
+    cx: &mut Context<'_>,
+) {
+    if data.bad_val == BadVal::Skip && runtime.hosts > 1 {
+        let hint = "remove the unreadable validation images, and use `--set data.bad_val=stop`";
+        let found = ("data.bad_val", "\"skip\"");
+        cx.conflict(found, "is not supported with", ("runtime.hosts", runtime.hosts), hint);
     }
 }
 

@@ -500,6 +500,17 @@ fn keys_that_cannot_be_swept_are_refused() {
 }
 
 #[test]
+fn unreadable_validation_images_are_not_skipped_on_several_hosts() {
+    let set = ["data.bad_val=skip", "runtime.hosts=2"];
+    insta::assert_snapshot!(errors_with(FINE, &set), @r#"
+        error: `data.bad_val = "skip"` is not supported with `runtime.hosts = 2`
+          --> --set data.bad_val=skip (`data.bad_val`)
+          --> --set runtime.hosts=2 (`runtime.hosts`)
+          hint: remove the unreadable validation images, and use `--set data.bad_val=stop`
+        "#);
+}
+
+#[test]
 fn a_refused_value_never_takes_the_defaults_with_it() {
     for set in [
         &["name=50"][..],
