@@ -49,56 +49,42 @@ pub(super) fn transform(
     fill: [u8; 3],
     interpolation: Interpolation,
 ) -> Rgb {
-    let source = Padded::new(picture);
-    let colours = match interpolation {
-        Interpolation::Bilinear => bilinear(&source, matrix, fill),
-        Interpolation::Bicubic => bicubic(&source, matrix, fill),
-    };
-    picture.with_colours(colours)
+    picture.with_colours(sample(&Padded::new(picture), matrix, fill, interpolation))
 }
 
 vectorized! {
-    fn bilinear(source: &Padded, matrix: [f64; 6], fill: [u8; 3]) -> Vec<[u8; 3]> {
-        sample::<false>(source, matrix, fill)
-    }
-}
-
-vectorized! {
-    fn bicubic(source: &Padded, matrix: [f64; 6], fill: [u8; 3]) -> Vec<[u8; 3]> {
-        sample::<true>(source, matrix, fill)
-    }
-}
-
-/// Computes the output pixels.
-///
-/// The called functions are inlined, so that the AVX2 version of this function contains them.
-#[inline(always)]
-fn sample<const BICUBIC: bool>(
-    source: &Padded,
-    [a, b, c, d, e, f]: [f64; 6],
-    fill: [u8; 3],
-) -> Vec<[u8; 3]> {
-    let (width, height) = (source.width as f64, source.height as f64);
-    let outside = widen(fill).map(f64::from);
-    // Compute one row at a time in floats, because the compiler can vectorize this form.
-    let mut moved = vec![outside; source.width];
-    let mut colours = Vec::with_capacity(source.width * source.height);
-    for y in 0..source.height {
-        let y = y as f64 + 0.5;
-        for (x, place) in moved.iter_mut().enumerate() {
-            let x = x as f64 + 0.5;
-            let (from_x, from_y) = (a * x + b * y + c, d * x + e * y + f);
-            let inside = from_x >= 0.0 && from_x < width && from_y >= 0.0 && from_y < height;
-            *place = match BICUBIC {
-                _ if !inside => outside,
-                true => source.bicubic(from_x, from_y),
-                false => source.bilinear(from_x, from_y),
-            };
+    /// Computes the output pixels.
+    ///
+    /// The called functions are inlined, so that the AVX2 version of this function contains them.
+    fn sample(
+        source: &Padded,
+        matrix: [f64; 6],
+        fill: [u8; 3],
+        interpolation: Interpolation,
+    ) -> Vec<[u8; 3]> {
+        let [a, b, c, d, e, f] = matrix;
+        let (width, height) = (source.width as f64, source.height as f64);
+        let outside = widen(fill).map(f64::from);
+        // Compute one row at a time in floats, because the compiler can vectorize this form.
+        let mut moved = vec![outside; source.width];
+        let mut colours = Vec::with_capacity(source.width * source.height);
+        for y in 0..source.height {
+            let y = y as f64 + 0.5;
+            for (x, place) in moved.iter_mut().enumerate() {
+                let x = x as f64 + 0.5;
+                let (from_x, from_y) = (a * x + b * y + c, d * x + e * y + f);
+                let inside = from_x >= 0.0 && from_x < width && from_y >= 0.0 && from_y < height;
+                *place = match interpolation {
+                    _ if !inside => outside,
+                    Interpolation::Bilinear => source.bilinear(from_x, from_y),
+                    Interpolation::Bicubic => source.bicubic(from_x, from_y),
+                };
+            }
+            // `as u8` clamps to 0..255 and drops the fraction.
+            colours.extend(moved.iter().map(|&[r, g, b, _]| [r as u8, g as u8, b as u8]));
         }
-        // `as u8` clamps to 0..255 and drops the fraction.
-        colours.extend(moved.iter().map(|&[r, g, b, _]| [r as u8, g as u8, b as u8]));
+        colours
     }
-    colours
 }
 
 /// An RGB pixel. The fourth value is unused; four values fill a vector register.
