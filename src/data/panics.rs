@@ -47,7 +47,8 @@ pub(super) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send
 /// Runs library code that may panic inside of functions with a C interface. Such panics abort the process.
 ///
 /// Runs `work` on a thread of its own. If it panics, this returns `None`, and the thread sleeps until the process ends:
-/// it must not return from the panic hook. It keeps its memory, so use this only where panics are rare.
+/// it must not return from the panic hook. It keeps its memory and blocks [`panic::take_hook`], so this is only for
+/// faults of the library that are not known.
 #[cfg(feature = "avif")]
 pub(super) fn on_own_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,

@@ -2,9 +2,11 @@
 
 #![expect(unsafe_code, reason = "rav1d has the C interface of dav1d")]
 
+use std::io;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
+use rav1d::Dav1dResult;
 use rav1d::include::dav1d::data::Dav1dData;
 use rav1d::include::dav1d::dav1d::{Dav1dContext, Dav1dLogger, Dav1dSettings};
 use rav1d::include::dav1d::headers::{
@@ -41,6 +43,18 @@ struct Decoder {
     picture: Option<Dav1dPicture>,
 }
 
+/// Threads of rav1d, which decode one frame each.
+const WORKERS: i32 = 2;
+
+/// Reads the result of sending data or taking a picture: whether it was done; `None` if the data is invalid.
+fn sent_or_taken(result: Dav1dResult) -> Option<bool> {
+    match result.0 {
+        0 => Some(true),
+        code => (io::Error::from_raw_os_error(-code).kind() == io::ErrorKind::WouldBlock)
+            .then_some(false),
+    }
+}
+
 /// Returns the number of samples of `pixels` pixels in a row or a column. With `halved`, a pair of pixels shares one.
 pub(super) fn samples(pixels: usize, halved: bool) -> usize {
     if halved { pixels.div_ceil(2) } else { pixels }
@@ -48,7 +62,7 @@ pub(super) fn samples(pixels: usize, halved: bool) -> usize {
 
 /// Decodes the last layer of the first picture in AV1 data.
 ///
-/// Damaged data makes rav1d panic inside of its C interface.
+/// A panic inside of rav1d's C interface would abort the process. No damaged file is known that causes one.
 pub(super) fn decode(bytes: Vec<u8>) -> Result<Yuv, ImageError> {
     let invalid = || ImageError::damaged("the AV1 data is invalid");
     if bytes.is_empty() {
@@ -70,8 +84,9 @@ impl Decoder {
         unsafe {
             dav1d_default_settings(NonNull::from(&mut settings).cast());
             let settings = settings.assume_init_mut();
-            settings.n_threads = 1;
-            settings.max_frame_delay = 1;
+            // With one thread, every error in the data makes rav1d 1.1 panic: it cleans up twice.
+            settings.n_threads = WORKERS;
+            settings.max_frame_delay = WORKERS;
             settings.frame_size_limit = (MAX_BYTES / 3) as u32;
             settings.logger = Dav1dLogger::new(None, None);
             let opened =
@@ -81,7 +96,7 @@ impl Decoder {
         Some(Self { context, data: Dav1dData::default(), picture: None })
     }
 
-    /// Decodes all data, and keeps the last picture.
+    /// Decodes all data, and keeps the last picture. Returns `None` if any of the data is invalid.
     fn run(&mut self, bytes: &[u8]) -> Option<()> {
         // SAFETY: the context is open, and the buffer of `dav1d_data_create` has the length of `bytes`.
         unsafe {
@@ -90,26 +105,31 @@ impl Decoder {
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), buffer.as_ptr(), bytes.len());
             while self.data.sz > 0 {
                 let sent = dav1d_send_data(self.context, Some(NonNull::from(&mut self.data)));
+                let sent = sent_or_taken(sent)?;
                 // The decoder takes no more data before its picture is taken.
-                if !self.take_picture() && sent.0 != 0 {
-                    break;
+                if !self.take_picture()? && !sent {
+                    return None;
                 }
             }
-            while self.take_picture() {}
+        }
+        // The first call without a picture only says that no more data comes. The second waits for both workers.
+        for _ in 0..2 {
+            while self.take_picture()? {}
         }
         self.picture.as_ref().map(|_| ())
     }
 
-    /// Takes the next picture from the decoder. Returns whether there was one.
-    fn take_picture(&mut self) -> bool {
+    /// Takes the next picture from the decoder. Returns whether there was one, and `None` if its data is invalid.
+    fn take_picture(&mut self) -> Option<bool> {
         let mut picture = Dav1dPicture::default();
         // SAFETY: the context is open.
         let taken = unsafe { dav1d_get_picture(self.context, Some(NonNull::from(&mut picture))) };
-        if taken.0 == 0 {
+        let taken = sent_or_taken(taken)?;
+        if taken {
             self.drop_picture();
             self.picture = Some(picture);
         }
-        taken.0 == 0
+        Some(taken)
     }
 
     fn drop_picture(&mut self) {
