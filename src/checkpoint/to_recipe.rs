@@ -67,7 +67,7 @@ pub(super) fn preferred(facts: &Facts) -> Recipe {
     if facts.decoder.is_some() {
         let Settings { loss_on, mask, mask_ratio, mask_granularity, .. } = *settings;
         recipe.pretrain =
-            Some(Pretrain { loss_on, mask, mask_ratio, mask_granularity, ..Pretrain::default() });
+            Some(Pretrain { mask, mask_ratio, mask_granularity, loss_on, ..Pretrain::default() });
     }
     recipe
 }
