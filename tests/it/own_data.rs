@@ -1,7 +1,6 @@
 //! Runs on a user's own folder of images, and later checks against their data.
 
 #![expect(clippy::disallowed_methods, reason = "these are files of a user")]
-#![expect(clippy::unwrap_used, reason = "an error in a helper is a failed test")]
 
 use super::program::own_pictures;
 use std::fs;
