@@ -1,6 +1,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::data::recycled::Recycled;
 use crate::shape::soft_targets;
 
 /// Images and targets of one micro-step, in host memory.
@@ -18,9 +19,9 @@ pub struct Batch {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Images {
     /// 8-bit pixel values. The device normalizes them.
-    Levels(Vec<u8>, Arc<Normalization>),
+    Levels(Recycled<u8>, Arc<Normalization>),
     /// Normalized floats.
-    Values(Vec<f32>),
+    Values(Recycled<f32>),
 }
 
 /// Mean and standard deviation of each channel, for pixel values from 0 to 1.
@@ -141,7 +142,8 @@ mod tests {
 
     #[test]
     fn a_shard_has_the_targets_of_its_images() {
-        let images = Images::Values((0u8..12).map(f32::from).collect());
+        let images = (0u8..12).map(f32::from).collect::<Vec<_>>();
+        let images = Images::Values(images.into());
         let targets = Targets::Soft(vec![0.0, 1.0, 0.5, 0.5, 1.0, 0.0]);
         let batch = Batch { images, targets, samples: vec![7, 8, 9] };
         let shard = batch.shard(1..3);

@@ -24,6 +24,7 @@ mod error;
 mod formats;
 mod loader;
 mod panics;
+mod recycled;
 mod table;
 mod test_set;
 mod times;

@@ -21,7 +21,7 @@ pub(super) fn mixup(case: &Case, out: &mut TensorComparison) -> Result<(), Verif
             )));
         }
         let mut batch = Batch {
-            images: Images::Values(case.floats(&format!("in.{i}"))?),
+            images: Images::Values(case.floats(&format!("in.{i}"))?.into()),
             samples: vec![0; n],
             targets: Targets::Hard(labels),
         };

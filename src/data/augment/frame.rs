@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::data::batch::{Images, Normalization};
 use crate::data::decode::picture::{Picture, Pixels};
 use crate::data::decode::simd::vectorized;
+use crate::data::recycled::Pools;
 use crate::recipe::DataPlan;
 use crate::shape::ImageSize;
 
@@ -32,13 +33,13 @@ impl Frame {
         self.scale.mean.len() * self.input_size.area()
     }
 
-    /// Allocates [`Images`] for `images` images: 8-bit values if `levels` is true, otherwise normalized floats.
-    pub(in crate::data) fn room(&self, images: usize, levels: bool) -> Images {
+    /// Returns empty [`Images`] with room for `images` images: 8-bit values if `levels` is true, otherwise normalized floats.
+    pub(in crate::data) fn room(&self, images: usize, levels: bool, pools: &Pools) -> Images {
         let len = images * self.len();
         if levels {
-            Images::Levels(Vec::with_capacity(len), Arc::clone(&self.scale))
+            Images::Levels(pools.levels.room(len), Arc::clone(&self.scale))
         } else {
-            Images::Values(Vec::with_capacity(len))
+            Images::Values(pools.values.room(len))
         }
     }
 
@@ -73,10 +74,10 @@ impl Frame {
 
     /// Returns the normalized picture as `[C, H, W]`, mirrored if `hflip` is true.
     pub(super) fn normalize(&self, picture: &Picture, hflip: bool) -> Vec<f32> {
-        let mut values = Images::Values(Vec::with_capacity(self.len()));
+        let mut values = Images::Values(Vec::with_capacity(self.len()).into());
         self.push(&mut values, picture, hflip);
-        let Images::Values(values) = values else { unreachable!("values were asked for") };
-        values
+        let Images::Values(mut values) = values else { unreachable!("values were asked for") };
+        std::mem::take(&mut *values)
     }
 }
 
@@ -145,7 +146,7 @@ mod tests {
 
     #[test]
     fn levels_are_planes() {
-        let mut images = frame().room(2, true);
+        let mut images = frame().room(2, true, &Pools::default());
         frame().push(&mut images, &picture(), false);
         frame().push(&mut images, &picture(), true);
         let Images::Levels(levels, _) = images else { panic!("levels were asked for") };

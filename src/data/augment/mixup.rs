@@ -248,10 +248,10 @@ mod tests {
             seed in 0u64..1000, n in 1usize..9, mode in 0usize..3,
         ) {
             let mode = [MixupMode::Batch, MixupMode::Pair, MixupMode::Elem][mode];
-            let values = (0..n).flat_map(|i| vec![i as f32; 2 * 8 * 8]).collect();
+            let values: Vec<f32> = (0..n).flat_map(|i| vec![i as f32; 2 * 8 * 8]).collect();
             let labels = (0..n).map(|i| (i % 5) as u32).collect();
             let samples = vec![0; n];
-            let images = Images::Values(values);
+            let images = Images::Values(values.into());
             let mut batch = Batch { images, targets: Targets::Hard(labels), samples };
             mixup(0.8, 1.0, mode).apply(&mut batch, 8.into(), &key(seed), 3);
             let Targets::Soft(rows) = &batch.targets else { panic!("soft targets") };

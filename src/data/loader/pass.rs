@@ -12,6 +12,7 @@ use crate::data::decode::opened_image::OpenedImage;
 use crate::data::draw::permutation;
 use crate::data::error::DataError;
 use crate::data::formats::split::Split;
+use crate::data::recycled::Pools;
 use crate::data::times::{LoadPart, LoadTimes};
 use crate::random::{Key, NO_STAGE, Purpose};
 
@@ -31,6 +32,9 @@ pub(super) struct LoaderShared {
     /// Collects unusable files. If `None`, an unusable file is an error.
     pub(super) bad_files: Option<Arc<BadFiles>>,
     pub(super) times: LoadTimes,
+    /// Memory of the chunks that workers load, and of whole batches.
+    pub(super) chunks: Pools,
+    pub(super) batches: Pools,
 }
 
 /// The batches of an epoch for one device: every `of`-th batch, starting at `index`.
@@ -104,7 +108,7 @@ impl EpochPass {
 
     /// Loads the images at the positions `places` of the epoch, without mixup.
     pub(super) fn make(&self, places: Range<usize>) -> Result<Batch, DataError> {
-        let mut batch = self.work.empty(places.len());
+        let mut batch = self.work.empty(places.len(), &self.work.chunks);
         let mut buffer = Vec::new();
         for place in places {
             let (sample, index) = self.sample(place);
@@ -143,7 +147,7 @@ impl EpochPass {
         &self,
         places: Range<usize>,
     ) -> Result<Vec<(usize, DataError)>, DataError> {
-        let mut batch = self.work.empty(places.len());
+        let mut batch = self.work.empty(places.len(), &self.work.chunks);
         let (mut buffer, mut found) = (Vec::new(), Vec::new());
         for place in places {
             let (sample, index) = self.sample(place);
@@ -169,9 +173,10 @@ impl EpochPass {
 }
 
 impl LoaderShared {
-    pub(super) fn empty(&self, images: usize) -> Batch {
+    /// Returns a batch without images, with room for `images` images.
+    pub(super) fn empty(&self, images: usize, pools: &Pools) -> Batch {
         Batch {
-            images: self.transform.frame().room(images, self.levels),
+            images: self.transform.frame().room(images, self.levels, pools),
             targets: Targets::Hard(Vec::with_capacity(images)),
             samples: Vec::with_capacity(images),
         }

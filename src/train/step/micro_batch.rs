@@ -189,7 +189,7 @@ mod tests {
         let mut pending = 0;
         let RankContext { rank, timer, .. } = rank_context;
         let sum = GradientSum::of_update(rank, timer, true, 1, |sum| {
-            let images = Images::Values(vec![0.5; 2 * 16]);
+            let images = Images::Values(vec![0.5; 2 * 16].into());
             let batch = Batch { images, targets: Targets::Hard(vec![0, 1]), samples: vec![0, 1] };
             let micro_batch = MicroBatch {
                 batch: Arc::new(batch),

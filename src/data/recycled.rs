@@ -1,0 +1,106 @@
+//! Vectors whose memory is used again.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Keeps the memory of dropped [`Recycled`] vectors for new ones.
+///
+/// The images of a batch take tens of megabytes. The allocator returns so large a block to the system if another thread
+/// drops it, and the system then clears every page again for the next batch.
+#[derive(Debug)]
+pub(super) struct Pool<T>(Arc<Mutex<Vec<Vec<T>>>>);
+
+/// The memory of [`Images`](super::Images): 8-bit values and floats.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Pools {
+    pub(super) levels: Pool<u8>,
+    pub(super) values: Pool<f32>,
+}
+
+/// A vector. Dropping it gives its memory back to its [`Pool`], if it has one.
+#[derive(Debug)]
+pub struct Recycled<T> {
+    values: Vec<T>,
+    pool: Option<Pool<T>>,
+}
+
+impl<T> Pool<T> {
+    /// Returns an empty vector with room for `len` values.
+    pub(super) fn room(&self, len: usize) -> Recycled<T> {
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fit = spare.iter().position(|values| values.capacity() >= len);
+        let values = fit.map_or_else(|| Vec::with_capacity(len), |index| spare.swap_remove(index));
+        Recycled { values, pool: Some(self.clone()) }
+    }
+}
+
+impl<T> Default for Pool<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> Clone for Pool<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Drop for Recycled<T> {
+    fn drop(&mut self) {
+        if let Some(Pool(spare)) = &self.pool {
+            let mut values = std::mem::take(&mut self.values);
+            values.clear();
+            spare.lock().unwrap_or_else(PoisonError::into_inner).push(values);
+        }
+    }
+}
+
+impl<T> From<Vec<T>> for Recycled<T> {
+    fn from(values: Vec<T>) -> Self {
+        Self { values, pool: None }
+    }
+}
+
+impl<T: Clone> Clone for Recycled<T> {
+    fn clone(&self) -> Self {
+        self.values.clone().into()
+    }
+}
+
+impl<T: PartialEq> PartialEq for Recycled<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.values == other.values
+    }
+}
+
+impl<T> Deref for Recycled<T> {
+    type Target = Vec<T>;
+
+    fn deref(&self) -> &Vec<T> {
+        &self.values
+    }
+}
+
+impl<T> DerefMut for Recycled<T> {
+    fn deref_mut(&mut self) -> &mut Vec<T> {
+        &mut self.values
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_used_again_if_it_suffices() {
+        let pool = Pool::default();
+        let mut first = pool.room(100);
+        first.extend(0..100);
+        let place = first.as_ptr();
+        drop(first);
+        let (large, small) = (pool.room(101), pool.room(50));
+        assert!(large.as_ptr() != place && large.capacity() >= 101);
+        assert!(small.as_ptr() == place && small.is_empty());
+    }
+}
