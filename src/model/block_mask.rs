@@ -3,8 +3,7 @@
 use crate::shape::ImageSize;
 use rand::{Rng, RngExt};
 
-/// Minimum area of a block, in patches, for an image of 14 x 14 patches. The minimum is proportional to the patch
-/// number.
+/// Minimum area of a block, in patches. An image with fewer than 14 x 14 patches has a proportionally smaller minimum.
 const MIN_AREA: f64 = 16.0;
 /// Number of patches in an image of 224 x 224 pixels, for which `BEiT` chose [`MIN_AREA`].
 const USUAL_PATCHES: f64 = 196.0;

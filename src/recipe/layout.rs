@@ -83,7 +83,7 @@ impl Layout {
         }
     }
 
-    /// Returns the pace of a stage; `None` if the run does not have the stage.
+    /// Returns the micro-steps that a stage's learning rates follow; `None` if the run lacks the stage.
     pub fn pace(&self, stage: StageKind) -> Option<Pace> {
         self.batches(stage).map(|Batches { batch_size, accum_iter }| Pace {
             images_per_micro_step: batch_size * self.world_size(),

@@ -16,11 +16,12 @@ pub struct KnnTable {
     /// Number of nearest training images that vote. Can change when a run continues.
     #[schemars(range(min = 1, max = 100_000))]
     pub k: Option<usize>,
-    /// The vote of a training image with cosine similarity `s` has the weight `exp(s / temperature)`. Can change when a
-    /// run continues.
+    /// A training image with cosine similarity `s` votes with the weight `exp(s / temperature)`. Can change when a run
+    /// continues.
     #[schemars(range(max = 1000.0), extend("exclusiveMinimum" = 0))]
     pub temperature: Option<f64>,
-    /// What is compared: the class token ("cls"), or the mean of the patches ("mean"). Can change when a run continues.
+    /// The features to compare: the class token ("cls"), or the mean of the patch tokens ("mean"). Can change when a run
+    /// continues.
     pub pool: Option<KnnPool>,
 }
 
@@ -28,13 +29,13 @@ pub struct KnnTable {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RobustnessTable {
-    /// Folders of the test sets, as `"PATH"` or `"NAME=PATH"`; without NAME, the name of the folder. `${VAR}` is replaced
-    /// by the environment variable. Class folders are matched to the classes of the data by name. The table gets a column
-    /// `NAME_top1` for each set. Can change when a run continues.
+    /// Folders of the test sets, as `"PATH"` or `"NAME=PATH"`. The default NAME is the folder's name. `${VAR}` is replaced
+    /// by the environment variable. Class folders are matched to the classes of the data by name. `accuracy.csv` gets a
+    /// column `NAME_top1` for each set. Can change when a run continues.
     pub sets: Option<Vec<String>>,
-    /// The classes that can be predicted on a set that has only some of the classes: "all", or "present", the classes of
-    /// the set. "auto": "present" for ImageNet-A and ImageNet-R, which have 200 of ImageNet's classes. Can change when a
-    /// run continues.
+    /// Which classes may be predicted if a test set lacks some classes: "all", or "present" for only the classes in the
+    /// set. "auto" means "present" for ImageNet-A and ImageNet-R, which have 200 of ImageNet's classes, otherwise "all".
+    /// Can change when a run continues.
     pub classes: Option<TestClasses>,
 }
 
@@ -63,9 +64,8 @@ pub enum KnnPool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TestClasses {
-    /// The classes in the test set if they are 200 of ImageNet's 1,000 classes, as in ImageNet-A and ImageNet-R.
-    ///
-    /// Otherwise all classes.
+    /// The classes in the test set if they are 200 of ImageNet's 1,000 classes, as in ImageNet-A and ImageNet-R;
+    /// otherwise all classes.
     #[default]
     Auto,
     /// The classes in the test set.

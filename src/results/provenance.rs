@@ -65,9 +65,9 @@ pub struct StartLayout {
 }
 
 impl StartLayout {
-    /// Returns the pace of a stage: that of the first start which had the stage.
+    /// Returns the micro-steps that a stage's learning rates follow: those of the first start that had this stage.
     ///
-    /// Later starts with a different layout keep it, so their learning rates are those of an unchanged run.
+    /// Later starts with a different layout do not change them. So resuming does not change the learning rates.
     pub fn pace(layouts: &[Self], stage: StageKind) -> Option<Pace> {
         layouts.iter().find_map(|start| start.layout.pace(stage))
     }

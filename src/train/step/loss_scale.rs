@@ -54,7 +54,7 @@ impl LossScale {
         ScaleChange::Doubled
     }
 
-    /// Divides a loss and its gradients by the factor.
+    /// Divides a loss and its gradients by the loss scale.
     pub(super) fn unscaled(
         self,
         loss: Tensor<1>,
