@@ -48,7 +48,7 @@ pub struct AccuracyRow {
     pub pretrain_loss: String,
     /// Cells of the columns for `[knn]` and `[robustness]`, as (column name, cell).
     pub measures: Vec<(String, String)>,
-    /// Number of unreadable validation images that do not count; `None` unless `data.bad_val` is "skip".
+    /// Number of unreadable validation images that the accuracies leave out. `None` if `data.bad_val` is not "skip".
     pub val_skipped: Option<String>,
 }
 

@@ -27,9 +27,9 @@ pub struct EpochRow {
     pub data_wait_s: f64,
     /// Number of updates skipped because of NaN or infinity; `None` without `on_nan = "skip"`.
     pub skipped_updates: Option<usize>,
-    /// Number of unreadable validation images that do not count.
+    /// Number of unreadable validation images that the results leave out.
     ///
-    /// `None` unless `data.bad_val` is "skip", and in pre-training.
+    /// `None` in pre-training, and if `data.bad_val` is not "skip".
     pub val_skipped: Option<usize>,
     /// Loss scale at the end of the epoch; `None` unless the precision is fp16.
     pub loss_scale: Option<f64>,

@@ -65,9 +65,9 @@ pub struct StartLayout {
 }
 
 impl StartLayout {
-    /// Returns the micro-steps that a stage's learning rates follow: those of the first start that had this stage.
+    /// Returns how often a stage's learning rate changes within an epoch, from the first start that had this stage.
     ///
-    /// Later starts with a different layout do not change them. So resuming does not change the learning rates.
+    /// Later starts with a different layout use the same value, so that resuming does not change the learning rates.
     pub fn pace(layouts: &[Self], stage: StageKind) -> Option<Pace> {
         layouts.iter().find_map(|start| start.layout.pace(stage))
     }

@@ -80,7 +80,7 @@ pub(super) fn accuracy(report: &Report<'_>) -> String {
     format!("{means}<details><summary>All runs, {} rows</summary>{all}</details>\n", rows.len())
 }
 
-/// Returns a note about unreadable validation images that do not count; empty if there are none.
+/// Returns a note about unreadable validation images that the accuracies leave out; empty if there are none.
 fn left_out(rows: &[AccuracyTableRow<'_>]) -> String {
     let counts = rows.iter().filter_map(|row| row.cells.val_skipped.as_deref()?.parse().ok());
     match counts.max().unwrap_or(0_usize) {

@@ -43,10 +43,9 @@ pub(crate) enum PendingReduce {
 }
 
 impl PendingReduce {
-    /// Waits for the gradient sums and returns them. They are bit-identical on all ranks.
+    /// Returns the gradient sums, which are bit-identical on all ranks. Fails if another host has failed.
     ///
-    /// With NCCL, returns at once, and the device waits for the sums before its next work. Fails if another host has
-    /// failed.
+    /// With NCCL on one host, the device waits for the sums before its next work. Otherwise, this function waits.
     pub(crate) fn finish(self) -> Result<Vec<Tensor<1>>, TrainError> {
         match self {
             Self::Done(sums) => Ok(sums),
