@@ -85,7 +85,7 @@ impl Sweep<'_> {
 
 /// Fails if the number of skipped validation images has changed since an earlier start of the run.
 ///
-/// Otherwise, the accuracies in a table would come from different images.
+/// With this check, all accuracies in a table come from the same images.
 fn refuse_other_val(point: &CheckedPoint, data: &DataSet) -> Result<(), TrainError> {
     let before = point.before.as_ref().and_then(|before| before.val_skipped);
     let now = data.val_skipped.as_ref().map(|skipped| skipped.len());

@@ -28,7 +28,7 @@ const WORTH_KEEPING: usize = 10_000;
 const VERSION: u32 = 3;
 /// Length of the hash at the start of the cache file, in bytes.
 const HASH_BYTES: usize = 32;
-/// A folder or shard that was modified more recently is not cached.
+/// A folder or shard is cached only if its last modification is longer ago than this duration.
 const SETTLED: Duration = Duration::from_secs(2);
 
 pub(in crate::data) struct ListingCache {

@@ -152,7 +152,7 @@ impl Drop for Link {
 /// The result of a sum. `Err(None)` means that the link's thread has ended.
 type Sum = Result<Arc<Vec<f32>>, Option<HostFailure>>;
 
-/// Where the link's thread stores a sum for the ranks that wait for this sum; `None` until then.
+/// Passes a sum from the link's thread to the ranks that wait for this sum.
 #[derive(Default)]
 struct SumSlot {
     sum: Mutex<Option<Sum>>,
