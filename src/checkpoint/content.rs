@@ -32,7 +32,7 @@ pub(super) struct Content {
     pub state: Option<(OptimizerState, String)>,
     /// The first keys of a pickled dict, for an error message.
     pub first_keys: Vec<String>,
-    /// Length of all names so far, in bytes.
+    /// Total length of all tensor and setting names read so far, in bytes.
     names: usize,
 }
 
@@ -45,7 +45,7 @@ pub(super) enum Attribute {
 
 /// Maximum length of the path to a dict, list or module in a pickle, in bytes. The program skips longer paths.
 const LONGEST_PATH: usize = 256;
-/// Maximum length of all names together, in bytes. Limits the memory.
+/// Maximum total length of all tensor and setting names, in bytes. Limits the memory.
 const NAMES: usize = 16 << 20;
 /// Attributes of modules that change a network's outputs.
 const ATTRIBUTES: [&str; 4] = ["num_heads", "num_attention_heads", "eps", "global_pool"];

@@ -82,7 +82,7 @@ impl SourceArgs {
     }
 }
 
-/// Returns the TOML text of a recipe for the data in a folder.
+/// Returns a recipe in TOML for the data set in `folder`.
 fn recipe_of(folder: &Path) -> String {
     // `Value` quotes the path. `${` is escaped, because a recipe would read it as a variable.
     let path = toml::Value::String(folder.to_string_lossy().replace("${", "$${"));
@@ -100,7 +100,7 @@ fn format_of(folder: &Path) -> &'static str {
     }
 }
 
-/// Shows the progress of reading all images. Ctrl-C stops the command.
+/// Shows progress while all images are read. Ctrl-C stops the command.
 struct CheckPass {
     bar: ProgressBar,
     stop: StopFlag,

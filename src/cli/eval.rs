@@ -110,7 +110,7 @@ fn on_validation(args: &Args, ready: Ready, stop: &StopFlag) -> Result<(), CliEr
     show(&tallies[0].metrics(), skipped, args.json)
 }
 
-/// Prints the metrics. `skipped` is the number of unreadable images that they leave out, if the recipe skips such images.
+/// Prints the metrics. `skipped` is the number of unreadable images; `None` if the recipe does not skip them.
 fn show(metrics: &Metrics, skipped: Option<usize>, json: bool) -> Result<(), CliError> {
     let Metrics { loss, top1, top5, images } = *metrics;
     if json {
@@ -142,7 +142,7 @@ fn write_csv(
         .map_err(|error| CliError::Failed(format!("cannot write {}: {error}", path.display())))
 }
 
-/// Fails if a class has different indices in the checkpoint and in the data.
+/// Fails if a class has different labels in the checkpoint and in the data.
 ///
 /// If `named` is true, the checkpoint stores class names. A renamed class then only causes a warning.
 fn check_classes(

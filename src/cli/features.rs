@@ -118,8 +118,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 
 /// Returns a split of a data set and its class names.
 ///
-/// The images have no classes if the data set has none. Validation images also have none if the labels cannot be used:
-/// their labels may belong to other classes than those of the training images.
+/// The images have no classes if the data set has none, or if validation labels cannot be used. Such labels may belong
+/// to different classes than the training labels.
 fn of_data_set(
     plan: &DataPlan,
     name: SplitName,

@@ -5,19 +5,20 @@ use super::recipe_args::{self, RecipeArgs};
 use crate::recipe::{Missing, Resolved};
 use crate::train::{Hosts, TrainError};
 
-/// Variables in which `mpirun` and `srun` state the number of processes that they started together.
+/// Environment variables with the number of processes that `mpirun` or `srun` has started together.
 ///
-/// `SLURM_NTASKS` is not one of them: Slurm also sets it for a process that is started alone in a job of several tasks.
+/// `SLURM_NTASKS` is missing here, because Slurm also sets it for a process that was started alone in a job of several
+/// tasks.
 const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
 
-/// Returns the number of processes that a launcher started together with this one.
+/// Returns the number of processes that `mpirun` or `srun` has started together, including this process.
 pub(super) fn processes() -> usize {
     several(|name| std::env::var(name).ok()).map_or(1, |(_, size)| size)
 }
 
-/// Connects this process with the others that a launcher started together with it.
+/// Connects this process with the other processes that `mpirun` or `srun` has started.
 ///
-/// Fails if there are others, but this build has no MPI. Each process would train its own copy of the run.
+/// Fails if there are others and this build has no MPI, because each process would then train its own copy of the run.
 pub(super) fn connect() -> Result<Hosts, CliError> {
     match several(|name| std::env::var(name).ok()) {
         None => Ok(Hosts::default()),
@@ -52,7 +53,7 @@ fn connect_all(name: &str, size: usize) -> Result<Hosts, CliError> {
     ))
 }
 
-/// Resolves a recipe on all hosts. Fails on all hosts if it fails on one of them.
+/// Resolves a recipe on all hosts. If this fails on one host, it fails on all hosts.
 pub(super) fn resolve(
     args: &RecipeArgs,
     missing: Missing,
@@ -68,7 +69,7 @@ pub(super) fn resolve(
     Ok(resolved)
 }
 
-/// Fails if a recipe is for a different number of hosts than `hosts`.
+/// Fails if the recipe is for a different number of hosts.
 fn check_hosts(resolved: &Resolved, hosts: &Hosts) -> Result<(), TrainError> {
     let planned = resolved.points.iter().map(|point| point.plan.runtime.hosts);
     let Some(planned) = planned.into_iter().find(|planned| *planned != hosts.count()) else {
@@ -92,8 +93,7 @@ fn setting(problem: String, hint: impl Into<String>) -> CliError {
     TrainError::Setting { problem, hint: hint.into() }.into()
 }
 
-/// Returns the number of processes that a launcher started together and the variable that states it; `None` if there is
-/// only one.
+/// Returns the environment variable of the launcher and the number of processes; `None` for a single process.
 fn several(variable: impl Fn(&str) -> Option<String>) -> Option<(&'static str, usize)> {
     let size = |name: &'static str| Some((name, variable(name)?.trim().parse().ok()?));
     SIZES.into_iter().filter_map(size).find(|(_, size)| *size > 1)

@@ -9,9 +9,9 @@ use crate::shape::soft_targets;
 pub struct Batch {
     pub images: Images,
     pub targets: Targets,
-    /// The sample number of each image, which determines the random augmentation.
+    /// Sample number of each image, which determines its random augmentation.
     ///
-    /// The lower bits are the image index, the upper bits the repeat number of repeated augmentation.
+    /// The lower bits are the image index. The upper bits are the number of the repetition in repeated augmentation.
     pub samples: Vec<u64>,
 }
 
@@ -40,7 +40,7 @@ pub enum Targets {
     Soft(Vec<f32>),
 }
 
-/// Consecutive images of a batch with their targets.
+/// A part of a batch: consecutive images with their targets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shard<'a> {
     pub images: ImagesSlice<'a>,
@@ -48,14 +48,14 @@ pub struct Shard<'a> {
     pub samples: &'a [u64],
 }
 
-/// Borrowed [`Images`] of a [`Shard`].
+/// The [`Images`] of a [`Shard`], borrowed from its batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ImagesSlice<'a> {
     Levels(&'a [u8], &'a Normalization),
     Values(&'a [f32]),
 }
 
-/// Borrowed [`Targets`] of a [`Shard`].
+/// The [`Targets`] of a [`Shard`], borrowed from its batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum TargetsSlice<'a> {
     Hard(&'a [u32]),

@@ -26,28 +26,29 @@ pub struct DataSet {
     /// Readable class names, indexed by label; empty for images without classes.
     pub class_names: Vec<String>,
     pub facts: DataFacts,
-    /// SHA-256 that identifies the data, in hexadecimal.
+    /// SHA-256 hash in hexadecimal that identifies the data.
     ///
-    /// Depending on the format, covers the file contents, or file names and sizes.
+    /// Depending on the format, it covers the file contents, or the file names and sizes.
     pub fingerprint: String,
-    /// The fingerprint that older versions of mae computed for this data, if it differs from `fingerprint`.
+    /// The fingerprint that older versions of mae computed for this data; `None` if it equals `fingerprint`.
     pub former_fingerprint: Option<String>,
     /// Describes how `mae data pack` re-encoded the images; `None` for original images.
     pub note: Option<String>,
     /// Missing samples and missing checksums of tar shards.
     pub integrity: Integrity,
-    /// Number of files that no split uses, by description, such as hidden files.
+    /// Number of ignored files by description, for example hidden files.
     pub passed_over: BTreeMap<String, u64>,
-    /// Messages about the unreadable images that [`DataSet::with_readable_val`] removed from the validation split.
+    /// Messages about the unreadable images that [`DataSet::with_readable_val`] has removed from the validation split.
     ///
-    /// `None` with `data.bad_val = "stop"`, and before the validation images have been read.
+    /// `None` with `data.bad_val = "stop"`, or if this function has not been called.
     pub val_skipped: Option<Arc<[String]>>,
 }
 
 impl DataSet {
-    /// Returns the data set without the unreadable images of its validation split. `bad_val` says whether they are an error.
+    /// Returns the data set without the unreadable images of its validation split. If `bad_val` is `stop`, they are an
+    /// error.
     ///
-    /// `unreadable` are these images: (index in the validation split, error), sorted by index.
+    /// `unreadable` lists these images as (index in the validation split, error), sorted by index.
     pub fn with_readable_val(
         &self,
         bad_val: BadVal,
@@ -72,7 +73,7 @@ impl DataSet {
     }
 }
 
-/// Maximum number of files that the error about unreadable validation images lists.
+/// Maximum number of files in the error about unreadable validation images.
 const LISTED: usize = 1000;
 
 fn unreadable_val(bad_val: BadVal, files: &[String], images: usize) -> DataError {
@@ -99,7 +100,7 @@ const SHOWN: usize = 5;
 
 /// Opens the data set of `plan` without decoding images.
 ///
-/// Fails if the number of classes or images differs from the recipe. Logs a warning if tar shards seem incomplete.
+/// Fails if the number of classes or images differs from the recipe. Logs a warning if tar shards may be incomplete.
 pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
     let data = data_set(plan, find(plan, labels)?)?;
     if !data.passed_over.is_empty() {
@@ -118,11 +119,9 @@ pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
     Ok(data)
 }
 
-/// Opens a data set without damaged tar shards, or without labels if the labels are invalid.
+/// Opens a data set without its damaged tar shards. If labels are invalid, opens the data set without labels.
 ///
-/// Also returns the errors of the damaged shards or labels.
-///
-/// Fails if no images remain.
+/// Also returns the errors about damaged shards or invalid labels. Fails if no images remain.
 pub(super) fn open_past_damage(
     plan: &DataPlan,
     labels: Labels,
@@ -146,7 +145,7 @@ pub(super) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> 
     }
 }
 
-/// Works like [`find`], but also returns the problems that leave some images usable.
+/// Works like [`find`], but returns problems that leave some images usable, instead of failing.
 fn find_past_problems(
     plan: &DataPlan,
     labels: Labels,
@@ -171,7 +170,7 @@ fn find_past_problems(
     Ok((found, Vec::new()))
 }
 
-/// Compares the data with the recipe, and finds readable names of its classes.
+/// Compares the data with the recipe, and adds readable class names.
 fn data_set(plan: &DataPlan, found: Found) -> Result<DataSet, DataError> {
     let facts = check_promises(plan, &found)?;
     let class_names = readable_names(&found.classes, plan.class_map.as_deref())?;
@@ -196,9 +195,9 @@ fn listed(passed_over: &BTreeMap<String, u64>) -> String {
     counts.join(", ")
 }
 
-/// Reads the image file at `path` as evaluation does. Returns `[C, H, W]`.
+/// Reads the image file at `path` with the preprocessing of evaluation. Returns `[C, H, W]`.
 ///
-/// For the digits data set, converts the image to grey without antialiasing.
+/// For the digits data set, converts the image to grey and resizes it without antialiasing.
 pub fn transform_picture(path: &Path, plan: &DataPlan) -> Result<Vec<f32>, DataError> {
     let transform = EvalTransform::new(plan);
     let picture = if plan.format == Format::Digits {

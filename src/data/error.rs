@@ -7,7 +7,7 @@ use crate::text::one_line;
 /// An error about the data set or the data settings.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// A recipe key has an unsupported value or contradicts the data.
+    /// A recipe key has an unsupported value, or contradicts the data.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
     /// The data set is damaged or does not have the expected layout.
@@ -16,7 +16,7 @@ pub enum DataError {
     /// An image file is damaged.
     #[error("cannot read {}: {problem}\nhint: download the file again or delete it", shown(.path))]
     BadImage { path: PathBuf, problem: String },
-    /// An image file may be whole, but its format is not supported.
+    /// The format of an image file is not supported. The file may be undamaged.
     #[error(
         "cannot read {}: {problem}\nhint: convert the file to PNG or JPEG, or move it out of the data",
         shown(.path)
@@ -36,12 +36,12 @@ pub enum DataError {
     Panicked { message: String },
 }
 
-/// Returns a path as one line of text. Escapes line breaks in file names.
+/// Returns a path as one line of text. Escapes line breaks.
 pub(super) fn shown(path: &Path) -> String {
     one_line(&path.display().to_string()).into_owned()
 }
 
-/// Returns the first `most` names in quotes, and the number of other names.
+/// Lists the first `most` names in quotes for a message, and says how many more there are.
 pub(super) fn first_of(names: &[&str], most: usize) -> String {
     let mut text: Vec<String> = names.iter().take(most).map(|name| format!("`{name}`")).collect();
     if names.len() > most {
@@ -79,7 +79,7 @@ impl DataError {
         Self::Unwritable { path: path.to_owned(), source }
     }
 
-    /// Returns the path of the file if the error is about one damaged, unsupported or unreadable file.
+    /// Returns the file's path if the error is about a single damaged, unsupported or unreadable file.
     pub(super) fn bad_file(&self) -> Option<&Path> {
         match self {
             Self::BadImage { path, .. }
@@ -90,7 +90,7 @@ impl DataError {
         }
     }
 
-    /// Returns the name of a file and the problem on one line, for lists of files.
+    /// Returns one line with the name of `file` and the problem, for lists of files.
     pub(super) fn about(&self, file: &Path) -> String {
         format!("{}: {}", shown(file), one_line(&self.problem()))
     }

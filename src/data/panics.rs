@@ -8,13 +8,13 @@ use std::sync::Once;
 use std::{sync::mpsc, thread};
 
 thread_local! {
-    /// Whether this thread runs [`catch`]. If so, panics print nothing.
+    /// Whether this thread is inside [`catch`], where panics print no message.
     static QUIET: Cell<bool> = const { Cell::new(false) };
-    /// What a panic of this thread calls before the thread sleeps forever. Set inside [`on_own_thread`].
+    /// The function that reports a panic inside [`on_own_thread`]. After the report, the thread sleeps forever.
     static REPORT: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
 }
 
-/// Replaces the panic hook by one that is quiet inside of [`catch`] and [`on_own_thread`].
+/// Installs a panic hook that prints no message inside [`catch`] and [`on_own_thread`].
 fn set_hook() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -33,9 +33,7 @@ fn set_hook() {
     });
 }
 
-/// Runs library code that may panic on a damaged file.
-///
-/// Returns the panic as an error, without printing a message.
+/// Runs library code that may panic on a damaged file. Returns a panic as an error, without printing a message.
 pub(super) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     set_hook();
     let outer = QUIET.replace(true);
@@ -44,11 +42,11 @@ pub(super) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send
     done
 }
 
-/// Runs library code that may panic inside of functions with a C interface. Such panics abort the process.
+/// Runs library code that may panic inside a function with a C interface. Such a panic would abort the process.
 ///
-/// Runs `work` on a thread of its own. If it panics, this returns `None`, and the thread sleeps until the process ends:
-/// it must not return from the panic hook. It keeps its memory and blocks [`panic::take_hook`], so this is only for
-/// faults of the library that are not known.
+/// Runs `work` on a new thread. If `work` panics, returns `None`, and the thread sleeps until the process ends, because
+/// a return from the panic hook would abort the process. The thread keeps its memory and blocks [`panic::take_hook`].
+/// So this function is only for rare, unknown bugs of a library.
 #[cfg(feature = "avif")]
 pub(super) fn on_own_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,

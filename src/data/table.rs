@@ -8,12 +8,12 @@ use crate::text::{cell_text, csv_rows};
 
 use super::error::DataError;
 
-/// Problem of each unusable file, by file name.
+/// Maps the name of each unusable file to its problem.
 pub(super) type Problems = BTreeMap<String, String>;
 
-/// Reads a CSV file of unusable files. Skips damaged rows.
+/// Reads a CSV file that lists unusable files. Skips invalid rows.
 ///
-/// Returns an empty map if the file is missing.
+/// Returns an empty map if the CSV file is missing.
 pub(super) fn problems(path: &Path) -> Problems {
     let Ok(reader) = csv::Reader::from_path(path) else { return Problems::new() };
     let rows = reader.into_records().filter_map(Result::ok);
@@ -21,7 +21,7 @@ pub(super) fn problems(path: &Path) -> Problems {
     rows.filter_map(|row| Some((cell(&row, 0)?, cell(&row, 1)?))).collect()
 }
 
-/// Writes a CSV file of unusable files.
+/// Writes a CSV file that lists unusable files.
 pub(super) fn write_problems(path: &Path, problems: &Problems) -> Result<(), DataError> {
     let rows = problems.iter().map(|(name, problem)| [name.as_str(), problem]);
     let rows = std::iter::once(["file", "problem"]).chain(rows);

@@ -13,7 +13,7 @@ use super::formats::class_names::imagenet1k;
 use super::formats::image_folder::{ImageFolder, Listing};
 use super::formats::split::Split;
 
-/// The corruptions of ImageNet-C whose errors are averaged, and the error of `AlexNet` on each.
+/// The corruptions of ImageNet-C that count for the mean corruption error, with the error of `AlexNet` on each.
 ///
 /// Source: Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations".
 pub const CORRUPTIONS: [(&str, f64); 15] = [
@@ -33,31 +33,31 @@ pub const CORRUPTIONS: [(&str, f64); 15] = [
     ("pixelate", 0.717_840),
     ("jpeg_compression", 0.606_500),
 ];
-/// Number of severities of each corruption. Their folders have the names 1 to 5.
+/// Number of severities of each corruption. Their folders are named 1 to 5.
 pub const SEVERITIES: usize = 5;
 /// Maximum number of names in a message.
 const SHOWN: usize = 3;
 const HINT: &str = "give the class folders the names of the training data's class folders";
 
-/// A test set whose labels are the classes of a checkpoint.
+/// A test set, with the labels of a checkpoint's classes.
 pub struct TestImages {
-    /// One part, or one for each corruption and severity of ImageNet-C.
+    /// The parts of the test set: one for each corruption and severity of ImageNet-C, otherwise a single part.
     pub parts: Vec<TestPart>,
-    /// The classes that the set has, ascending.
+    /// Labels of the classes in the test set, ascending.
     pub classes: Vec<u32>,
 }
 
-/// The images of one folder of class folders.
+/// The images of one part of a test set.
 pub struct TestPart {
-    /// Name of the corruption; `None` unless the set is ImageNet-C.
+    /// Name of the corruption; `None` if the test set is not ImageNet-C.
     pub corruption: Option<&'static str>,
     pub split: Arc<dyn Split>,
 }
 
-/// Opens the test set in the folder `path`. `names` are the class names of the checkpoint, in the order of its labels.
+/// Opens the test set in the folder `path`. `names` are the checkpoint's class names in label order.
 ///
-/// The set is a folder of class folders, a data set with `val/`, or ImageNet-C. A class folder has the name of a class,
-/// its `WordNet` id, or its label.
+/// The folder may contain class folders, a data set with `val/`, or ImageNet-C. The name of a class folder must be a
+/// class name, a `WordNet` ID or a label.
 pub fn open_test_set(
     path: &Path,
     plan: &DataPlan,
@@ -82,7 +82,7 @@ pub fn open_test_set(
     Ok(TestImages { parts, classes: classes.into_iter().collect() })
 }
 
-/// Returns the folders of corruptions in `path` or in one of its subfolders, as in the archives of ImageNet-C.
+/// Finds the folders of ImageNet-C's corruptions in `path` or its subfolders. The original archives have subfolders.
 fn corrupted(path: &Path) -> Vec<(&'static str, PathBuf)> {
     let mut groups: Vec<PathBuf> = vec![path.to_owned()];
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
@@ -96,7 +96,7 @@ fn corrupted(path: &Path) -> Vec<(&'static str, PathBuf)> {
     CORRUPTIONS.iter().filter_map(folder).collect()
 }
 
-/// Returns the folders of all severities of all corruptions. Fails if one is missing.
+/// Returns the folders of all severities of all corruptions. Fails if a folder is missing.
 fn all_severities(
     path: &Path,
     corrupted: &[(&'static str, PathBuf)],
@@ -121,7 +121,7 @@ fn all_severities(
     Ok(folders)
 }
 
-/// Lists the images in the class folders of `folder`, with the labels of the checkpoint's classes `names`.
+/// Lists the images in the class folders of `folder`. Labels are indices in `names`, the checkpoint's class names.
 fn labelled(folder: &Path, plan: &DataPlan, names: &[String]) -> Result<ImageFolder, DataError> {
     let mut listing = Listing::of(folder, plan)?;
     listing.drop_loose();
@@ -134,7 +134,7 @@ fn labelled(folder: &Path, plan: &DataPlan, names: &[String]) -> Result<ImageFol
     Ok(listing.into_split(Reading::of(plan)?, |class| labels[class as usize]))
 }
 
-/// Returns the label of each class folder.
+/// Returns the label of each class folder: the index of its class in `names`. Fails if a folder matches no class.
 fn matched(folders: &[String], names: &[String]) -> Result<Vec<u32>, String> {
     let wnids: Vec<[String; 2]> = imagenet1k().collect();
     let by_wnid: HashMap<&str, (u32, &str)> = (0..)

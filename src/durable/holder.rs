@@ -8,22 +8,22 @@ use std::fs;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The process that holds a lock.
+/// The process that holds a lock, as the lock file names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// Name of the host.
     pub host: String,
     pub pid: u32,
-    /// Start of the process, in clock ticks since the host started; `None` if this system does not tell.
+    /// Start time of the process, in clock ticks since the host started; `None` if the system does not provide it.
     pub process_start: Option<u64>,
-    /// Identifies the host since its last start; empty if this system does not tell.
+    /// Identifies the current boot of the host; empty if the system does not provide it.
     pub boot: String,
     /// Time when the process took the lock, in seconds since 1970.
     pub since_unix_s: u64,
 }
 
 impl Holder {
-    /// Returns this process as the holder of a lock that it takes now.
+    /// Describes this process as the holder of a lock that it takes now.
     pub(super) fn this_process() -> Self {
         let pid = std::process::id();
         Self {
@@ -35,7 +35,7 @@ impl Holder {
         }
     }
 
-    /// Reads the holder from a lock file; `None` if the file names none.
+    /// Reads the holder from a lock file; `None` if the file contains no holder.
     pub(super) fn read(file: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(file).ok()?).ok()
     }
@@ -44,14 +44,14 @@ impl Holder {
         serde_json::to_vec(self).expect("text and numbers are valid JSON")
     }
 
-    /// Returns whether the holder is, or was, a process of this host.
+    /// Returns whether the holder is a process of this host. The process may have ended.
     pub(super) fn is_of_this_host(&self) -> bool {
         self.host == host_name() || !self.boot.is_empty() && self.boot == boot()
     }
 
-    /// Returns whether the holder is a different process of this host that still runs.
+    /// Returns whether the holder is another process on this host that is still running.
     ///
-    /// Only Linux tells when a process started. On other systems, this returns false.
+    /// Returns false on systems other than Linux, because they do not provide the start time of a process.
     pub(super) fn is_running_here(&self) -> bool {
         self.process_start.is_some()
             && self.pid != std::process::id()
@@ -60,7 +60,7 @@ impl Holder {
     }
 }
 
-/// Returns the current time in seconds since 1970. Returns 0 if the clock is not set and shows an earlier time.
+/// Returns the current time in seconds since 1970; 0 if the clock shows a time before 1970.
 pub fn now_unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
@@ -82,7 +82,7 @@ fn boot() -> String {
     id.trim().to_owned()
 }
 
-/// Returns the start of a process, in clock ticks since the host started; `None` if no such process works.
+/// Returns the start time of a process, in clock ticks since the host started; `None` if the process is not running.
 fn process_start(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the name in parentheses, which may contain spaces. The state is field 3, and the start field 22.

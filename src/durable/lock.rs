@@ -24,16 +24,16 @@ struct Held {
     /// Absolute path of the locked folder.
     folder: PathBuf,
     file: File,
-    /// Whether the lock file names this process.
+    /// Whether the lock file contains the name of this process.
     is_named: bool,
 }
 
-/// Why a lock was not taken.
+/// The reason why a lock could not be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotTaken {
-    /// Another process works in the folder. `None` if the lock file does not name it.
+    /// Another process holds the lock. `None` if the lock file does not name this process.
     Busy(Option<Holder>),
-    /// A process of another host took the lock. This host cannot know if that process still runs.
+    /// A process on another host took the lock. This host cannot check whether that process is still running.
     OnOtherHost(Holder),
 }
 
@@ -60,10 +60,10 @@ impl Lock {
         Self::try_take(folder)
     }
 
-    /// Locks `folder`, and writes the name of this process into the lock file.
+    /// Locks `folder`, and writes the name of this process to the lock file.
     ///
-    /// If the lock file names a process of another host, fails, unless `break_lock` is true. That process then fails at
-    /// its next write. A lock of this host whose process has ended is taken.
+    /// Fails if the lock file names a process on another host, unless `break_lock` is true. With `break_lock`, the
+    /// other process fails at its next write. A lock of a process on this host that has ended does not count.
     pub fn take_named(folder: &Path, break_lock: bool) -> io::Result<Result<Self, NotTaken>> {
         let path = folder.join(LOCK);
         let holder = Holder::read(&path);
@@ -118,7 +118,7 @@ impl Drop for Lock {
 }
 
 impl Held {
-    /// Writes the name of this process into the lock file.
+    /// Writes the name of this process to the lock file.
     fn name(&mut self) -> io::Result<()> {
         let bytes = Holder::this_process().to_bytes();
         let mut file = &self.file;
@@ -132,9 +132,9 @@ impl Held {
     }
 }
 
-/// Removes the name of this process from the locks that it holds, because the process exits now.
+/// Removes the name of this process from all lock files that it holds. Call this right before the process exits.
 ///
-/// If another thread uses the locks, the names stay. Then only this host can take the locks.
+/// If another thread is using the locks, the names stay. Then only this host can take the locks.
 pub fn remove_names() {
     if let Ok(held) = HELD.try_lock() {
         for held in held.iter().filter(|held| held.is_named) {

@@ -68,7 +68,7 @@ impl Content {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Entry {
-    /// A file is about to get this content.
+    /// A file with this content. The program adds this line before it writes the file.
     Wrote { path: String, bytes: u64, blake3: String },
     /// A growing file. Its first `bytes` bytes have the hash `blake3`.
     Grew { path: String, bytes: u64, blake3: String },
@@ -76,7 +76,7 @@ pub(super) enum Entry {
     Unchecked { path: String },
     /// The program removed the file.
     Removed { path: String },
-    /// A folder with files is about to be created.
+    /// A folder with files. The program adds this line before it creates the folder.
     Folder { path: String },
     /// `--fresh` is moving all files into this trash folder.
     MovingTo { folder: String },

@@ -160,8 +160,8 @@ pub fn hint(error: &io::Error) -> &'static str {
 
 /// Creates a folder atomically.
 ///
-/// `fill` writes the files into a temporary folder, which then gets the name `path`. If `path` already exists, leaves
-/// the folder unchanged and succeeds. Exception: fails if a [`Manifest`] exists that does not list the existing folder.
+/// `fill` writes the files into a temporary folder, which is then renamed to `path`. If `path` already exists, the folder
+/// stays unchanged. Fails if a [`Manifest`] applies to `path` but does not list the existing folder.
 pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;

@@ -4,20 +4,20 @@ use super::canvas::{Canvas, LINE, Weight, text_width};
 use super::{GAP, MARGIN, Tile, shortened};
 use std::io;
 
-/// Side of the matrix, in pixels, if a cell does not reach its smallest or largest side.
+/// Side of the matrix in pixels. Very small or very large matrices differ, because [`CELL`] limits the cells.
 const SIDE: usize = 640;
-/// Smallest and largest side of a cell, in pixels.
+/// Minimum and maximum side of a cell, in pixels.
 const CELL: [usize; 2] = [6, 40];
-/// Up to this number of classes, the picture has their names and the numbers of images.
+/// Maximum number of classes for which the picture shows class names and numbers of images.
 const NAMED: usize = 20;
-/// Colour of a cell with all images of its class. Text is still readable on it.
+/// Colour of a cell that has all images of its row. Dark text on this colour is readable.
 const FULL: [u8; 3] = [86, 152, 214];
 /// Colour of a cell without images.
 const EMPTY: [u8; 3] = [244, 245, 247];
 
-/// Draws a confusion matrix as PNG. `counts` has a row for each label and a column for each predicted class.
+/// Draws a confusion matrix as PNG. `counts[label][predicted]` is a number of images.
 ///
-/// The colour of a cell is its share of the images of its row.
+/// The colour of a cell shows its share of the images in its row.
 pub fn confusion_png(names: &[String], counts: &[Vec<usize>]) -> io::Result<Vec<u8>> {
     let n = counts.len();
     let cell = (SIDE / n.max(1)).clamp(CELL[0], CELL[1]);
@@ -64,7 +64,9 @@ pub fn confusion_png(names: &[String], counts: &[Vec<usize>]) -> io::Result<Vec<
     canvas.png()
 }
 
-/// Returns the colour of a cell. A single image among many is still visible.
+/// Returns the colour of a cell. `share` is the cell's fraction of its row.
+///
+/// If `any` is true, the cell has images, and its colour differs visibly from an empty cell.
 fn colour(share: f64, any: bool) -> [u8; 3] {
     let strength = if any { 0.12 + 0.88 * share.sqrt() } else { 0.0 };
     std::array::from_fn(|channel| {

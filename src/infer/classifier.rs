@@ -66,9 +66,9 @@ impl Classifier {
         Ok(Self { network, encoder, device: device.clone(), path: path.clone() })
     }
 
-    /// Counts the predictions on one share of the images of `pass`. Returns `None` if the user stops the command.
+    /// Counts the predictions on a share of the images of `pass`. Returns `None` if the user stops the command.
     ///
-    /// With `among`, only these classes can be predicted.
+    /// With `among`, only the classes with these labels may be predicted.
     pub fn tally(
         &self,
         pass: &Evaluation,
@@ -103,7 +103,7 @@ impl Classifier {
         Ok(whole.then_some(all))
     }
 
-    /// Returns the metrics of `tally`. Fails if the loss is NaN or infinite.
+    /// Returns the metrics of the counted predictions. Fails if the loss is NaN or infinite.
     pub fn checked(&self, tally: &Tally) -> Result<Metrics, InferError> {
         let metrics = tally.metrics();
         if metrics.loss.is_finite() { Ok(metrics) } else { Err(self.not_finite()) }

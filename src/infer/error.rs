@@ -35,7 +35,7 @@ pub enum DeviceError {
 }
 
 impl DeviceError {
-    /// Runs `work`, and turns a panic into a [`DeviceError`].
+    /// Runs `work`, and converts a panic to a [`DeviceError`].
     pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Self> {
         catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Self::from_panic(&*panic))
     }

@@ -20,10 +20,10 @@ pub struct Evaluation {
     pub stop: StopFlag,
 }
 
-/// Loads every validation image once, so that unreadable images are known before the training starts.
+/// Loads every validation image once, so that unreadable images are found before the training starts.
 ///
-/// With `data.bad_val = "stop"`, unreadable images are an error that lists them. With "skip", the returned data set does not
-/// have them. Returns `None` if the user stops the run.
+/// With `data.bad_val = "stop"`, unreadable images are an error. With "skip", the returned data set lacks these images.
+/// Returns `None` if the user stops the run.
 pub fn read_validation(
     plan: &Plan,
     data: &DataSet,
@@ -139,9 +139,9 @@ impl Evaluation {
         Ok(sums)
     }
 
-    /// Runs `work` on each shard of one share of the images, and calls `take` with the results in the order of the images.
+    /// Runs `work` on each shard of a share of the images. Calls `take` with the results, in image order.
     ///
-    /// `work` gets the model, the images `[N, C, H, W]` and their labels. Returns false if the user stops the run before the end.
+    /// `work` receives the model, images `[N, C, H, W]` and labels. Returns false if the user stops the run.
     pub fn each_shard<M, T, E>(
         &self,
         model: &M,
@@ -189,7 +189,7 @@ pub struct ShareCounts {
 }
 
 impl ShareCounts {
-    /// Returns the sums as numbers that ranks can exchange. [`Self::from_words`] reads them.
+    /// Returns the sums as numbers that ranks can exchange. [`Self::from_words`] is the inverse.
     pub fn to_words(&self) -> [u64; 5] {
         let Counts { loss, top1, top5, images } = self.counts;
         [loss.to_bits(), top1 as u64, top5 as u64, images as u64, u64::from(self.stopped)]
@@ -254,9 +254,9 @@ fn count(logits: &[f32], labels: &[u32], classes: usize) -> Counts {
     counts
 }
 
-/// Returns the rank of the correct class, from 0, and the cross-entropy of an image. `own` is the logit of that class.
+/// Returns the rank of the correct class (from 0) and the cross-entropy of an image.
 ///
-/// A class with the same logit as the correct class ranks after the correct class.
+/// `own` is the logit of the correct class. A class with an equal logit ranks after the correct class.
 pub(super) fn rank_and_loss(logits: impl Iterator<Item = f32> + Clone, own: f32) -> (usize, f64) {
     let rank = logits.clone().filter(|other| *other > own).count();
     let max = logits.clone().fold(f32::NEG_INFINITY, f32::max);

@@ -17,15 +17,15 @@ use std::sync::Arc;
 /// The part of a layer's output that becomes the features of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
-    /// The class token, `[D]`.
+    /// The class token after the layer, `[D]`.
     Cls,
-    /// The mean of the patches, `[D]`.
+    /// The mean of all patch tokens, `[D]`.
     Mean,
-    /// The class token and all patches, `[1 + L, D]`.
+    /// The class token and all patch tokens, `[1 + L, D]`.
     Tokens,
 }
 
-/// The encoder of a checkpoint, and which of its outputs are the features.
+/// The encoder of a checkpoint, and the choice of layer and pooling for its features.
 pub struct FeatureExtractor {
     vit: Vit,
     encoder: EncoderDims,
@@ -34,19 +34,20 @@ pub struct FeatureExtractor {
     device: Device,
 }
 
-/// Features of several images and the labels of the images.
+/// The features and labels of several images.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Features {
-    /// Values of each image, one image after the other.
+    /// The features of all images, one image after the other.
     pub values: Vec<f32>,
     pub labels: Vec<u32>,
 }
 
 impl FeatureExtractor {
-    /// Loads the encoder of a checkpoint of any kind. `plan` provides settings that tensor shapes do not show.
+    /// Loads the encoder of any checkpoint. `plan` provides settings that tensor shapes do not show.
     ///
-    /// `layer` is the number of the block whose output is used, from 1; `None` is the last one. With `pooling` `None`, the
-    /// features are what the checkpoint's head reads: the mean with `fc_norm`, the class token otherwise.
+    /// The features come from block number `layer`, from 1. `None` is the last block. If `pooling` is `None`, the
+    /// features are the input of the checkpoint's head: the mean of the patches if there is an `fc_norm`, otherwise the
+    /// class token.
     pub fn load(
         opened: &Opened,
         plan: &Plan,
@@ -76,7 +77,7 @@ impl FeatureExtractor {
         Ok(Self { vit, encoder, layer, pooling, device: device.clone() })
     }
 
-    /// Returns the shape of the features of one image: `[D]`, or `[1 + L, D]` with [`Pooling::Tokens`].
+    /// Returns the shape of one image's features: `[1 + L, D]` for [`Pooling::Tokens`], otherwise `[D]`.
     pub fn shape(&self) -> Vec<usize> {
         match self.pooling {
             Pooling::Cls | Pooling::Mean => vec![self.encoder.embed_dim],
@@ -84,7 +85,7 @@ impl FeatureExtractor {
         }
     }
 
-    /// Prepares a pass over all images of `split`. Images are prepared as in evaluation.
+    /// Prepares a pass over all images of `split`, with the preprocessing of evaluation.
     pub fn pass(
         &self,
         plan: &Plan,
@@ -96,10 +97,10 @@ impl FeatureExtractor {
         Evaluation::of_images(plan, images, batch_size, &self.device, stop)
     }
 
-    /// Computes the features of all images of `pass`, and calls `take` with the features of some images at a time, in the
-    /// order of the split.
+    /// Computes the features of all images of `pass`. Calls `take` with the features of a few images at a time, in
+    /// image order.
     ///
-    /// Returns false if the user stops the command before the end.
+    /// Returns false if the user stops the command.
     pub fn each<E: From<InferError>>(
         &self,
         pass: &Evaluation,
@@ -130,10 +131,10 @@ impl FeatureExtractor {
     }
 }
 
-/// Returns the features of images from the output `[N, 1 + L, D]` of block `layer`, flattened.
+/// Returns the features of images, flattened. `x` is the output of block `layer`, `[N, 1 + L, D]`.
 ///
-/// After the last block, `norm` is applied to every token, and `fc_norm` to the mean of the patches. The outputs of earlier
-/// blocks are not normalized.
+/// After the last block, applies `norm` to all tokens, and `fc_norm` to the mean of the patches. Does not normalize the
+/// outputs of earlier blocks.
 fn pooled(vit: &Vit, x: Tensor<3>, layer: usize, pooling: Pooling) -> Tensor<1> {
     let is_last = layer == vit.blocks.len();
     let [n, tokens, d] = x.dims();

@@ -8,11 +8,11 @@ use crate::ops;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::cmp::Ordering;
 
-/// Number of training images whose similarities are computed at a time.
+/// Number of training images in one block of similarities.
 const BANK_ROWS: usize = 16_384;
-/// Number of validation images whose similarities are computed at a time.
+/// Number of validation images in one block of similarities.
 const QUERY_ROWS: usize = 1024;
-/// The smallest norm of a vector that is divided by its norm, as in PyTorch.
+/// Vectors with a smaller norm are divided by this number instead of their norm, as in PyTorch.
 const SMALLEST_NORM: f32 = 1e-12;
 
 /// The settings of a k-nearest-neighbour classification.
@@ -20,7 +20,7 @@ const SMALLEST_NORM: f32 = 1e-12;
 pub struct Knn {
     /// Number of neighbours that vote.
     pub k: usize,
-    /// The vote of a neighbour with cosine similarity `s` has the weight `exp(s / temperature)`.
+    /// A neighbour's vote has the weight `exp(s / temperature)`, where `s` is its cosine similarity.
     pub temperature: f64,
 }
 
@@ -32,14 +32,14 @@ pub struct KnnMetrics {
     pub images: usize,
 }
 
-/// A training image near a validation image: its similarity and its index.
+/// A training image close to a validation image, as (cosine similarity, index of the training image).
 type Neighbour = (f32, usize);
 
 impl Knn {
-    /// Classifies the images `val` by their nearest images in `train`. `width` is the number of values of one image.
+    /// Classifies the images `val` by their nearest images in `train`. `width` is the number of features per image.
     ///
-    /// If there are fewer than `k` training images, all of them vote. Between classes with equal votes, the lower label wins.
-    /// A class without votes is never counted as correct. Returns `None` if the user stops the command.
+    /// If there are fewer than `k` training images, all of them vote. If classes have equal votes, the lowest label
+    /// wins. A class without votes never counts as correct. Returns `None` if the user stops the command.
     pub fn measure(
         self,
         train: Features,
@@ -83,9 +83,9 @@ impl Knn {
         Ok(Some(KnnMetrics { top1: percent(top1), top5: percent(top5), images }))
     }
 
-    /// Adds training images to the nearest ones so far, and keeps the `k` nearest.
+    /// Adds training images to `nearest`, and keeps only the `k` nearest. `products` are their similarities.
     ///
-    /// `first` is the index of the first training image.
+    /// `first` is the index of the first of these training images.
     fn keep_nearest(self, nearest: &mut Vec<Neighbour>, products: &[f32], first: usize) {
         let is_nearer = |a: &Neighbour, b: &Neighbour| match b.0.total_cmp(&a.0) {
             Ordering::Equal => a.1.cmp(&b.1),
@@ -108,7 +108,7 @@ impl Knn {
         nearest.truncate(self.k);
     }
 
-    /// Returns the classes of the neighbours with their votes, the class with the most votes first.
+    /// Returns the neighbours' classes, as (label, sum of votes). The class with the most votes is first.
     fn votes(self, nearest: &[Neighbour], labels: &[u32]) -> Vec<(u32, f64)> {
         let mut votes: Vec<(u32, f64)> = Vec::new();
         for (similarity, index) in nearest {
@@ -161,7 +161,7 @@ mod tests {
     use crate::infer::{Features, StopFlag};
     use burn::tensor::Device;
 
-    /// Returns points on the unit circle at these angles, in degrees.
+    /// Returns two-dimensional features of length 2, one for each pair of (angle in degrees, label).
     fn at(angles: &[(f32, u32)]) -> Features {
         let point = |(angle, _): &(f32, u32)| {
             [2.0 * angle.to_radians().cos(), 2.0 * angle.to_radians().sin()]

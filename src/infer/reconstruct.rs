@@ -32,10 +32,10 @@ pub struct ReconstructionInput {
     pub place: u64,
 }
 
-/// The sampling and the seed of the masks.
+/// How to draw masks: the sampling and the seed.
 ///
-/// A mask depends only on the settings and the index of the image. So networks with the same number of patches get the same
-/// mask. The patches that a random mask removes are a subset of the patches that it removes with a larger ratio.
+/// The mask of an image depends only on these settings and the image's index. So networks with the same number of
+/// patches get the same masks. A random mask with a larger ratio removes the same patches and more.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MaskSettings {
     pub masking: Masking,
@@ -59,8 +59,9 @@ impl Autoencoder {
         })
     }
 
-    /// Returns the loss that the model was trained with. With `norm_pix_loss`, figures give each reconstructed patch the mean
-    /// and variance of the original patch.
+    /// Returns the loss that the model was trained with.
+    ///
+    /// With `norm_pix_loss`, figures give each reconstructed patch the mean and variance of the original patch.
     pub fn loss(&self) -> MaeLoss {
         self.loss
     }
@@ -127,7 +128,7 @@ impl Autoencoder {
     }
 }
 
-/// Returns the lines of a figure's label that describe the masks.
+/// Returns the lines of text in a figure's label that describe the masks.
 pub fn mask_label(masking: Masking) -> Vec<String> {
     let Masking { kind, ratio, granularity } = masking;
     let mut label = vec![format!("mask ratio {ratio}")];
@@ -140,7 +141,7 @@ pub fn mask_label(masking: Masking) -> Vec<String> {
     label
 }
 
-/// Returns a copy of `under`. The pixels for which `visible(row, column)` is true come from `over`.
+/// Returns `under` with some pixels replaced by those of `over`: all pixels where `visible(row, column)` is true.
 fn put_back(over: &Tile, under: &Tile, visible: impl Fn(usize, usize) -> bool) -> Tile {
     let width = over.width;
     let pixels = over.rgb.chunks_exact(3).zip(under.rgb.chunks_exact(3)).enumerate();
@@ -234,7 +235,7 @@ mod tests {
         ReconstructionInput { values, place: 5 }
     }
 
-    /// Returns the indices of pixels that differ from the original image.
+    /// Returns the indices of the pixels in which `tile` differs from the original image.
     fn changed(tile: &Tile) -> Vec<usize> {
         let pixels = tile.rgb.chunks_exact(3).enumerate();
         pixels.filter(|(_, rgb)| *rgb != LEVELS).map(|(i, _)| i).collect()

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// A job that another thread can stop. That thread first saves the job's state.
+/// A training job whose state another thread can save before the process stops.
 ///
 /// The saved state is the state after the last completed update. Any thread may call [`LastUpdate::save`], even during
 /// the next update.

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 /// Counts of a classifier's predictions on labelled images.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tally {
-    /// Sum of the cross-entropies.
+    /// Sum of the cross-entropies of all images.
     loss: f64,
-    /// Number of images for each pair of label and predicted class.
+    /// Number of images for each pair of (label, predicted label).
     predictions: BTreeMap<(u32, u32), usize>,
-    /// For each label, number of images whose class is among the five most probable ones.
+    /// For each label, the number of images whose correct class is among the five most probable classes.
     top5: BTreeMap<u32, usize>,
 }
 
@@ -21,14 +21,14 @@ pub struct ClassTally {
     pub images: usize,
     pub top1: f64,
     pub top5: f64,
-    /// The wrong class that is predicted most often, and the number of these images.
+    /// The most frequent wrong prediction, as (label, number of images).
     pub confused: Option<(u32, usize)>,
 }
 
 impl Tally {
-    /// Counts the predictions in logits `[N, C]`. `C` is `classes`.
+    /// Counts the predictions in logits `[N, C]`, where `C` is `classes`.
     ///
-    /// With `among`, only these classes can be predicted, and they include every label.
+    /// With `among`, only the classes with these labels may be predicted. `among` must contain every label in `labels`.
     pub fn of(logits: &[f32], labels: &[u32], classes: usize, among: Option<&[u32]>) -> Self {
         let mut tally = Self::default();
         let all: Vec<u32> = (0..classes as u32).collect();
@@ -47,7 +47,7 @@ impl Tally {
         tally
     }
 
-    /// Returns the counts as numbers, to send them to another host. The bits of the loss are kept.
+    /// Returns the counts as numbers that hosts can exchange. [`Tally::from_words`] is the inverse, without rounding.
     pub fn to_words(&self) -> Vec<u64> {
         let mut words = vec![self.loss.to_bits(), self.predictions.len() as u64];
         for (&(label, predicted), &images) in &self.predictions {
@@ -59,7 +59,7 @@ impl Tally {
         words
     }
 
-    /// Returns the counts of [`Tally::to_words`].
+    /// Reads the counts from the result of [`Tally::to_words`].
     pub fn from_words(words: &[u64]) -> Self {
         let (predictions, top5) = words[2..].split_at(3 * words[1] as usize);
         Self {
@@ -91,7 +91,7 @@ impl Tally {
         Counts { loss: self.loss, top1, top5, images }.metrics()
     }
 
-    /// Returns the predictions of each class that has images, in the order of the labels.
+    /// Returns the predictions for each class that has images, in label order.
     pub fn by_class(&self) -> Vec<ClassTally> {
         let of_label = |(label, top5): (&u32, &usize)| {
             let of = self.predictions.range((*label, 0)..=(*label, u32::MAX));
@@ -113,8 +113,7 @@ impl Tally {
         self.top5.iter().map(of_label).collect()
     }
 
-    /// Returns the confusion matrix: for each label, the number of images that each of the `classes` classes is predicted
-    /// for.
+    /// Returns the confusion matrix. Entry `[label][predicted]` is a number of images.
     pub fn confusion(&self, classes: usize) -> Vec<Vec<usize>> {
         let mut matrix = vec![vec![0; classes]; classes];
         for ((label, predicted), images) in &self.predictions {
@@ -124,7 +123,7 @@ impl Tally {
     }
 }
 
-/// Returns the candidate with the largest logit; of several, the first. NaN is never the largest.
+/// Returns the candidate with the largest logit. If several are equal, returns the first. Ignores NaN.
 fn first_of_largest(candidates: &[u32], logit: impl Fn(&u32) -> f32) -> u32 {
     let largest = |best: &u32, next: &u32| logit(next) > logit(best) || logit(best).is_nan();
     let mut candidates = candidates.iter();

@@ -3,20 +3,21 @@
 use crate::shape::ImageSize;
 use rand::{Rng, RngExt};
 
-/// Smallest area of a block, in patches of a 14 x 14 grid. Smaller grids have smaller blocks, in proportion.
+/// Minimum area of a block, in patches. An image with fewer than 14 x 14 patches has a proportionally smaller minimum.
 const MIN_AREA: f64 = 16.0;
-/// Patches in an image of 224 pixels, for which `BEiT` chose [`MIN_AREA`].
+/// Number of patches in an image of 224 x 224 pixels, for which `BEiT` chose [`MIN_AREA`].
 const USUAL_PATCHES: f64 = 196.0;
-/// Smallest ratio of a block's height to its width. The largest is its inverse.
+/// Minimum ratio of a block's height to its width. The maximum is the inverse.
 const MIN_ASPECT: f64 = 0.3;
-/// Number of blocks to try before the rest of the mask is filled at random.
+/// Maximum number of attempts to place a block. Then random single patches complete the mask.
 const ATTEMPTS: usize = 10;
 
-/// Returns which patches of an image with this grid of patches are removed: exactly `removed` of them, in rectangular blocks.
+/// Draws a mask of rectangular blocks. Returns for each patch whether it is removed. Exactly `removed` patches are.
 ///
-/// The area of a block is uniform between the smallest area and the number of patches left to remove. The logarithm of
-/// its aspect ratio is uniform. A block that would remove too many patches, or none, is drawn again. If no block fits any
-/// more, single patches are removed at random, because all images of a batch need the same number of visible patches.
+/// `grid` is the number of patches along each axis. The area of a block is uniform between the minimum area and the
+/// number of patches left to remove. The logarithm of its aspect ratio is uniform. A block that would remove too many
+/// new patches, or none, is drawn again. If no block fits, single patches are removed at random. So all images have the
+/// same number of visible patches.
 pub(super) fn block_mask(grid: ImageSize, removed: usize, rng: &mut impl Rng) -> Vec<bool> {
     let mut mask = vec![false; grid.area()];
     let mut left = removed;
@@ -35,7 +36,9 @@ pub(super) fn block_mask(grid: ImageSize, removed: usize, rng: &mut impl Rng) ->
     mask
 }
 
-/// Draws a block. Returns the patches that it adds to `mask`; `None` if it adds none, or more than `left`.
+/// Draws a block. Returns the patches that it adds to `mask`, at most `left`.
+///
+/// Returns `None` if the block does not fit in the image, adds no patch, or would add more than `left` patches.
 fn block(grid: ImageSize, left: usize, mask: &[bool], rng: &mut impl Rng) -> Option<Vec<usize>> {
     let share = (grid.area() as f64 / USUAL_PATCHES).min(1.0);
     let min_area = (MIN_AREA * share).min(left as f64);
@@ -55,7 +58,7 @@ fn block(grid: ImageSize, left: usize, mask: &[bool], rng: &mut impl Rng) -> Opt
     (1..=left).contains(&added.len()).then_some(added)
 }
 
-/// Removes `count` more patches at random.
+/// Removes `count` more patches in `mask`, chosen at random.
 fn fill(mask: &mut [bool], count: usize, rng: &mut impl Rng) {
     let mut visible: Vec<usize> = (0..mask.len()).filter(|patch| !mask[*patch]).collect();
     for _ in 0..count {
@@ -71,13 +74,13 @@ mod tests {
 
     const GRID: usize = 14;
 
-    /// Returns masks of 200 samples that remove `removed` patches.
+    /// Returns the masks of 200 samples. Each mask removes `removed` patches.
     fn masks(removed: usize) -> Vec<Vec<bool>> {
         let key = Key { seed: 0, stage: 1, epoch: 1 };
         (0..200).map(|i| block_mask(GRID.into(), removed, &mut key.rng(i, Purpose::Mask))).collect()
     }
 
-    /// Returns the fraction of the neighbours of removed patches that are removed, too.
+    /// Returns the fraction of removed patches among the neighbours of removed patches.
     fn clustering(masks: &[Vec<bool>]) -> f64 {
         let (mut same, mut all) = (0.0, 0.0);
         for mask in masks {

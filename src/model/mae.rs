@@ -42,7 +42,7 @@ pub(super) struct MaskRows {
     keep: Tensor<1, Int>,
     /// Index of each kept patch in its image, `[N * K]`.
     keep_in_image: Tensor<1, Int>,
-    /// Index of each patch in the batch after shuffling, `[N * L]`.
+    /// Position of each patch in the shuffled batch, `[N * L]`.
     restore: Tensor<1, Int>,
     /// 1 for a removed patch, 0 for a kept patch, `[N, L]`.
     removed: Tensor<2>,

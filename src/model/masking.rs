@@ -8,18 +8,20 @@ use rand::RngExt;
 /// The kept and removed patches of `N` images with `L` patches each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Masks {
-    /// Number of kept patches in each image. Shapes call this number `K`.
+    /// Number of kept patches per image, `K` in tensor shapes.
     pub len_keep: usize,
-    /// Index of each kept patch in its image, `[N, K]`, in the order of the encoder's tokens.
+    /// For each image, the indices of its kept patches, `[N, K]`. The encoder's tokens have this order.
     pub ids_keep: Vec<i32>,
-    /// Position of each patch if the kept patches of its image come first, `[N, L]`.
+    /// Position of each patch, `[N, L]`, in the order in which the kept patches of an image come first.
     pub ids_restore: Vec<i32>,
     /// 0 for a kept patch and 1 for a removed patch, `[N, L]`.
     pub mask: Vec<f32>,
 }
 
 impl Masks {
-    /// Draws a mask for each sample. `grid` is the number of patches along each axis of an image. The mask of a sample depends only on `key`.
+    /// Draws a mask for each sample. `grid` is the number of patches along each axis of an image.
+    ///
+    /// The mask of a sample depends only on the sample, `masking`, `grid` and `key`.
     pub fn draw(masking: Masking, grid: ImageSize, samples: &[u64], key: Key) -> Self {
         let mut masks = Self::empty(masking.len_keep(grid), samples.len(), grid.area());
         for &sample in samples {
@@ -36,8 +38,9 @@ impl Masks {
         masks
     }
 
-    /// Returns masks that keep the patches with the smallest noise in each image (paper §3). `noise` is `[N, L]` and
-    /// must not contain NaN or infinity.
+    /// Returns masks that keep the patches with the smallest noise in each image (paper §3).
+    ///
+    /// `noise` is `[N, L]` and must not contain NaN or infinity.
     pub fn from_noise(noise: &[f32], num_patches: usize, mask_ratio: f64) -> Self {
         let len_keep = len_keep(num_patches, mask_ratio);
         let mut masks = Self::empty(len_keep, noise.len() / num_patches, num_patches);
@@ -47,7 +50,7 @@ impl Masks {
         masks
     }
 
-    /// Returns masks without images, with memory for `images`.
+    /// Returns empty masks, with memory for `images` images.
     fn empty(len_keep: usize, images: usize, num_patches: usize) -> Self {
         Self {
             len_keep,
@@ -57,7 +60,7 @@ impl Masks {
         }
     }
 
-    /// Adds an image. `ids_shuffle` are its patches, the kept ones first.
+    /// Adds the mask of an image. `ids_shuffle` has the patch indices of the image, with the kept patches first.
     fn push(&mut self, ids_shuffle: &[i32]) {
         let image = self.mask.len();
         self.ids_restore.resize(image + ids_shuffle.len(), 0);
@@ -88,7 +91,7 @@ fn mask_noise(sample: u64, patches: usize, key: Key) -> Vec<f32> {
     (0..patches).map(|_| rng.random::<f32>()).collect()
 }
 
-/// Returns the indices of `noise` by increasing noise.
+/// Returns the indices that sort `noise` in ascending order.
 fn sorted(noise: &[f32]) -> Vec<i32> {
     let mut ids: Vec<i32> = (0..noise.len() as i32).collect();
     // The sort is stable, so equal noise gives the same order on every machine.
@@ -96,9 +99,9 @@ fn sorted(noise: &[f32]) -> Vec<i32> {
     ids
 }
 
-/// Returns the patches of a sample in a random order, in which squares of `side` x `side` patches stay together.
+/// Returns the patch indices of a sample in random order. Squares of `side` x `side` patches stay together.
 ///
-/// With larger squares, single visible patches no longer give away their hidden neighbours (arXiv 2512.15715).
+/// With larger squares, single visible patches no longer reveal their hidden neighbours (arXiv 2512.15715).
 fn random_order(grid: ImageSize, side: usize, sample: u64, key: Key) -> Vec<i32> {
     let squares = grid.in_squares_of(side);
     let order = sorted(&mask_noise(sample, squares.area(), key));
@@ -110,14 +113,16 @@ fn random_order(grid: ImageSize, side: usize, sample: u64, key: Key) -> Vec<i32>
     patches.collect()
 }
 
-/// Returns which patches a grid mask removes: all but the upper left patch of each 2 x 2 square (paper, Fig. 6).
+/// Returns for each patch whether a grid mask removes it.
+///
+/// A grid mask keeps only the upper left patch of each 2 x 2 square (paper, Fig. 6).
 fn grid_mask(grid: ImageSize) -> Vec<bool> {
     (0..grid.area())
         .map(|i| !(i / grid.width).is_multiple_of(2) || !(i % grid.width).is_multiple_of(2))
         .collect()
 }
 
-/// Returns the indices of the kept patches, then those of the removed patches.
+/// Returns the indices of the kept patches, followed by those of the removed patches.
 fn kept_first(removed: &[bool]) -> Vec<i32> {
     let ids = |is_removed: bool| {
         let of = removed.iter().enumerate().filter(move |(_, removed)| **removed == is_removed);

@@ -8,7 +8,7 @@ use burn::tensor::{Bool, Int, Tensor, TensorData};
 /// Counts skipped updates on the device until the host reads the losses.
 #[derive(Clone)]
 pub(super) struct SkipCount {
-    /// Number of updates, applied or skipped, since the host last read the losses.
+    /// Number of updates since the host last read the losses, including skipped updates.
     pub attempts: usize,
     /// Number of skipped updates since the last read, `[1]`, on the device.
     skipped: Tensor<1, Int>,
@@ -25,7 +25,7 @@ pub struct Gate {
 }
 
 impl SkipCount {
-    /// Starts an update. If `finite` `[1]` is false, the update is skipped.
+    /// Starts an update, which is skipped if `finite`, `[1]`, is false.
     ///
     /// `updates` is the number of updates before the host last read the losses.
     pub(super) fn gate(
@@ -51,7 +51,7 @@ impl SkipCount {
         Gate { skip, corrections }
     }
 
-    /// Returns the number of updates that were not skipped, read from the device.
+    /// Returns the number of applied updates. Reads this number from the device.
     pub(super) fn made(&self) -> usize {
         let skipped: i64 = self.skipped.clone().into_scalar();
         self.attempts - usize::try_from(skipped).expect("a count is not negative")

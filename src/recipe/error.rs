@@ -81,7 +81,7 @@ pub enum Problem {
     },
     /// Two values contradict each other.
     Conflict {
-        /// The first value as TOML text.
+        /// The value of the first key, as TOML text.
         value: String,
         /// The words between the two keys in the message, such as "is more than".
         relation: String,

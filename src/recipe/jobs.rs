@@ -130,7 +130,7 @@ impl Plan {
 }
 
 impl TrainingPlan {
-    /// Returns the micro-steps that the learning rates within an epoch follow, if the job has not started before.
+    /// Returns how often the learning rate changes within an epoch, for a job that has not started before.
     pub fn pace(&self) -> Pace {
         let images_per_micro_step = self.effective_batch_size / self.accum_iter;
         Pace { images_per_micro_step, accum_iter: self.accum_iter }

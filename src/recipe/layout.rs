@@ -33,7 +33,7 @@ pub struct Batches {
     pub accum_iter: usize,
 }
 
-/// The micro-steps that the learning rates within an epoch follow.
+/// How often the learning rate changes within an epoch: after every `accum_iter` micro-steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
     /// Number of images in one micro-step, over all devices.
@@ -83,7 +83,7 @@ impl Layout {
         }
     }
 
-    /// Returns the pace of a stage; `None` if the run does not have the stage.
+    /// Returns how often a stage's learning rate changes within an epoch; `None` if the run lacks the stage.
     pub fn pace(&self, stage: StageKind) -> Option<Pace> {
         self.batches(stage).map(|Batches { batch_size, accum_iter }| Pace {
             images_per_micro_step: batch_size * self.world_size(),

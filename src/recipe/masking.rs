@@ -5,7 +5,7 @@ use super::stages::Pretrain;
 use super::training::{Setup, rate_text};
 use crate::shape::{ImageSize, MaskKind, Masking};
 
-/// Returns the mask sampling. Adds a problem if the masks are impossible for the patches of an image.
+/// Returns the mask sampling of a recipe. Adds a problem if an image's patches do not allow such masks.
 pub(super) fn masking(table: &Pretrain, setup: &Setup<'_>, cx: &mut Context<'_>) -> Masking {
     let masking = Masking {
         kind: given(table.mask.as_ref()),
@@ -19,7 +19,7 @@ pub(super) fn masking(table: &Pretrain, setup: &Setup<'_>, cx: &mut Context<'_>)
     masking
 }
 
-/// Returns whether `mask` goes together with the other keys and with this grid of patches. If not, adds a problem.
+/// Returns whether the mask sampling fits the other keys and the patches of an image. If not, adds a problem.
 fn is_possible(masking: Masking, grid: ImageSize, cx: &mut Context<'_>) -> bool {
     let Masking { kind, ratio, granularity } = masking;
     let (mask, side) = ("pretrain.mask", "pretrain.mask_granularity");
@@ -77,7 +77,7 @@ fn check_kept(masking: Masking, grid: ImageSize, cx: &mut Context<'_>) {
     cx.refuse_with("pretrain.mask_ratio", &others, rate_text(masking.ratio), &what, hint);
 }
 
-/// Returns whether squares of `side` x `side` patches fill the grid.
+/// Returns whether squares of `side` x `side` patches cover the grid exactly.
 fn divides(side: usize, grid: ImageSize) -> bool {
     grid.height.is_multiple_of(side) && grid.width.is_multiple_of(side)
 }

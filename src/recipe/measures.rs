@@ -16,11 +16,12 @@ pub struct KnnTable {
     /// Number of nearest training images that vote. Can change when a run continues.
     #[schemars(range(min = 1, max = 100_000))]
     pub k: Option<usize>,
-    /// The vote of a training image with cosine similarity `s` has the weight `exp(s / temperature)`. Can change when a
-    /// run continues.
+    /// A training image with cosine similarity `s` votes with the weight `exp(s / temperature)`. Can change when a run
+    /// continues.
     #[schemars(range(max = 1000.0), extend("exclusiveMinimum" = 0))]
     pub temperature: Option<f64>,
-    /// What is compared: the class token ("cls"), or the mean of the patches ("mean"). Can change when a run continues.
+    /// The features to compare: the class token ("cls"), or the mean of the patch tokens ("mean"). Can change when a run
+    /// continues.
     pub pool: Option<KnnPool>,
 }
 
@@ -28,20 +29,20 @@ pub struct KnnTable {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RobustnessTable {
-    /// Folders of the test sets, as `"PATH"` or `"NAME=PATH"`; without NAME, the name of the folder. `${VAR}` is replaced
-    /// by the environment variable. Class folders are matched to the classes of the data by name. The table gets a column
-    /// `NAME_top1` for each set. Can change when a run continues.
+    /// Folders of the test sets, as `"PATH"` or `"NAME=PATH"`. The default NAME is the folder's name. `${VAR}` is replaced
+    /// by the environment variable. Class folders are matched to the classes of the data by name. `accuracy.csv` gets a
+    /// column `NAME_top1` for each set. Can change when a run continues.
     pub sets: Option<Vec<String>>,
-    /// The classes that can be predicted on a set that has only some of the classes: "all", or "present", the classes of
-    /// the set. "auto": "present" for ImageNet-A and ImageNet-R, which have 200 of ImageNet's classes. Can change when a
-    /// run continues.
+    /// Which classes may be predicted if a test set lacks some classes: "all", or "present" for only the classes in the
+    /// set. "auto" means "present" for ImageNet-A and ImageNet-R, which have 200 of ImageNet's classes, otherwise "all".
+    /// Can change when a run continues.
     pub classes: Option<TestClasses>,
 }
 
-/// The column of `accuracy.csv` for `[knn]`.
+/// The column of `accuracy.csv` with the k-NN accuracy.
 pub const KNN_COLUMN: &str = "knn_top1";
 
-/// The classification of validation images by the nearest training images, for each kept checkpoint of the pre-training.
+/// The settings of the k-NN classification of each kept pre-training checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KnnPlan {
     pub k: usize,
@@ -49,26 +50,27 @@ pub struct KnnPlan {
     pub pool: KnnPool,
 }
 
-/// The features of an image for the nearest neighbours.
+/// The features that k-NN classification compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum KnnPool {
     /// The class token.
     Cls,
-    /// The mean of the patches.
+    /// The mean of the patch tokens.
     Mean,
 }
 
-/// Which classes a classifier can predict on a test set that has only some of its classes.
+/// Which classes may be predicted on a test set that lacks some of the classifier's classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TestClasses {
-    /// The classes of the set if it has 200 of ImageNet's 1000 classes, as ImageNet-A and -R; otherwise all classes.
+    /// The classes in the test set if they are 200 of ImageNet's 1,000 classes, as in ImageNet-A and ImageNet-R;
+    /// otherwise all classes.
     #[default]
     Auto,
-    /// The classes of the set.
+    /// The classes in the test set.
     Present,
-    /// All classes.
+    /// All classes of the classifier.
     All,
 }
 
@@ -130,13 +132,12 @@ pub(super) fn robustness(
 }
 
 impl Plan {
-    /// Returns whether the recipe measures an accuracy, which needs labels. Pre-training alone does not.
+    /// Returns whether the recipe measures an accuracy and so needs labels. Pre-training alone measures none.
     pub fn measures_accuracy(&self) -> bool {
         self.finetune.is_some() || self.linprobe.is_some() || self.knn.is_some()
     }
 
-    /// Returns the columns of `accuracy.csv` after the usual ones: `knn_top1` with `[knn]`, and one for each test set of
-    /// `[robustness]`.
+    /// Returns the names of `accuracy.csv`'s columns for `[knn]` and for the test sets of `[robustness]`.
     pub fn measure_columns(&self) -> Vec<String> {
         let knn = self.knn.iter().map(|_| KNN_COLUMN.to_owned());
         knn.chain(self.robustness.iter().map(TestSet::column)).collect()
@@ -144,7 +145,7 @@ impl Plan {
 }
 
 impl TestSet {
-    /// Parses `PATH` or `NAME=PATH`. Without a name, the name is that of the folder.
+    /// Parses `PATH` or `NAME=PATH`. The default name is the name of the folder.
     pub fn parse(text: &str) -> Self {
         if let Some((name, path)) = text.split_once('=').filter(|(name, _)| is_name(name)) {
             return Self { name: name.to_owned(), path: path.into() };
@@ -154,7 +155,7 @@ impl TestSet {
         Self { name, path }
     }
 
-    /// Returns the name of the set's column in `accuracy.csv`.
+    /// Returns the name of the test set's column in `accuracy.csv`.
     pub fn column(&self) -> String {
         format!("{}_top1", self.name)
     }

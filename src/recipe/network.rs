@@ -18,16 +18,16 @@ pub struct Network {
 }
 
 impl Network {
-    /// Returns the bytes that each host sends in one update to sum `bytes` of gradients: those of a ring all-reduce.
+    /// Returns the number of bytes that each host sends to sum `bytes` bytes of gradients with a ring all-reduce.
     pub fn wire_bytes(&self, bytes: f64) -> f64 {
         let hosts = self.hosts as f64;
         2.0 * (hosts - 1.0) / hosts * bytes
     }
 
-    /// Returns the time in seconds of the sums of one update over `bytes` of gradients.
+    /// Estimates the time in seconds that the hosts need to sum `bytes` bytes of gradients in one update.
     ///
-    /// The model adds the time of the bytes, and the latency of `2 * log2(hosts)` messages for each sum and agreement.
-    /// It assumes that the sums do not overlap with the backward pass.
+    /// This is the transfer time of the bytes, plus the latency of `2 * log2(hosts)` messages for each collective. The
+    /// estimate assumes that the sums do not overlap with the backward pass.
     pub fn update_s(&self, bytes: f64) -> f64 {
         if self.hosts == 1 {
             return 0.0;

@@ -158,7 +158,7 @@ impl RuntimePlan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
-    /// Job-parallel if there are at least as many jobs as devices.
+    /// "job-parallel" if there are at least as many jobs as devices, otherwise "data-parallel".
     Auto,
     /// All devices train each job together, one job after the other.
     DataParallel,

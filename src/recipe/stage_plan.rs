@@ -87,7 +87,7 @@ pub struct FinetunePlan {
     pub training: TrainingPlan,
     /// The starting weights of each job. `"checkpoints"` and `"last"` of the recipe are already replaced by epochs.
     pub from: Vec<Source>,
-    /// Prefix of the network in the files of `from`.
+    /// Prefix of the network's tensor names in the files of `from`; `None` if the recipe does not state it.
     pub prefix: Option<String>,
     /// AdamW's `beta_1` and `beta_2`.
     pub betas: [f64; 2],
@@ -119,7 +119,7 @@ impl FinetunePlan {
 pub struct LinprobePlan {
     pub training: TrainingPlan,
     pub from: Vec<Source>,
-    /// Prefix of the network in the files of `from`.
+    /// Prefix of the network's tensor names in the files of `from`; `None` if the recipe does not state it.
     pub prefix: Option<String>,
     pub global_pool: bool,
     pub augment: AugmentPlan,

@@ -30,10 +30,10 @@ pub(super) const COLUMNS: [&str; 12] = [
     "linprobe_run",
 ];
 
-/// The last column of `accuracy.csv`, which only runs with `data.bad_val = "skip"` have.
+/// The last column of `accuracy.csv`. Only runs with `data.bad_val = "skip"` have this column.
 pub(super) const VAL_SKIPPED: &str = "val_skipped";
 
-/// One row of `accuracy.csv`, as text. A cell is empty if there is no result yet.
+/// One row of `accuracy.csv`, as text. Cells without a result are empty.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct AccuracyRow {
     /// Values of the swept recipe keys, in the order of their columns.
@@ -46,9 +46,9 @@ pub struct AccuracyRow {
     pub finetune: JobCells,
     pub linprobe: JobCells,
     pub pretrain_loss: String,
-    /// The columns that only some recipes have: name and cell. They come from `[knn]` and `[robustness]`.
+    /// Cells of the columns for `[knn]` and `[robustness]`, as (column name, cell).
     pub measures: Vec<(String, String)>,
-    /// Unreadable validation images that the accuracies leave out; `None` without `data.bad_val = "skip"`.
+    /// Number of unreadable validation images that the accuracies leave out. `None` if `data.bad_val` is not "skip".
     pub val_skipped: Option<String>,
 }
 
@@ -67,9 +67,9 @@ pub struct JobCells {
 
 /// Returns the rows of `accuracy.csv` for the run in `folder`.
 ///
-/// Each row is one starting point of fine-tuning and probing. Training from scratch is the row of epoch 0. The weights of
-/// `pretrain.from` come next, and checkpoint files are the last rows. These rows have no epoch. A starting point has no row if all its jobs have failed. `prefix` is prepended to the
-/// folders of the jobs in the rows.
+/// Each row is one checkpoint from which fine-tuning and probing start. Training from scratch is the row of epoch 0.
+/// Rows without an epoch follow: first the weights of `pretrain.from`, then checkpoint files. A row is missing if all
+/// its jobs have failed. `prefix` is prepended to the job folders in the rows.
 pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<AccuracyRow>, RunError> {
     let failed = read_provenance(folder)?.map(|run| run.failed_jobs).unwrap_or_default();
     let mut jobs = plan.jobs();
@@ -159,8 +159,10 @@ fn job_cells(rows: &[EpochRow], dir: &str, prefix: &str) -> JobCells {
     }
 }
 
-/// Replaces `accuracy.csv` in `folder` if the content has changed. `swept` holds the names of the swept keys, `measures`
-/// the columns after the usual ones.
+/// Replaces `accuracy.csv` in `folder` if the content has changed.
+///
+/// `swept` has the names of the swept recipe keys. `measures` has the names of the columns for `[knn]` and
+/// `[robustness]`.
 pub fn write_accuracy(
     folder: &Path,
     swept: &[String],
@@ -239,12 +241,12 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
     Ok((header[..keys].to_vec(), rows))
 }
 
-/// Returns whether a column that only some recipes have may have this name: an accuracy of `[knn]` or `[robustness]`.
+/// Returns whether `column` may be the name of a column for `[knn]` or `[robustness]`.
 pub(super) fn is_measure(column: &str) -> bool {
     column.ends_with("_top1") && !COLUMNS.contains(&column)
 }
 
-/// Returns the names of the columns that only some recipes have, in the order of their first row.
+/// Returns the names of all columns for `[knn]` and `[robustness]` in the rows, in order of first occurrence.
 pub(super) fn measure_columns<'a>(rows: impl IntoIterator<Item = &'a AccuracyRow>) -> Vec<&'a str> {
     let mut columns: Vec<&str> = Vec::new();
     for (column, _) in rows.into_iter().flat_map(|row| &row.measures) {
@@ -255,7 +257,7 @@ pub(super) fn measure_columns<'a>(rows: impl IntoIterator<Item = &'a AccuracyRow
     columns
 }
 
-/// Describes a CSV error in `text` and names the line of the error.
+/// Describes a CSV error, with the line number. `text` is the CSV text.
 pub(super) fn csv_problem(text: &str, error: &csv::Error) -> String {
     let problem = match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
@@ -303,7 +305,7 @@ impl AccuracyRow {
         }
     }
 
-    /// Returns the cell in the column `column` that only some recipes have; empty if there is none.
+    /// Returns the cell in a column for `[knn]` or `[robustness]`; empty if the row lacks this column.
     pub(super) fn measure(&self, column: &str) -> &str {
         let cell = self.measures.iter().find(|(name, _)| name == column);
         cell.map_or("", |(_, cell)| cell.as_str())

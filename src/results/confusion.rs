@@ -8,21 +8,21 @@ use std::path::Path;
 
 const FILE: &str = "confusion.csv";
 
-/// A confusion matrix. `counts` has a row for each label and a column for each predicted class.
+/// A confusion matrix. `counts[label][predicted]` is a number of images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confusion {
-    /// Class names, in the order of the labels.
+    /// Class names in label order.
     pub names: Vec<String>,
     pub counts: Vec<Vec<usize>>,
 }
 
 impl Confusion {
-    /// Returns whether the job in `folder` has a confusion matrix.
+    /// Returns whether the job folder `folder` has a confusion matrix.
     pub fn is_in(folder: &Path) -> bool {
         folder.join(FILE).is_file()
     }
 
-    /// Writes `confusion.csv` into the folder of a job.
+    /// Writes `confusion.csv` to the job folder `folder`.
     pub fn write(&self, folder: &Path) -> Result<(), RunError> {
         let path = folder.join(FILE);
         let header = std::iter::once("class".to_owned()).chain(self.names.iter().cloned());
@@ -35,7 +35,7 @@ impl Confusion {
         durable::write(&path, &bytes).map_err(RunError::io(&path))
     }
 
-    /// Reads `confusion.csv` in the folder of a job; `None` if there is none.
+    /// Reads `confusion.csv` from the job folder `folder`; `None` if the file is missing.
     pub fn read(folder: &Path) -> Result<Option<Self>, RunError> {
         let path = folder.join(FILE);
         if !path.is_file() {

@@ -104,7 +104,7 @@ fn list_as_they_are(folder: &Path, name: &str, files: Vec<String>) -> io::Result
     Manifest::create_with(folder, name, listed.into_iter().map(|(content, file)| (file, content)))
 }
 
-/// Returns the files in a run folder whose names are file names that mae uses.
+/// Returns the files in a run folder that have one of mae's file names.
 pub(super) fn known(folder: &Path) -> Result<Vec<String>, RunError> {
     let mut files = Vec::new();
     if folder.is_dir() {
@@ -114,7 +114,7 @@ pub(super) fn known(folder: &Path) -> Result<Vec<String>, RunError> {
     Ok(files)
 }
 
-/// Collects the files below `root/below` whose names are file names that mae uses.
+/// Collects the files below `root/below` that have one of mae's file names.
 fn known_files(root: &Path, below: &Path, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(root.join(below))? {
         let entry = entry?;

@@ -27,10 +27,11 @@ pub struct EpochRow {
     pub data_wait_s: f64,
     /// Number of updates skipped because of NaN or infinity; `None` without `on_nan = "skip"`.
     pub skipped_updates: Option<usize>,
-    /// Unreadable validation images that the results leave out; `None` without `data.bad_val = "skip"`, and in
-    /// pre-training.
+    /// Number of unreadable validation images that the results leave out.
+    ///
+    /// `None` in pre-training, and if `data.bad_val` is not "skip".
     pub val_skipped: Option<usize>,
-    /// Factor of the loss at the end of the epoch; `None` unless the precision is fp16.
+    /// Loss scale at the end of the epoch; `None` unless the precision is fp16.
     pub loss_scale: Option<f64>,
 }
 
@@ -281,7 +282,7 @@ fn from_classifier(c: ClassifierColumns) -> EpochRow {
     }
 }
 
-/// Rounds a time or a rate to three decimals.
+/// Rounds a value to three decimals.
 fn thousandths(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }

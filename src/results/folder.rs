@@ -27,7 +27,7 @@ pub struct RunFolder {
 pub struct OpenOptions {
     /// Move the files of an earlier run into the trash.
     pub fresh: bool,
-    /// Take over the lock of a process of another host.
+    /// Whether to take over the lock of a process on another host.
     pub break_lock: bool,
 }
 

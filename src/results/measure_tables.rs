@@ -15,7 +15,7 @@ use std::path::Path;
 const KNN: &str = "knn.csv";
 const ROBUSTNESS: &str = "robustness.csv";
 
-/// A row of `knn.csv`. Accuracies are in %, with two decimals.
+/// A row of `knn.csv`. Accuracies are in % with two decimals.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KnnRow {
     pub pretrain_epoch: usize,
@@ -27,25 +27,27 @@ pub struct KnnRow {
     pub images: usize,
 }
 
-/// A row of `robustness.csv`: a fine-tuned checkpoint on a test set. Accuracies are in %, with two decimals.
+/// A row of `robustness.csv`: the results of a fine-tuned checkpoint on a test set.
+///
+/// Accuracies are in % with two decimals.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RobustnessRow {
-    /// Folder of the fine-tuning, relative to the run folder.
+    /// Folder of the fine-tuning job, relative to the run folder.
     pub finetune_run: String,
     pub set: String,
     pub path: String,
-    /// Which classes can be predicted: `robustness.classes` of the recipe.
+    /// Which classes may be predicted: the recipe's `robustness.classes`.
     pub classes: String,
     pub top1: String,
     pub top5: String,
-    /// Mean corruption error in %, only for sets of corruptions.
+    /// Mean corruption error in %; empty unless the test set is ImageNet-C.
     pub mce: String,
-    /// Number of classes that the set has.
+    /// Number of classes in the test set.
     pub set_classes: usize,
     pub images: usize,
 }
 
-/// The rows of both tables.
+/// The rows of `knn.csv` and `robustness.csv`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MeasureTables {
     knn: Vec<KnnRow>,
@@ -53,12 +55,12 @@ pub struct MeasureTables {
 }
 
 impl MeasureTables {
-    /// Reads both tables of the run in `folder`. A missing table has no rows.
+    /// Reads `knn.csv` and `robustness.csv` of the run in `folder`. A missing table has no rows.
     pub fn read(folder: &Path) -> Result<Self, RunError> {
         Ok(Self { knn: read(&folder.join(KNN))?, robustness: read(&folder.join(ROBUSTNESS))? })
     }
 
-    /// Returns the accuracy of the checkpoint of `epoch` with the settings of `plan`, if it was measured.
+    /// Returns the k-NN result for the checkpoint of `epoch` with the settings of `plan`; `None` if there is none yet.
     pub fn knn(&self, plan: &KnnPlan, epoch: usize) -> Option<&KnnRow> {
         let pool = recipe_word(plan.pool);
         let same = |row: &&KnnRow| {
@@ -70,7 +72,7 @@ impl MeasureTables {
         self.knn.iter().find(same)
     }
 
-    /// Returns the accuracy of the fine-tuning in the folder `dir` on `set`, if it was measured.
+    /// Returns the result of the fine-tuning in the folder `dir` on the test set `set`; `None` if there is none yet.
     pub fn robustness(
         &self,
         set: &TestSet,
@@ -87,7 +89,7 @@ impl MeasureTables {
         self.robustness.iter().find(same)
     }
 
-    /// Adds a row to `knn.csv` in `folder`. Replaces the row of the same epoch.
+    /// Adds a row to `knn.csv` in `folder`, and removes an older row of the same epoch.
     pub fn add_knn(&mut self, folder: &Path, row: KnnRow) -> Result<(), RunError> {
         self.knn.retain(|old| old.pretrain_epoch != row.pretrain_epoch);
         self.knn.push(row);
@@ -95,7 +97,7 @@ impl MeasureTables {
         write(&folder.join(KNN), &self.knn)
     }
 
-    /// Adds a row to `robustness.csv` in `folder`. Replaces the row of the same checkpoint and set.
+    /// Adds a row to `robustness.csv` in `folder`, and removes an older row of the same checkpoint and test set.
     pub fn add_robustness(&mut self, folder: &Path, row: RobustnessRow) -> Result<(), RunError> {
         self.robustness
             .retain(|old| (&old.finetune_run, &old.set) != (&row.finetune_run, &row.set));
@@ -104,7 +106,7 @@ impl MeasureTables {
         write(&folder.join(ROBUSTNESS), &self.robustness)
     }
 
-    /// Returns the columns of `accuracy.csv` that these tables add to the row of `source`, with their cells.
+    /// Returns the cells that these tables add to the row of `source` in `accuracy.csv`, as (column name, cell).
     pub(super) fn cells(
         &self,
         plan: &Plan,
@@ -132,7 +134,7 @@ impl MeasureTables {
     }
 }
 
-/// Returns the word that stands for a choice in a recipe.
+/// Returns the word that recipes use for `choice`.
 pub fn recipe_word(choice: impl Serialize) -> String {
     let word = serde_json::to_value(choice).expect("a choice is a word");
     word.as_str().unwrap_or_default().to_owned()

@@ -65,9 +65,9 @@ pub struct StartLayout {
 }
 
 impl StartLayout {
-    /// Returns the pace of a stage: that of the first start which had the stage.
+    /// Returns how often a stage's learning rate changes within an epoch, from the first start that had this stage.
     ///
-    /// Later starts with a different layout keep it, so their learning rates are those of an unchanged run.
+    /// Later starts with a different layout use the same value, so that resuming does not change the learning rates.
     pub fn pace(layouts: &[Self], stage: StageKind) -> Option<Pace> {
         layouts.iter().find_map(|start| start.layout.pace(stage))
     }

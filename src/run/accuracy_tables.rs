@@ -6,14 +6,14 @@ use crate::train::RunContext;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Writes the accuracy tables of a run and of its sweep.
+/// Writes the accuracy table of a run and the accuracy table of its sweep.
 pub(super) struct AccuracyTables {
     /// The folder that contains all runs.
     runs: PathBuf,
     plan: Arc<Plan>,
     run: PathBuf,
     all: Resolved,
-    /// Locked while the tables are written, so that parallel jobs write them one after the other.
+    /// Locked during writing, so that parallel jobs write the tables one after another.
     writing: Mutex<()>,
 }
 

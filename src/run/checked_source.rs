@@ -61,7 +61,7 @@ impl Inspector<'_> {
         Some(source)
     }
 
-    /// Returns the result for the same job in an earlier run of the sweep.
+    /// Returns the checked start checkpoint of the same job in an earlier run of the sweep; `None` if there is none.
     fn known_source(&self, index: usize, job: &Job) -> Option<CheckedSource> {
         let of = |other: &CheckedPoint| {
             let mut known = self.sources.iter();

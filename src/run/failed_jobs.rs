@@ -19,14 +19,14 @@ pub struct FailedJob {
     pub error: TrainError,
 }
 
-/// The failed jobs of a run, at least one.
+/// The failed jobs of a run. There is at least one.
 #[derive(Debug)]
 pub struct FailedJobs {
     pub failed: Vec<FailedJob>,
     jobs: usize,
 }
 
-/// A run of a sweep that failed, and its error.
+/// A failed run of a sweep, with its error.
 pub struct FailedPoint {
     /// Name of the failed run.
     pub name: String,
@@ -96,7 +96,7 @@ impl Failures<'_> {
 
     /// Returns the failed jobs; `None` if no job failed.
     ///
-    /// `jobs` is the number of all jobs in the command.
+    /// `jobs` is the total number of jobs in the command.
     pub(super) fn into_failed(self, jobs: usize) -> Option<FailedJobs> {
         (!self.failed.is_empty()).then_some(FailedJobs { failed: self.failed, jobs })
     }

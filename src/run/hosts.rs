@@ -14,10 +14,10 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What host 0 tells the other hosts to do.
+/// A command that host 0 sends to the other hosts.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Command {
-    /// Check the devices for a sweep point.
+    /// Check the devices with the data and model of a sweep point.
     CheckDevice { point: usize },
     /// Train a job of a sweep point.
     Train(JobOrder),
@@ -25,7 +25,7 @@ pub(super) enum Command {
     Finish,
 }
 
-/// A job to train, and what host 0 knows about its run.
+/// A job to train, with information from host 0 about its run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct JobOrder {
     pub point: usize,
@@ -36,17 +36,17 @@ pub(super) struct JobOrder {
     pub provenance: String,
 }
 
-/// What must be the same on all hosts.
+/// Facts that must be the same on all hosts.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct HostFacts {
     version: String,
-    /// The recipes of all sweep points, hashed.
+    /// Hash of the recipes of all sweep points.
     recipes: String,
-    /// The recipe of the first sweep point.
+    /// The recipe of the first sweep point, in TOML.
     recipe: String,
-    /// The fingerprint of the data of each sweep point, if the data was opened.
+    /// Data fingerprint of each sweep point; `None` if the data was not opened.
     data: Vec<Option<String>>,
-    /// The folder and the state of each job.
+    /// Folder and state of each job.
     jobs: Vec<(String, JobState)>,
 }
 
@@ -58,12 +58,12 @@ pub(super) fn tell(hosts: &Hosts, command: &Command) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Returns the hash of the run's `provenance.json`, from which other hosts see that they share the run folder.
+/// Returns the hash of the run's `provenance.json`. Equal hashes show that all hosts see the same run folder.
 pub(super) fn provenance_hash(run: &Path) -> String {
     Content::of_file(&run.join("provenance.json")).map(|content| content.blake3).unwrap_or_default()
 }
 
-/// Tells the other hosts to finish when it is dropped.
+/// When dropped, tells the other hosts to finish, and disconnects this host.
 pub(super) struct Finish<'a>(pub &'a Hosts);
 
 impl Drop for Finish<'_> {
@@ -75,9 +75,9 @@ impl Drop for Finish<'_> {
     }
 }
 
-/// Fails on all hosts if a host would not run the same as host 0. The error names that host.
+/// Compares the facts of all hosts with those of host 0. If they differ, fails on all hosts and names the host.
 ///
-/// `refusal` is the reason why this host cannot run, if there is one.
+/// `refusal` is set if this host cannot run. All hosts then fail.
 pub(super) fn check_same(
     hosts: &Hosts,
     resolved: &Resolved,
@@ -133,7 +133,7 @@ impl HostFacts {
         }
     }
 
-    /// Says how another host differs from this one.
+    /// Describes how the facts of host `other` differ from these facts, those of host 0.
     fn difference(&self, other: Option<&Self>) -> String {
         let Some(other) = other else {
             return format!("has a different version of mae than rank 0 ({})", self.version);
@@ -156,7 +156,7 @@ impl HostFacts {
     }
 }
 
-/// Lists the keys that differ between two recipes, in parentheses; empty if there are none.
+/// Lists the recipe keys with different values, in parentheses; empty if there are none.
 fn recipe_difference(first: &str, other: &str) -> String {
     let (Ok(first), Ok(other)) = (toml::from_str::<Recipe>(first), toml::from_str::<Recipe>(other))
     else {
@@ -169,7 +169,7 @@ fn recipe_difference(first: &str, other: &str) -> String {
 }
 
 impl Runner<'_> {
-    /// Follows the commands of host 0 until it finishes.
+    /// Executes the commands of host 0 until it sends [`Command::Finish`].
     pub(super) fn follow(
         &self,
         resolved: &Resolved,
@@ -219,7 +219,7 @@ impl Runner<'_> {
     }
 }
 
-/// Waits until this host sees the `provenance.json` that host 0 has written. Fails if it does not.
+/// Waits until host 0's `provenance.json` is visible on this host. Fails after 10 seconds.
 fn wait_for_provenance(run: &Path, hash: &str) -> Result<(), TrainError> {
     // A network file system may show a new file only after some seconds.
     const PATIENCE: Duration = Duration::from_secs(10);

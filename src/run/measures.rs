@@ -13,14 +13,14 @@ use crate::shape::StageKind;
 use crate::train::{Event, Observer, RunContext, TrainError};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Largest number of classes for which a run writes confusion matrices.
+/// Maximum number of classes for which a run writes confusion matrices.
 const CONFUSION_CLASSES: usize = 100;
 
 /// Measures the checkpoints of a run, and writes `knn.csv` and `robustness.csv`.
 pub(super) struct Measures {
     work: RunContext,
     observer: Observer,
-    /// Locked while a checkpoint is measured, so that parallel jobs do not measure the same one.
+    /// Locked during a measurement, so that parallel jobs do not measure the same checkpoint.
     measuring: Mutex<()>,
 }
 
@@ -30,7 +30,7 @@ impl Measures {
         Self { work: work.clone(), observer: Arc::clone(observer), measuring }
     }
 
-    /// Measures every kept checkpoint of the pre-training that `knn.csv` does not have yet.
+    /// Measures every kept pre-training checkpoint that is missing in `knn.csv`.
     ///
     /// Returns early, without an error, if the user stops the run.
     pub(super) fn knn(&self) -> Result<(), TrainError> {
@@ -80,7 +80,7 @@ impl Measures {
         Ok(())
     }
 
-    /// Measures what the finished fine-tunings of the run do not have yet: their test sets and confusion matrices.
+    /// Measures finished fine-tunings on the test sets, and writes their confusion matrices. Skips existing results.
     ///
     /// Returns early, without an error, if the user stops the run.
     pub(super) fn finetunings(&self) -> Result<(), TrainError> {
@@ -88,7 +88,7 @@ impl Measures {
         self.confusions()
     }
 
-    /// Writes the confusion matrix of every finished fine-tuning on the validation split, for up to 100 classes.
+    /// Writes a confusion matrix for every finished fine-tuning, from the validation split. Needs at most 100 classes.
     fn confusions(&self) -> Result<(), TrainError> {
         let RunContext { plan, data, run, stop, device, .. } = &self.work;
         let classes = data.facts.num_classes;

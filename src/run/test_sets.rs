@@ -10,27 +10,30 @@ use crate::recipe::{Plan, TestClasses, TestSet};
 use crate::train::{ChosenDevice, TrainError};
 use std::sync::Arc;
 
-/// Number of classes of ImageNet-A and of ImageNet-R. Their benchmarks compare only the logits of these classes.
+/// Number of classes in ImageNet-A and in ImageNet-R. Their benchmarks ignore the logits of all other classes.
 const SUBSET: usize = 200;
 
-/// An opened test set, and the only classes that can be predicted; `None` for all classes.
+/// A test set, and the labels of the classes that may be predicted; `None` for all classes.
 pub type OpenedSet = (TestImages, Option<Arc<[u32]>>);
 
-/// A classifier's results on a test set. Accuracies and errors are in %.
+/// The results of a classifier on a test set. Accuracies and errors are in %.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TestResult {
-    /// For ImageNet-C, the means over all corruptions and severities.
+    /// Loss and accuracies. For ImageNet-C, these are means over all corruptions and severities.
     pub metrics: Metrics,
-    /// Number of classes that the set has.
+    /// Number of classes in the test set.
     pub classes: usize,
-    /// Whether only the classes of the set could be predicted.
+    /// Whether only the classes in the test set may be predicted.
     pub is_restricted: bool,
-    /// The mean error of each corruption of ImageNet-C, over all severities; empty for other sets.
+    /// For each corruption of ImageNet-C, the mean error over all severities; empty for other test sets.
     pub corruptions: Vec<(&'static str, f64)>,
 }
 
 impl TestResult {
-    /// Returns the mean corruption error: the mean of the errors of ImageNet-C, each divided by that of `AlexNet`.
+    /// Returns the mean corruption error of ImageNet-C: the mean of each corruption's error divided by `AlexNet`'s
+    /// error.
+    ///
+    /// Returns `None` for other test sets.
     pub fn mce(&self) -> Option<f64> {
         if self.corruptions.is_empty() {
             return None;
@@ -42,7 +45,7 @@ impl TestResult {
     }
 }
 
-/// Opens a test set. `names` are the classes of the checkpoint.
+/// Opens a test set. `names` are the checkpoint's class names in label order.
 pub fn open_set(
     set: &TestSet,
     plan: &Plan,
@@ -61,7 +64,7 @@ pub fn open_set(
     Ok((images, among))
 }
 
-/// Measures a classifier on a test set that [`open_set`] has opened. Returns `None` if the user stops the command.
+/// Measures a classifier on a test set from [`open_set`]. Returns `None` if the user stops the command.
 pub fn measure_set(
     opened: Arc<Opened>,
     plan: &Plan,

@@ -8,14 +8,14 @@ use crate::recipe::{BadVal, Plan};
 use crate::train::{Event, TrainError};
 use std::sync::Arc;
 
-/// With at least this many validation images, a notice tells the user that all of them are being read.
+/// Minimum number of validation images for a notice to the user that all of them are being read.
 const MANY_IMAGES: usize = 5_000;
 
 impl Runner<'_> {
-    /// Reads the validation images of a sweep point once, if its jobs need them, and returns the data to use.
+    /// If a job of this sweep point needs validation images, reads all of them once. Returns the data to use.
     ///
-    /// Fails if an image is unreadable, unless the recipe skips such images. Then the returned data does not have them, at
-    /// every start of the run. Returns `None` if the user stops the run.
+    /// Fails if an image is unreadable and `data.bad_val` is "stop". With "skip", the returned data lacks unreadable
+    /// images. Returns `None` if the user stops the run.
     pub(super) fn readable_data(
         &self,
         index: usize,
@@ -63,7 +63,7 @@ impl Runner<'_> {
 }
 
 impl Sweep<'_> {
-    /// Returns whether the validation images were already read for an earlier sweep point with the same data.
+    /// Returns whether an earlier sweep point with the same data has already read the validation images.
     fn has_read_validation(&self, index: usize) -> bool {
         let points = &self.resolved.points;
         points[..index].iter().any(|other| {
@@ -72,7 +72,7 @@ impl Sweep<'_> {
         })
     }
 
-    /// Uses `data` for point `index` and for all later points with the same data set.
+    /// Sets the data of sweep point `index`, and of all later points with the same data set.
     fn use_data(&mut self, index: usize, data: &Arc<DataSet>) {
         let resolved = &self.resolved.points;
         for (point, other) in self.points.iter_mut().zip(resolved).skip(index) {
@@ -85,7 +85,7 @@ impl Sweep<'_> {
 
 /// Fails if the number of skipped validation images has changed since an earlier start of the run.
 ///
-/// All accuracies of a table are measured on the same images.
+/// With this check, all accuracies in a table come from the same images.
 fn refuse_other_val(point: &CheckedPoint, data: &DataSet) -> Result<(), TrainError> {
     let before = point.before.as_ref().and_then(|before| before.val_skipped);
     let now = data.val_skipped.as_ref().map(|skipped| skipped.len());

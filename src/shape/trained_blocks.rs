@@ -4,7 +4,7 @@
 /// trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrainedBlocks {
-    /// The last blocks, as many as stated. If these are all blocks, the embeddings are trained, too.
+    /// This number of blocks, counted from the last. If these are all blocks, the embeddings are trained, too.
     Last(usize),
     /// Half of the last block: its MLP with the LayerNorm before it (paper, Fig. 9).
     HalfOfLast,

@@ -38,7 +38,7 @@ pub enum Event<'a> {
     },
     /// The job failed.
     ///
-    /// `error` is the job's error. If `error` is `None`, the run ends and returns the error.
+    /// `error` is `None` if this failure also ends the run. The run then returns the error.
     JobFailed {
         job: &'a str,
         error: Option<&'a TrainError>,

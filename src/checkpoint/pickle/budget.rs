@@ -2,13 +2,13 @@
 
 const KIB: u64 = 1024;
 
-/// What may still be allocated and read for one file, in bytes.
+/// The remaining memory and reads that one file may use, in bytes.
 pub(super) struct Budget {
-    /// Memory left in total, for objects and tensor values.
+    /// Remaining memory for objects and tensor values together.
     all: u64,
-    /// Memory left for tensor values.
+    /// Remaining memory for tensor values.
     values: u64,
-    /// Maximum memory for one object.
+    /// Maximum memory for a single object.
     once: u64,
     /// Number of bytes that may still be read from the file.
     reads: u64,

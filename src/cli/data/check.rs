@@ -52,7 +52,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Returns one value per channel. Repeats a single value for all channels.
+/// Returns one value per channel. A single value is repeated for all channels.
 fn for_channels(values: &[f64], in_chans: usize) -> Vec<f64> {
     match values {
         [value] => vec![*value; in_chans],
@@ -121,7 +121,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
     text
 }
 
-/// Returns percentiles of the numbers in the files, and a line to copy; empty for data without such numbers.
+/// Returns the percentiles of the numbers in the files, and a recipe line to copy; empty if all files have 8 bits.
 fn numbers_text(checked: &Checked) -> String {
     let mut text = String::new();
     if checked.cut_images > 0 {
@@ -180,7 +180,7 @@ fn summary(split: &CheckedSplit) -> String {
     text
 }
 
-/// Returns a path as text on one line.
+/// Returns a path as one line of text.
 fn shown(path: &Path) -> String {
     one_line(&path.display().to_string()).into_owned()
 }

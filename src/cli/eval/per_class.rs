@@ -8,9 +8,9 @@ use std::path::Path;
 const HEADER: [&str; 7] =
     ["label", "class", "images", "top1", "top5", "confused_with", "confused_images"];
 
-/// Writes the results of each class as CSV.
+/// Writes a CSV table with the results of each class.
 ///
-/// `confused_with` is the wrong class that is predicted most often for the images of the class.
+/// The column `confused_with` has the most frequent wrong prediction for the images of the class.
 pub(super) fn write(path: &Path, tally: &Tally, names: &[String]) -> Result<(), CliError> {
     let name = |label: u32| names.get(label as usize).cloned().unwrap_or_default();
     let rows = tally.by_class().into_iter().map(|row: ClassTally| {

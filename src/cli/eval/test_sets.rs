@@ -85,7 +85,7 @@ pub(super) fn run(args: &super::Args, ready: Ready, stop: &StopFlag) -> Result<(
     Ok(())
 }
 
-/// Returns the line that the terminal shows for a set.
+/// Returns the line that the terminal shows for a test set.
 fn line(name: &str, result: &TestResult, num_classes: usize) -> String {
     let metrics = &result.metrics;
     let mce = result.mce().map_or_else(String::new, |mce| format!(", mCE {mce:.2} %"));

@@ -22,7 +22,7 @@ pub(super) fn erase(image: &mut [f32], size: ImageSize, plan: &ErasingPlan, rng:
 
 /// Draws the boxes to erase in one image.
 ///
-/// There is no box with probability `1 - plan.reprob`, otherwise up to `plan.recount` boxes.
+/// With probability `plan.reprob`, draws 1 to `plan.recount` boxes. Otherwise, draws no box.
 pub fn erasing_boxes(size: ImageSize, plan: &ErasingPlan, rng: &mut impl Rng) -> Vec<CropBox> {
     if unit(rng) >= plan.reprob {
         return Vec::new();

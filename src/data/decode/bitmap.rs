@@ -3,27 +3,27 @@
 use super::error::ImageError;
 use super::picture::{Colour, Picture, Pixels};
 
-/// Maximum side of a picture in pixels, the limit of libjpeg.
+/// Maximum width and height of a picture in pixels, as in libjpeg.
 pub(super) const MAX_SIDE: u32 = 65_500;
-/// Maximum size of a decoded picture in bytes: about 179 million RGB pixels, the limit of Pillow.
+/// Maximum size of a decoded picture in bytes. This is Pillow's limit of about 179 million RGB pixels.
 pub(super) const MAX_BYTES: u64 = 512 << 20;
 
-/// A decoded image: what Pillow's `convert("RGB")` or `convert("L")` makes of the file.
+/// A decoded image, with the pixels of Pillow's `convert("RGB")` or `convert("L")`.
 pub(super) struct Bitmap {
     pub(super) width: usize,
     pub(super) height: usize,
     pub(super) levels: Levels,
 }
 
-/// 8-bit levels of a [`Bitmap`], row by row.
+/// 8-bit pixel values of a [`Bitmap`], row by row.
 pub(super) enum Levels {
-    /// One level per pixel.
+    /// One value per pixel.
     Grey(Vec<u8>),
-    /// Three levels per pixel.
+    /// Red, green and blue of each pixel.
     Rgb(Vec<u8>),
 }
 
-/// 256 RGB colours. Entries that a file leaves out are black.
+/// 256 RGB colours. Entries that are not in the file are black.
 pub(super) type Palette = [[u8; 3]; 256];
 
 impl Bitmap {
@@ -40,7 +40,9 @@ impl Bitmap {
         Picture { width: self.width, height: self.height, channels, pixels: Pixels::U8(levels) }
     }
 
-    /// Turns the image as the TIFF tag `Orientation` says. Values outside of 2..=8 change nothing.
+    /// Rotates and flips the image to its upright position. `orientation` is the TIFF tag `Orientation`.
+    ///
+    /// The image stays unchanged if `orientation` is not in 2..=8.
     pub(super) fn oriented(self, orientation: u32) -> Self {
         let size = [self.width, self.height];
         let [width, height] = turned_size(size, orientation);
@@ -52,12 +54,14 @@ impl Bitmap {
     }
 }
 
-/// Returns width and height after [`turned`].
+/// Returns width and height of an image after [`turned`].
 pub(super) fn turned_size([width, height]: [usize; 2], orientation: u32) -> [usize; 2] {
     if (5..=8).contains(&orientation) { [height, width] } else { [width, height] }
 }
 
-/// Turns pixels, `[H, W, C]`, as the TIFF tag `Orientation` says. `size` is width and height before.
+/// Rotates and flips pixels, `[H, W, C]`, to the upright position.
+///
+/// `orientation` is the TIFF tag `Orientation`. `size` is (width, height) before the rotation.
 pub(super) fn turned<T: Copy>(
     values: Vec<T>,
     channels: usize,
@@ -90,18 +94,18 @@ pub(super) fn turned<T: Copy>(
 }
 
 impl Levels {
-    /// Looks up each index in a palette.
+    /// Converts palette indices to the RGB colours of `palette`.
     pub(super) fn of_palette(indices: &[u8], palette: &Palette) -> Self {
         Self::Rgb(indices.iter().flat_map(|index| palette[usize::from(*index)]).collect())
     }
 
-    /// Converts whole numbers to grey like Pillow: values above 255 become 255, and values below 0 become 0.
+    /// Converts integers to grey levels like Pillow: clamps them to 0..=255.
     pub(super) fn of_numbers(values: impl Iterator<Item = i64>) -> Self {
         Self::Grey(values.map(|value| value.clamp(0, 255) as u8).collect())
     }
 }
 
-/// Returns width and height as `usize`. Fails if a side is 0, or if the image is larger than Pillow's limit.
+/// Returns width and height as `usize`. Fails if a side is 0, or if the image exceeds [`MAX_SIDE`] or [`MAX_BYTES`].
 pub(super) fn checked_size(width: u32, height: u32) -> Result<(usize, usize), ImageError> {
     if width == 0 || height == 0 {
         return Err(ImageError::damaged(format!("the image is {width}x{height} pixels")));
@@ -113,7 +117,7 @@ pub(super) fn checked_size(width: u32, height: u32) -> Result<(usize, usize), Im
     Ok((width as usize, height as usize))
 }
 
-/// Reads `count` numbers of `bits` bits (1, 2, 4 or 8) from a row. The first number is in the highest bits.
+/// Reads `count` numbers of `bits` bits each (1, 2, 4 or 8) from packed bytes. The highest bits of a byte come first.
 pub(super) fn unpacked(row: &[u8], bits: usize, count: usize) -> impl Iterator<Item = u8> {
     let mask = ((1u16 << bits) - 1) as u8;
     (0..count).map(move |i| {
@@ -122,14 +126,14 @@ pub(super) fn unpacked(row: &[u8], bits: usize, count: usize) -> impl Iterator<I
     })
 }
 
-/// Keeps the first `kept` channels of each pixel. A pixel has `channels` values.
+/// Keeps the first `kept` channels of each pixel, and drops the others. `values` has `channels` values per pixel.
 pub(super) fn keep<T: Copy>(values: &[T], channels: usize, kept: usize) -> Vec<T> {
     values.chunks_exact(channels).flat_map(|pixel| &pixel[..kept]).copied().collect()
 }
 
 /// Converts RGB pixels to grey like Pillow, with 16-bit integer weights.
 ///
-/// The weights add up to 65,536, so grey pixels stay unchanged.
+/// The weights add up to 65,536, so a pixel with equal red, green and blue keeps its level.
 pub(super) fn luma(rgb: &[u8]) -> Vec<u8> {
     let level = |[r, g, b]: &[u8; 3]| {
         let weighted = u32::from(*r) * 19_595 + u32::from(*g) * 38_470 + u32::from(*b) * 7_471;
@@ -138,7 +142,7 @@ pub(super) fn luma(rgb: &[u8]) -> Vec<u8> {
     rgb.as_chunks().0.iter().map(level).collect()
 }
 
-/// Converts a CMYK pixel to RGB like Pillow. 255 is full ink.
+/// Converts a CMYK pixel to RGB like Pillow. A value of 255 means full ink.
 pub(super) fn cmyk_to_rgb([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     let paper = 255 - k;
     [c, m, y].map(|ink| {
@@ -147,7 +151,7 @@ pub(super) fn cmyk_to_rgb([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     })
 }
 
-/// Divides a premultiplied level by its alpha like Pillow. `transparent` is the level for alpha 0.
+/// Undoes the multiplication of a pixel value by its alpha, like Pillow. Returns `transparent` if alpha is 0.
 pub(super) fn unmultiplied(level: u8, alpha: u8, transparent: u8) -> u8 {
     match alpha {
         0 => transparent,
@@ -156,7 +160,7 @@ pub(super) fn unmultiplied(level: u8, alpha: u8, transparent: u8) -> u8 {
     }
 }
 
-/// Converts a `YCbCr` pixel to RGB like Pillow, whose tables have 6 fraction bits.
+/// Converts a `YCbCr` pixel to RGB like Pillow, in fixed point with 6 fraction bits.
 pub(super) fn ycc_to_rgb([y, cb, cr]: [u8; 3]) -> [u8; 3] {
     // Pillow's tables round negative numbers towards zero after adding one half.
     let part = |factor: f64, chroma: u8| (factor * (f64::from(chroma) - 128.0) * 64.0 + 0.5) as i32;

@@ -7,16 +7,16 @@ use super::bitmap::{Bitmap, Levels, Palette, checked_size, unpacked};
 use super::byte_reader::ByteReader;
 use super::error::ImageError;
 
-/// Values of the field `compression`.
+/// A value of the header field `compression`: uncompressed pixels.
 const RAW: u32 = 0;
 const RLE8: u32 = 1;
 const RLE4: u32 = 2;
 const BITFIELDS: u32 = 3;
 
-/// Converts the bytes of a pixel to RGB.
+/// A function that converts the bytes of one pixel to RGB.
 type PixelReader = fn(&[u8]) -> [u8; 3];
 
-/// The header of a bitmap, and the position of its pixels.
+/// The header of a bitmap, and the position of its pixels in the file.
 pub(super) struct Dib<'a> {
     bytes: &'a [u8],
     pub(super) width: u32,
@@ -25,14 +25,14 @@ pub(super) struct Dib<'a> {
     compression: u32,
     /// Whether the first row in the file is the top row.
     top_down: bool,
-    /// The masks of red, green and blue; only with the compression [`BITFIELDS`].
+    /// Bit masks of red, green and blue, only for the compression [`BITFIELDS`].
     masks: Option<[u32; 3]>,
     palette: Box<Palette>,
-    /// Position of the pixels in `bytes`.
+    /// Byte position of the pixels in the file.
     pixels_at: usize,
 }
 
-/// Returns whether a file starts with the header of a bitmap instead of the header of a BMP file.
+/// Returns whether the file is a bitmap without the BMP file header, so that it starts with the bitmap header.
 pub(super) fn is_dib(bytes: &[u8]) -> bool {
     let [size, 0, 0, 0, _, _, _, _, _, _, _, _, 1, 0, ..] = bytes else { return false };
     matches!(size, 40 | 108 | 124)
@@ -48,7 +48,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
 }
 
 impl<'a> Dib<'a> {
-    /// Reads the header at byte `at` of the file. If `pixels_at` is 0, the pixels follow the palette.
+    /// Reads the bitmap header at byte `at` of the file.
+    ///
+    /// `pixels_at` is the byte position of the pixels. If it is 0, the pixels follow the palette.
     pub(super) fn read(
         bytes: &'a [u8],
         at: usize,
@@ -86,7 +88,7 @@ impl<'a> Dib<'a> {
         Ok(dib)
     }
 
-    /// Reads a header of 12 bytes (OS/2 1.x, Windows 2).
+    /// Reads a bitmap header of 12 bytes (OS/2 1.x, Windows 2).
     fn core(bytes: &'a [u8], header: &mut ByteReader<'a>) -> Result<Self, ImageError> {
         let (width, height) = (header.u16_le()?.into(), header.u16_le()?.into());
         header.u16_le()?;
@@ -94,7 +96,7 @@ impl<'a> Dib<'a> {
         Ok(Self::new(bytes, [width, height], bits, RAW, false))
     }
 
-    /// Reads a header of 40 bytes or more (Windows 3 and later, OS/2 2.x).
+    /// Reads a bitmap header of 40 bytes or more (Windows 3 and later, OS/2 2.x).
     fn info(bytes: &'a [u8], header: &mut ByteReader<'a>) -> Result<Self, ImageError> {
         let (width, height) = (header.u32_le()?, header.u32_le()?);
         header.u16_le()?;
@@ -117,7 +119,7 @@ impl<'a> Dib<'a> {
         Self { bytes, width, height, bits, compression, top_down, masks, palette, pixels_at: 0 }
     }
 
-    /// Decodes the pixels.
+    /// Decodes the pixels of the bitmap.
     pub(super) fn decode(&self) -> Result<Bitmap, ImageError> {
         let (width, height) = checked_size(self.width, self.height)?;
         let levels = match (self.compression, self.bits) {
@@ -136,7 +138,7 @@ impl<'a> Dib<'a> {
         Ok(Bitmap { width, height, levels })
     }
 
-    /// Returns the rows of an uncompressed bitmap from top to bottom.
+    /// Returns the bytes of each row of an uncompressed bitmap, from top to bottom.
     fn rows(&self, width: usize, height: usize) -> Result<Vec<&'a [u8]>, ImageError> {
         let (stride, length) = self.row_lengths(width);
         let row =
@@ -148,7 +150,7 @@ impl<'a> Dib<'a> {
         Ok(rows)
     }
 
-    /// Returns the length of a row with padding and without padding, in bytes.
+    /// Returns the length of a row in bytes, as (with padding, without padding).
     fn row_lengths(&self, width: usize) -> (usize, usize) {
         let bits = width * usize::from(self.bits);
         (bits.div_ceil(32) * 4, bits.div_ceil(8))
@@ -167,7 +169,8 @@ impl<'a> Dib<'a> {
         Ok(rows.into_iter().flat_map(|row| row.chunks_exact(bytes).flat_map(colour)).collect())
     }
 
-    /// Returns the function that converts the bytes of a pixel to RGB. Fails if the masks are unusual.
+    /// Returns the function that converts the bytes of a pixel to RGB. Fails if Pillow does not support the colour
+    /// masks.
     fn colour_reader(&self) -> Result<PixelReader, ImageError> {
         let Some([r, g, b]) = self.masks else {
             return Ok(match self.bits {
@@ -190,7 +193,7 @@ impl<'a> Dib<'a> {
         })
     }
 
-    /// Returns the palette indices of a run-length coded bitmap, from the top row to the bottom row.
+    /// Decodes run-length coded pixels. Returns palette indices from the top row to the bottom row.
     fn run_lengths(&self, width: usize, height: usize) -> Result<Vec<u8>, ImageError> {
         let mut pixels = self.expanded(width, width * height);
         if pixels.len() < width * height {
@@ -203,7 +206,9 @@ impl<'a> Dib<'a> {
         Ok(pixels.chunks_exact(width).rev().flatten().copied().collect())
     }
 
-    /// Expands the run-length code to at least `count` pixels, in the order of the file: fewer if the code ends early.
+    /// Decodes run-length coded pixels to palette indices, in the order of the file.
+    ///
+    /// Returns at least `count` indices, or fewer if the data ends early.
     fn expanded(&self, width: usize, count: usize) -> Vec<u8> {
         let mut file = ByteReader::at(self.bytes, self.pixels_at);
         let mut pixels = Vec::with_capacity(count.min(1 << 24));
@@ -248,7 +253,9 @@ impl<'a> Dib<'a> {
     }
 }
 
-/// Reads the masks of red, green and blue. They follow a header of 40 bytes, and are inside of longer ones.
+/// Reads the bit masks of red, green and blue.
+///
+/// The masks follow a header of 40 bytes. A longer header contains them.
 fn masks(header: &mut ByteReader<'_>, file: &mut ByteReader<'_>) -> Result<[u32; 3], ImageError> {
     let mut masks = [0; 3];
     let inside = !header.is_at_end();
@@ -264,7 +271,7 @@ fn from_565(pixel: &[u8]) -> [u8; 3] {
     [(r * 255 / 31) as u8, (g * 255 / 63) as u8, (b * 255 / 31) as u8]
 }
 
-/// Converts a pixel of 5 bits per colour. The highest bit is not used.
+/// Converts a 16-bit pixel with 5 bits per colour to RGB. The highest bit is unused.
 pub(super) fn from_555(pixel: &[u8]) -> [u8; 3] {
     let value = u32::from(u16::from_le_bytes([pixel[0], pixel[1]]));
     [value >> 10 & 31, value >> 5 & 31, value & 31].map(|level| (level * 255 / 31) as u8)

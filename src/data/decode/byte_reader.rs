@@ -1,6 +1,6 @@
 use super::error::ImageError;
 
-/// Reads numbers and slices from the bytes of a file. Every read past the end is [`ImageError::Truncated`].
+/// Reads numbers and slices from a file in memory. A read past the end fails with [`ImageError::Truncated`].
 pub(super) struct ByteReader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -16,7 +16,7 @@ impl<'a> ByteReader<'a> {
         Self { bytes, at }
     }
 
-    /// Returns the position in the file.
+    /// Returns the read position, in bytes from the start of the file.
     pub(super) fn position(&self) -> usize {
         self.at
     }
@@ -34,7 +34,7 @@ impl<'a> ByteReader<'a> {
         Ok(taken)
     }
 
-    /// Reads at most `count` bytes: fewer if the file ends.
+    /// Reads the next `count` bytes, or all remaining bytes if there are fewer.
     pub(super) fn take_up_to(&mut self, count: usize) -> &'a [u8] {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let taken = &rest[..count.min(rest.len())];

@@ -4,7 +4,7 @@ use std::path::Path;
 use crate::data::error::DataError;
 use crate::data::panics;
 
-/// Why an image cannot be decoded or encoded. The caller adds the file name.
+/// The reason why an image cannot be decoded or encoded, without the file name.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(in crate::data) enum ImageError {
     #[error("the file is empty")]
@@ -13,7 +13,7 @@ pub(in crate::data) enum ImageError {
     Truncated,
     #[error("corrupt or unsupported image: {0}")]
     Undecodable(String),
-    /// The file may be whole, but `mae` cannot read its format or this variant of its format.
+    /// `mae` does not support the format of the file, or this variant of the format. The file may be undamaged.
     #[error("not supported: {0}")]
     Unsupported(String),
     #[error("it has {}, but data.in_chans is {recipe}{}", channels(*file), more_pages(*pages))]
@@ -25,7 +25,7 @@ pub(in crate::data) enum ImageError {
 }
 
 impl ImageError {
-    /// Returns the error for damaged data, with the reason.
+    /// Returns the error for damaged data.
     pub(super) fn damaged(reason: impl fmt::Display) -> Self {
         Self::Undecodable(format!("{reason}"))
     }
@@ -35,12 +35,12 @@ impl ImageError {
         Self::Undecodable(format!("{width}x{height} pixels are too many"))
     }
 
-    /// Runs a decoder. Some decoders panic on damaged files; this turns a panic into an error.
+    /// Runs a decoder, and converts a panic to an error. Some decoders panic on damaged files.
     pub(super) fn catch<T>(decode: impl FnOnce() -> Result<T, Self>) -> Result<T, Self> {
         panics::catch(decode).unwrap_or_else(|_| Err(Self::damaged("the decoder panicked")))
     }
 
-    /// Returns the error of the data layer for the image `name`.
+    /// Converts the error to a [`DataError`] about the image `name`.
     pub(in crate::data) fn of(&self, name: &Path) -> DataError {
         match self {
             Self::Unsupported(_) => DataError::unsupported_image(name, self),

@@ -6,7 +6,7 @@ use super::pnm::is_pnm;
 use super::tga::is_tga;
 use super::tiff::is_tiff;
 
-/// A format of images that `mae` decodes.
+/// An image format that `mae` decodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::data) enum Format {
     Avif,
@@ -22,7 +22,7 @@ pub(in crate::data) enum Format {
     Webp,
 }
 
-/// Formats that `mae` does not decode: the position of the first bytes, the bytes, and the name for a message.
+/// Formats that `mae` recognizes but does not decode, as (position of the signature, signature, name for messages).
 const UNSUPPORTED: [(usize, &[u8], &str); 43] = [
     (0, b"8BPS", "Photoshop (PSD)"),
     (0, b"DDS ", "DirectDraw Surface (DDS)"),
@@ -69,7 +69,7 @@ const UNSUPPORTED: [(usize, &[u8], &str); 43] = [
     (20, b"GIMP", "GIMP brush (GBR)"),
 ];
 
-/// Files that are no images, and often stand in the place of one.
+/// Files that are not images but often have an image's name, as (first bytes, name for messages).
 const NO_IMAGES: [(&[u8], &str); 12] = [
     (b"<!doctype html", "an HTML page"),
     (b"<html", "an HTML page"),
@@ -86,7 +86,8 @@ const NO_IMAGES: [(&[u8], &str); 12] = [
 ];
 
 impl Format {
-    /// Finds the format from the content. Fails with the name of the format if `mae` does not decode it.
+    /// Finds the image format from the content of a file. Fails if `mae` does not decode the format, and names the
+    /// format.
     pub(in crate::data) fn of(bytes: &[u8]) -> Result<Self, ImageError> {
         let starts = |signature: &[u8]| bytes.starts_with(signature);
         let brand = bytes.get(4..12).filter(|at| at.starts_with(b"ftyp")).map(|at| &at[4..]);
@@ -108,7 +109,7 @@ impl Format {
     }
 }
 
-/// Returns whether a file that starts like a TGA file is a Windows cursor: it then has a number of images.
+/// Returns whether a file that starts like a TGA file is a Windows cursor instead. A cursor has a nonzero image count.
 fn is_cursor(bytes: &[u8]) -> bool {
     matches!(bytes, [0, 0, 2, 0, low, high, ..] if (*low, *high) != (0, 0))
 }

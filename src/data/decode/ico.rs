@@ -6,20 +6,20 @@ use super::byte_reader::ByteReader;
 use super::error::ImageError;
 use super::png_webp;
 
-/// Number of bytes of an entry in the directory of an icon.
+/// Size of an entry in an icon's directory, in bytes.
 const ENTRY: usize = 16;
 
-/// An image in the directory of an icon.
+/// An entry in an icon's directory, which describes one image.
 struct Entry {
     area: u32,
-    /// Bits per pixel. If the directory does not say, from the number of colours; 256 if that is missing, too.
+    /// Bits per pixel, or 256 if unknown. If this number is missing in the file, it follows from the number of colours.
     colour_depth: u32,
     bits: u16,
     length: usize,
     at: usize,
 }
 
-/// Decodes an icon.
+/// Decodes the image with the largest area in an icon.
 pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     let count = ByteReader::at(bytes, 4).u16_le()?;
     let entry = |i| Entry::read(&mut ByteReader::at(bytes, 6 + ENTRY * i));

@@ -18,35 +18,35 @@ use super::bitmap::{Bitmap, Levels, checked_size, cmyk_to_rgb, ycc_to_rgb};
 use super::byte_reader::ByteReader;
 use super::error::ImageError;
 
-/// The marker of the codestream, and of the header with its size.
+/// The first two markers of a JPEG 2000 codestream: start of codestream, and image size.
 const CODESTREAM: [u8; 4] = [0xff, 0x4f, 0xff, 0x51];
 /// Size of `OpenJPEG`'s read buffer in bytes.
 const BUFFER: usize = 1 << 16;
 
-/// The bytes of a file, and the read position.
+/// A file in memory, and the read position.
 struct Source<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-/// `OpenJPEG`'s objects. Dropping it frees them.
+/// The open JPEG 2000 decoder (the library `OpenJPEG`) and its buffers. `drop` frees them.
 struct Decoder {
     codec: *mut opj_codec_t,
     stream: *mut opj_stream_t,
     image: *mut opj_image_t,
 }
 
-/// The samples of a colour.
+/// The samples of one colour component.
 struct Component<'a> {
     data: &'a [i32],
     width: usize,
-    /// Horizontal and vertical subsampling.
+    /// Subsampling of the component, as `[horizontal, vertical]`.
     step: [usize; 2],
     bits: u32,
     is_signed: bool,
 }
 
-/// Decodes a JPEG 2000 file: a codestream, with or without the boxes of JP2.
+/// Decodes a JPEG 2000 file: a JP2 file or a bare codestream.
 pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     let start = memchr::memmem::find(bytes, &CODESTREAM).ok_or(ImageError::Truncated)?;
     // After the marker: the length of the header, capabilities, then the far corner and the near corner.
@@ -64,7 +64,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
 }
 
 impl Decoder {
-    /// Decodes the whole image. Returns `None` if that fails; `message` then says why.
+    /// Decodes the whole image. On failure, returns `None` and writes the error to `message`.
+    ///
+    /// `is_bare` says that the file is a codestream, not a JP2 file.
     fn run(source: &mut Source<'_>, is_bare: bool, message: &mut String) -> Option<Self> {
         let format =
             if is_bare { CODEC_FORMAT::OPJ_CODEC_J2K } else { CODEC_FORMAT::OPJ_CODEC_JP2 };
@@ -97,7 +99,7 @@ impl Decoder {
         }
     }
 
-    /// Returns the decoded colours.
+    /// Returns the decoded colour components.
     fn components(&self) -> Result<Vec<Component<'_>>, ImageError> {
         // SAFETY: `run` has decoded the image, so each component has `w * h` samples or none.
         unsafe {
@@ -164,7 +166,7 @@ impl Decoder {
 }
 
 impl Component<'_> {
-    /// Converts a sample to `bits` bits like Pillow: rounds it, but lets a sum that is too large wrap around.
+    /// Scales a sample to `bits` bits, and rounds it. Overflow wraps around, as in Pillow.
     fn scaled(&self, value: i32, bits: u32) -> u32 {
         let offset = if self.is_signed { 1 << (self.bits - 1) } else { 0 };
         let sum = (value as u32).wrapping_add(offset);
@@ -175,7 +177,7 @@ impl Component<'_> {
         }
     }
 
-    /// Returns the 8-bit level of a pixel. Samples outside of the component are 0.
+    /// Returns the 8-bit level of this component at pixel `(x, y)`; 0 if the component has no such sample.
     fn level(&self, x: usize, y: usize) -> u8 {
         let place = y / self.step[1] * self.width + x / self.step[0];
         self.data.get(place).map_or(0, |value| self.scaled(*value, 8) as u8)
@@ -193,7 +195,9 @@ impl Drop for Decoder {
     }
 }
 
-/// Copies the next bytes of the [`Source`] in `data` to `buffer`. Returns their number, or `usize::MAX` at the end.
+/// Copies the next bytes of the file to `buffer`. `data` points to the [`Source`].
+///
+/// Returns the number of copied bytes, or `usize::MAX` at the end of the file.
 unsafe extern "C" fn read(buffer: *mut c_void, count: usize, data: *mut c_void) -> usize {
     // SAFETY: `data` is the source of `run`, and `OpenJPEG`'s buffer has `count` bytes.
     unsafe {
@@ -209,7 +213,7 @@ unsafe extern "C" fn read(buffer: *mut c_void, count: usize, data: *mut c_void) 
     }
 }
 
-/// Skips bytes. Returns their number, or -1 past the end.
+/// Skips `count` bytes of the [`Source`] in `data`. Returns `count`, or -1 if the file has fewer bytes.
 unsafe extern "C" fn skip(count: i64, data: *mut c_void) -> i64 {
     // SAFETY: `data` is the source of `run`.
     let source = unsafe { &mut *data.cast::<Source<'_>>() };
@@ -223,7 +227,7 @@ unsafe extern "C" fn skip(count: i64, data: *mut c_void) -> i64 {
     }
 }
 
-/// Moves to a position. Returns 1, or 0 past the end.
+/// Moves the read position of the [`Source`] in `data`. Returns 1, or 0 if `position` is after the end of the file.
 unsafe extern "C" fn seek(position: i64, data: *mut c_void) -> i32 {
     // SAFETY: `data` is the source of `run`.
     let source = unsafe { &mut *data.cast::<Source<'_>>() };
@@ -232,7 +236,7 @@ unsafe extern "C" fn seek(position: i64, data: *mut c_void) -> i32 {
     i32::from(position.is_some())
 }
 
-/// Stores the last error message.
+/// Stores the error message `text` in the string that `data` points to.
 unsafe extern "C" fn note_error(text: *const c_char, data: *mut c_void) {
     // SAFETY: `data` is the message of `run`, and `OpenJPEG`'s text ends with a zero.
     unsafe {

@@ -19,7 +19,7 @@ pub fn read_picture(path: &Path) -> Result<Picture, DataError> {
     decode_file(path, Reading::Levels(Colour::Rgb))
 }
 
-/// Reads and decodes an image file. Ignores the file extension.
+/// Reads and decodes the image file at `path`. Detects the format from the content, not from the file extension.
 pub(in crate::data) fn decode_file(path: &Path, reading: Reading) -> Result<Picture, DataError> {
     if path.is_dir() {
         let hint = "pass the image files in this folder";
@@ -30,14 +30,14 @@ pub(in crate::data) fn decode_file(path: &Path, reading: Reading) -> Result<Pict
     whole.map_err(|error| error.of(path))
 }
 
-/// An open image. JPEG files are decoded later and only as far as needed.
+/// An image that is ready to be decoded. Only the needed part of a JPEG file will be decoded.
 pub(in crate::data) enum OpenedImage<'a> {
     Jpeg(Jpeg<'a>, Colour),
     Picture(Picture),
 }
 
 impl<'a> OpenedImage<'a> {
-    /// Opens a picture of a split.
+    /// Opens a picture that a split has read.
     pub(in crate::data) fn stored(stored: Stored<'a>) -> Result<Self, ImageError> {
         match stored {
             Stored::File { bytes, reading } => Self::file(bytes, reading),
@@ -54,7 +54,7 @@ impl<'a> OpenedImage<'a> {
         }
     }
 
-    /// Opens an image file whose pixels become 8-bit values.
+    /// Opens an image file, to decode to 8-bit grey or RGB.
     pub(super) fn levels(bytes: &'a [u8], colour: Colour) -> Result<Self, ImageError> {
         if bytes.is_empty() {
             return Err(ImageError::Empty);
@@ -73,7 +73,7 @@ impl<'a> OpenedImage<'a> {
         Ok(Self::Picture(decoded.into_picture(colour)))
     }
 
-    /// Returns width and height in pixels.
+    /// Returns (width, height) in pixels.
     pub(in crate::data) fn size(&self) -> (usize, usize) {
         match self {
             Self::Jpeg(jpeg, _) => jpeg.size(),
@@ -81,7 +81,7 @@ impl<'a> OpenedImage<'a> {
         }
     }
 
-    /// Decodes at least the part inside `crop`.
+    /// Decodes the rectangle `crop`, and possibly pixels around it.
     ///
     /// Also returns the position of `crop` in the decoded picture.
     pub(in crate::data) fn around(self, crop: CropBox) -> Result<(Picture, CropBox), ImageError> {
@@ -114,7 +114,7 @@ impl<'a> OpenedImage<'a> {
         Ok(self.whole_and_warning()?.0)
     }
 
-    /// Decodes the whole image. Also returns the decoder's warning about damaged data.
+    /// Decodes the whole image. Also returns the decoder's warning if the data is damaged.
     pub(in crate::data) fn whole_and_warning(
         self,
     ) -> Result<(Picture, Option<String>), ImageError> {
@@ -140,7 +140,7 @@ fn from_jpeg(decoded: Decoded, colour: Colour) -> (Picture, CropBox) {
     (Picture { width, height, channels, pixels: Pixels::U8(levels) }, crop)
 }
 
-/// Decodes a file of a format other than JPEG.
+/// Decodes an image file that is not a JPEG file.
 fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     match Format::of(bytes)? {
         Format::Avif => avif(bytes),
@@ -174,8 +174,10 @@ fn jpeg2000(_: &[u8]) -> Result<Bitmap, ImageError> {
     Err(ImageError::Unsupported(problem.to_owned()))
 }
 
-/// Returns whether the markers of a JPEG file show that it is whole: after the first scan come only restart markers and
-/// the end marker, or also further scans and their tables if the file has several scans.
+/// Returns whether the markers of a JPEG file show that the file is complete.
+///
+/// After its first scan, a complete baseline file has only restart markers and the end marker. A progressive file may
+/// also have further scans and their tables.
 ///
 /// libjpeg fills missing parts with grey and reports no error. Without this check, a run would train on partial
 /// downloads.

@@ -6,7 +6,7 @@ use crate::recipe::DataPlan;
 pub struct Picture {
     pub width: usize,
     pub height: usize,
-    /// Number of channels. A single channel is repeated for models with more channels.
+    /// Number of channels. For models with more channels, a single channel is repeated.
     pub channels: usize,
     /// Pixel values, `[H, W, C]`.
     pub pixels: Pixels,
@@ -15,12 +15,11 @@ pub struct Picture {
 /// Pixel values of a [`Picture`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pixels {
-    /// 8-bit values, for image files and for synthetic images with 1 or 3 channels.
+    /// 8-bit values, for image files without `data.range` and for synthetic images with 1 or 3 channels.
     U8(Vec<u8>),
-    /// Floats from 0 to 1, for the digits, for synthetic images with 2 or more than 3 channels, and for image files with
-    /// `data.range`.
+    /// Floats from 0 to 1, for image files with `data.range`, for the digits, and for all other synthetic images.
     ///
-    /// The side of digits and synthetic images is `input_size`.
+    /// Digits and synthetic images have the size `input_size`.
     F32(Vec<f32>),
 }
 
@@ -32,7 +31,7 @@ pub enum Colour {
     Rgb,
 }
 
-/// How the pixels of an image file are read.
+/// How to read the pixels of an image file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Reading {
     /// As 8-bit values, converted to grey or RGB like Pillow.
@@ -41,17 +40,17 @@ pub enum Reading {
     Values(ValueScale),
 }
 
-/// Channels and range of image files whose numbers are scaled, from `data.in_chans` and `data.range`.
+/// How to scale the numbers in image files: the recipe keys `data.in_chans` and `data.range`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ValueScale {
     pub channels: usize,
-    /// The numbers that become 0 and 1.
+    /// The number that becomes 0, and the number that becomes 1.
     pub range: [f64; 2],
 }
 
-/// A picture of a split: an image file or decoded pixels.
+/// A picture as a split returns it: the bytes of an image file, or decoded pixels.
 pub enum Stored<'a> {
-    /// The bytes of an image file, which the loader decodes as `reading` says.
+    /// The bytes of an image file. `reading` says how to decode them.
     File {
         bytes: &'a [u8],
         reading: Reading,
@@ -76,9 +75,9 @@ impl Picture {
 }
 
 impl Reading {
-    /// Returns how to read the image files of a recipe.
+    /// Returns how to read the image files of the recipe's data set.
     ///
-    /// Without `data.range`, fails unless `data.in_chans` is 1 or 3.
+    /// Fails if `data.in_chans` is not 1 or 3 and the recipe has no `data.range`.
     pub(in crate::data) fn of(plan: &DataPlan) -> Result<Self, DataError> {
         let channels = plan.in_chans;
         match (plan.range, channels) {
@@ -93,7 +92,7 @@ impl Reading {
         }
     }
 
-    /// Returns whether pictures have 8-bit values.
+    /// Returns whether this way of reading gives pictures with 8-bit values.
     pub(in crate::data) fn gives_levels(self) -> bool {
         matches!(self, Self::Levels(_))
     }

@@ -8,7 +8,7 @@ use super::bitmap::{Bitmap, Levels, MAX_BYTES, MAX_SIDE, keep};
 use super::error::ImageError;
 use super::raw::RawPicture;
 
-/// Returns whether the first bytes are those of a PNG file.
+/// Returns whether a file starts like a PNG file.
 pub(super) fn is_png(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\x89PNG\r\n\x1a\n")
 }
@@ -21,7 +21,9 @@ pub(super) fn png(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     decode(bytes, ImageFormat::Png, is_grey16)
 }
 
-/// Reads the numbers of a PNG file. Drops alpha, unless a pixel has exactly `channels` numbers with alpha.
+/// Reads the numbers of a PNG file without scaling.
+///
+/// Drops the alpha channel, unless the file has exactly `channels` channels including alpha.
 pub(super) fn raw_png(bytes: &[u8], channels: usize) -> Result<RawPicture, ImageError> {
     let image = image(bytes, ImageFormat::Png)?;
     let (width, height) = (image.width() as usize, image.height() as usize);
@@ -64,7 +66,8 @@ fn image(bytes: &[u8], format: ImageFormat) -> Result<DynamicImage, ImageError> 
     reader.decode().map_err(ImageError::damaged)
 }
 
-/// Drops the alpha channel without blending, as Pillow does. 16-bit colours keep their high byte.
+/// Converts an image to 8-bit levels. Drops alpha without blending, as Pillow does. 16-bit colours keep their high
+/// byte.
 fn levels(image: DynamicImage, is_grey16: bool) -> Levels {
     match image {
         DynamicImage::ImageRgb8(pixels) => Levels::Rgb(pixels.into_raw()),

@@ -6,10 +6,10 @@ use super::bitmap::{Bitmap, Levels, checked_size, unpacked};
 use super::byte_reader::ByteReader;
 use super::error::ImageError;
 
-/// Maximum number of characters of a number, as in Pillow.
+/// Maximum number of characters in a number of the file, as in Pillow.
 const LONGEST: usize = 10;
 
-/// Returns whether the first bytes are those of a Netpbm or PFM file.
+/// Returns whether a file starts like a Netpbm or PFM file.
 pub(super) fn is_pnm(bytes: &[u8]) -> bool {
     matches!(bytes, [b'P', b'1'..=b'6' | b'f', space, ..] if space.is_ascii_whitespace() || *space == b'#')
 }
@@ -42,7 +42,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     Ok(Bitmap { width, height, levels })
 }
 
-/// Scales a value from 0..=`most` to 0..=`scale`, and rounds halves to even numbers like Python.
+/// Scales `value` from the range 0..=`most` to 0..=`scale`. Rounds halves to even numbers, as Python does.
 fn scaled(value: u32, most: u32, scale: u32) -> i64 {
     if most == scale {
         return value.into();
@@ -83,7 +83,7 @@ fn number(token: &[u8]) -> Result<u32, ImageError> {
     })
 }
 
-/// Reads the largest value that a sample can have.
+/// Reads the maximum sample value from the header.
 fn maximum(file: &mut ByteReader<'_>) -> Result<u32, ImageError> {
     let most = number(&token(file)?)?;
     if !(1..=65_535).contains(&most) {
@@ -92,7 +92,7 @@ fn maximum(file: &mut ByteReader<'_>) -> Result<u32, ImageError> {
     Ok(most)
 }
 
-/// Reads `count` samples: decimal numbers if `plain`, otherwise bytes or pairs of bytes.
+/// Reads `count` samples. If `plain`, they are decimal numbers in text; otherwise, they have one or two bytes.
 fn values<'a>(
     file: &mut ByteReader<'a>,
     most: u32,
@@ -119,7 +119,7 @@ fn values<'a>(
     Ok(Box::new(pairs.map(|pair| u16::from_be_bytes(*pair).into())))
 }
 
-/// Reads a plain bitmap: the digits 0 (white) and 1 (black), with or without white space.
+/// Reads a bitmap in text form. The digits 0 (white) and 1 (black) may be separated by white space.
 fn plain_bits(file: &mut ByteReader<'_>, count: usize) -> Result<Vec<u8>, ImageError> {
     let mut levels = Vec::with_capacity(count.min(1 << 20));
     while levels.len() < count {
@@ -134,7 +134,7 @@ fn plain_bits(file: &mut ByteReader<'_>, count: usize) -> Result<Vec<u8>, ImageE
     Ok(levels)
 }
 
-/// Reads a bitmap of 8 pixels per byte. 1 is black.
+/// Reads a bitmap with 8 pixels per byte. A bit of 1 is black.
 fn bits(file: &mut ByteReader<'_>, width: usize, height: usize) -> Result<Vec<u8>, ImageError> {
     let row = width.div_ceil(8);
     let data = file.take(row * height)?;
@@ -142,7 +142,9 @@ fn bits(file: &mut ByteReader<'_>, width: usize, height: usize) -> Result<Vec<u8
     Ok(data.chunks_exact(row).flat_map(levels).collect())
 }
 
-/// Reads a PFM file: 32-bit numbers from the bottom row to the top row, little-endian if the scale is negative.
+/// Reads the 32-bit floats of a PFM file, from the bottom row to the top row.
+///
+/// The floats are little-endian if the scale in the header is negative.
 fn floats(file: &mut ByteReader<'_>, width: usize, height: usize) -> Result<Vec<u8>, ImageError> {
     let scale = parsed(&token(file)?).filter(|scale: &f64| scale.is_finite() && *scale != 0.0);
     let scale = scale.ok_or_else(|| ImageError::damaged("the scale is not a number"))?;

@@ -1,6 +1,6 @@
 //! Compiles functions for AVX2, and uses that version if the processor has AVX2.
 
-/// Defines a function with an AVX2 version for processors with AVX2.
+/// Defines a function twice: for all processors, and for processors with AVX2.
 macro_rules! vectorized {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
         $(#[$meta])*

@@ -9,7 +9,7 @@ use super::error::ImageError;
 struct Header {
     id_length: u8,
     has_map: bool,
-    /// The kind of image without the bit for compression: 1 is a palette, 2 is RGB, 3 is grey.
+    /// Image type without the compression bit: 1 is a palette image, 2 is RGB, 3 is grey.
     kind: u8,
     compressed: bool,
     map_start: u16,
@@ -44,7 +44,7 @@ impl Header {
     }
 }
 
-/// Returns whether a file can be a TGA file. The format has no signature, so this checks every field of the header.
+/// Returns whether a file may be a TGA file. The format has no signature, so this checks the fields of the header.
 pub(super) fn is_tga(bytes: &[u8]) -> bool {
     let Some([_, map, kind, ..]) = bytes.first_chunk::<18>() else { return false };
     let Ok(header) = Header::read(&mut ByteReader::new(bytes)) else { return false };
@@ -100,7 +100,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     Ok(Bitmap { width, height, levels })
 }
 
-/// Reads the palette. Entries before `map_start` are black.
+/// Reads the palette. Entries with an index below `map_start` are black.
 fn palette(header: &Header, file: &mut ByteReader<'_>) -> Result<Palette, ImageError> {
     let entry = usize::from(header.map_bits).div_ceil(8);
     let entries = file.take(entry * usize::from(header.map_length))?.chunks_exact(entry);
@@ -111,7 +111,9 @@ fn palette(header: &Header, file: &mut ByteReader<'_>) -> Result<Palette, ImageE
     Ok(palette)
 }
 
-/// Expands run-length coded pixels to `length` bytes. Runs may continue in the next row.
+/// Decodes run-length coded pixels to `length` bytes. `depth` is the number of bits per pixel.
+///
+/// A run may continue in the next row.
 fn expanded(file: &mut ByteReader<'_>, depth: usize, length: usize) -> Result<Vec<u8>, ImageError> {
     if depth < 8 {
         return Err(ImageError::Unsupported(

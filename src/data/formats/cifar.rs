@@ -114,7 +114,7 @@ fn check(file: &Path, bytes: &[u8], layout: &CifarLayout, hint: &str) -> Result<
     }
 }
 
-/// Reads the class names from `folder`. Falls back to class numbers.
+/// Reads the class names from `folder`. If that fails, uses the class numbers as names.
 fn classes(folder: &Path, layout: &CifarLayout) -> Vec<String> {
     let text = fs::read_to_string(folder.join(layout.names)).unwrap_or_default();
     let names: Vec<String> =

@@ -8,9 +8,9 @@ use crate::data::error::DataError;
 
 /// The ImageNet-1k classes: a CSV file with the columns index, `WordNet` id and names.
 const IMAGENET1K: &str = include_str!("imagenet1k_classes.csv");
-/// Accepted CSV headers for the column of class folders.
+/// Accepted CSV headers for the column with the names of the class folders.
 const FOLDER_HEADERS: [&str; 5] = ["wnid", "folder", "class", "id", "label"];
-/// Accepted CSV headers for the column of readable names.
+/// Accepted CSV headers for the column with the readable class names.
 const NAME_HEADERS: [&str; 2] = ["names", "name"];
 
 /// The content of a class map file.
@@ -25,7 +25,7 @@ pub fn imagenet1k_names() -> Vec<String> {
     imagenet1k().map(|[_, names]| names).collect()
 }
 
-/// Returns the `WordNet` id and the readable names of each class of ImageNet-1k, in the order of the labels.
+/// Returns the `WordNet` ID and the readable names of each ImageNet-1k class, in label order.
 pub(in crate::data) fn imagenet1k() -> impl Iterator<Item = [String; 2]> {
     let rows = csv::Reader::from_reader(IMAGENET1K.as_bytes()).into_records();
     rows.map(|row| {

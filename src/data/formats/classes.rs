@@ -13,76 +13,76 @@ use super::listing_cache::ListedClass;
 const INVALID: &str =
     "correct the class, or download the file again; pre-training alone needs no classes";
 
-/// The class of an image while not all images are known.
+/// The class of an image as a file stores it, before the classes have labels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum ReadClass {
     Missing,
     Number(u32),
     TextNumber(u32),
-    /// Place of a name in the order in which the names were found.
+    /// A class name: the index of the name in order of first occurrence.
     Name(u32),
 }
 
-/// The classes of the images that were read so far, and the first image with each kind of class.
+/// The classes of all images read so far, and example images for error messages.
 #[derive(Default)]
 pub(super) struct ClassTable {
-    /// Maps the class names to their place in the order in which they were found.
+    /// Maps each class name to its index in order of first occurrence.
     names: HashMap<String, u32>,
-    /// The numbers that are stored as text.
+    /// The class numbers that are stored as text.
     text_numbers: BTreeSet<u32>,
-    /// The first invalid class: path of the image or of the tar member with the class, and the problem.
+    /// The first invalid class, as (path of the image or of the tar member with the class, problem).
     invalid: Option<(PathBuf, String)>,
     /// The first image without a class.
     unlabelled: Option<PathBuf>,
-    /// The first image whose class is a number that is not stored as text.
+    /// The first image whose class is stored as a number, not as text.
     number: Option<PathBuf>,
     /// The first image whose class is a name.
     name: Option<PathBuf>,
-    /// The largest class number plus one.
+    /// The largest class number plus one; 0 if no class is a number.
     numbers: usize,
     /// Number of images without a usable class.
     without: usize,
     images: usize,
 }
 
-/// Class names that are stored beside the images.
+/// Class names that a data set lists in a file, in label order.
 pub(super) struct KnownNames {
     pub(super) file: PathBuf,
     pub(super) names: Vec<String>,
-    /// How messages call the place of the names.
+    /// Where the names are listed, for messages.
     pub(super) by: &'static str,
 }
 
-/// What [`ClassTable::number`] needs to know about the data set.
+/// Facts about the data set for [`ClassTable::number`].
 pub(super) struct Naming<'a> {
     pub(super) known: Option<KnownNames>,
-    /// `data.num_classes` of the recipe.
+    /// The recipe's `data.num_classes`; `None` if not set.
     pub(super) promised: Option<usize>,
-    /// The path of the data set, for messages.
+    /// Path of the data set, for messages.
     pub(super) data: &'a Path,
-    /// The hint of the error about an image without a class.
+    /// The hint of the error about a missing class.
     pub(super) hint: &'static str,
 }
 
-/// The result of numbering the classes.
+/// The labels of all classes of a data set.
 #[derive(Default)]
 pub(super) struct Numbered {
     /// The class names; empty if not all images have a usable class.
     pub(super) classes: Vec<String>,
-    /// Whether the data stores class names. If not, it stores numbers.
+    /// Whether the data stores class names. If false, the data stores class numbers.
     pub(super) are_names: bool,
-    /// Why not all images have a usable class.
+    /// The error if an image has no usable class.
     pub(super) problem: Option<DataError>,
-    /// Whether no image of the data set has a class.
+    /// Whether all images of the data set lack a class.
     pub(super) none: bool,
-    /// The labels of the names, in the order in which the names were found.
+    /// The label of each class name, indexed by [`ReadClass::Name`].
     places: Vec<Option<u32>>,
-    /// Maps numbers that are stored as text to the place of their name.
+    /// Maps class numbers that are stored as text to indices in `places`.
     text_numbers: HashMap<u32, u32>,
 }
 
 impl Numbered {
-    /// Returns the label of an image; `None` if it has no usable class.
+    /// Returns the label of an image's class; `None` if the class is missing or unusable.
     pub(super) fn label(&self, class: ReadClass) -> Option<u32> {
         let place = match class {
             ReadClass::Number(number) | ReadClass::TextNumber(number) if !self.are_names => {
@@ -95,14 +95,14 @@ impl Numbered {
         *self.places.get(place as usize)?
     }
 
-    /// Returns the class names that the fingerprint covers: those that the data stores instead of numbers.
+    /// Returns the class names that count for the data's fingerprint; empty if the data stores class numbers.
     pub(super) fn stored_names(&self) -> &[String] {
         if self.are_names { &self.classes } else { &[] }
     }
 }
 
 impl ClassTable {
-    /// Adds the class of an image. `name` is the image's name in `file`, a shard or a parquet file.
+    /// Adds the class of an image. `file` is a shard or a parquet file, and `name` is the image's name inside `file`.
     pub(super) fn add(&mut self, file: &Path, name: &str, class: Option<ListedClass>) -> ReadClass {
         let image = || file.join(name);
         self.images += 1;
@@ -140,7 +140,7 @@ impl ClassTable {
         *self.names.entry(name).or_insert(next)
     }
 
-    /// Numbers the classes, when all images are known.
+    /// Assigns a label to each class. Call this after the classes of all images have been added.
     pub(super) fn number(mut self, naming: Naming<'_>) -> Numbered {
         let none = self.without == self.images && self.invalid.is_none();
         let mut numbered =
@@ -168,7 +168,7 @@ impl ClassTable {
         numbered
     }
 
-    /// Returns why not all images have a usable class.
+    /// Returns an error if an image has no usable class, or if some classes are numbers and others are names.
     fn problem(&self, hint: &str) -> Option<DataError> {
         let more = match self.without {
             0 | 1 => String::new(),
@@ -193,9 +193,9 @@ impl ClassTable {
         ))
     }
 
-    /// Returns the class names, and the label of each name in the order in which the names were found.
+    /// Returns the class names in label order, and the label of each name in order of first occurrence.
     ///
-    /// The order of the class names is that of the known names. Without known names, they are sorted.
+    /// If the data set lists its class names, their order decides the labels. Otherwise, the sorted order does.
     fn sorted_names(
         &self,
         naming: Naming<'_>,
@@ -237,7 +237,7 @@ impl ClassTable {
         }
     }
 
-    /// Returns the names of numbered classes: the known names, or the numbers themselves.
+    /// Returns a name for each class number: the name that the data set lists, or the number itself.
     fn numbers_of(&self, naming: Naming<'_>) -> Result<Vec<String>, DataError> {
         let found = self.numbers;
         let too_many = |known: usize, by: &str| {

@@ -28,7 +28,7 @@ pub(in crate::data) fn find(plan: &DataPlan) -> Found {
     Found::of(split("train"), Some(split("val")), classes, Sha256::new_with_prefix(BYTES))
 }
 
-/// Reads an image file like the digits: as grey floats (0..1), resized to `size`.
+/// Reads an image file with the preprocessing of the digits: grey floats from 0 to 1, resized to `size`.
 pub(in crate::data) fn read_like_a_digit(
     path: &Path,
     size: ImageSize,

@@ -8,20 +8,23 @@ use sha2::{Digest, Sha256};
 use super::passed_over::PassedOver;
 use super::split::Split;
 
-/// Whether a caller needs the classes of the images.
+/// Whether the caller needs the classes of the images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Labels {
     /// The caller needs classes, for fine-tuning, probing and evaluation.
     Needed,
     /// The caller does not need classes, for pre-training.
     Unneeded,
-    /// For a check of shards or parquet files whose use is unknown: classes are needed only if there are validation images,
-    /// and some images have classes.
+    /// The caller checks or packs the data, and the purpose of the data is unknown.
+    ///
+    /// Classes are then needed only if there are validation images, and some images have classes.
     IfAny,
 }
 
 impl Labels {
-    /// Returns whether a missing class is an error. `are_there` says whether the data has validation images and classes.
+    /// Returns whether a missing class is an error.
+    ///
+    /// `are_there` says whether the data has validation images and some images have classes.
     pub(super) fn are_needed(self, are_there: bool) -> bool {
         match self {
             Self::Needed => true,
@@ -31,27 +34,27 @@ impl Labels {
     }
 }
 
-/// The result of a format's `find`. The counts are not yet compared with the recipe.
+/// A data set as its format reads it, before the comparison with the recipe.
 pub(in crate::data) struct Found {
     pub(in crate::data) train: Arc<dyn Split>,
     pub(in crate::data) val: Option<Arc<dyn Split>>,
-    /// Class names in the data, indexed by label; empty for images without classes.
+    /// Names of the classes, indexed by label; empty if the images have no classes.
     pub(in crate::data) classes: Vec<String>,
-    /// SHA-256 that identifies the data.
+    /// SHA-256 hash that identifies the data.
     ///
-    /// Depending on the format, covers the file contents, or file names and sizes.
+    /// Depending on the format, it covers the file contents, or the file names and sizes.
     pub(in crate::data) hash: Sha256,
-    /// The hash that older versions computed for this data; `None` if it is `hash`. It may also be equal to `hash`.
+    /// The hash that older versions computed for the same data; `None` if the computation has not changed.
     pub(in crate::data) former: Option<Sha256>,
     /// Describes how `mae data pack` re-encoded the images; `None` for original images.
     pub(in crate::data) note: Option<String>,
     pub(in crate::data) integrity: Integrity,
-    /// Number of files that no split uses, by description, such as hidden files.
+    /// Number of ignored files by description, for example hidden files.
     pub(in crate::data) passed_over: PassedOver,
 }
 
 impl Found {
-    /// Returns a data set without notes and findings.
+    /// Returns a data set without notes, problems and ignored files.
     pub(super) fn of(
         train: Arc<dyn Split>,
         val: Option<Arc<dyn Split>>,

@@ -3,17 +3,17 @@ use std::path::Path;
 use crate::data::decode::image_name::{is_array_name, is_image_name};
 use crate::recipe::DataPlan;
 
-/// Which files of a data set are images by their names.
+/// Which files of a data set count as images, by extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::data) enum ImageNames {
-    /// Files with the extension of an image format.
+    /// Files with the extension of an image format, without NumPy arrays.
     Images,
-    /// The same files, and NumPy arrays.
+    /// Files with the extension of an image format, and NumPy arrays (`.npy`).
     ImagesAndArrays,
 }
 
 impl ImageNames {
-    /// Returns which files are images for a recipe. Arrays are images only with `data.range`.
+    /// Returns which files count as images for a recipe. NumPy arrays count only with `data.range`.
     pub(in crate::data) fn of(plan: &DataPlan) -> Self {
         if plan.range.is_some() { Self::ImagesAndArrays } else { Self::Images }
     }

@@ -11,7 +11,7 @@ use super::listing_cache::ListedClass;
 /// Maximum length of a class name in bytes.
 const MAX_NAME: usize = 200;
 
-/// Returns the class in the bytes of a text.
+/// Returns the class that is stored as the text `bytes`.
 pub(super) fn of_bytes(bytes: &[u8]) -> ListedClass {
     match std::str::from_utf8(bytes) {
         Ok(text) => of_text(text),
@@ -19,7 +19,7 @@ pub(super) fn of_bytes(bytes: &[u8]) -> ListedClass {
     }
 }
 
-/// Returns the class in a text: a number if the text is one, otherwise a name.
+/// Returns the class that is stored as `text`: a class number if possible, otherwise a class name.
 pub(super) fn of_text(text: &str) -> ListedClass {
     let text = text.trim();
     if text.is_empty() {
@@ -41,7 +41,7 @@ pub(super) fn of_text(text: &str) -> ListedClass {
     }
 }
 
-/// Returns the class with this number. `shown` is the number as the file stores it.
+/// Returns the class number `value`. `shown` is the number as the file stores it, for messages.
 pub(super) fn of_number(value: f64, shown: impl Display) -> ListedClass {
     if value >= MAX_CLASSES as f64 {
         let largest = MAX_CLASSES - 1;

@@ -22,19 +22,19 @@ use super::image_names::ImageNames;
 use super::passed_over::PassedOver;
 use crate::recipe::DataPlan;
 
-/// Minimum number of images for which the listing is cached.
+/// Minimum number of images in a data set whose listing is cached.
 const WORTH_KEEPING: usize = 10_000;
-/// Version of the cache file. Changes if the file format or the rules for images and classes change.
+/// Version of the cache file. Increases if the file format or the rules for images and classes change.
 const VERSION: u32 = 3;
 /// Length of the hash at the start of the cache file, in bytes.
 const HASH_BYTES: usize = 32;
-/// Minimum age of a modification before a listing is cached.
+/// A folder or shard is cached only if its last modification is longer ago than this duration.
 const SETTLED: Duration = Duration::from_secs(2);
 
 pub(in crate::data) struct ListingCache {
-    /// Which files are images.
+    /// Which files count as images.
     pub(super) images: ImageNames,
-    /// Path of the data set. Cached paths are relative to this path.
+    /// Path of the data set. Paths in the cache are relative to this path.
     data: PathBuf,
     /// Path of the cache file; `None` if the system has no cache folder.
     file: Option<PathBuf>,
@@ -63,7 +63,7 @@ struct CachedListing {
     contents: Option<Contents>,
 }
 
-/// Modification time and size of a folder or shard. A new value means new content.
+/// Modification time and size of a folder or shard. If they have changed, the cached listing is outdated.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct Stamp {
     #[prost(uint64, tag = "1")]
@@ -74,7 +74,7 @@ pub(super) struct Stamp {
     size: u64,
 }
 
-/// The images in a folder or shard, and the subfolders of a folder.
+/// The listing of a folder (images and subfolders) or of a shard (images).
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Contents {
     /// Names of subfolders; empty for a shard.
@@ -82,7 +82,7 @@ pub(super) struct Contents {
     pub(super) folders: Vec<String>,
     #[prost(message, repeated, tag = "2")]
     pub(super) images: Vec<ListedImage>,
-    /// Number of files that were passed over, by description.
+    /// Number of ignored files by description, for example hidden files.
     #[prost(btree_map = "string, uint64", tag = "3")]
     pub(super) passed_over: PassedOver,
 }
@@ -93,16 +93,17 @@ pub(super) struct ListedImage {
     pub(super) name: String,
     #[prost(uint64, tag = "2")]
     pub(super) size: u64,
-    /// Byte offset of the image in the shard; 0 for a file.
+    /// Byte offset of the image in its shard; 0 for an image file.
     #[prost(uint64, tag = "3")]
     pub(super) offset: u64,
-    /// The class of an image in a shard; `None` for a file in a folder, and if the shard has no class for it.
+    /// The class of an image in a shard. `None` for an image file, or if the shard stores no class.
     #[prost(oneof = "ListedClass", tags = "4, 6, 7, 8")]
     pub(super) class: Option<ListedClass>,
-    /// First 16 bytes of the image's BLAKE3 hash; `None` without a checksum file.
+    /// First 16 bytes of the image's BLAKE3 hash; `None` if the shard has no checksum file.
     #[prost(bytes = "vec", optional, tag = "5")]
     pub(super) hash: Option<Vec<u8>>,
-    /// Whether the class is in a member with a dotted name, such as `a.output.cls`. Older versions did not read it.
+    /// Whether the tar member with the class has two dots in its name, such as `a.output.cls`. Older versions ignored
+    /// it.
     #[prost(bool, tag = "9")]
     pub(super) dotted: bool,
 }
@@ -112,18 +113,18 @@ pub(super) struct ListedImage {
 pub(super) enum ListedClass {
     #[prost(uint32, tag = "4")]
     Number(u32),
-    /// A number that is stored as text. If other images have class names, it is a name, too.
+    /// A number that is stored as text. If other images have class names, this text is also a class name.
     #[prost(uint32, tag = "6")]
     TextNumber(u32),
     #[prost(string, tag = "7")]
     Name(String),
-    /// The class is unusable: name of the tar member, a line break, and the reason.
+    /// An unusable class: the name of the tar member, a line break, and the reason.
     #[prost(string, tag = "8")]
     Invalid(String),
 }
 
 impl Stamp {
-    /// Takes the modification time and size; `None` if the last modification was less than 2 s ago.
+    /// Returns modification time and size; `None` if the last modification is less than [`SETTLED`] ago.
     fn of(metadata: &Metadata) -> Option<Self> {
         let modified = metadata.modified().ok()?;
         SystemTime::now().duration_since(modified).ok().filter(|age| *age > SETTLED)?;
@@ -135,8 +136,8 @@ impl Stamp {
 
     /// Returns the modification time and size of `place`, a folder or shard.
     ///
-    /// Call this function before reading `place`. Returns `None` if the last modification was less than 2 s ago. The
-    /// listing must then not be cached.
+    /// Call this function before reading `place`. Returns `None` if the last modification is less than 2 s ago. Such a
+    /// listing must not be cached, because further changes may keep the same modification time.
     pub(super) fn now(place: &Path) -> Option<Self> {
         Self::of(&fs::metadata(place).ok()?)
     }
@@ -160,7 +161,7 @@ impl ListingCache {
         }
     }
 
-    /// Removes the cache file of a data set, so all folders and shards are read again.
+    /// Removes the cache file of a data set, so that all folders and shards are read again.
     pub(in crate::data) fn forget(plan: &DataPlan) {
         if let Some(file) = file_of(plan)
             && let Err(error) = durable::remove(&file)
@@ -180,9 +181,9 @@ impl ListingCache {
         self.now.last()?.contents.as_ref()
     }
 
-    /// Caches the listing of `place`. Does nothing if `stamp` is `None`.
+    /// Caches `contents`, the listing of `place`. `stamp` is the result of [`Stamp::now`] before the listing.
     ///
-    /// `stamp` is the result of [`Stamp::now`] before the listing.
+    /// Does nothing if `stamp` is `None`.
     pub(super) fn add(&mut self, place: &Path, stamp: Option<Stamp>, contents: Contents) {
         self.changed = true;
         if let (Some(path), Some(_)) = (self.path_in_data(place), stamp) {
@@ -195,9 +196,9 @@ impl ListingCache {
         Some(place.strip_prefix(&self.data).ok()?.to_str()?.to_owned())
     }
 
-    /// Writes the cache file if the data set has at least [`WORTH_KEEPING`] images and a listing has changed.
+    /// Writes the cache file if a listing has changed and the data set has at least [`WORTH_KEEPING`] images.
     ///
-    /// A failed write only logs a message.
+    /// If writing fails, only logs a message.
     pub(super) fn keep(self) {
         let images: usize =
             self.now.iter().filter_map(|p| p.contents.as_ref()).map(|c| c.images.len()).sum();
@@ -220,13 +221,13 @@ impl ListingCache {
     }
 }
 
-/// Verifies a cache file. Returns the content after the hash, or `None` for a wrong hash.
+/// Verifies the hash of a cache file. Returns the content after the hash; `None` if the hash is wrong.
 fn intact(bytes: &[u8]) -> Option<&[u8]> {
     let (hash, content) = bytes.split_at_checked(HASH_BYTES)?;
     (blake3::hash(content).as_bytes() == hash).then_some(content)
 }
 
-/// Returns the path of the cache file of a data set. Settings that choose other images have a file of their own.
+/// Returns the path of the cache file for a data set and the settings that select its images.
 fn file_of(plan: &DataPlan) -> Option<PathBuf> {
     let data = fs::canonicalize(&plan.path).ok()?;
     let mut hash = Sha256::new_with_prefix(data.as_os_str().as_encoded_bytes());

@@ -14,19 +14,19 @@ use super::digits::read_like_a_digit;
 use super::image_folder::Listing;
 use super::split::Split;
 
-/// Images that the user names, in this order.
+/// Images that the user lists on the command line, in the same order.
 struct NamedImages {
     /// The path and the label of each image.
     files: Vec<(PathBuf, u32)>,
     reading: Reading,
-    /// The size of the images if they are prepared like the digits.
+    /// Size to resize to, if the images get the preprocessing of the digits; otherwise `None`.
     digits: Option<ImageSize>,
 }
 
-/// Opens image files and all images below folders. Returns the images and the names of their classes.
+/// Opens image files, and all images inside folders. Returns the images and their class names.
 ///
-/// If `paths` is one folder and all its images are in class folders, the images have the classes of these folders.
-/// Otherwise they have no classes, and the list of names is empty.
+/// If `paths` is a single folder, and all its images are in class folders, these folders are the classes. Otherwise,
+/// the images have no classes, and the list of names is empty.
 pub fn open_images(
     paths: &[PathBuf],
     plan: &DataPlan,

@@ -2,29 +2,31 @@
 
 use std::collections::BTreeMap;
 
-/// Number of files that the reader passed over, by description.
+/// Number of ignored files by description, for example "hidden files".
 pub(in crate::data) type PassedOver = BTreeMap<String, u64>;
 
-/// Maximum number of descriptions. A data set with more of them gets one common description for the others.
+/// Maximum number of different descriptions. Further files get a general description.
 const DESCRIPTIONS: usize = 20;
 
-/// Adds `count` files to the description `what`; to `others` if there are many descriptions already.
+/// Counts `count` more ignored files with the description `what`.
+///
+/// If there are too many descriptions, uses the general description `others` instead.
 pub(super) fn count(passed_over: &mut PassedOver, what: &str, others: &str, count: u64) {
     let is_known = passed_over.contains_key(what) || passed_over.len() < DESCRIPTIONS;
     let what = if is_known { what } else { others };
     *passed_over.entry(what.to_owned()).or_default() += count;
 }
 
-/// Adds the counts of `more` to `all`.
+/// Adds the counts in `more` to `all`.
 pub(in crate::data) fn merge(all: &mut PassedOver, more: &PassedOver) {
     for (what, count) in more {
         *all.entry(what.clone()).or_default() += count;
     }
 }
 
-/// Describes a file or folder that every reader passes over. Returns `None` for other names.
+/// Describes a file or folder that all formats ignore, such as a hidden file. Returns `None` for other names.
 ///
-/// `name` has no parent folders.
+/// `name` is a file name without parent folders.
 pub(in crate::data) fn of_no_use(name: &str) -> Option<&'static str> {
     match name {
         "." | ".." => None,
@@ -37,9 +39,9 @@ pub(in crate::data) fn of_no_use(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Works like [`of_no_use`] for the path of a member of an archive: checks the file and its parent folders.
+/// Works like [`of_no_use`], for the path of a member of an archive. Checks the file and its parent folders.
 ///
-/// Also finds the metadata of `webdataset`: members whose first folder or whose name is `__like_this__`.
+/// Also recognizes metadata of the Python package `webdataset`, such as `__meta__/info.txt`.
 pub(super) fn of_no_use_in(path: &str) -> Option<&'static str> {
     let mut parts = path.split('/');
     let first = parts.clone().find(|part| !matches!(*part, "" | "."));

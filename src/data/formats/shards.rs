@@ -10,41 +10,42 @@ use super::found::Labels;
 use super::passed_over::{self, PassedOver};
 use super::signature::is_compressed_tar;
 
-/// Names of the folder with the validation images, in order of preference. Older versions knew only the first.
+/// Accepted names of the validation folder, in order of preference. Older versions accepted only the first.
 pub(in crate::data) const VAL_FOLDERS: [&str; 4] = ["val", "validation", "valid", "test"];
-/// Folders inside `data.path` that may hold the files instead, as on Hugging Face's hub.
+/// Subfolders of `data.path` that may contain the files, as in data sets from the Hugging Face Hub.
 const INSIDE: [&str; 2] = ["data", "default"];
 
-/// Returns the folder with the validation images of the data set at `path`: the first of [`VAL_FOLDERS`] that exists.
+/// Returns the validation folder of the data set at `path`: the first of [`VAL_FOLDERS`] that exists.
 pub(in crate::data) fn val_folder(path: &Path) -> Option<PathBuf> {
     VAL_FOLDERS.iter().map(|name| path.join(name)).find(|folder| folder.is_dir())
 }
 
-/// The training and validation files of a data set, sorted by name.
+/// The training and validation files of a data set, tar shards or parquet files, sorted by name.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Shards {
     pub(super) train: Vec<PathBuf>,
     pub(super) val: Vec<PathBuf>,
-    /// Whether older versions did not find the validation files, because their folder is not named `val`.
+    /// Whether the validation folder is not named `val`. Older versions ignored such a folder.
     pub(super) val_is_new: bool,
-    /// Messages about compressed shards beside the others, which are not read.
+    /// Warnings about compressed shards, which are ignored because uncompressed shards exist.
     pub(super) not_read: Vec<String>,
     pub(super) passed_over: PassedOver,
-    /// Error about missing files.
+    /// The error if there are no validation files, as (folder, problem).
     no_val: Option<(PathBuf, String)>,
 }
 
 impl Shards {
-    /// Finds the files with the given extension in `train/` and in the validation folder of `path`.
+    /// Finds the training and validation files of the data set at `path`, by their file extension.
     ///
-    /// If `train/` is missing, the names of the files in `path` decide the split:
+    /// Uses the folder `train/` and the validation folder. If `train/` is missing, the names of the files in `path`
+    /// decide:
     ///
     /// - `val` in the name: validation.
     /// - `test` in the name: validation if no name has `val`, otherwise unused.
     /// - Other names: training.
     ///
-    /// If `path` has no training files, looks in its folder `data` or `default`, as on Hugging Face's hub, or in its only
-    /// folder. Fails if there are no training files. `hint` is the hint of this error.
+    /// If `path` has no training files, looks in the subfolders `data` and `default`, as in data sets from the Hugging
+    /// Face Hub, then in the only subfolder. Fails with the hint `hint` if there are no training files.
     pub(super) fn find(path: &Path, extension: &str, hint: &str) -> Result<Self, DataError> {
         if !path.is_dir() {
             return Err(DataError::layout(path, "the folder does not exist (`data.path`)", hint));
@@ -64,7 +65,7 @@ impl Shards {
         Err(DataError::layout(path, problem, hint))
     }
 
-    /// Also returns an error if validation files are missing and `labels` says that they are needed.
+    /// Returns the files, and an error if classes are needed but there are no validation files.
     pub(super) fn checked(mut self, labels: Labels, hint: &str) -> (Self, Option<DataError>) {
         let no_val = self.no_val.take().filter(|_| labels == Labels::Needed);
         let error = no_val.map(|(folder, problem)| DataError::layout(&folder, problem, hint));
@@ -95,9 +96,9 @@ impl Shards {
         Ok(found)
     }
 
-    /// Returns the files with the extension in `folder`, sorted by name. Counts the files that it passes over.
+    /// Returns the files in `folder` with this extension, sorted by name. Counts the ignored files.
     ///
-    /// If there are only compressed tar files, returns these, so that reading them names the problem.
+    /// If there are only compressed tar files, returns them. Reading them later gives a precise error.
     fn files_in(&mut self, folder: &Path, extension: &str) -> Result<Vec<PathBuf>, DataError> {
         let unreadable = |e| DataError::unreadable(folder, e);
         let (mut files, mut compressed) = (Vec::new(), Vec::new());
@@ -127,7 +128,7 @@ impl Shards {
     }
 }
 
-/// Returns the only folder in `path`; `None` if there is no folder, or more than one.
+/// Returns the only subfolder of `path`; `None` if there are no subfolders or more than one.
 fn only_folder(path: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     let mut folders = entries.map(|entry| entry.path()).filter(|path| {
@@ -137,9 +138,9 @@ fn only_folder(path: &Path) -> Option<PathBuf> {
     folders.next().filter(|_| folders.next().is_none())
 }
 
-/// Returns the `data.format` of a folder by its files: `webdataset`, `parquet` or `imagefolder`.
+/// Detects the value of `data.format` from the files in a folder: `webdataset`, `parquet` or `imagefolder`.
 ///
-/// Tar files beside class folders, such as the archive from which they were unpacked, do not count.
+/// Ignores tar files next to class folders, because they may be the archive from which the folders were unpacked.
 pub fn format_of_files(folder: &Path) -> &'static str {
     let train = folder.join("train");
     if train.is_dir() && has_class_folders(&train) {

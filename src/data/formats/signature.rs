@@ -1,18 +1,18 @@
 //! Tells by its first bytes what a file is that a reader cannot read.
 
-/// Number of bytes at the beginning of a file that [`of_other_kind`] needs.
+/// Number of bytes that [`of_other_kind`] needs from the start of a file.
 pub(super) const BYTES: usize = 64;
 
-/// A kind of file that is neither a tar archive nor a parquet file.
+/// A description of a file that is neither a tar archive nor a parquet file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct OtherKind {
-    /// What the file is, as the end of a sentence.
+    /// What the file is, for a message, such as "a zip archive".
     pub(super) is: &'static str,
-    /// What the user can do, in the imperative.
+    /// What the user can do, for the hint of a message.
     pub(super) hint: &'static str,
 }
 
-/// Returns what a file is by its first bytes. Returns `None` if its kind is unknown.
+/// Recognizes the kind of a file by its first bytes `start`. Returns `None` if the kind is unknown.
 pub(super) fn of_other_kind(start: &[u8]) -> Option<OtherKind> {
     let kind = |is, hint| Some(OtherKind { is, hint });
     let lz4 = "decompress it: `lz4 -dc < OLD > NEW.tar`";
@@ -56,7 +56,7 @@ pub(super) fn of_other_kind(start: &[u8]) -> Option<OtherKind> {
     }
 }
 
-/// Returns whether a name is that of a compressed tar archive, as `shard.tar.gz` or `shard.tgz`.
+/// Returns whether a file name is that of a compressed tar archive, such as `shard.tar.gz` or `shard.tgz`.
 pub(super) fn is_compressed_tar(name: &str) -> bool {
     const ENDINGS: [&str; 10] = [
         ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.lz4",

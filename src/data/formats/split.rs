@@ -13,7 +13,7 @@ pub trait Split: Send + Sync {
         self.len() == 0
     }
 
-    /// Returns the class of picture `index`; 0 without classes.
+    /// Returns the label of picture `index`; 0 if the split has no classes.
     fn label(&self, index: usize) -> u32;
 
     /// Returns picture `index`. Repeated calls return the same picture.
@@ -23,15 +23,15 @@ pub trait Split: Send + Sync {
 
     /// Returns the path of picture `index`, for messages.
     ///
-    /// In a shard, this is the path of the shard and the name in the shard.
+    /// For a picture in a shard, this is the path of the shard plus the name inside the shard.
     fn name(&self, index: usize) -> PathBuf;
 
-    /// Returns whether pictures have 8-bit pixel values. If false, pictures have floats.
+    /// Returns whether pictures have 8-bit pixel values. Otherwise, they have floats.
     fn holds_levels(&self) -> bool {
         true
     }
 
-    /// Returns whether reading a picture only copies memory.
+    /// Returns whether reading a picture only copies memory, without file access.
     fn is_cheap(&self) -> bool {
         false
     }

@@ -6,15 +6,15 @@ use crate::data::error::DataError;
 
 use super::split::Split;
 
-/// A split without some of its pictures.
+/// A split without the pictures that were left out.
 pub(in crate::data) struct Subset {
     split: Arc<dyn Split>,
-    /// Indices of the remaining pictures in `split`.
+    /// For each picture of the subset, its index in `split`.
     kept: Vec<usize>,
 }
 
 impl Subset {
-    /// Removes the pictures with the indices `left_out`, which are sorted, from `split`.
+    /// Returns `split` without the pictures `left_out`, which are sorted indices.
     pub(in crate::data) fn without(split: Arc<dyn Split>, left_out: &[usize]) -> Self {
         let kept =
             (0..split.len()).filter(|index| left_out.binary_search(index).is_err()).collect();

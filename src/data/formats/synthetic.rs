@@ -21,7 +21,7 @@ use crate::shape::ImageSize;
 use super::found::Found;
 use super::split::Split;
 
-/// A split of the synthetic data. Its number is the epoch in the random keys of the split's images.
+/// The training or validation split of the synthetic data. Random keys use its number in place of the epoch.
 #[derive(Debug, Clone, Copy)]
 enum SyntheticPart {
     Train = 1,
@@ -56,7 +56,7 @@ struct Synthetic {
     in_chans: usize,
 }
 
-/// The striped pattern of a class.
+/// The stripes that distinguish a class.
 struct Grating {
     /// Number of periods across the image, along x and y.
     periods: [f32; 2],

@@ -9,7 +9,7 @@ use crate::data::table::{self, Problems};
 /// The unusable files of a job. All loaders of the job share this list.
 #[derive(Debug)]
 pub struct BadFiles {
-    /// Maximum number of unusable training files.
+    /// Maximum allowed number of unusable training files.
     allowed: usize,
     files: usize,
     max_bad_fraction: f64,

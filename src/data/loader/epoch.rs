@@ -15,7 +15,7 @@ pub struct Epoch {
 }
 
 enum Making {
-    /// No worker threads: `next` loads the batch.
+    /// Without worker threads: `next` loads the batch.
     Here,
     Prefetcher(Prefetcher),
 }

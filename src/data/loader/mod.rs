@@ -93,7 +93,7 @@ impl Loader {
         Self { work: Arc::new(work), workers }
     }
 
-    /// Replaces unusable files by other images, up to the limit of `bad_files`.
+    /// Replaces unusable files with other images, up to the limit of `bad_files`.
     #[must_use]
     pub fn skipping_bad_files(self, bad_files: Arc<BadFiles>) -> Self {
         let work = LoaderShared { bad_files: Some(bad_files), ..(*self.work).clone() };
@@ -110,9 +110,9 @@ impl Loader {
         self.workers
     }
 
-    /// Limits the loader to the batches of `share`.
+    /// Restricts the loader to the batches of `share`.
     ///
-    /// Each device uses such a loader. The loaders of one host divide its workers.
+    /// With several devices, each device has such a loader. The loaders of one host share its worker threads.
     #[must_use]
     pub fn share(self, share: Share) -> Self {
         assert!(share.index < share.of, "the index is below the number of shares");
@@ -120,7 +120,7 @@ impl Loader {
         Self { work: Arc::new(work), workers: self.workers.div_ceil(share.on_this_host) }
     }
 
-    /// Divides the number of workers by `others + 1`, for `others` more jobs in parallel.
+    /// Divides the number of workers by `others + 1`, because `others` more jobs run at the same time.
     #[must_use]
     pub fn with_parallel_jobs(self, others: usize) -> Self {
         Self { workers: self.workers.div_ceil(1 + others), ..self }

@@ -37,17 +37,17 @@ pub(super) struct LoaderShared {
     pub(super) batches: Pools,
 }
 
-/// The batches of an epoch for one device: every `of`-th batch, starting at `index`.
+/// The batches of an epoch that one device loads: every `of`-th batch, starting at `index`.
 #[derive(Debug, Clone, Copy)]
 pub struct Share {
     pub index: usize,
     pub of: usize,
-    /// Number of shares that are loaded on this host. They divide its threads.
+    /// Number of shares on this host. They divide the host's loader threads.
     pub on_this_host: usize,
 }
 
 impl Share {
-    /// The only share: all batches.
+    /// All batches, for a single device.
     pub const ALL: Self = Self { index: 0, of: 1, on_this_host: 1 };
 }
 
@@ -63,7 +63,7 @@ pub(super) enum Transform {
     Eval(EvalTransform),
 }
 
-/// One pass over a split.
+/// One pass over the images of a split.
 pub(super) struct EpochPass {
     pub(super) work: Arc<LoaderShared>,
     key: Key,
@@ -92,7 +92,7 @@ impl EpochPass {
         micro_step * of + index
     }
 
-    /// Returns the positions in the epoch of the images of batch `micro_step`.
+    /// Returns the positions of batch `micro_step`'s images in the order of the epoch.
     pub(super) fn places(&self, micro_step: usize) -> Range<usize> {
         let start = self.global(micro_step) * self.work.batch_size;
         start..(start + self.work.batch_size).min(self.work.split.len())
@@ -142,7 +142,7 @@ impl EpochPass {
         Err(last.expect("a split with a batch has at least one image"))
     }
 
-    /// Loads the images at the positions `places`, and returns the unreadable ones: (index of the image, error).
+    /// Loads the images at the positions `places`. Returns the unreadable images, as (image index, error).
     pub(super) fn unreadable(
         &self,
         places: Range<usize>,

@@ -12,9 +12,9 @@ use super::workers::Workers;
 const CHUNK: usize = 16;
 
 impl Loader {
-    /// Loads every image of the split once, and returns the unreadable ones: (index of the image, error), sorted by index.
+    /// Loads every image of the split once. Returns the unreadable images, as (image index, error), sorted by index.
     ///
-    /// Returns `None` as soon as `stop` returns true. Only for loaders made with [`Loader::eval`].
+    /// Returns `None` if `stop` returns true. The loader must come from [`Loader::eval`].
     pub fn unreadable(
         &self,
         stop: impl Fn() -> bool,

@@ -21,7 +21,7 @@ pub(in crate::data) struct Workers<T> {
 struct SharedQueue<T> {
     state: Mutex<QueueState<T>>,
     changed: Condvar,
-    /// Maximum number of finished or running jobs that the consumer has not taken.
+    /// Maximum number of jobs that are running, or finished but not yet taken by the consumer.
     window: usize,
     end: usize,
 }
@@ -29,13 +29,13 @@ struct SharedQueue<T> {
 struct QueueState<T> {
     /// Number of the next job to start.
     begin: usize,
-    /// Number of the job that the consumer takes next.
+    /// Number of the next job whose result the consumer takes.
     take: usize,
     done: BTreeMap<usize, Result<T, DataError>>,
     stopped: bool,
 }
 
-/// Returns the number of threads. "auto" means all CPU cores.
+/// Returns the number of threads. `auto` means the number of CPU cores.
 pub(in crate::data) fn count(threads: Threads) -> usize {
     match threads {
         Threads::Count(count) => count,
@@ -74,9 +74,9 @@ impl<T: Send + 'static> Workers<T> {
         Self { threads: (0..threads).map(spawn).collect(), shared }
     }
 
-    /// Waits for the result of the next job, in order.
+    /// Waits for the next job's result, and returns it. Results come in job order.
     ///
-    /// Panics if all results were taken.
+    /// Panics if all results have been taken.
     pub(in crate::data) fn take(&mut self) -> Result<T, DataError> {
         let mut state = self.shared.lock();
         assert!(state.take < self.shared.end, "take() was called after the last job");
@@ -135,7 +135,7 @@ impl<T> Drop for Workers<T> {
     }
 }
 
-/// Runs `work` and returns a panic as an error.
+/// Runs `work`, and converts a panic to an error.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, DataError>) -> Result<T, DataError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)))
 }

@@ -45,10 +45,10 @@ pub struct PackOptions {
 pub struct Packing {
     pub images: usize,
     pub shards: usize,
-    /// Number of shards that an earlier start had already written.
+    /// Number of shards that already existed when packing started.
     pub shards_there: usize,
     pub bytes: u64,
-    /// Unusable files that the shards do not contain, as (file, problem).
+    /// Unusable files that are missing in the shards, as (file, problem).
     pub left_out: Vec<(String, String)>,
 }
 
@@ -60,7 +60,7 @@ struct Member {
     label: Option<u32>,
 }
 
-/// The content of a shard and of the checksum file.
+/// The contents of a shard and its checksum file.
 struct ShardBytes {
     tar: Vec<u8>,
     checksums: Vec<u8>,
@@ -68,7 +68,7 @@ struct ShardBytes {
 
 enum Made {
     Member(Member),
-    /// An unusable file, which is left out.
+    /// An unusable file, which is missing in the shard.
     LeftOut(PathBuf, ImageError),
 }
 
@@ -133,7 +133,7 @@ pub fn pack(
 
 /// Finds the data set `plan`. Also returns whether the images have classes.
 ///
-/// Fails if only some of the images have a usable class and the data has a validation split, so that no class is lost.
+/// Fails if only some images have a usable class and there is a validation split, because packing would lose classes.
 fn find(plan: &DataPlan) -> Result<(Found, bool), DataError> {
     if matches!(plan.format, Format::WebDataset | Format::Parquet) {
         let found = dataset::find(plan, Labels::IfAny)?;
@@ -221,7 +221,7 @@ impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
     }
 }
 
-/// Returns whether `mae data pack` writes a file with this relative path.
+/// Returns whether `path`, relative to the output folder, is a file that `mae data pack` writes.
 fn is_packs(path: &str) -> bool {
     let is_shards = |end: &OsStr| end == "tar" || end == checksums::EXTENSION;
     let shard = |path: &str| {
@@ -356,15 +356,15 @@ fn smaller(bytes: &[u8], how: Reencoded) -> Result<Option<Vec<u8>>, ImageError> 
     jpeg::encode(&levels, width, height, how.quality).map(Some)
 }
 
-/// Returns a unique sample name: the index, then the file name without extension.
+/// Returns a unique sample name: the index, then the file name without its extension.
 fn key(index: usize, name: &Path) -> String {
     let stem = name.file_stem().unwrap_or_default().to_string_lossy();
     format!("{index:08}_{}", stem.replace(['.', '/'], "_"))
 }
 
-/// Returns the file extension that fits the content.
+/// Returns the file extension for an image's content.
 ///
-/// If no common extension fits the content, returns `png` or `jpg`, depending on the extension of `name`.
+/// If the content has no common image format, returns `png` or `jpg`, depending on the extension of `name`.
 fn extension(bytes: &[u8], name: &Path) -> &'static str {
     match PictureFormat::of(bytes) {
         Ok(PictureFormat::Jpeg) => "jpg",

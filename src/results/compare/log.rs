@@ -65,7 +65,7 @@ impl Epochs {
         self.points.push(point);
     }
 
-    /// Returns a run with one row. `place` is the path of the file. The error is the problem of the file.
+    /// Returns a run with one row. `place` is the path of the file. On failure, returns the problem of the file.
     pub(super) fn into_run(mut self, name: &str, place: &str) -> Result<Run, String> {
         let stage = match self.evaluated {
             false => StageKind::Pretrain,

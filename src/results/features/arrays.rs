@@ -6,18 +6,18 @@ use serde_json::json;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// An array file: a header, then the features, then `tail`.
+/// Writes an array file: a header, the features, and then the bytes `tail`.
 struct Array {
     file: OutputFile,
     tail: Vec<u8>,
-    /// Path and content of the CSV file with the names and classes.
+    /// Path and content of the CSV file with the names and classes of the images.
     beside: (PathBuf, Vec<u8>),
 }
 
-/// The start of a file in version 1.0 of NumPy's format.
+/// The first bytes of a `.npy` file in format version 1.0.
 const START: &[u8] = b"\x93NUMPY\x01\x00";
 
-/// Creates a file for `numpy.load`.
+/// Creates a `.npy` file.
 pub(super) fn npy(
     path: &Path,
     shape: &[usize],
@@ -35,7 +35,7 @@ pub(super) fn npy(
     create(path, &header, Vec::new(), rows)
 }
 
-/// Creates a file with the tensors `features` and, if the images have classes, `labels`.
+/// Creates a safetensors file with the tensor `features` and, if the images have classes, the tensor `labels`.
 pub(super) fn safetensors(
     path: &Path,
     shape: &[usize],

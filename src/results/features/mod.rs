@@ -11,29 +11,29 @@ mod table;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// An image in a file of features.
+/// The name and class of an image in a feature file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureRow {
     pub name: String,
-    /// Label and name of the class; `None` if the images have no classes.
+    /// (Label, name) of the class; `None` if the images have no classes.
     pub class: Option<(u32, String)>,
 }
 
-/// A file of features that is written in the order of its images.
+/// A file of image features. The caller appends the features in image order.
 pub struct FeatureFile {
     writer: Box<dyn Writer>,
 }
 
 /// Writes one format of feature files.
 trait Writer {
-    /// Writes the features of the next images, in the order of the rows.
+    /// Writes the features of the next images. The images have the order of the rows.
     fn append(&mut self, values: &[f32]) -> io::Result<()>;
 
-    /// Writes the rest, and gives the files their names.
+    /// Writes the remaining data, and renames the temporary files to their final names.
     fn finish(self: Box<Self>) -> io::Result<()>;
 }
 
-/// Why a file of features cannot be written.
+/// The reason why a feature file cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum FeatureFileError {
     #[error("cannot write {}: {problem}\nhint: {hint}", path.display())]
@@ -43,9 +43,9 @@ pub enum FeatureFileError {
 }
 
 impl FeatureFile {
-    /// Creates the file at `path` for the images `rows`. `shape` is the shape of the features of one image.
+    /// Creates a feature file at `path` for the images `rows`. `shape` is the shape of one image's features.
     ///
-    /// The file appears when [`FeatureFile::finish`] is called.
+    /// The file has a temporary name until [`FeatureFile::finish`].
     pub fn create(
         path: &Path,
         shape: &[usize],
@@ -86,12 +86,12 @@ impl FeatureFile {
         writer.map(|writer| Self { writer }).map_err(failed)
     }
 
-    /// Writes the features of the next images.
+    /// Writes the features of the next images, in image order.
     pub fn append(&mut self, values: &[f32]) -> io::Result<()> {
         self.writer.append(values)
     }
 
-    /// Gives the file its name.
+    /// Completes the file, and gives it its final name.
     pub fn finish(self) -> io::Result<()> {
         self.writer.finish()
     }

@@ -13,22 +13,22 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Number of values in a row group.
+/// Number of feature values in a row group of the parquet file.
 const GROUP_VALUES: usize = 1 << 20;
 
 struct Parquet {
     writer: SerializedFileWriter<OutputFile>,
-    /// Number of features of one image.
+    /// Number of feature values per image.
     width: usize,
-    /// The rows that are not written yet.
+    /// Rows that have not been written yet.
     rows: std::vec::IntoIter<FeatureRow>,
-    /// The features that are not written yet.
+    /// Feature values that have not been written yet.
     values: Vec<f32>,
 }
 
-/// Creates a file with the columns `image`, `features` and, if the images have classes, `label` and `class`.
+/// Creates a parquet file with the columns `image`, `features` and, if the images have classes, `label` and `class`.
 ///
-/// The metadata of the file holds the shape of the features of one image, under the key `shape`.
+/// The metadata entry `shape` is the shape of one image's features.
 pub(super) fn parquet(
     path: &Path,
     shape: &[usize],
@@ -66,7 +66,7 @@ fn failed(error: ParquetError) -> io::Error {
 }
 
 impl Parquet {
-    /// Writes a row group with all features that are not written yet.
+    /// Writes all pending features as one row group.
     fn write_group(&mut self) -> Result<(), ParquetError> {
         let count = self.values.len() / self.width;
         let rows: Vec<FeatureRow> = self.rows.by_ref().take(count).collect();

@@ -41,12 +41,13 @@ const STAGES: [TableColumns; 3] = [
 struct AccuracyTableRow<'a> {
     swept: Vec<String>,
     cells: &'a AccuracyRow,
-    /// Whether the fine-tuning (first) and the linear probe (second) of this row have started but not finished. Nearest
-    /// neighbours (third) are measured at once.
+    /// Whether the results of this row are incomplete, for `[fine-tuning, linear probe, k-NN]`.
+    ///
+    /// The first two are true if the job has started but not finished. The last is always false.
     open: [bool; 3],
 }
 
-/// Whether the best values of a column get a mark.
+/// Whether the best values of a column are marked.
 #[derive(Clone, Copy)]
 enum Marks {
     None,
@@ -79,7 +80,7 @@ pub(super) fn accuracy(report: &Report<'_>) -> String {
     format!("{means}<details><summary>All runs, {} rows</summary>{all}</details>\n", rows.len())
 }
 
-/// Returns a note about unreadable validation images; empty if the accuracies leave out no image.
+/// Returns a note about unreadable validation images that the accuracies leave out; empty if there are none.
 fn left_out(rows: &[AccuracyTableRow<'_>]) -> String {
     let counts = rows.iter().filter_map(|row| row.cells.val_skipped.as_deref()?.parse().ok());
     match counts.max().unwrap_or(0_usize) {
@@ -154,7 +155,7 @@ fn table(keys: &[String], rows: &[AccuracyTableRow<'_>], marks: Marks) -> String
     boxed("Accuracy table", &format!("{}<tbody>{body}</tbody>", head(keys, &stages, &sets)))
 }
 
-/// Returns the columns of the test sets of `[robustness]`.
+/// Returns the column names of the test sets of `[robustness]`.
 fn test_sets<'a>(rows: &[AccuracyTableRow<'a>]) -> Vec<&'a str> {
     let mut sets = measure_columns(rows.iter().map(|row| row.cells));
     sets.retain(|column| *column != KNN_COLUMN);

@@ -51,7 +51,7 @@ impl ChosenDevice {
         }
     }
 
-    /// Returns a copy whose `device` is the device of rank `index`.
+    /// Returns a copy for rank `index`, with the device of this rank as `device`.
     pub(crate) fn of(&self, index: usize) -> Self {
         Self { device: self.devices[index].clone(), ..self.clone() }
     }
@@ -110,7 +110,7 @@ struct FoundDevice {
     hardware: bool,
 }
 
-/// Why a backend is unusable, and what the user can do.
+/// The reason why a backend is unusable, and a hint for the user.
 struct NotFound {
     reason: String,
     hint: String,

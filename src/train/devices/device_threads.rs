@@ -20,14 +20,14 @@ pub(crate) struct DeviceThreads {
     members: Vec<Member>,
     /// Number of running tasks, including tasks that wait forever for their GPU.
     running: Arc<AtomicUsize>,
-    /// Maximum time to wait for running tasks.
+    /// Maximum time to wait for running tasks to finish.
     patience: Duration,
 }
 
 /// Whether the tasks on different devices wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TaskCoupling {
-    /// The tasks are the ranks of one job, so they wait for each other.
+    /// The tasks are the ranks of one job, which wait for each other's gradients.
     Joined,
     Independent,
 }

@@ -58,7 +58,7 @@ fn gib(bytes: f64) -> String {
     format!("{:.1} GiB", bytes / f64::from(1u32 << 30))
 }
 
-/// Returns this process's memory limit in bytes, and a phrase that names the limit.
+/// Returns this process's memory limit in bytes, and a description of the limit for messages.
 fn limit() -> Option<(u64, &'static str)> {
     let machine = memory_total(&fs::read_to_string("/proc/meminfo").ok()?)?;
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -72,14 +72,14 @@ fn limit() -> Option<(u64, &'static str)> {
     all.into_iter().filter_map(|(bytes, source)| Some((bytes?, source))).min_by_key(|all| all.0)
 }
 
-/// Returns `MemTotal` of `/proc/meminfo`, in bytes.
+/// Returns the value of `MemTotal` in bytes. `text` is the content of `/proc/meminfo`.
 fn memory_total(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kib * 1024)
 }
 
-/// Returns the soft address-space limit in `/proc/self/limits`, in bytes.
+/// Returns the soft address-space limit in bytes. `text` is the content of `/proc/self/limits`.
 fn address_space(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("Max address space"))?;
     line.split_whitespace().next()?.parse().ok()

@@ -11,7 +11,7 @@ pub(crate) struct FlatBucket {
     lens: Vec<usize>,
 }
 
-/// A running all-reduce. The GPUs can compute something else meanwhile.
+/// A running all-reduce. Meanwhile, the GPUs can compute something else.
 ///
 /// Dropping this value waits for the all-reduce, because an unfinished all-reduce would block the next job.
 pub(crate) struct PendingAllReduce {

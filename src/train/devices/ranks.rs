@@ -16,7 +16,7 @@ use burn::tensor::{Device, Tensor};
 use std::any::Any;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// One of the devices that train a job together.
+/// One of the devices that train a job together. Each device has its own rank.
 pub struct Rank {
     /// Index of the device on this host.
     local: usize,
@@ -31,16 +31,16 @@ pub(crate) enum Link {
     Nccl(Vec<Device>),
     /// The host sums the gradients of all ranks after the backward pass.
     Host,
-    /// The host sums buckets of this many gradient values, when the CPU simulates several devices.
+    /// The CPU simulates several devices. The host sums buckets of this many gradient values.
     Simulated(usize),
 }
 
 /// Bucket size for NCCL, in gradient values.
 const NCCL_BUCKET: usize = 1 << 24;
 
-/// State that the ranks of a job on this host share.
+/// State that all ranks of a job on this host share.
 struct RankGroup {
-    /// Number of devices of this host. All hosts have the same number.
+    /// Number of devices of this host. Every host has the same number.
     devices: usize,
     link: Link,
     hosts: Hosts,
@@ -48,13 +48,13 @@ struct RankGroup {
     changed: Condvar,
 }
 
-/// An exchange in which every rank receives the values of all ranks.
+/// The state of an exchange in which every rank receives the values of all ranks.
 #[derive(Default)]
 struct ExchangeRound {
     brought: Vec<Option<Box<dyn Any + Send>>>,
     arrived: usize,
     leaving: usize,
-    /// Whether a rank has ended. Then the other ranks stop waiting.
+    /// Whether a rank has finished or failed. The other ranks then stop waiting for its value.
     broken: bool,
 }
 
@@ -105,7 +105,7 @@ impl Rank {
         })
     }
 
-    /// Runs `work` on the first rank of this host. Returns its result on all ranks of this host.
+    /// Runs `work` on the first rank of this host, and returns the result on all ranks of this host.
     fn first_here<T: Clone + Send + 'static>(
         &self,
         work: impl FnOnce(&Hosts) -> Result<T, TrainError>,
@@ -115,7 +115,7 @@ impl Rank {
         Ok(all.swap_remove(0).expect("the first rank has a result"))
     }
 
-    /// Sends `mine` to all ranks of this host. Returns their values, in order.
+    /// Sends `mine` to all ranks of this host. Returns the values of these ranks, in rank order.
     pub(super) fn exchange_here<T: Clone + Send + 'static>(
         &self,
         mine: T,
@@ -188,7 +188,8 @@ impl Rank {
         }
     }
 
-    /// Starts to add up the sums of all hosts. `sum_here` returns the sums of this host as one list of values.
+    /// Starts to sum gradients over all hosts. `sum_here` returns the sums over this host's ranks as one list of
+    /// values.
     fn start_sum(
         &self,
         tensors: &[Tensor<1>],
@@ -200,9 +201,7 @@ impl Rank {
         Ok(PendingReduce::OverHosts { sum, lens: lens(tensors), device })
     }
 
-    /// Returns the number of gradient values in a bucket.
-    ///
-    /// `None` reduces all gradients together after the backward pass.
+    /// Returns the number of gradient values in a bucket; `None` if all gradients are reduced after the backward pass.
     pub(crate) fn bucket_size(&self) -> Option<usize> {
         match self.group.link {
             _ if self.world() == 1 => None,
@@ -212,7 +211,7 @@ impl Rank {
         }
     }
 
-    /// Adds up the gradients of this host's ranks in host memory, in rank order. Returns them as one list of values.
+    /// Sums the gradients of this host's ranks in host memory, in rank order. Returns one list of values.
     fn sum_here(&self, tensors: &[Tensor<1>]) -> Result<Vec<f32>, TrainError> {
         let own = read(tensors)?;
         if self.group.devices == 1 {
@@ -226,7 +225,7 @@ impl Rank {
         Ok(sum)
     }
 
-    /// Waits while `not_yet` returns true. Fails if another rank ends meanwhile.
+    /// Waits while `not_yet` returns true. Fails if another rank finishes or fails during the wait.
     fn wait<'a>(
         &self,
         round: MutexGuard<'a, ExchangeRound>,

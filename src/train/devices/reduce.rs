@@ -29,10 +29,10 @@ impl Bucket {
     }
 }
 
-/// The all-reduce of a bucket, running or done.
+/// An all-reduce of a bucket that is running or finished.
 pub(crate) enum PendingReduce {
     Done(Vec<Tensor<1>>),
-    /// The hosts add up their sums.
+    /// A running sum over hosts, of gradients that each host has already summed over its own ranks.
     OverHosts {
         sum: PendingSum,
         lens: Vec<usize>,
@@ -43,8 +43,9 @@ pub(crate) enum PendingReduce {
 }
 
 impl PendingReduce {
-    /// Returns the gradient sums, which are bit-identical on all ranks. With NCCL, the device waits for the sums before
-    /// it starts its next work. Fails if another host has failed.
+    /// Returns the gradient sums, which are bit-identical on all ranks. Fails if another host has failed.
+    ///
+    /// With NCCL on one host, the device waits for the sums before its next work. Otherwise, this function waits.
     pub(crate) fn finish(self) -> Result<Vec<Tensor<1>>, TrainError> {
         match self {
             Self::Done(sums) => Ok(sums),
@@ -55,7 +56,7 @@ impl PendingReduce {
     }
 }
 
-/// Copies tensors from the device into one list of values.
+/// Copies the values of all tensors from the device into one list.
 pub(super) fn read(tensors: &[Tensor<1>]) -> Result<Vec<f32>, TrainError> {
     let mut values = Vec::new();
     for tensor in tensors {
@@ -68,7 +69,7 @@ pub(super) fn lens(tensors: &[Tensor<1>]) -> Vec<usize> {
     tensors.iter().map(|tensor| tensor.dims()[0]).collect()
 }
 
-/// Copies one list of values to the device, as tensors of the lengths `lens`.
+/// Copies `values` to the device, as consecutive tensors of the lengths `lens`.
 pub(super) fn split(values: &[f32], lens: &[usize], device: &Device) -> Vec<Tensor<1>> {
     let mut rest = values;
     let parts = lens.iter().map(|&len| {

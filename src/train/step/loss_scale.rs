@@ -8,15 +8,15 @@ use crate::model::PartialGrads;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// The factor of the loss, and the number of updates since it last changed.
+/// The loss scale of fp16 training: the factor that multiplies the loss before the backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LossScale {
     pub factor: f64,
-    /// Consecutive updates without an overflow.
+    /// Number of consecutive updates without an overflow since the factor last changed.
     pub good_updates: usize,
 }
 
-/// The change of the factor after an update.
+/// How an update changed the loss scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ScaleChange {
     Kept,
@@ -25,12 +25,12 @@ pub(crate) enum ScaleChange {
 }
 
 impl LossScale {
-    /// Number of consecutive updates without an overflow after which the factor is doubled.
+    /// The factor is doubled after this many consecutive updates without an overflow.
     const GROWTH_INTERVAL: usize = 2000;
-    /// If a gradient overflows even with this factor, the gradient itself is NaN or infinite.
+    /// Minimum factor. If a gradient overflows even with this factor, it is NaN or infinite without scaling.
     const LEAST: f64 = 1.0;
 
-    /// Returns the factor of the first update.
+    /// Returns the loss scale for the first update.
     pub(crate) fn start() -> Self {
         Self { factor: 65_536.0, good_updates: 0 }
     }
@@ -40,7 +40,7 @@ impl LossScale {
         self.factor > Self::LEAST
     }
 
-    /// Changes the factor after an update. `overflow` says whether a gradient was NaN or infinite.
+    /// Adjusts the factor after an update. `overflow` says whether a scaled gradient was NaN or infinite.
     pub(super) fn after_update(&mut self, overflow: bool) -> ScaleChange {
         if overflow {
             *self = Self { factor: self.factor / 2.0, good_updates: 0 };
@@ -54,7 +54,7 @@ impl LossScale {
         ScaleChange::Doubled
     }
 
-    /// Divides a loss and its gradients by the factor.
+    /// Divides a loss and its gradients by the loss scale.
     pub(super) fn unscaled(
         self,
         loss: Tensor<1>,

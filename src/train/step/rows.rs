@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 /// What a job does if a loss or a gradient is NaN or infinite.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OnNanRule {
-    /// Maximum number of skipped updates per epoch; `None` stops the job at once.
+    /// Maximum number of skipped updates per epoch. `None` if the job stops at the first NaN or infinity.
     pub skip_limit: Option<usize>,
     pub updates_per_epoch: usize,
     /// The recipe key of the learning rate, for the error's hint.

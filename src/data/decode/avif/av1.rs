@@ -23,30 +23,32 @@ use crate::data::decode::bitmap::{MAX_BYTES, checked_size};
 use crate::data::decode::error::ImageError;
 use crate::data::panics;
 
-/// A decoded picture in `YUV`.
+/// A decoded AV1 picture, as luma (Y) and colour differences (U, V).
 pub(super) struct Yuv {
     pub(super) width: usize,
     pub(super) height: usize,
-    /// Bits of a sample: 8, 10 or 12.
+    /// Bits per sample: 8, 10 or 12.
     pub(super) bits: u32,
-    /// Whether a pair of pixels shares its colour differences, across and down.
+    /// Whether U and V have half the resolution, as `[horizontally, vertically]`.
     pub(super) halved: [bool; 2],
-    /// The samples of Y, U and V. U and V are empty in grey pictures.
+    /// The samples of Y, U and V, row by row. U and V are empty for a grey picture.
     pub(super) planes: [Vec<u16>; 3],
     pub(super) colours: Colours,
 }
 
-/// rav1d's objects. Dropping it frees them.
+/// The open AV1 decoder (the library rav1d) and its buffers. `drop` frees them.
 struct Decoder {
     context: Option<Dav1dContext>,
     data: Dav1dData,
     picture: Option<Dav1dPicture>,
 }
 
-/// Threads of rav1d, which decode one frame each.
+/// Number of decoder threads (rav1d). Each thread decodes one frame.
 const WORKERS: i32 = 2;
 
-/// Reads the result of sending data or taking a picture: whether it was done; `None` if the data is invalid.
+/// Converts the return code of a rav1d call to send data or to take a picture.
+///
+/// Returns true if the call succeeded, false if it must be repeated later, and `None` if the data is invalid.
 fn sent_or_taken(result: Dav1dResult) -> Option<bool> {
     match result.0 {
         0 => Some(true),
@@ -55,14 +57,15 @@ fn sent_or_taken(result: Dav1dResult) -> Option<bool> {
     }
 }
 
-/// Returns the number of samples of `pixels` pixels in a row or a column. With `halved`, a pair of pixels shares one.
+/// Returns the number of samples for a row or column of `pixels` pixels. If `halved`, two pixels share one sample.
 pub(super) fn samples(pixels: usize, halved: bool) -> usize {
     if halved { pixels.div_ceil(2) } else { pixels }
 }
 
-/// Decodes the last layer of the first picture in AV1 data.
+/// Decodes the last picture in the AV1 data of one image.
 ///
-/// A panic inside of rav1d's C interface would abort the process. No damaged file is known that causes one.
+/// A panic inside rav1d's C interface would abort the process, so the decoder has a thread of its own. No file is known
+/// to cause such a panic.
 pub(super) fn decode(bytes: Vec<u8>) -> Result<Yuv, ImageError> {
     let invalid = || ImageError::damaged("the AV1 data is invalid");
     if bytes.is_empty() {
@@ -96,7 +99,7 @@ impl Decoder {
         Some(Self { context, data: Dav1dData::default(), picture: None })
     }
 
-    /// Decodes all data, and keeps the last picture. Returns `None` if any of the data is invalid.
+    /// Decodes all data, and keeps only the last picture. Returns `None` if the data is invalid.
     fn run(&mut self, bytes: &[u8]) -> Option<()> {
         // SAFETY: the context is open, and the buffer of `dav1d_data_create` has the length of `bytes`.
         unsafe {
@@ -119,7 +122,9 @@ impl Decoder {
         self.picture.as_ref().map(|_| ())
     }
 
-    /// Takes the next picture from the decoder. Returns whether there was one, and `None` if its data is invalid.
+    /// Takes the next decoded picture from rav1d, and stores it in `self`.
+    ///
+    /// Returns false if no picture is ready, and `None` if the data is invalid.
     fn take_picture(&mut self) -> Option<bool> {
         let mut picture = Dav1dPicture::default();
         // SAFETY: the context is open.
@@ -139,7 +144,7 @@ impl Decoder {
         }
     }
 
-    /// Copies the samples of the picture.
+    /// Copies the samples of the stored picture.
     fn yuv(&self) -> Result<Yuv, ImageError> {
         let missing = || ImageError::damaged("the AV1 picture has no samples");
         let picture = self.picture.as_ref().ok_or_else(missing)?;

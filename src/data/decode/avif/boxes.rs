@@ -3,10 +3,10 @@
 use crate::data::decode::byte_reader::ByteReader;
 use crate::data::decode::error::ImageError;
 
-/// The name of a box.
+/// The name of a box in an AVIF file, such as `meta`.
 pub(super) type Name = [u8; 4];
 
-/// Returns the boxes in `bytes`: their names and contents. A box that is cut off ends with the bytes.
+/// Returns the name and content of each box in `bytes`. The last box may be truncated.
 pub(super) fn boxes(bytes: &[u8]) -> impl Iterator<Item = (Name, &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -23,17 +23,17 @@ pub(super) fn boxes(bytes: &[u8]) -> impl Iterator<Item = (Name, &[u8])> {
     })
 }
 
-/// Returns the content of the first box with a name.
+/// Returns the content of the first box with the name `name`.
 pub(super) fn find(bytes: &[u8], name: Name) -> Option<&[u8]> {
     boxes(bytes).find(|(found, _)| *found == name).map(|(_, content)| content)
 }
 
-/// Returns the content of the box with a path of names.
+/// Returns the content of a nested box. `path` has the names of the boxes, the outermost first.
 pub(super) fn find_path<'a>(bytes: &'a [u8], path: &[Name]) -> Option<&'a [u8]> {
     path.iter().try_fold(bytes, |bytes, name| find(bytes, *name))
 }
 
-/// Reads a number of 0, 4 or 8 bytes, big-endian.
+/// Reads a big-endian number of `size` bytes: 0, 4 or 8.
 pub(super) fn sized(reader: &mut ByteReader<'_>, size: u8) -> Result<u64, ImageError> {
     match size {
         0 => Ok(0),
@@ -43,7 +43,7 @@ pub(super) fn sized(reader: &mut ByteReader<'_>, size: u8) -> Result<u64, ImageE
     }
 }
 
-/// Reads a number of 2 bytes, or of 4 bytes if `wide`.
+/// Reads an item ID: 4 bytes if `wide`, otherwise 2 bytes.
 pub(super) fn id(reader: &mut ByteReader<'_>, wide: bool) -> Result<u32, ImageError> {
     if wide { reader.u32_be() } else { reader.u16_be().map(u32::from) }
 }

@@ -4,16 +4,16 @@ use super::boxes::{Name, boxes, find, find_path, id, sized};
 use crate::data::decode::byte_reader::ByteReader;
 use crate::data::decode::error::ImageError;
 
-/// The coded image of an AVIF file.
+/// The compressed image of an AVIF file, as AV1 data.
 pub(super) struct Coded {
-    /// AV1 data of the tiles, row by row. An image without a grid has one tile.
+    /// AV1 data of each tile, row by row. An image that is not a grid has one tile.
     pub(super) tiles: Vec<Vec<u8>>,
     pub(super) grid: Option<Grid>,
     pub(super) colours: Option<Colours>,
     pub(super) has_alpha: bool,
 }
 
-/// An image of several tiles of the same size.
+/// The size of an image that is a grid of tiles. All tiles have the same size.
 pub(super) struct Grid {
     pub(super) columns: usize,
     pub(super) rows: usize,
@@ -21,7 +21,7 @@ pub(super) struct Grid {
     pub(super) height: u32,
 }
 
-/// How `YUV` becomes RGB: code points of ITU-T H.273.
+/// Code points of ITU-T H.273, which select the conversion from `YUV` to RGB.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Colours {
     pub(super) primaries: u16,
@@ -29,7 +29,7 @@ pub(super) struct Colours {
     pub(super) is_full_range: bool,
 }
 
-/// Returns the coded image of a file.
+/// Returns the compressed image of an AVIF file.
 pub(super) fn coded(bytes: &[u8]) -> Result<Coded, ImageError> {
     let is_sequence = bytes.get(8..12) == Some(b"avis");
     if is_sequence && let Some(frame) = first_frame(bytes)? {
@@ -43,11 +43,12 @@ fn missing() -> ImageError {
     ImageError::damaged("the AVIF file has no primary image")
 }
 
-/// Equal tiles may share their data. All tiles together may have this many times the bytes of the file, so that a small
-/// file needs little memory.
+/// Maximum size of the data of all tiles, as a multiple of the file size.
+///
+/// Several tiles may refer to the same bytes of the file. Without a limit, a small file could need much memory.
 const MAX_REPEATS: usize = 16;
 
-/// The box of items.
+/// Reads items of an AVIF file, such as images and tiles, from the `meta` box.
 struct Items<'a> {
     file: &'a [u8],
     meta: &'a [u8],
@@ -96,7 +97,7 @@ impl Items<'_> {
         Ok(Coded { tiles, grid, colours, has_alpha })
     }
 
-    /// Returns the data of the tiles of a grid.
+    /// Returns the AV1 data of each tile. `items` are the item IDs of the tiles.
     fn tiles(&self, items: impl Iterator<Item = u32>) -> Result<Vec<Vec<u8>>, ImageError> {
         let (mut tiles, mut bytes) = (Vec::new(), 0);
         for item in items {
@@ -111,7 +112,7 @@ impl Items<'_> {
         Ok(tiles)
     }
 
-    /// Returns the type of an item.
+    /// Returns the type of an item, such as `av01` or `grid`; `None` if the item is missing.
     fn kind(&self, item: u32) -> Result<Option<Name>, ImageError> {
         let infos = find(self.meta, *b"iinf").ok_or_else(missing)?;
         let skip = if infos.first() == Some(&0) { 6 } else { 8 };
@@ -126,7 +127,7 @@ impl Items<'_> {
         Ok(None)
     }
 
-    /// Returns the references of a kind: pairs of items.
+    /// Returns the references of type `kind` between items, as (from, to) item IDs.
     fn references(&self, kind: Name) -> Result<Vec<(u32, u32)>, ImageError> {
         let Some(iref) = find(self.meta, *b"iref") else { return Ok(Vec::new()) };
         let wide = iref.first().is_some_and(|version| *version > 0);
@@ -143,7 +144,7 @@ impl Items<'_> {
         Ok(pairs)
     }
 
-    /// Returns the properties of an item: their names and contents.
+    /// Returns the properties of an item, as (box name, box content).
     fn properties(&self, item: u32) -> Result<Vec<(Name, &[u8])>, ImageError> {
         let Some(all) = find_path(self.meta, &[*b"iprp", *b"ipco"]) else { return Ok(Vec::new()) };
         let all: Vec<_> = boxes(all).collect();
@@ -168,7 +169,7 @@ impl Items<'_> {
         Ok(found)
     }
 
-    /// Returns the data of an item.
+    /// Returns the data of an item, joined from all its extents in the file.
     fn data(&self, item: u32) -> Result<Vec<u8>, ImageError> {
         let mut list = ByteReader::new(find(self.meta, *b"iloc").ok_or_else(missing)?);
         let version = list.take(4)?[0];
@@ -220,7 +221,7 @@ impl Grid {
 }
 
 impl Colours {
-    /// Reads the colours from a property. Returns `None` for an ICC profile.
+    /// Reads the content of a `colr` box. Returns `None` for an ICC profile.
     fn read(content: &[u8]) -> Option<Self> {
         let mut colours = ByteReader::new(content.strip_prefix(b"nclx")?);
         let primaries = colours.u16_be().ok()?;
@@ -231,7 +232,9 @@ impl Colours {
     }
 }
 
-/// Returns the first frame of a sequence: the first sample of the first track with AV1 pictures that is not alpha.
+/// Returns the first frame of an image sequence: the first sample of the first track that is not an alpha channel.
+///
+/// Returns `None` if the file has no such track.
 fn first_frame(bytes: &[u8]) -> Result<Option<Coded>, ImageError> {
     let Some(movie) = find(bytes, *b"moov") else { return Ok(None) };
     let tracks = || boxes(movie).filter(|(name, _)| name == b"trak").map(|(_, track)| track);

@@ -8,10 +8,10 @@ use super::container::Colours;
 use crate::data::decode::bitmap::Levels;
 use crate::data::decode::error::ImageError;
 
-/// The constants of libyuv for a matrix, with 6 fraction bits.
+/// libyuv's constants for a colour matrix, in fixed point with 6 fraction bits.
 #[derive(Debug, Clone, Copy)]
 struct Constants {
-    /// Scale of 16-bit luma, with 16 fraction bits more.
+    /// Scale of luma, for 16-bit luma. This scale has 22 fraction bits.
     y: u32,
     bias: i32,
     blue_of_u: i32,
@@ -26,7 +26,7 @@ const fn constants(is_full_range: bool, [ub, ug, vg, vr]: [i32; 4], y: u32) -> C
 }
 
 impl Constants {
-    /// Returns the constants for a matrix of H.273. Returns `None` if libyuv has none.
+    /// Returns libyuv's constants for a colour matrix of H.273; `None` if libyuv does not support this matrix.
     fn of(colours: Colours) -> Option<Self> {
         let Colours { primaries, matrix, is_full_range } = colours;
         // 12 is the matrix that follows from the primaries.
@@ -47,7 +47,7 @@ impl Constants {
         })
     }
 
-    /// Converts a pixel of `bits` bits. Only the highest 8 bits of the colour differences count.
+    /// Converts a pixel from `YUV` (`bits` bits per sample) to RGB. Uses only the highest 8 bits of U and V.
     fn rgb(&self, [y, u, v]: [u16; 3], bits: u32) -> [u8; 3] {
         // Repeating the bits scales luma to 16 bits.
         let y = u32::from(y) << (16 - bits) | u32::from(y) >> (2 * bits - 16);
@@ -60,7 +60,7 @@ impl Constants {
     }
 }
 
-/// Converts a picture to grey or RGB.
+/// Converts a `YUV` picture to grey or RGB. Without alpha, a picture without U and V becomes grey.
 pub(super) fn levels(mut yuv: Yuv, has_alpha: bool) -> Result<Levels, ImageError> {
     let is_grey = yuv.planes[1].is_empty();
     if is_grey && !has_alpha {
@@ -92,7 +92,7 @@ pub(super) fn levels(mut yuv: Yuv, has_alpha: bool) -> Result<Levels, ImageError
     Ok(Levels::Rgb(out))
 }
 
-/// Returns the colour differences of a row of pixels, at the full resolution.
+/// Returns a row of U or V at full resolution. `plane` is 1 for U, 2 for V.
 fn chroma_row(yuv: &Yuv, plane: usize, row: usize) -> Vec<u16> {
     let stored = &yuv.planes[plane];
     let (width, [across, down]) = (yuv.width, yuv.halved);
@@ -117,13 +117,17 @@ fn chroma_row(yuv: &Yuv, plane: usize, row: usize) -> Vec<u16> {
     }
 }
 
-/// Returns the index of the second nearest sample for column `x`. The first and the last column have none.
+/// Returns the index of the second nearest sample for pixel column `x`; `None` for the first and last column.
+///
+/// `width` is the number of pixels in a row. Each sample covers two pixels.
 fn second_nearest(x: usize, width: usize) -> Option<usize> {
     let inside = x > 0 && x + 1 < width;
     inside.then(|| if x % 2 == 1 { x / 2 + 1 } else { x / 2 - 1 })
 }
 
-/// Doubles the width of a row: each pixel takes 3/4 of the nearest sample and 1/4 of the second nearest.
+/// Doubles the number of samples in a row to `width`.
+///
+/// Each pixel is 3/4 of the nearest sample plus 1/4 of the second nearest sample.
 fn widened(near: &[u16], width: usize) -> Vec<u16> {
     let pixel = |x: usize| match second_nearest(x, width) {
         None => near[x / 2],
@@ -132,7 +136,9 @@ fn widened(near: &[u16], width: usize) -> Vec<u16> {
     (0..width).map(pixel).collect()
 }
 
-/// Doubles the width of a row like [`widened`], between the nearest row (3/4) and the second nearest (1/4).
+/// Doubles the number of samples in a row to `width`, and interpolates between two rows.
+///
+/// The nearest row `near` has the weight 3/4, the second nearest row `far` has 1/4.
 fn widened_between(near: &[u16], far: &[u16], width: usize) -> Vec<u16> {
     let pixel = |x: usize| {
         let at = x / 2;
@@ -144,17 +150,17 @@ fn widened_between(near: &[u16], far: &[u16], width: usize) -> Vec<u16> {
     (0..width).map(pixel).collect()
 }
 
-/// Converts the luma of a picture without colours.
+/// Converts the luma samples of a grey picture to 8-bit levels.
 fn grey(yuv: &Yuv) -> Vec<u8> {
     yuv.planes[0].iter().map(|y| level(luma(*y, yuv))).collect()
 }
 
-/// Converts 0..1 to 0..=255. Values outside of the range are clamped.
+/// Converts a value from 0 to 1 to a level from 0 to 255. Clamps values outside of this range.
 fn level(value: f32) -> u8 {
     (value.clamp(0.0, 1.0) * 255.0 + 0.5) as u8
 }
 
-/// Scales a sample of luma to 0..1.
+/// Scales a luma sample to the range 0 to 1.
 fn luma(y: u16, yuv: &Yuv) -> f32 {
     let scale = 1 << (yuv.bits - 8);
     if yuv.colours.is_full_range {
@@ -163,7 +169,7 @@ fn luma(y: u16, yuv: &Yuv) -> f32 {
     (f32::from(y) - (16 * scale) as f32) / (219 * scale) as f32
 }
 
-/// The conversion of libavif for matrices that libyuv does not know.
+/// Converts to RGB like libavif, for the colour matrices that libyuv does not support.
 mod float {
     use super::{ImageError, Levels, Yuv, level, luma, samples};
 
@@ -180,7 +186,7 @@ mod float {
         Ok(Levels::Rgb(weighted(yuv, weights)))
     }
 
-    /// Converts pictures whose planes are green, blue and red.
+    /// Converts a picture whose planes are already green, blue and red.
     fn identity(yuv: &Yuv) -> Levels {
         let colour = |sample: u16| level(luma(sample, yuv));
         let [green, blue, red] = &yuv.planes;
@@ -188,7 +194,7 @@ mod float {
         Levels::Rgb(pixels.flat_map(|((r, g), b)| [colour(*r), colour(*g), colour(*b)]).collect())
     }
 
-    /// Converts with the weights of red and blue in luma.
+    /// Converts a picture to RGB. `kr` and `kb` are the weights of red and blue in luma.
     fn weighted(yuv: &Yuv, [kr, kb]: [f32; 2]) -> Vec<u8> {
         let kg = 1.0 - kr - kb;
         let scale = 1 << (yuv.bits - 8);
@@ -209,7 +215,7 @@ mod float {
         out
     }
 
-    /// Interpolates a colour difference at a pixel.
+    /// Returns U or V at pixel `(x, y)`, interpolated from the nearest samples. `plane` is 1 for U, 2 for V.
     fn chroma(yuv: &Yuv, plane: usize, x: usize, y: usize) -> f32 {
         let (wide, high) = (samples(yuv.width, yuv.halved[0]), samples(yuv.height, yuv.halved[1]));
         let nearest = |at: usize, halved: bool, count: usize| {

@@ -15,7 +15,7 @@ pub(in crate::data::decode) struct Components {
     pub(in crate::data::decode) samples: Vec<u8>,
 }
 
-/// Decodes JPEG data. Takes its colours for `YCbCr` and converts them to RGB if `to_rgb`, and keeps them otherwise.
+/// Decodes JPEG data. If `to_rgb`, converts the samples from `YCbCr` to RGB; otherwise keeps them unchanged.
 pub(in crate::data::decode) fn decode(
     bytes: &[u8],
     to_rgb: bool,

@@ -104,7 +104,7 @@ impl Headers {
             .collect()
     }
 
-    /// Returns the quantization table of each colour component; `None` if a table is missing.
+    /// Returns the dequantizer of each colour component; `None` if a quantization table is missing.
     pub(super) fn dequantizers(&self) -> Option<Vec<Dequantizer>> {
         let steps = |colour: &ColourComponent| {
             Dequantizer::new(self.quantization.get(colour.quantization)?.as_ref()?)
@@ -136,7 +136,7 @@ impl JpegFrame {
         complete.then_some(Self { width: size(w1, w0), height: size(h1, h0), colours })
     }
 
-    /// Returns the largest number of blocks per minimum coded unit (MCU) of any component, as `[across, down]`.
+    /// Returns the maximum number of blocks per minimum coded unit (MCU) over all components, as `[across, down]`.
     pub(super) fn most_blocks(&self) -> [usize; 2] {
         [0, 1].map(|axis| self.colours.iter().map(|colour| colour.blocks[axis]).max().unwrap_or(1))
     }

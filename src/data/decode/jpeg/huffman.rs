@@ -11,13 +11,13 @@
 
 use super::idct::{BlockGroup, LANES};
 
-/// Number of bits to look up when decoding one coefficient.
+/// Number of bits in the index of the lookup table for one coefficient.
 const LOOK: u32 = 10;
 
-/// Number of bits to look up when decoding two coefficients.
+/// Number of bits in the index of the lookup table for two coefficients.
 const PAIR: u32 = 10;
 
-/// Marks the end of a block. The number is larger than every distance between two coefficients.
+/// A distance that marks the end of a block. Real distances between two coefficients are smaller.
 const END: usize = 128;
 
 /// Number of zero bytes to append to the coded data, because the reader loads bytes in advance.
@@ -53,7 +53,7 @@ const fn zigzag() -> [u8; 2 * END] {
 struct Symbol(u32);
 
 impl Symbol {
-    /// Means that the code is invalid or longer than [`LOOK`] bits.
+    /// The entry for a code that is invalid or longer than [`LOOK`] bits.
     const NONE: Self = Self(0);
 
     fn new(byte: u8, code_bits: u32) -> Self {
@@ -78,7 +78,7 @@ impl Symbol {
         (self.0 >> 24) as usize
     }
 
-    /// Returns the value of the coefficient. `bits` starts with the code, then the value.
+    /// Returns the value of the coefficient. `bits` starts with the Huffman code, followed by the bits of the value.
     fn value(self, bits: u64) -> i32 {
         let (code_bits, size) = (self.0 >> 8 & 0xff, self.0 >> 16 & 0xff);
         let bits = bits << code_bits;
@@ -160,7 +160,7 @@ impl Codes {
 struct Pair(u64);
 
 impl Pair {
-    /// Means the end of a block, or a coefficient of more than [`PAIR`] bits.
+    /// The entry for the end of a block, or for a coefficient of more than [`PAIR`] bits.
     const NONE: Self = Self((END << 8) as u64);
 
     fn new(codes: &Codes, bits: u64) -> Self {
@@ -202,14 +202,14 @@ impl Pair {
     }
 }
 
-/// Where to store the coefficients of one block. The caller must set all of them to 0 first.
+/// The place of one block's coefficients. The caller must first set all coefficients to 0.
 pub(super) struct BlockPlace<'a> {
     pub(super) group: &'a mut BlockGroup,
     pub(super) lane: usize,
 }
 
 impl BlockPlace<'_> {
-    /// Stores the coefficient with the zigzag index `k`.
+    /// Stores the coefficient `level` at the zigzag index `k`.
     #[inline(always)]
     pub(super) fn put(&mut self, k: usize, level: i16) {
         self.group[usize::from(ZIGZAG[k % (2 * END)] % 64)][self.lane % LANES] = level;
@@ -242,13 +242,13 @@ impl AcCodes {
 #[derive(Default, Clone, Copy)]
 pub(super) struct BitPosition {
     byte: usize,
-    /// The next bits, starting at the highest bit.
+    /// The next bits of the data. The first of them is the highest bit.
     bits: u64,
     count: u32,
 }
 
 impl BitPosition {
-    /// Returns the position of the first bit of the byte with index `byte`.
+    /// Returns a position at the start of the byte with index `byte`.
     pub(super) fn at(byte: usize) -> Self {
         Self { byte, bits: 0, count: 0 }
     }
@@ -260,7 +260,7 @@ impl BitPosition {
 
 /// Reads Huffman codes. The methods return `None` if the data are invalid.
 pub(super) struct BitReader<'a> {
-    /// The coded data without stuffed zeros and markers, plus [`PADDING`] zero bytes.
+    /// The coded data plus [`PADDING`] zero bytes, without stuffed zeros and markers.
     pub(super) data: &'a [u8],
     pub(super) place: BitPosition,
 }
@@ -293,7 +293,7 @@ impl BitReader<'_> {
         (!symbol.is_none()).then_some(value)
     }
 
-    /// Reads the AC coefficients of a block. Does not store coefficients if `block` is `None`.
+    /// Reads the AC coefficients of a block. If `block` is `None`, skips them.
     #[inline(always)]
     pub(super) fn coefficients(
         &mut self,
@@ -320,9 +320,9 @@ impl BitReader<'_> {
         Some(())
     }
 
-    /// Reads the next stored coefficient after the zigzag index `k`. Returns the zigzag index of this coefficient.
+    /// Reads the next nonzero coefficient after the zigzag index `k`. Returns the coefficient's zigzag index.
     ///
-    /// If the block has no more coefficients, returns 64.
+    /// Returns 64 if the block has no more coefficients.
     #[inline(always)]
     fn coefficient(
         &mut self,

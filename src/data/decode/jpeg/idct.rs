@@ -10,7 +10,7 @@
 
 use crate::data::decode::simd::vectorized;
 
-/// Number of blocks that [`transform`] handles together.
+/// Number of blocks that [`transform`] computes at the same time.
 pub(super) const LANES: usize = 16;
 
 /// Coefficients of [`LANES`] blocks, `[coefficient, block]`.
@@ -28,7 +28,7 @@ const PASS1_BITS: u32 = 2;
 /// Quantization table of a colour component, in row-major order.
 pub(super) struct Dequantizer {
     steps: [i16; 64],
-    /// Maximum absolute value of each coefficient without overflow.
+    /// Maximum absolute value of each quantized coefficient for which the transform does not overflow.
     limits: [u16; 64],
 }
 
@@ -83,8 +83,9 @@ fn sized<const N: usize>(
     sound
 }
 
-/// Applies the inverse DCT to the columns of each block. The second result has a nonzero number for each block that
-/// overflows.
+/// Applies the inverse DCT to the columns of each block.
+///
+/// Also returns one number per block, which is nonzero if the block overflows.
 #[inline(always)]
 fn columns<const N: usize>(
     group: &BlockGroup,
@@ -132,7 +133,7 @@ fn pixel_row<const N: usize>(row: &[[i16; LANES]; 8], pixels: &mut [[u8; LANES];
     over.iter().chain(&outside).all(|bits| *bits == 0)
 }
 
-/// Returns whether an `N` x `N` output needs the coefficients in row or column `index`.
+/// Returns whether an output of `N` x `N` pixels depends on the coefficients in row or column `index`.
 #[inline(always)]
 fn is_used<const N: usize>(index: usize) -> bool {
     match N {
@@ -143,7 +144,7 @@ fn is_used<const N: usize>(index: usize) -> bool {
     }
 }
 
-/// Returns how many more than `CONST_BITS` fraction bits the results of [`one_dimension`] have.
+/// Returns the number of fraction bits in the results of [`one_dimension`] minus `CONST_BITS`.
 #[inline(always)]
 fn extra_bits<const N: usize>() -> u32 {
     match N {

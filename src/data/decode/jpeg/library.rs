@@ -11,9 +11,9 @@ use mozjpeg_sys::{jpeg_common_struct, jpeg_decompress_struct, jpeg_error_mgr};
 
 #[repr(C)]
 pub(super) struct DecoderState {
-    /// The error handler of libjpeg.
+    /// libjpeg's error handler.
     ///
-    /// This must be the first field: libjpeg's pointer to this field is cast to the whole struct.
+    /// Must be the first field, because a pointer to this field is cast to a pointer to the whole struct.
     pub(super) errors: jpeg_error_mgr,
     pub(super) decompress: jpeg_decompress_struct,
     pub(super) warning: Option<String>,

@@ -41,7 +41,7 @@ use library::{DecoderState, caught, give_up, note_warning};
 use scan::Scan;
 pub(super) use whole::is_whole;
 
-/// Returns whether the first bytes are those of a JPEG file.
+/// Returns whether a file starts like a JPEG file.
 pub(in crate::data) fn is_jpeg(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0xff, 0xd8, 0xff])
 }
@@ -58,7 +58,7 @@ pub(in crate::data) struct Decoded {
     pub(in crate::data) height: usize,
     /// Pixels of the rectangle and the margins, `[H, W, 3]`.
     pub(in crate::data) pixels: Vec<u8>,
-    /// Position of the rectangle inside `pixels`.
+    /// Position of the rectangle in `pixels`.
     pub(in crate::data) crop: CropBox,
     /// libjpeg's first warning; `None` if libjpeg found no damage.
     pub(in crate::data) warning: Option<String>,
@@ -88,7 +88,7 @@ impl<'a> Jpeg<'a> {
         Ok(jpeg)
     }
 
-    /// Returns width and height in pixels.
+    /// Returns (width, height) in pixels.
     pub(in crate::data) fn size(&self) -> (usize, usize) {
         let header = &self.state.decompress;
         (header.image_width as usize, header.image_height as usize)
@@ -112,7 +112,7 @@ impl<'a> Jpeg<'a> {
         self.shrunk_region(CropBox { top, left, height, width }, shrink)
     }
 
-    /// Scales the picture by 1/`shrink`, and decodes the rectangle `crop` of the result.
+    /// Scales the picture by 1/`shrink`, and decodes the rectangle `crop` of the scaled picture.
     fn shrunk_region(mut self, crop: CropBox, shrink: usize) -> Result<Decoded, ImageError> {
         let Some(pixels) = self.plain_scan().and_then(|scan| plain::decode(scan, crop, shrink))
         else {
@@ -123,7 +123,7 @@ impl<'a> Jpeg<'a> {
         Ok(Decoded { width, height, pixels, crop, warning: self.state.warning.take() })
     }
 
-    /// Finds the coded data. Returns `None` if `plain.rs` cannot decode the file.
+    /// Finds the coded data. Returns `None` if only libjpeg can decode the file.
     fn plain_scan(&self) -> Option<Scan> {
         let colours = self.state.decompress.jpeg_color_space;
         let known = matches!(colours, J_COLOR_SPACE::JCS_YCbCr | J_COLOR_SPACE::JCS_GRAYSCALE);
@@ -149,9 +149,9 @@ impl Drop for Jpeg<'_> {
     }
 }
 
-/// Decodes at least the rectangle `crop` with libjpeg.
+/// Decodes the rectangle `crop`, and possibly a margin, with libjpeg.
 ///
-/// Returns the decoded pixels, their width, and the column of the decoded pixels at which `crop` starts.
+/// Returns the pixels, the width of the decoded part, and the column in it at which `crop` starts.
 fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usize, usize) {
     let inks =
         matches!(decompress.jpeg_color_space, J_COLOR_SPACE::JCS_CMYK | J_COLOR_SPACE::JCS_YCCK);

@@ -17,7 +17,7 @@ use super::idct::{BlockGroup, Dequantizer, LANES, transform};
 use super::scan::{Scan, UnitRow};
 use crate::data::decode::picture::CropBox;
 
-/// Chroma interpolation also reads this many pixels beyond each side of the crop rectangle.
+/// Number of pixels beyond each side of the crop rectangle that chroma interpolation needs.
 const MARGIN: usize = 2;
 
 /// Decodes the rectangle `crop` of a picture that is scaled by 1/`shrink`.
@@ -82,13 +82,13 @@ struct Layout {
 
 /// Sizes of one colour component. Pairs are (horizontal, vertical).
 struct ColourLayout {
-    /// Side of a transformed block, in samples.
+    /// Side length of a block after the inverse DCT, in samples.
     size: usize,
     /// Blocks per minimum coded unit (MCU).
     blocks: [usize; 2],
     /// Number of samples of this component in the whole picture.
     samples: [usize; 2],
-    /// Whether the component has half the resolution of the picture.
+    /// Whether the component has half the resolution of the picture, as `[horizontally, vertically]`.
     doubled: [bool; 2],
 }
 
@@ -172,7 +172,7 @@ impl<'a> Plane<'a> {
         }
     }
 
-    /// Transforms row number `row` of minimum coded units (MCUs) to samples.
+    /// Converts a row of minimum coded units (MCUs) from coefficients to samples. `row` is the number of this row.
     ///
     /// Returns `None` on overflow. Also resets the coefficients to 0.
     fn read<'b>(
@@ -201,7 +201,7 @@ impl<'a> Plane<'a> {
         &row[columns.start - self.left..columns.end - self.left]
     }
 
-    /// Returns one sample per pixel of row `y`. Interpolates if the component has half resolution.
+    /// Returns one sample for each pixel of row `y`. Interpolates if the component has half the picture's resolution.
     fn row<'b>(&'b self, y: usize, columns: Range<usize>, scratch: &'b mut RowScratch) -> &'b [u8] {
         let ColourLayout { samples: [width, height], doubled: [wide, high], .. } = *self.layout;
         // The samples that are needed, including neighbours for interpolation.

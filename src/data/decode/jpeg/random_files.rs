@@ -73,14 +73,14 @@ impl BitWriter {
         }
     }
 
-    /// Fills the last byte with ones.
+    /// Fills the rest of the last byte with one bits.
     fn align(&mut self) {
         while self.count > 0 {
             self.put(1, 1);
         }
     }
 
-    /// Writes `value` as `size` bits. In the file, these bits follow the Huffman code.
+    /// Writes the bits that follow a Huffman code: `value` in `size` bits.
     fn value(&mut self, value: i32, size: u32) {
         let bits = if value < 0 { value - 1 } else { value };
         self.put(bits as u32 & ((1 << size) - 1), size);
@@ -186,7 +186,7 @@ fn cut(decoded: Result<Decoded, ImageError>) -> Result<(Vec<u8>, Option<String>)
     Ok((pixels(&decoded), decoded.warning))
 }
 
-/// Returns the pixels of the rectangle without margins.
+/// Returns the pixels of the decoded rectangle without its margins.
 pub(super) fn pixels(decoded: &Decoded) -> Vec<u8> {
     let CropBox { top, left, width, height } = decoded.crop;
     let rows = decoded.pixels.chunks_exact(decoded.width * 3).skip(top).take(height);

@@ -10,7 +10,7 @@ use super::idct::{BlockGroup, Dequantizer, LANES};
 pub(super) struct Scan {
     pub(super) frame: JpegFrame,
     pub(super) dequantizers: Vec<Dequantizer>,
-    /// The coded data without stuffed zeros and markers, plus [`PADDING`] zero bytes.
+    /// The coded data plus [`PADDING`] zero bytes, without stuffed zeros and markers.
     data: Vec<u8>,
     /// Bit position of each restart marker in `data`, then the end of the data.
     ends: Vec<usize>,
@@ -31,14 +31,14 @@ pub(super) struct Scan {
 pub(super) struct UnitRow {
     /// Columns of minimum coded units (MCUs) to keep.
     kept: Range<usize>,
-    /// Coefficients of the first colour component, then of the second and third.
+    /// Coefficient groups of the first colour component, then of the second and third component.
     pub(super) groups: Vec<BlockGroup>,
     blocks: Vec<UnitBlock>,
 }
 
 struct UnitBlock {
     colour: usize,
-    /// Index in [`UnitRow::groups`] at which the block's row of blocks starts.
+    /// Index in [`UnitRow::groups`] of the first group of the block's row.
     groups: usize,
     /// Number of this component's blocks in one row of a minimum coded unit (MCU).
     across: usize,
@@ -46,7 +46,7 @@ struct UnitBlock {
 }
 
 impl UnitRow {
-    /// Allocates coefficients for the columns `kept`. All coefficients are 0.
+    /// Allocates zero coefficients for the columns `kept` of minimum coded units (MCUs).
     pub(super) fn new(frame: &JpegFrame, kept: Range<usize>) -> Self {
         let (mut blocks, mut groups) = (Vec::new(), 0);
         for (colour, component) in frame.colours.iter().enumerate() {
@@ -66,7 +66,7 @@ impl UnitRow {
 }
 
 impl Scan {
-    /// Finds the coded data of a JPEG file. Returns `None` if `plain.rs` cannot decode the file.
+    /// Finds the coded data of a JPEG file. Returns `None` if only libjpeg can decode the file.
     pub(super) fn of(file: &[u8]) -> Option<Self> {
         let mut headers = Headers::default();
         let mut at = 2;
@@ -102,7 +102,7 @@ impl Scan {
         })
     }
 
-    /// Reads a row of `columns` minimum coded units (MCUs). Stores coefficients if `row` is not `None`.
+    /// Reads a row of `columns` minimum coded units (MCUs). If `row` is `None`, skips the coefficients.
     ///
     /// Returns `None` if the data are invalid.
     pub(super) fn read_row(&mut self, columns: usize, mut row: Option<&mut UnitRow>) -> Option<()> {
@@ -117,7 +117,7 @@ impl Scan {
         Some(())
     }
 
-    /// Continues after the next restart marker if the restart interval is complete.
+    /// If the restart interval is complete, moves the read position after the next restart marker.
     ///
     /// Returns `None` if the data are invalid.
     fn restart(&mut self) -> Option<()> {
@@ -168,16 +168,18 @@ impl Scan {
         self.end_unit(reader.place)
     }
 
-    /// Moves the read position to `place`. Returns `None` if `place` is after the restart interval.
+    /// Moves the read position to `place`, after a minimum coded unit (MCU).
+    ///
+    /// Returns `None` if `place` is after the end of the restart interval.
     fn end_unit(&mut self, place: BitPosition) -> Option<()> {
         self.place = place;
         (place.position() <= self.ends[self.restarts]).then_some(())
     }
 }
 
-/// Copies the coded data without stuffed zeros, then appends [`PADDING`] zero bytes.
+/// Copies the coded data without stuffed zeros, and appends [`PADDING`] zero bytes.
 ///
-/// If `restarts` is true, also removes restart markers. Returns data and restart positions (in bits).
+/// If `restarts` is true, also removes restart markers. Returns the data and the positions of these markers in bits.
 fn unstuffed(data: &[u8], restarts: bool) -> Option<(Vec<u8>, Vec<usize>)> {
     let mut clean = Vec::with_capacity(data.len() + PADDING);
     let mut ends = Vec::new();

@@ -12,10 +12,11 @@ use mozjpeg_sys::{
 use super::Jpeg;
 use super::library::caught;
 
-/// Returns whether libjpeg can decode all rows of a file without reading past its end, and meets no error after them.
+/// Returns whether libjpeg decodes all rows of the file from the bytes in the file, without an error after the last
+/// row.
 ///
-/// Decodes the whole picture, so call it only for the few files with unusual markers. A baseline file needs some
-/// bytes after its last row, and a progressive file needs its end marker.
+/// Slow, because this decodes the whole picture. Call this only for the few files with unusual markers. A baseline file
+/// needs some bytes after the last row. A progressive file needs the end marker.
 pub(in crate::data::decode) fn is_whole(bytes: &[u8]) -> bool {
     let Ok(mut jpeg) = Jpeg::open(bytes) else { return false };
     let decompress = &mut jpeg.state.decompress;
@@ -44,12 +45,12 @@ pub(in crate::data::decode) fn is_whole(bytes: &[u8]) -> bool {
     read.unwrap_or(false)
 }
 
-/// Tells libjpeg that no more data is there. It then stops.
+/// Tells libjpeg that the file has no more data, so that libjpeg stops.
 extern "C-unwind" fn suspend(_: &mut jpeg_decompress_struct) -> boolean {
     0
 }
 
-/// Skips bytes, or all that are left if there are too few.
+/// Skips `count` bytes, or all remaining bytes if there are fewer.
 extern "C-unwind" fn skip_or_suspend(decompress: &mut jpeg_decompress_struct, count: c_long) {
     // SAFETY: libjpeg's source is set, and has `bytes_in_buffer` bytes left.
     unsafe {

@@ -20,19 +20,19 @@ use super::opened_image::OpenedImage;
 use super::picture::{Colour, Picture, Pixels, ValueScale};
 use super::{png_webp, tiff};
 
-/// The numbers of an image file, before scaling.
+/// The unscaled numbers of an image file.
 pub(in crate::data) struct RawPicture {
     pub(in crate::data) width: usize,
     pub(in crate::data) height: usize,
     pub(in crate::data) channels: usize,
-    /// `[H, W, C]`.
+    /// The numbers, `[H, W, C]`.
     pub(in crate::data) values: Vec<f32>,
 }
 
 impl RawPicture {
     /// Decodes an image file without scaling. Fails if the file does not have `channels` channels.
     ///
-    /// A grey file also serves for 3 channels.
+    /// A file with one channel is also accepted for 3 channels.
     pub(in crate::data) fn decode(bytes: &[u8], channels: usize) -> Result<Self, ImageError> {
         if bytes.is_empty() {
             return Err(ImageError::Empty);
@@ -48,7 +48,7 @@ impl RawPicture {
         Ok(raw)
     }
 
-    /// Maps `scale.range` to 0..1. Numbers outside of the range become 0 or 1.
+    /// Scales the numbers so that `scale.range` becomes 0 to 1. Clamps numbers outside of the range.
     pub(in crate::data) fn scaled(self, scale: ValueScale) -> Picture {
         let [low, high] = scale.range;
         let unit = |value: f32| ((f64::from(value) - low) / (high - low)).clamp(0.0, 1.0) as f32;
@@ -60,7 +60,7 @@ impl RawPicture {
         }
     }
 
-    /// Fails if the picture is empty, or if its floats need too much memory.
+    /// Fails if a picture of this size has no pixels, or if its floats need too much memory.
     pub(super) fn check_size(
         width: usize,
         height: usize,

@@ -9,7 +9,7 @@ use crate::data::decode::byte_reader::ByteReader;
 use crate::data::decode::error::ImageError;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
-/// Maximum length of a header in bytes. NumPy writes at most 64 KiB in version 1.
+/// Maximum length of the header of a `.npy` file in bytes. In version 1, NumPy writes at most 64 KiB.
 const MAX_HEADER: usize = 1 << 16;
 
 struct Header {
@@ -67,7 +67,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RawPicture, ImageError> {
 }
 
 impl Header {
-    /// Parses a header such as `{'descr': '<u2', 'fortran_order': False, 'shape': (5, 64, 64), }`.
+    /// Parses the header of a `.npy` file, such as `{'descr': '<u2', 'fortran_order': False, 'shape': (5, 64, 64), }`.
     fn parse(text: &str) -> Result<Self, ImageError> {
         let after = |key: &str| {
             let quoted = [format!("'{key}'"), format!("\"{key}\"")];
@@ -96,7 +96,7 @@ impl Header {
     }
 }
 
-/// Reads NumPy's name of a type, such as `<u2`.
+/// Parses NumPy's name of a number type, such as `<u2`.
 fn sample_type(descr: &str) -> Result<SampleType, ImageError> {
     let unsupported = || {
         ImageError::Unsupported(format!(

@@ -18,7 +18,7 @@ pub(in crate::data::decode) enum SampleKind {
 }
 
 impl SampleType {
-    /// Converts all numbers in `bytes` to floats. Numbers of more than 24 bits are rounded.
+    /// Converts all numbers in `bytes` to floats. Rounds numbers of more than 24 bits.
     pub(in crate::data::decode) fn to_floats(self, bytes: &[u8]) -> Result<Vec<f32>, ImageError> {
         use SampleKind::{Float, Signed, Unsigned};
         Ok(match (self.kind, self.bits) {
@@ -38,7 +38,7 @@ impl SampleType {
         })
     }
 
-    /// Converts groups of `N` bytes with `value`, which gets them in little-endian order.
+    /// Converts each group of `N` bytes to a float with `value`, which receives the bytes in little-endian order.
     fn map<const N: usize>(self, bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
         let ordered = |mut group: [u8; N]| {
             if self.big_endian {

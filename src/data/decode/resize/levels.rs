@@ -55,7 +55,7 @@ struct Weights {
     weights: Vec<i32>,
 }
 
-/// The input pixels that contribute to one output pixel.
+/// The range of input pixels that contribute to one output pixel.
 struct Span {
     start: usize,
     /// Range of this output pixel's weights in [`Weights::weights`].
@@ -63,7 +63,7 @@ struct Span {
 }
 
 impl Weights {
-    /// Computes the weights for resizing `size` to `to` pixels, like Pillow.
+    /// Computes the weights to resize a side from `size` to `to` pixels, like Pillow.
     fn new(size: usize, to: usize) -> Self {
         let scale = size as f64 / to as f64;
         let stretch = scale.max(1.0);
@@ -111,7 +111,7 @@ fn vertical(pixels: &[u8], row: usize, rows: &Weights) -> Vec<u8> {
     out
 }
 
-/// Resizes horizontally. `width` is the width in pixels before resizing.
+/// Resizes horizontally. `width` is the width of the input in pixels.
 fn horizontal<'a, const C: usize, const LANE: usize>(
     mut rows: impl ExactSizeIterator<Item = &'a [u8]>,
     width: usize,
@@ -142,7 +142,7 @@ fn horizontal<'a, const C: usize, const LANE: usize>(
     out
 }
 
-/// Returns one pixel, padded to `LANE` bytes with values that have no meaning.
+/// Returns the first pixel of `row`, padded to `LANE` bytes. The padding has arbitrary values.
 fn lane<const C: usize, const LANE: usize>(row: &[u8]) -> [u8; LANE] {
     row.first_chunk().copied().unwrap_or_else(|| {
         let mut last = [0; LANE];
@@ -179,7 +179,7 @@ vectorized! {
     }
 }
 
-/// Computes one output row that has less than [`BLOCK`] bytes.
+/// Computes one output row of less than [`BLOCK`] bytes.
 fn add_up_narrow(rows: &[u8], row: usize, weights: &[i32], out: &mut [u8]) {
     for (at, out) in out.iter_mut().enumerate() {
         let values = rows.chunks_exact(row).map(|row| i32::from(row[at]));
@@ -187,7 +187,7 @@ fn add_up_narrow(rows: &[u8], row: usize, weights: &[i32], out: &mut [u8]) {
     }
 }
 
-/// Converts a fixed-point sum to a pixel value, clamped to 0..=255.
+/// Converts a fixed-point sum to an 8-bit pixel value. Clamps the value to 0..=255.
 fn level(sum: i32) -> u8 {
     (sum >> FRACTION).clamp(0, 255) as u8
 }
@@ -198,7 +198,7 @@ mod tests {
 
     use super::*;
 
-    /// Computes the expected result of [`add_up`].
+    /// Computes the same result as [`add_up`] without vector instructions, for tests.
     fn slow(rows: &[u8], row: usize, weights: &Weights) -> Vec<u8> {
         let value = |span: &Span, x: usize| {
             let weights = &weights.weights[span.weights.clone()];

@@ -28,7 +28,7 @@ pub(in crate::data) fn bicubic(
     Picture { width, height, channels, pixels }
 }
 
-/// Resizes like [`bicubic`], but faster, with 16-bit weights for 8-bit pictures.
+/// Resizes like [`bicubic`], but uses faster 16-bit weights for 8-bit pictures.
 ///
 /// Pixel values may differ slightly from Pillow's.
 pub(in crate::data) fn fast_bicubic(
@@ -109,7 +109,7 @@ fn resize(values: &[f32], picture: &Picture, crop: CropBox, to: [usize; 2]) -> V
 
 /// Resizes one channel to `[width, height]` pixels.
 ///
-/// `rows` may have several channels; only every `step`-th value is used.
+/// `rows` may hold several interleaved channels. Only every `step`-th value belongs to this channel.
 fn resize_pixels<'a, P: PixelTrait<Component = f32>>(
     rows: impl Iterator<Item = &'a [f32]>,
     step: usize,
@@ -145,7 +145,7 @@ fn convolve<P: PixelTrait<Component = f32>>(
     out
 }
 
-/// Returns whether Pillow 13 and later resize the vertical axis first.
+/// Returns whether Pillow 13 or later would resize vertically before horizontally.
 fn vertical_first([width, height]: [usize; 2], [to_width, to_height]: [usize; 2]) -> bool {
     height > to_height && height - to_height > 2 * width.saturating_sub(to_width)
 }
@@ -173,7 +173,7 @@ pub(in crate::data) fn bilinear(
     out
 }
 
-/// Returns the two input positions around output position `i`, and the weight of the second position.
+/// Returns the two input positions next to output position `i`, and the weight of the second input.
 fn taps(i: usize, size: usize, source: usize) -> (usize, usize, f32) {
     let at = ((i as f32 + 0.5) * (source as f32 / size as f32) - 0.5).max(0.0);
     let first = (at as usize).min(source - 1);

@@ -7,36 +7,36 @@ use crate::data::decode::bitmap::{
 };
 use crate::data::decode::error::ImageError;
 
-/// How the samples of a TIFF file become levels: one of the combinations that Pillow reads.
+/// How to convert the samples of a TIFF file to levels. Pillow supports the same conversions.
 pub(super) enum Colours {
-    /// Grey of 1, 2, 4 or 8 bits.
+    /// Grey levels of 1, 2, 4 or 8 bits.
     Grey {
         inverted: bool,
     },
-    /// Grey numbers of 12 or 16 bits, which Pillow cuts at 255.
+    /// Unsigned grey numbers of 12 or 16 bits. Like Pillow, clamps them to 255.
     Unsigned,
     Signed16,
-    /// Grey numbers of 32 bits, which Pillow takes for signed numbers.
+    /// Grey integers of 32 bits. Like Pillow, reads unsigned integers as signed.
     Whole32,
     Float32,
-    /// 8-bit grey with a second sample.
+    /// 8-bit grey with an alpha channel.
     GreyAlpha {
         premultiplied: bool,
     },
     Palette(Box<Palette>),
-    /// RGB with or without alpha, 8 or 16 bits. Only the highest byte of a sample counts.
+    /// RGB with or without alpha, 8 or 16 bits per sample. Uses only the high byte of a 16-bit sample.
     Rgb {
         premultiplied: bool,
     },
     Cmyk,
-    /// `YCbCr` that Pillow reads as if it was not subsampled.
+    /// `YCbCr` that Pillow reads without regard to subsampling.
     YcbcrWhole,
-    /// RGB that the decoder of JPEG data has made from `YCbCr`.
+    /// RGB that the JPEG decoder has already converted from `YCbCr`.
     RgbFromJpeg,
 }
 
 impl Colours {
-    /// Returns how to read the file, or an error if Pillow cannot read it either.
+    /// Chooses the conversion for a TIFF file. Fails if Pillow cannot read the file either.
     pub(super) fn of(layout: &Layout, directory: &Directory<'_>) -> Result<Self, ImageError> {
         let little = layout.order == ByteOrder::Little;
         let Layout { photometric, bits, samples, format, reversed, .. } = *layout;
@@ -84,7 +84,7 @@ impl Colours {
         Ok(kind)
     }
 
-    /// Converts samples, `[H, W, samples]` with rows of whole bytes.
+    /// Converts samples, `[H, W, samples]`, to levels. Each row of samples starts at a whole byte.
     pub(super) fn convert(self, layout: &Layout, samples: Vec<u8>) -> Levels {
         let order = layout.order;
         let (count, bytes) = (layout.samples, layout.bits / 8);
@@ -154,13 +154,13 @@ fn zeros(extra: &[u64], count: usize) -> bool {
     extra.len() == count && extra.iter().all(|kind| *kind == 0)
 }
 
-/// Reads the numbers of 1, 2, 4 or 8 bits of all rows.
+/// Reads the samples of all rows. A sample has 1, 2, 4 or 8 bits.
 fn indices<'a>(layout: &Layout, samples: &'a [u8]) -> impl Iterator<Item = u8> + 'a {
     let (bits, width) = (layout.bits, layout.width);
     samples.chunks_exact(layout.row_bytes(width)).flat_map(move |row| unpacked(row, bits, width))
 }
 
-/// Reads the numbers of 12 bits of all rows: two numbers in three bytes.
+/// Reads the 12-bit samples of all rows. Three bytes hold two samples.
 fn twelve_bits(layout: &Layout, samples: &[u8]) -> impl Iterator<Item = i64> {
     let width = layout.width;
     samples.chunks_exact(layout.row_bytes(width)).flat_map(move |row| {
@@ -172,7 +172,7 @@ fn twelve_bits(layout: &Layout, samples: &[u8]) -> impl Iterator<Item = i64> {
     })
 }
 
-/// Keeps the highest byte of each sample of `bytes` bytes.
+/// Keeps only the high byte of each sample. A sample has `bytes` bytes.
 fn high_bytes(samples: Vec<u8>, bytes: usize, order: ByteOrder) -> Vec<u8> {
     if bytes == 1 {
         return samples;
@@ -181,7 +181,7 @@ fn high_bytes(samples: Vec<u8>, bytes: usize, order: ByteOrder) -> Vec<u8> {
     samples.into_iter().skip(high).step_by(bytes).collect()
 }
 
-/// Reads the palette: 16-bit levels, first all red ones, then all green ones, then all blue ones.
+/// Reads the palette. The file has 16-bit levels: first those of red, then green, then blue.
 fn palette(layout: &Layout, directory: &Directory<'_>) -> Result<Box<Palette>, ImageError> {
     let map = directory.numbers(COLOR_MAP)?;
     let count = map.len() / 3;

@@ -15,18 +15,18 @@ use crate::data::decode::bitmap::keep;
 use crate::data::decode::error::ImageError;
 use crate::data::decode::jpeg::components;
 
-/// A strip or tile to decompress.
+/// A compressed chunk of a TIFF image: a strip or a tile.
 pub(super) struct Coded<'a> {
     pub(super) data: &'a [u8],
     pub(super) width: usize,
     pub(super) height: usize,
-    /// Number of bytes that the decompressed chunk must have.
+    /// Length of the decompressed chunk in bytes.
     pub(super) length: usize,
-    /// The tables that all chunks share, with JPEG compression.
+    /// JPEG tables that all chunks share; `None` if the file has none.
     pub(super) tables: Option<&'a [u8]>,
 }
 
-/// Decompresses a chunk. The result has exactly [`Coded::length`] bytes, in the byte order of the file.
+/// Decompresses a strip or tile. Returns exactly [`Coded::length`] bytes, in the byte order of the file.
 pub(super) fn decompressed(layout: &Layout, coded: &Coded<'_>) -> Result<Vec<u8>, ImageError> {
     let reversed: Vec<u8>;
     let mut data = coded.data;
@@ -59,7 +59,7 @@ pub(super) fn decompressed(layout: &Layout, coded: &Coded<'_>) -> Result<Vec<u8>
     Ok(out)
 }
 
-/// Returns the name of a compression that is not supported.
+/// Returns the name of an unsupported compression, for messages.
 fn name(compression: u32) -> String {
     match compression {
         6 => "JPEG compression of the old style".to_owned(),
@@ -80,7 +80,9 @@ fn read_from(reader: impl Read, length: usize) -> Result<Vec<u8>, ImageError> {
     Ok(out)
 }
 
-/// Decompresses LZW. Files of the first version of TIFF have the lowest bit of a code first.
+/// Decompresses LZW data to at most `length` bytes.
+///
+/// In files of the first TIFF version, the lowest bit of a code comes first.
 fn lzw(data: &[u8], length: usize) -> Result<Vec<u8>, ImageError> {
     let old = matches!(data, [0, second, ..] if second & 1 == 1);
     let mut decoder = if old {
@@ -104,7 +106,7 @@ fn lzw(data: &[u8], length: usize) -> Result<Vec<u8>, ImageError> {
     Ok(out)
 }
 
-/// Decompresses runs of bytes.
+/// Decompresses `PackBits` data, which is run-length coded, to at least `length` bytes.
 fn pack_bits(data: &[u8], length: usize) -> Result<Vec<u8>, ImageError> {
     let mut out = Vec::with_capacity(length.min(data.len().saturating_mul(64)));
     let mut rest = data;
@@ -127,7 +129,9 @@ fn pack_bits(data: &[u8], length: usize) -> Result<Vec<u8>, ImageError> {
     Ok(out)
 }
 
-/// Decompresses a JPEG stream. `YCbCr` becomes RGB if the samples are not in planes; other colours stay as they are.
+/// Decompresses a JPEG stream inside a TIFF file.
+///
+/// Converts `YCbCr` to RGB if the samples of a pixel are stored together. Keeps other colours unchanged.
 fn jpeg(layout: &Layout, coded: &Coded<'_>, data: &[u8]) -> Result<Vec<u8>, ImageError> {
     let joined: Vec<u8>;
     let mut stream = data;
@@ -163,7 +167,7 @@ fn webp(layout: &Layout, data: &[u8]) -> Result<Vec<u8>, ImageError> {
     }
 }
 
-/// Replaces differences by samples.
+/// Undoes the predictor: replaces stored differences by the samples.
 fn undo_prediction(layout: &Layout, width: usize, data: &mut [u8]) -> Result<(), ImageError> {
     let samples = layout.samples_in_chunk();
     let row = layout.row_bytes(width);
@@ -186,7 +190,7 @@ fn undo_prediction(layout: &Layout, width: usize, data: &mut [u8]) -> Result<(),
     Ok(())
 }
 
-/// Adds to each sample the sample of the pixel on the left.
+/// Adds to each sample the same channel's sample of the pixel on the left. A sample has `bytes` bytes.
 fn add_left(row: &mut [u8], bytes: usize, samples: usize, order: ByteOrder) {
     let step = bytes * samples;
     for at in (step..row.len()).step_by(bytes) {
@@ -201,7 +205,8 @@ fn add_left(row: &mut [u8], bytes: usize, samples: usize, order: ByteOrder) {
     }
 }
 
-/// Undoes the predictor of floating-point numbers: a row holds all highest bytes, then all second bytes, and so on.
+/// Undoes the predictor for floats. A stored row has first the high bytes of all floats, then all second bytes, and so
+/// on.
 fn join_bytes(row: &mut [u8], bytes: usize, samples: usize, order: ByteOrder) {
     for at in samples..row.len() {
         row[at] = row[at].wrapping_add(row[at - samples]);

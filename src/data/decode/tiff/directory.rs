@@ -10,11 +10,11 @@ pub(super) enum ByteOrder {
     Big,
 }
 
-/// The first directory of a TIFF file: its tags and their values.
+/// The tags and values of the first page of a TIFF file.
 pub(super) struct Directory<'a> {
     bytes: &'a [u8],
     pub(super) order: ByteOrder,
-    /// Whether another page follows.
+    /// Whether the file has a second page.
     pub(super) has_next: bool,
     fields: Vec<Field>,
 }
@@ -23,7 +23,7 @@ struct Field {
     tag: u16,
     kind: u16,
     count: usize,
-    /// Position of the values in the file.
+    /// Byte position of the tag's values in the file.
     at: usize,
 }
 
@@ -41,14 +41,14 @@ impl ByteOrder {
     }
 }
 
-/// Returns whether the first bytes are those of a TIFF or `BigTIFF` file.
+/// Returns whether a file starts like a TIFF or `BigTIFF` file.
 pub(in crate::data::decode) fn is_tiff(bytes: &[u8]) -> bool {
     let signatures = [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"];
     signatures.iter().any(|signature| bytes.starts_with(*signature))
 }
 
 impl<'a> Directory<'a> {
-    /// Reads the first directory of the file.
+    /// Reads the tags of the first page.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, ImageError> {
         let order = if bytes.starts_with(b"II") { ByteOrder::Little } else { ByteOrder::Big };
         let mut directory = Self { bytes, order, has_next: false, fields: Vec::new() };
@@ -87,7 +87,7 @@ impl<'a> Directory<'a> {
         Ok(())
     }
 
-    /// Reads an unsigned number of 1, 2, 4 or 8 bytes.
+    /// Reads an unsigned number of `size` bytes (1, 2, 4 or 8) at byte `at` of the file.
     fn number_at(&self, at: usize, size: usize) -> Result<u64, ImageError> {
         let bytes = ByteReader::at(self.bytes, at).take(size)?;
         Ok(match *bytes {
@@ -98,7 +98,7 @@ impl<'a> Directory<'a> {
         })
     }
 
-    /// Returns the bytes of the values of a tag.
+    /// Returns the values of a tag as bytes of the file.
     fn values(&self, field: &Field) -> Result<&'a [u8], ImageError> {
         let length = field.count.checked_mul(size_of_kind(field.kind));
         ByteReader::at(self.bytes, field.at).take(length.ok_or(ImageError::Truncated)?)
@@ -108,12 +108,12 @@ impl<'a> Directory<'a> {
         self.fields.iter().find(|field| field.tag == tag)
     }
 
-    /// Returns the values of a tag with bytes.
+    /// Returns the values of a tag whose values are bytes; `None` if the tag is missing.
     pub(super) fn bytes(&self, tag: u16) -> Result<Option<&'a [u8]>, ImageError> {
         self.field(tag).map(|field| self.values(field)).transpose()
     }
 
-    /// Returns the values of a tag with unsigned numbers. Returns an empty list if the tag is missing.
+    /// Returns the values of a tag whose values are unsigned integers; empty if the tag is missing.
     pub(super) fn numbers(&self, tag: u16) -> Result<Vec<u64>, ImageError> {
         let Some(field) = self.field(tag) else { return Ok(Vec::new()) };
         let size = match field.kind {
@@ -124,14 +124,14 @@ impl<'a> Directory<'a> {
         (0..field.count).map(|i| self.number_at(field.at + i * size, size)).collect()
     }
 
-    /// Returns the first value of a tag, or `default` if the tag is missing.
+    /// Returns the first value of a tag whose values are unsigned integers, or `default` if the tag is missing.
     pub(super) fn number(&self, tag: u16, default: u32) -> Result<u32, ImageError> {
         let first = self.numbers(tag)?.first().copied();
         let too_large = |_| ImageError::damaged(format!("TIFF tag {tag} is too large"));
         first.map_or(Ok(default), |value| value.try_into().map_err(too_large))
     }
 
-    /// Returns the values of a tag with fractions or floating-point numbers, or `None` if the tag is missing.
+    /// Returns the values of a tag whose values are fractions or floats; `None` if the tag is missing.
     pub(super) fn floats(&self, tag: u16) -> Result<Option<Vec<f32>>, ImageError> {
         let Some(field) = self.field(tag) else { return Ok(None) };
         let bytes = self.values(field)?;
@@ -156,7 +156,7 @@ impl<'a> Directory<'a> {
     }
 }
 
-/// Returns the number of bytes of a value.
+/// Returns the size in bytes of one value of the TIFF type `kind`.
 fn size_of_kind(kind: u16) -> usize {
     match kind {
         3 | 8 => 2,

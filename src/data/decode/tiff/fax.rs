@@ -11,13 +11,13 @@ use fax::maps::{Mode, black, mode, white};
 use super::layout::Layout;
 use crate::data::decode::error::ImageError;
 
-/// The end-of-line marker has this many zeros, then a one.
+/// Number of zero bits at the start of the end-of-line marker. A one bit follows.
 const EOL_ZEROS: u8 = 11;
 
-/// Reads bits, the highest bit of a byte first. Zeros follow the data.
+/// Reads bits from bytes, starting at the highest bit of each byte. After the end, reads zeros.
 struct Bits<'a> {
     data: &'a [u8],
-    /// Position in bits.
+    /// Read position in bits.
     at: usize,
 }
 
@@ -46,21 +46,21 @@ impl Bits<'_> {
         self.at >= 8 * self.data.len()
     }
 
-    /// Reads a bit.
+    /// Reads one bit.
     fn flag(&mut self) -> bool {
         let flag = self.peek(1) == Some(1);
         self.at += 1;
         flag
     }
 
-    /// Skips an end-of-line marker and the zeros before it, if there is one.
+    /// If an end-of-line marker follows, skips the marker and the zero bits before it.
     fn skip_end_of_line(&mut self) {
         if self.peek(EOL_ZEROS) == Some(0) {
             while !self.is_at_end() && !self.flag() {}
         }
     }
 
-    /// Reads the length of a run.
+    /// Reads the length of a run of pixels, black ones if `is_black`. Returns `None` if the code is invalid.
     fn run(&mut self, is_black: bool) -> Option<usize> {
         let mut sum = 0;
         loop {
@@ -72,7 +72,7 @@ impl Bits<'_> {
         }
     }
 
-    /// Reads a one-dimensional line. Returns the columns where the colour changes; the first run is white.
+    /// Reads a line with one-dimensional coding. Returns the columns where the colour changes, starting with white.
     fn line(&mut self, width: usize) -> Option<Vec<usize>> {
         let (mut changes, mut at) = (Vec::new(), 0);
         while at < width {
@@ -82,7 +82,9 @@ impl Bits<'_> {
         Some(changes)
     }
 
-    /// Reads a two-dimensional line. `above` are the changes of the line above, in ascending order.
+    /// Reads a line with two-dimensional coding. Returns the columns where the colour changes.
+    ///
+    /// `above` has these columns of the line above, in ascending order.
     fn line_below(&mut self, above: &[usize], width: usize) -> Option<Vec<usize>> {
         let mut changes: Vec<usize> = Vec::new();
         let mut at = 0;
@@ -116,7 +118,7 @@ impl Bits<'_> {
     }
 }
 
-/// Decodes `height` lines of `width` pixels. A bit is 1 if its pixel is black.
+/// Decodes `height` lines of `width` pixels. In the result, a bit of 1 is a black pixel.
 pub(super) fn decode(
     data: &[u8],
     layout: &Layout,
@@ -152,7 +154,7 @@ pub(super) fn decode(
     Ok(out)
 }
 
-/// Appends the bits of a line.
+/// Appends the pixels of a line as bits. `changes` are the columns where the colour changes.
 fn write_line(changes: &[usize], width: usize, out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + width.div_ceil(8), 0);

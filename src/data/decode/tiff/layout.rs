@@ -4,61 +4,61 @@ use super::directory::{ByteOrder, Directory};
 use crate::data::decode::bitmap::{MAX_BYTES, checked_size};
 use crate::data::decode::error::ImageError;
 
-/// Numbers of tags.
+/// Number of the tag with the palette.
 pub(super) const COLOR_MAP: u16 = 320;
 pub(super) const JPEG_TABLES: u16 = 347;
 pub(super) const YCBCR_COEFFICIENTS: u16 = 529;
 pub(super) const REFERENCE_BLACK_WHITE: u16 = 532;
 
-/// Values of the tag `Compression`.
+/// A value of the tag `Compression`.
 pub(super) const UNCOMPRESSED: u32 = 1;
 pub(super) const NEW_JPEG: u32 = 7;
 
-/// Values of the tag `PhotometricInterpretation`.
+/// A value of the tag `PhotometricInterpretation`.
 pub(super) const YCBCR: u32 = 6;
 
-/// Which samples of a pixel are read.
+/// Which samples of a pixel to read: those that Pillow reads, or all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kept {
     AsPillow,
     All,
 }
 
-/// The image that a directory describes.
+/// The layout of a TIFF image, from its tags.
 pub(super) struct Layout {
     pub(super) width: usize,
     pub(super) height: usize,
     pub(super) order: ByteOrder,
     pub(super) photometric: u32,
-    /// Bits of each sample.
+    /// Number of bits per sample.
     pub(super) bits: usize,
-    /// Number of samples of a pixel.
+    /// Number of samples per pixel.
     pub(super) samples: usize,
-    /// 1 is unsigned, 2 is signed, 3 is floating-point.
+    /// Number format of the samples: 1 is unsigned, 2 is signed, 3 is floating-point.
     pub(super) format: u32,
-    /// The meaning of the samples after the colours: 0 is unknown, 1 is premultiplied alpha, 2 is alpha.
+    /// Meaning of each extra sample after the colours: 0 is unknown, 1 is premultiplied alpha, 2 is alpha.
     pub(super) extra: Vec<u64>,
-    /// Whether each sample has a plane of its own.
+    /// Whether each channel is stored separately. Otherwise, the samples of a pixel are stored together.
     pub(super) planar: bool,
-    /// Whether the lowest bit of a byte comes first.
+    /// Whether the lowest bit of each byte comes first.
     pub(super) reversed: bool,
     pub(super) compression: u32,
     pub(super) predictor: u32,
     pub(super) orientation: u32,
-    /// Options of CCITT group 3: bit 0 is two-dimensional coding.
+    /// Options of CCITT group 3 compression. Bit 0 means two-dimensional coding.
     pub(super) fax_options: u32,
-    /// Horizontal and vertical subsampling of the colour differences.
+    /// Subsampling of `Cb` and `Cr`, as `[horizontal, vertical]`.
     pub(super) subsampling: [usize; 2],
     pub(super) chunks: Chunks,
 }
 
-/// Strips or tiles.
+/// Sizes and positions of the chunks of a TIFF image: its strips or tiles.
 pub(super) struct Chunks {
     pub(super) tiled: bool,
-    /// Size of a chunk in pixels. The last strip may be lower.
+    /// Width of a chunk in pixels.
     pub(super) width: usize,
     pub(super) height: usize,
-    /// Number of chunks across and down.
+    /// Number of chunks per row of chunks.
     pub(super) across: usize,
     pub(super) down: usize,
     offsets: Vec<u64>,
@@ -66,12 +66,12 @@ pub(super) struct Chunks {
 }
 
 impl Layout {
-    /// Reads the layout with the samples that Pillow reads. Fails if a pixel has more than 6 samples.
+    /// Reads the layout, with only the samples that Pillow reads. Fails if a pixel has more than 6 samples.
     pub(super) fn of(directory: &Directory<'_>) -> Result<Self, ImageError> {
         Self::read(directory, Kept::AsPillow)
     }
 
-    /// Reads the layout with all samples of a pixel.
+    /// Reads the layout, with all samples of each pixel.
     pub(super) fn of_all_samples(directory: &Directory<'_>) -> Result<Self, ImageError> {
         Self::read(directory, Kept::All)
     }
@@ -128,22 +128,22 @@ impl Layout {
         })
     }
 
-    /// Returns the number of planes in the file.
+    /// Returns the number of planes: one per channel if channels are stored separately, otherwise 1.
     pub(super) fn planes(&self) -> usize {
         if self.planar { self.samples } else { 1 }
     }
 
-    /// Returns the number of samples that lie beside each other.
+    /// Returns the number of samples per pixel in a strip or tile; 1 if channels are stored separately.
     pub(super) fn samples_in_chunk(&self) -> usize {
         if self.planar { 1 } else { self.samples }
     }
 
-    /// Returns the number of bytes of a row of `width` pixels.
+    /// Returns the size in bytes of a row of `width` pixels.
     pub(super) fn row_bytes(&self, width: usize) -> usize {
         (width * self.samples_in_chunk() * self.bits).div_ceil(8)
     }
 
-    /// Returns the number of bytes of `width` × `height` pixels. Fails if they need too much memory.
+    /// Returns the size in bytes of `width` × `height` pixels. Fails if the size is above [`MAX_BYTES`].
     pub(super) fn checked_bytes(&self, width: usize, height: usize) -> Result<usize, ImageError> {
         let bits = self.samples_in_chunk() * self.bits;
         let row = width.checked_mul(bits).map(|bits| bits.div_ceil(8));
@@ -152,7 +152,7 @@ impl Layout {
         all.ok_or_else(|| ImageError::too_large(width as u64, height as u64))
     }
 
-    /// Returns the error for an image that Pillow does not read, or misreads.
+    /// Returns the error for an image that Pillow does not read, or reads wrongly.
     pub(super) fn unsupported(&self) -> ImageError {
         let colours = match self.photometric {
             0 | 1 => "grey",
@@ -196,7 +196,9 @@ impl Chunks {
         Ok(Self { tiled, width: wide, height: high, across, down, offsets, lengths })
     }
 
-    /// Returns the coded bytes of a chunk. Ends at the end of the file if the directory gives no length.
+    /// Returns the compressed bytes of the strip or tile `index`.
+    ///
+    /// If the file does not state their length, returns all bytes up to the end of the file.
     pub(super) fn data<'a>(&self, bytes: &'a [u8], index: usize) -> Result<&'a [u8], ImageError> {
         let offset = self.offsets.get(index).ok_or(ImageError::Truncated)?;
         let rest = usize::try_from(*offset).ok().and_then(|offset| bytes.get(offset..));

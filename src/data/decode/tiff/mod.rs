@@ -23,7 +23,7 @@ use ycbcr::{Converter, coded_length};
 pub(super) use directory::is_tiff;
 pub(super) use raw::{bits, has_more_pages, raw};
 
-/// Decodes the first image of a TIFF file.
+/// Decodes the first page of a TIFF file.
 pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     let directory = Directory::read(bytes)?;
     let layout = Layout::of(&directory)?;
@@ -50,7 +50,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     Ok(bitmap.oriented(layout.orientation))
 }
 
-/// Decodes all strips or tiles with `decode`, and joins their rows. Samples in planes become samples of pixels.
+/// Decodes all strips or tiles with `decode`, and joins them to one image with interleaved channels.
 fn assemble<'a>(
     bytes: &'a [u8],
     layout: &Layout,
@@ -91,7 +91,7 @@ fn assemble<'a>(
     Ok(interleaved(planes, layout.bits))
 }
 
-/// Joins planes of samples to pixels. Bits of samples in several planes are a multiple of 8.
+/// Interleaves separately stored channels. With several channels, `bits` is a multiple of 8.
 fn interleaved(mut planes: Vec<Vec<u8>>, bits: usize) -> Vec<u8> {
     if planes.len() == 1 {
         return planes.swap_remove(0);

@@ -9,20 +9,22 @@ use crate::data::decode::error::ImageError;
 use crate::data::decode::raw::RawPicture;
 use crate::data::decode::raw::samples::{SampleKind, SampleType};
 
-/// The value of the tag `PhotometricInterpretation` for palettes.
+/// The value of the tag `PhotometricInterpretation` for palette images.
 const PALETTE: u32 = 3;
 
-/// Returns the number of bits of a sample of the first page.
+/// Returns the number of bits per sample of the first page.
 pub(in crate::data::decode) fn bits(bytes: &[u8]) -> Result<usize, ImageError> {
     Ok(Layout::of_all_samples(&Directory::read(bytes)?)?.bits)
 }
 
-/// Returns whether the file has a second page.
+/// Returns whether the file has more than one page.
 pub(in crate::data::decode) fn has_more_pages(bytes: &[u8]) -> Result<bool, ImageError> {
     Ok(Directory::read(bytes)?.has_next)
 }
 
-/// Decodes the samples of the first page. Drops alpha, unless a pixel has exactly `channels` samples with alpha.
+/// Decodes the samples of the first page without conversion.
+///
+/// Drops alpha channels, unless the page has exactly `channels` channels including alpha.
 pub(in crate::data::decode) fn raw(
     bytes: &[u8],
     channels: usize,

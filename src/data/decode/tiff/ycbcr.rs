@@ -28,7 +28,8 @@ impl Converter {
         ))
     }
 
-    /// Makes the tables from the weights of red, green and blue, and from the samples of black and white.
+    /// Computes the tables. The arguments are the weights of red, green and blue in luma, and the tag
+    /// `ReferenceBlackWhite`.
     fn new([red, green, blue]: [f32; 3], range: [f32; 6]) -> Self {
         let fixed = |x: f32| (f64::from(x.clamp(0.0, 2.0)) * 65_536.0 + 0.5) as i32;
         let (f1, f3) = (2.0 - 2.0 * red, 2.0 - 2.0 * blue);
@@ -59,7 +60,7 @@ impl Converter {
             .map(|level| level.clamp(0, 255) as u8)
     }
 
-    /// Converts a chunk to RGB. All pixels of a block have the same colour differences.
+    /// Converts a strip or tile of subsampled `YCbCr` to RGB. All pixels of a block share one `Cb` and one `Cr`.
     pub(super) fn to_rgb(
         &self,
         layout: &Layout,
@@ -82,7 +83,9 @@ impl Converter {
     }
 }
 
-/// Returns the number of bytes of a chunk: blocks of luma samples, each followed by one `Cb` and one `Cr`.
+/// Returns the size in bytes of a strip or tile of subsampled `YCbCr`.
+///
+/// The data consists of blocks. Each block has its luma samples, then one `Cb` and one `Cr`.
 pub(super) fn coded_length(layout: &Layout, width: usize, height: usize) -> usize {
     let [across, down] = layout.subsampling;
     width.div_ceil(across) * height.div_ceil(down) * (across * down + 2)

@@ -8,7 +8,7 @@ use crate::data::formats::shards::val_folder;
 
 use super::listing::{MAX_DEPTH, leads_back};
 
-/// Counts the non-image files of an image folder by extension, without hidden files and files of operating systems.
+/// Counts the files of an image folder that are not images, by extension. Ignores hidden files and system files.
 ///
 /// Returns (extension, number of files), the most frequent extension first.
 pub(in crate::data) fn left_out(data: &Path, images: ImageNames) -> Vec<(String, usize)> {

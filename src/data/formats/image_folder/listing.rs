@@ -18,10 +18,10 @@ use crate::data::formats::passed_over::{self, PassedOver, of_no_use};
 use crate::data::formats::split::Split;
 use crate::recipe::DataPlan;
 
-/// Maximum depth of nested folders, to stop at cyclic symbolic links.
+/// Maximum depth of nested folders. The limit stops at cyclic symbolic links.
 pub(super) const MAX_DEPTH: usize = 32;
 
-/// The classes and images below the folder of a split.
+/// The class folders and images of a split.
 #[derive(Default)]
 pub(in crate::data) struct Listing {
     root: PathBuf,
@@ -29,9 +29,9 @@ pub(in crate::data) struct Listing {
     pub(in crate::data) classes: Vec<String>,
     /// The images directly in the root, then the images of each class folder, in the order of `classes`.
     files: Vec<Listed>,
-    /// Number of hidden files and folders, by description.
+    /// Number of ignored files and folders by description, for example hidden files.
     pub(in crate::data) passed_over: PassedOver,
-    /// Errors about folders and links that cannot be read. Their images are missing in `files`.
+    /// Errors about unreadable folders and links. `files` does not contain their images.
     pub(in crate::data) problems: Vec<DataError>,
 }
 
@@ -126,17 +126,17 @@ impl Listing {
         self.files.len()
     }
 
-    /// Returns the number of images directly in the root, in no class folder.
+    /// Returns the number of images directly in the root folder, outside of the class folders.
     pub(in crate::data) fn loose(&self) -> usize {
         self.files.iter().filter(|file| file.class.is_none()).count()
     }
 
-    /// Removes the images directly in the root, as torchvision's `ImageFolder` does.
+    /// Removes the images directly in the root folder, as torchvision's `ImageFolder` does.
     pub(in crate::data) fn drop_loose(&mut self) {
         self.files.retain(|file| file.class.is_some());
     }
 
-    /// Returns whether there are images, and all of them are in class folders.
+    /// Returns whether the split has images, and all of them are in class folders.
     pub(in crate::data) fn is_labelled(&self) -> bool {
         !self.files.is_empty() && self.files.iter().all(|file| file.class.is_some())
     }
@@ -149,7 +149,7 @@ impl Listing {
         empty.map(|(name, _)| name.as_str()).collect()
     }
 
-    /// Adds the names and sizes of the files to a hash.
+    /// Adds the names and sizes of all images to a hash.
     pub(in crate::data) fn hash_into(&self, hash: &mut Sha256) {
         for file in &self.files {
             hash.update(file.path.as_os_str().as_encoded_bytes());
@@ -158,7 +158,9 @@ impl Listing {
         }
     }
 
-    /// Converts the listing to a split. `label` returns the label of each class; an image without class has label 0.
+    /// Converts the listing to a split. `label` maps the index of a class folder to its label.
+    ///
+    /// Images outside of class folders get the label 0.
     pub(in crate::data) fn into_split(
         self,
         reading: Reading,
@@ -220,7 +222,7 @@ fn read_entries(
     Ok((folders, files))
 }
 
-/// Returns whether a folder is a symbolic link to a folder above it, so that following it would not end.
+/// Returns whether `folder` is a symbolic link to one of its parent folders, which would be an endless loop.
 pub(super) fn leads_back(folder: &Path) -> bool {
     let above = || Some((folder.canonicalize().ok()?, folder.parent()?.canonicalize().ok()?));
     folder.is_symlink() && above().is_some_and(|(target, parent)| parent.starts_with(target))

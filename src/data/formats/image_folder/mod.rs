@@ -24,16 +24,15 @@ pub(in crate::data) use listing::{ImageFolder, Listing};
 
 /// Maximum number of names in a message.
 const SHOWN: usize = 5;
-/// The hint for a folder of NumPy arrays, which are images only with `data.range`.
+/// The hint for a folder of NumPy arrays (`.npy`). They count as images only with `data.range`.
 const ARRAYS: &str = "set data.range = [lo, hi] to read the .npy files; `mae data check` prints their numbers, also \
                       with a wrong range";
-/// The extensions of archives that may hold the images of a folder.
+/// Extensions of archives that may contain the missing images of a folder.
 const ARCHIVES: [&str; 9] = ["zip", "tar", "gz", "tgz", "zst", "xz", "bz2", "7z", "rar"];
 
-/// Lists the images of the data set `plan`. Also returns all problems of the layout.
+/// Lists the images of the data set `plan`. Also returns all problems with the folders.
 ///
-/// If labels are needed, it is a problem if `train/` and `val/` do not have the same classes. Fails if there are no
-/// training images.
+/// If labels are needed, `train/` and `val/` must have the same classes. Fails if there are no training images.
 pub(in crate::data) fn find(
     plan: &DataPlan,
     labels: Labels,
@@ -114,7 +113,7 @@ fn found(train: Listing, val: Option<Listing>, reading: Reading, val_is_new: boo
     Found { former: Some(former), ..Found::of(split(train), val.map(split), classes, hash) }
 }
 
-/// Returns the error about a folder without images. Names archives, which may hold the images.
+/// Returns the error about a folder without images. Mentions archives that may contain the images.
 fn no_images(plan: &DataPlan, folder: &Path, labels: Labels) -> DataError {
     let problem = "the folder contains no images (jpg, png, webp, …)";
     let is_archive = |(extension, _): &&(String, usize)| ARCHIVES.contains(&extension.as_str());
@@ -135,9 +134,9 @@ fn no_images(plan: &DataPlan, folder: &Path, labels: Labels) -> DataError {
     )
 }
 
-/// Removes the images beside the class folders from `listing`, as torchvision does, and counts them.
+/// Removes the images outside of class folders from `listing`, as torchvision does, and counts them.
 ///
-/// Returns a problem if there are no class folders.
+/// Returns an error if there are no class folders.
 fn drop_loose(
     folder: &Path,
     listing: &mut Listing,
@@ -182,7 +181,7 @@ fn empty_classes(folder: &Path, listing: &Listing) -> Option<DataError> {
     Some(DataError::layout(folder, problem, hint))
 }
 
-/// Returns a problem if the splits have different class folders. `val` has the folder of the validation split.
+/// Returns an error if training and validation split have different class folders. `val` is (folder, listing).
 fn different_classes(path: &Path, train: &Listing, val: (&Path, &Listing)) -> Option<DataError> {
     let val_name = val.0.file_name().unwrap_or_default().to_string_lossy();
     let [train, val]: [BTreeSet<&str>; 2] =

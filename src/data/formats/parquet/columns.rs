@@ -11,9 +11,9 @@ use crate::data::formats::listing_cache::ListedClass;
 
 use super::ParquetProblem;
 
-/// Possible names of the column with the classes. The first of these names that has whole numbers comes first.
+/// Possible names of the class column, in order of preference. Columns of whole numbers come before all others.
 const LABELS: [&str; 4] = ["label", "labels", "fine_label", "cls"];
-/// Usual names of the column with the images, in order of preference.
+/// Usual names of the image column, in order of preference.
 const IMAGES: [&str; 12] = [
     "image",
     "img",
@@ -29,12 +29,12 @@ const IMAGES: [&str; 12] = [
     "content",
 ];
 
-/// A column of a parquet file, which may be a field inside others.
+/// A column of a parquet file. The column may be nested, like `image.bytes`.
 #[derive(Debug, Clone)]
 pub(super) struct Column {
-    /// Names of the fields from the outermost to the column itself.
+    /// Names from the outermost field to the column, such as `image` and `bytes`.
     path: Vec<String>,
-    /// The outermost field with this column only.
+    /// The outermost field, reduced to this column.
     field: TypePtr,
 }
 
@@ -48,17 +48,17 @@ impl Column {
         &self.path[0]
     }
 
-    /// Returns whether this is the field `bytes` of a column, as on Hugging Face's hub.
+    /// Returns whether this column is a nested field `bytes`, as in data sets from the Hugging Face Hub.
     fn is_of_hub(&self) -> bool {
         self.path.len() == 2 && self.path[1] == "bytes"
     }
 
-    /// Returns whether `key` of `data.image_key` names this column.
+    /// Returns whether `key`, an entry of `data.image_key`, names this column.
     fn has_key(&self, key: &str) -> bool {
         key == self.name().to_lowercase() || key == self.root().to_lowercase()
     }
 
-    /// Returns the place of the column's name in [`IMAGES`].
+    /// Returns the index of the column's name in [`IMAGES`], or the length of [`IMAGES`] for other names.
     fn place(&self) -> usize {
         let root = self.root().to_lowercase();
         let root = root.strip_suffix(".bytes").unwrap_or(&root);
@@ -66,23 +66,23 @@ impl Column {
     }
 }
 
-/// The columns of a parquet file that hold the images and the classes.
+/// The image column and the class column of a parquet file.
 pub(super) struct ParquetColumns {
     schema: String,
     pub(super) image: Column,
     pub(super) label: Option<Column>,
-    /// Whether older versions read the classes: they are whole numbers.
+    /// Whether the classes are whole numbers. Older versions read no other classes.
     pub(super) has_whole_numbers: bool,
-    /// Whether older versions chose a different column for the images, or none.
+    /// Whether older versions chose a different image column, or found none.
     pub(super) is_new_choice: bool,
-    /// The names of the other columns with images.
+    /// Names of the other columns that contain images.
     pub(super) others: Vec<String>,
 }
 
 impl ParquetColumns {
-    /// Chooses the columns. `keys` are those of `data.image_key`.
+    /// Chooses the image column and the class column. `keys` are the entries of `data.image_key`.
     ///
-    /// `is_image` returns whether the first value of a column begins like an image file.
+    /// `is_image` returns whether the first value of a column starts like an image file.
     pub(super) fn of(
         schema: &Type,
         keys: &[String],
@@ -137,14 +137,12 @@ impl ParquetColumns {
     }
 }
 
-/// Returns the schema with only this column.
+/// Returns the file's schema, reduced to `column`.
 fn only(schema: &str, column: &Column) -> Option<Type> {
     Type::group_type_builder(schema).with_fields(vec![Arc::clone(&column.field)]).build().ok()
 }
 
-/// Adds the columns with binary values in `field` to `found`. `path` are the names of the fields around `field`.
-///
-/// Skips lists.
+/// Adds all binary columns inside `field` to `found`, except lists. `path` has the names of the enclosing fields.
 fn binary(field: &TypePtr, path: &mut Vec<String>, found: &mut Vec<Column>) {
     path.push(field.name().to_owned());
     let is_list = field.get_basic_info().has_repetition()
@@ -169,7 +167,7 @@ fn binary(field: &TypePtr, path: &mut Vec<String>, found: &mut Vec<Column>) {
     path.pop();
 }
 
-/// Returns the column with the classes: the first with whole numbers, otherwise the first with text or numbers.
+/// Returns the class column: the first with whole numbers; if there is none, the first with text or other numbers.
 fn label_column(fields: &[TypePtr]) -> Option<Column> {
     let named =
         |name: &&str| fields.iter().find(|field| field.is_primitive() && field.name() == *name);
@@ -182,7 +180,7 @@ fn is_whole(field: &Type) -> bool {
     matches!(field.get_physical_type(), Physical::INT32 | Physical::INT64)
 }
 
-/// Describes a column for a message, as `img (list)`.
+/// Describes a column for a message, for example `img (list)`.
 fn described(field: &TypePtr) -> String {
     let kind = match field.get_basic_info().converted_type() {
         ConvertedType::UTF8 | ConvertedType::ENUM | ConvertedType::JSON => "text".to_owned(),
@@ -195,7 +193,7 @@ fn described(field: &TypePtr) -> String {
     format!("`{}` ({kind})", field.name())
 }
 
-/// Returns the class in a row that has only the column with the classes.
+/// Returns the class in `row`, which has only the class column.
 pub(super) fn class(row: &Row) -> Option<ListedClass> {
     let (_, field) = row.get_column_iter().next()?;
     let whole = |value: i128| label::of_number(value as f64, value);
@@ -220,7 +218,7 @@ pub(super) fn class(row: &Row) -> Option<ListedClass> {
     })
 }
 
-/// Returns the value in a row that has only one binary column, which may be inside other fields.
+/// Returns the value in `row`, which has only one binary column. The column may be nested.
 pub(super) fn bytes(row: Row) -> Option<parquet::data_type::ByteArray> {
     match row.into_columns().into_iter().next()?.1 {
         Field::Group(inside) => bytes(inside),

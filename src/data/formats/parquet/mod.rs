@@ -34,7 +34,7 @@ use super::split::Split;
 use columns::ParquetColumns;
 
 const EXTENSION: &str = "parquet";
-/// Maximum number of row groups in memory. Images that are read in order need the current and the next row group.
+/// Maximum number of row groups in memory. To read images in order, two are enough: the current and the next row group.
 const CACHED_GROUPS: usize = 4;
 const HINT: &str = "put the parquet files of an image data set in `data.path` or in `data/` under `data.path`. The \
                     names of validation files must contain `val` or `test`";
@@ -59,7 +59,7 @@ enum ParquetProblem {
 }
 
 impl ParquetProblem {
-    /// Converts the problem to a `DataError` about the file `path`.
+    /// Converts the problem to a [`DataError`] about the file `path`.
     fn at(self, path: &Path) -> DataError {
         match self {
             Self::Unreadable(error) => DataError::unreadable(path, error),
@@ -118,10 +118,10 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
     Ok(Found { former: Some(former), passed_over, ..found })
 }
 
-/// Returns the fingerprint of the data: the file name and size of each row group, and the class of each image.
+/// Returns the fingerprint of the data: name and size of each row group's file, and the class of each image.
 ///
-/// Also covers the class names if older versions did not read them, and the image column if they chose a different one.
-/// With `former`, returns the fingerprint of older versions for the same images.
+/// It also covers the class names `names`, and the image column if older versions chose a different one. With `former`,
+/// returns the fingerprint that older versions computed for the same images.
 fn hash_of(
     train: &ParquetSplit,
     val: Option<&ParquetSplit>,
@@ -139,25 +139,25 @@ fn hash_of(
     hash
 }
 
-/// A split: the images of one or more parquet files.
+/// A split whose images are in one or more parquet files.
 struct ParquetSplit {
     files: Vec<PathBuf>,
     groups: Vec<RowGroup>,
-    /// The classes as the files store them; empty once `labels` is set.
+    /// The classes as the files store them. Emptied when `labels` is set.
     read: Vec<ReadClass>,
     labels: Vec<Option<u32>>,
     class_names: Vec<String>,
-    /// Name of the image column, if older versions chose a different column.
+    /// Name of the image column if older versions chose a different column; otherwise `None`.
     new_image_column: Option<String>,
-    /// The value of `data.image_key`, as a list.
+    /// The entries of `data.image_key`.
     keys: Vec<String>,
     passed_over: PassedOver,
     reading: Reading,
-    /// The most recently used row groups: (index in `groups`, images). The last entry is the most recent.
+    /// The most recently used row groups, as (index in `groups`, images). The last entry is the most recent.
     cache: Mutex<VecDeque<(usize, Arc<CachedGroup>)>>,
 }
 
-/// Position of a row group in its file and in the split.
+/// The position of a row group in its file and in the split.
 struct RowGroup {
     file: usize,
     /// Index of the row group in its file.
@@ -167,7 +167,7 @@ struct RowGroup {
     /// Index of the row group's first image in the file.
     row: usize,
     bytes: i64,
-    /// Whether older versions read the classes of the row group.
+    /// Whether the classes are whole numbers. Older versions read no other classes.
     has_whole_numbers: bool,
 }
 
@@ -248,7 +248,7 @@ impl ParquetSplit {
 
     /// Adds the file name and size of each row group, and the class of each image, to `hash`.
     ///
-    /// With `former`, leaves out the classes that older versions did not read.
+    /// With `former`, leaves out classes that older versions did not read.
     fn hash_into(&self, hash: &mut Sha256, former: bool) {
         for group in &self.groups {
             hash.update(self.files[group.file].file_name().unwrap_or_default().as_encoded_bytes());
@@ -262,7 +262,7 @@ impl ParquetSplit {
         }
     }
 
-    /// Returns the index of the row group that contains `image`, and the position of the image in this row group.
+    /// Returns (index of the row group that contains `image`, index of the image in this row group).
     fn place(&self, image: usize) -> (usize, usize) {
         let group = self.groups.partition_point(|group| group.first <= image) - 1;
         (group, image - self.groups[group].first)
@@ -393,7 +393,7 @@ fn rows_of(
     Ok(group.get_row_iter(Some(schema))?.collect::<Result<_, _>>()?)
 }
 
-/// Runs `work` and turns a panic into an error, because the parquet library panics on some damaged files.
+/// Runs `work` and converts a panic to an error, because the parquet library panics on some damaged files.
 fn caught<T>(work: impl FnOnce() -> Result<T, ParquetProblem>) -> Result<T, ParquetProblem> {
     let panicked = |_| Err(ParquetProblem::Damaged("the parquet reader panicked".to_owned()));
     panics::catch(work).unwrap_or_else(panicked)

@@ -14,7 +14,7 @@ use super::index::ShardIndex;
 use crate::data::formats::listing_cache::ListedClass;
 
 pub(in crate::data) const EXTENSION: &str = "checksums";
-/// Number of hash bytes per image in memory, half of the whole hash.
+/// Number of hash bytes per image to keep in memory: half of the hash.
 const KEPT_BYTES: usize = 16;
 /// Maximum number of names in a message.
 const SHOWN: usize = 3;
@@ -57,7 +57,7 @@ fn first_line(images: usize, rows: &[u8]) -> String {
     format!("mae-checksums 1 images={images} blake3={}\n", blake3::hash(rows).to_hex())
 }
 
-/// A shard's checksum file: class and hash of each image, by name.
+/// The content of a shard's checksum file: class and hash of each image, by image name.
 pub(super) struct Checksums {
     images: HashMap<String, (Option<u32>, ImageHash)>,
 }
@@ -91,7 +91,8 @@ impl Checksums {
 
     /// Compares the images of `shard` with the checksum file.
     ///
-    /// Adds hashes to `shard.images` and warnings to `shard.lost`. A wrong class is an error: (image name, reason).
+    /// Adds hashes to `shard.images` and warnings to `shard.lost`. For a wrong class, returns the error (image name,
+    /// reason).
     pub(super) fn compare(mut self, shard: &mut ShardIndex) -> Result<(), (String, String)> {
         let (packed, found) = (self.images.len(), shard.images.len());
         let mut others = Vec::new();
@@ -135,7 +136,7 @@ impl Checksums {
     }
 }
 
-/// Returns the first few names, and the number of other names.
+/// Lists the first few names for a message, and says how many more there are.
 pub(super) fn list(names: &[impl AsRef<str>]) -> String {
     let shown: Vec<String> =
         names.iter().take(SHOWN).map(|name| name.as_ref().replace(char::is_control, "?")).collect();

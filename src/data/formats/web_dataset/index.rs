@@ -21,34 +21,34 @@ use super::{AGAIN, label};
 
 /// Block size of a tar file in bytes.
 const BLOCK: u64 = 512;
-/// Maximum number of zero bytes after the end marker of an undamaged tar file.
+/// Maximum number of zero bytes that may follow the end marker of an intact tar file.
 const NORMAL_ZEROS: u64 = 1 << 20;
 
-/// The warning about archives that are members of a shard.
+/// The description of archives inside a shard, which are ignored.
 pub(super) const ARCHIVES: &str = "archives inside the shard";
 
 #[derive(Default)]
 pub(super) struct ShardIndex {
     pub(super) images: Vec<ListedImage>,
-    /// Number of members that were passed over, by description.
+    /// Number of ignored tar members by description, for example hidden files.
     pub(super) passed_over: PassedOver,
-    /// Warnings about samples that may be missing. A run continues despite these warnings.
+    /// Warnings about samples that may be missing. They do not stop a run.
     pub(super) lost: Vec<String>,
 }
 
 type Indexed = Result<ShardIndex, DataError>;
 
-/// How to index shards.
+/// The settings for indexing shards.
 #[derive(Clone, Copy)]
 pub(super) struct Rules<'a> {
-    /// The value of `data.image_key`, as a list.
+    /// The entries of `data.image_key`.
     pub(super) keys: &'a [String],
     pub(super) images: ImageNames,
     /// Whether `mae data pack` wrote checksum files for all shards.
     pub(super) checksummed: bool,
 }
 
-/// Returns the index of each shard. Uses the cached index of each shard that has not changed.
+/// Returns the index of each shard. Uses the cached index of a shard that has not changed.
 pub(super) fn read_all(
     shards: &[PathBuf],
     rules: Rules<'_>,
@@ -104,9 +104,9 @@ fn read_on_all_cores(shards: &[&Path], rules: Rules<'_>) -> Vec<Indexed> {
     all.into_iter().map(|(_, index)| index).collect()
 }
 
-/// Indexes one shard: reads the headers of the tar members, and the small members with the classes.
+/// Indexes one shard: reads the tar headers, and the members that contain classes.
 ///
-/// Then compares the index with the checksum file of the shard.
+/// Then compares the index with the shard's checksum file.
 fn read(path: &Path, rules: Rules<'_>) -> Indexed {
     let mut index = read_members(path, rules)?;
     if index.images.is_empty() {
@@ -195,7 +195,7 @@ fn read_members(path: &Path, rules: Rules<'_>) -> Indexed {
     Ok(index)
 }
 
-/// Fails if the file is not a tar archive but a file of another known kind. Leaves `file` at its beginning.
+/// Fails if the file is of a different kind than tar, such as a zip archive. Resets the read position of `file` to 0.
 fn refuse_other_kind(path: &Path, file: &mut File) -> Result<(), DataError> {
     let mut start = Vec::new();
     let read = file.take(signature::BYTES as u64).read_to_end(&mut start);
@@ -210,7 +210,7 @@ fn refuse_other_kind(path: &Path, file: &mut File) -> Result<(), DataError> {
     }
 }
 
-/// Returns whether a member is itself an archive. Its images are not read.
+/// Returns whether a tar member is an archive by its name. Images in such an archive are not read.
 fn is_archive(name: &str) -> bool {
     let extension = Path::new(name).extension().unwrap_or_default().to_ascii_lowercase();
     ["tar", "zip", "7z", "rar", "parquet"].iter().any(|known| extension == *known)
@@ -221,7 +221,7 @@ fn no_tar(path: &Path) -> DataError {
     DataError::layout(path, "the tar file is damaged: it does not begin with a tar header", AGAIN)
 }
 
-/// Returns a warning if unusual bytes follow the end marker of a tar file.
+/// Returns a warning if unexpected bytes follow the end marker of a tar file.
 ///
 /// The end marker is two blocks of zeros. The caller has already read the first block.
 fn after_end(mut file: File) -> io::Result<Option<String>> {

@@ -8,22 +8,22 @@ use super::python_json;
 use crate::data::formats::label;
 use crate::data::formats::listing_cache::ListedClass;
 
-/// Maximum size of a tar member with a class, in bytes.
+/// Maximum size in bytes of a tar member that contains a class.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
 
-/// Returns whether a tar member may contain a class. `suffix` is its name after the first dot, in lower case.
+/// Returns whether a tar member may contain a class. `suffix` is the member's name after the first dot, in lower case.
 pub(super) fn is_label(suffix: &str) -> bool {
     matches!(extension(suffix), "cls" | "json")
 }
 
-/// Returns what comes after the last dot of a suffix.
+/// Returns the part of `suffix` after the last dot.
 pub(super) fn extension(suffix: &str) -> &str {
     suffix.rsplit('.').next().unwrap_or(suffix)
 }
 
-/// Reads the class in a tar member whose name ends with `suffix`.
+/// Reads the class from `bytes`, the content of a tar member. `suffix` is the end of the member's name, such as `cls`.
 ///
-/// Returns `None` if a `.json` file has no class, for example if it has only captions.
+/// Returns `None` if a `.json` file contains no class, for example only captions.
 pub(super) fn parse(suffix: &str, bytes: &[u8]) -> Option<ListedClass> {
     if extension(suffix) == "cls" {
         return Some(label::of_bytes(bytes));
@@ -34,7 +34,7 @@ pub(super) fn parse(suffix: &str, bytes: &[u8]) -> Option<ListedClass> {
     }
 }
 
-/// Returns the class of a JSON value. Returns `None` for `null`, and so for `NaN`.
+/// Returns the class of a JSON value; `None` for `null`, which also stands for `NaN`.
 fn of_json(value: &Value) -> Option<ListedClass> {
     Some(match value {
         Value::Null => return None,

@@ -43,13 +43,13 @@ const AGAIN: &str = "download or pack the shard again, or delete the shard";
 const HINT: &str = "put tar shards in `train/` and `val/` under `data.path`. Or put all shards directly in \
                     `data.path`, with `val` in the names of validation shards";
 
-/// The hint of the error about an image without a class.
+/// The hint of the error about images without a class.
 const NO_CLASS: &str = "add the class as a whole number or as a name: in a `.cls` file with the same name, or as `label` in a `.json` file";
 
-/// Finds the tar shards of the data set `plan` and indexes them.
+/// Finds and indexes the tar shards of the data set `plan`.
 ///
-/// Skips damaged shards, and also returns their errors and those of images without classes. Fails if no images for
-/// training remain.
+/// Also returns errors about damaged shards, which are skipped, and about images without a class. Fails if there are no
+/// training images.
 pub(in crate::data) fn find(
     plan: &DataPlan,
     labels: Labels,
@@ -99,7 +99,7 @@ pub(in crate::data) fn find(
     Ok((Found { former: Some(former), note, integrity, passed_over, ..found }, problems))
 }
 
-/// Returns the class names in the file [`CLASSES`], which `mae data pack` writes; `None` if it does not exist.
+/// Reads the class names from the file [`CLASSES`], which `mae data pack` writes; `None` if the file does not exist.
 fn class_names(folder: &Path) -> Result<Option<KnownNames>, DataError> {
     let file = folder.join(CLASSES);
     if !file.is_file() {
@@ -110,7 +110,7 @@ fn class_names(folder: &Path) -> Result<Option<KnownNames>, DataError> {
     Ok(Some(KnownNames { file, names, by: CLASSES }))
 }
 
-/// Returns the error about shards for training without a single image.
+/// Returns the error for training shards that contain no images.
 fn no_images(plan: &DataPlan, lost: &[String], passed_over: &PassedOver) -> DataError {
     let mut problem = "the training shards contain no images".to_owned();
     if !plan.image_key.is_empty() && !passed_over.is_empty() {
@@ -129,9 +129,9 @@ fn no_images(plan: &DataPlan, lost: &[String], passed_over: &PassedOver) -> Data
     DataError::layout(&plan.path, problem, HINT)
 }
 
-/// Returns the fingerprint of the data: the name, size and class of each sample, and the class names if there are any.
+/// Returns the fingerprint of the data: name, size and class of each sample, and the class names `names`.
 ///
-/// With `former`, leaves out the classes that older versions did not read.
+/// With `former`, leaves out classes that older versions did not read.
 fn hash_of(train: &WebDataset, val: Option<&WebDataset>, names: &[String], former: bool) -> Sha256 {
     let mut hash = Sha256::new();
     for Sample { name, size, label, dotted, .. } in
@@ -159,7 +159,7 @@ struct Findings {
     classes: ClassTable,
 }
 
-/// A split: the samples of one or more shards.
+/// A split whose samples are in one or more tar shards.
 struct WebDataset {
     shards: Vec<PathBuf>,
     samples: Vec<Sample>,
@@ -171,18 +171,18 @@ struct Sample {
     offset: u64,
     size: u64,
     class: ReadClass,
-    /// The class, once the classes of all samples are known; `None` if the image has no usable class.
+    /// The label, set after the shards have been indexed; `None` if the image has no usable class.
     label: Option<u32>,
-    /// Whether older versions did not read the class.
+    /// Whether older versions ignored the class of this sample.
     dotted: bool,
-    /// The image's hash; `None` if `mae data pack` stored no hash.
+    /// The image's hash; `None` if the shard has no checksum file.
     hash: Option<ImageHash>,
-    /// File name inside the shard.
+    /// The image's file name inside the shard.
     name: Box<str>,
 }
 
 impl WebDataset {
-    /// Indexes `shards`. Skips damaged shards and adds the errors to `findings`.
+    /// Indexes `shards`. Skips damaged shards, and adds their errors to `findings`.
     fn open(
         shards: Vec<PathBuf>,
         reading: Reading,

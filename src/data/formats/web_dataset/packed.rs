@@ -5,7 +5,7 @@ use std::{fmt, fs};
 
 use crate::data::error::DataError;
 
-/// Name of the file that describes the shards of `mae data pack`.
+/// Name of the file in which `mae data pack` describes its shards.
 pub(in crate::data) const PACK: &str = "pack.json";
 /// Name of the file with one class name per line.
 pub(in crate::data) const CLASSES: &str = "classes.txt";
@@ -14,16 +14,16 @@ const AGAIN: &str = "run the same `mae data pack` command again to write the mis
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(in crate::data) struct Packed {
     pub(in crate::data) samples_per_shard: usize,
-    /// SHA-256 fingerprint of the data set before packing.
+    /// SHA-256 fingerprint of the original data set.
     pub(in crate::data) source: String,
     pub(in crate::data) reencoded: Option<Reencoded>,
-    /// Number of shards; `None` until all shards are written.
+    /// Number of shards; `None` until packing is complete.
     #[serde(default)]
     pub(in crate::data) shards: Option<ShardCounts>,
-    /// Whether every shard has a checksum file. Old versions wrote no checksum files.
+    /// Whether every shard has a checksum file. Older versions wrote no checksum files.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(in crate::data) checksums: bool,
-    /// BLAKE3 hash of the file [`CLASSES`]; `None` without this file.
+    /// BLAKE3 hash of the file [`CLASSES`]; `None` if the file does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::data) classes: Option<String>,
     /// BLAKE3 hash of the other fields as compact JSON.
@@ -31,7 +31,7 @@ pub(in crate::data) struct Packed {
     blake3: Option<String>,
 }
 
-/// Number of shards of each split.
+/// Number of shards in each split.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(in crate::data) struct ShardCounts {
     pub(in crate::data) train: usize,
@@ -55,9 +55,9 @@ impl fmt::Display for Reencoded {
 }
 
 impl Packed {
-    /// Creates the content of `pack.json` before packing.
+    /// Returns the content of `pack.json` at the start of packing.
     ///
-    /// `source` is the fingerprint of the data set to pack.
+    /// `source` is the fingerprint of the original data set.
     pub(in crate::data) fn new(
         samples_per_shard: usize,
         source: String,
@@ -67,7 +67,7 @@ impl Packed {
         Self { samples_per_shard, source, reencoded, shards, checksums: false, classes, blake3 }
     }
 
-    /// Returns whether `other` describes the same images and packing options.
+    /// Returns whether `self` and `other` describe the same images and packing options.
     pub(in crate::data) fn is_of_the_same_images(&self, other: &Self) -> bool {
         let key = |packed: &Self| (packed.samples_per_shard, packed.reencoded);
         key(self) == key(other) && self.source == other.source
@@ -104,7 +104,7 @@ impl Packed {
         }
     }
 
-    /// Returns a message if the class names have changed since packing.
+    /// Returns a warning if the class names have changed since packing.
     pub(super) fn changed_classes(&self, folder: &Path) -> Option<String> {
         let (file, packed) = (folder.join(CLASSES), self.classes.as_ref()?);
         let now = fs::read(&file).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
@@ -117,7 +117,7 @@ impl Packed {
         })
     }
 
-    /// Returns an error if packing did not finish, or if `found` is not the number of packed shards.
+    /// Returns an error if packing did not finish, or if the number of shards differs from `found`.
     pub(super) fn problem(&self, folder: &Path, found: ShardCounts) -> Option<DataError> {
         let Some(all) = self.shards else {
             return Some(DataError::layout(

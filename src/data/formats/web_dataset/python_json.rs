@@ -9,13 +9,13 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-/// Values that Python writes and JSON does not have, the longest first.
+/// Values that Python's `json` module writes but JSON does not allow. The longest is first.
 const NOT_JSON: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
 
 /// Returns the values of the top-level `keys` of a JSON object, in the order of `keys`.
 ///
-/// `NaN` and infinite values are `null`. A key that occurs twice has its last value, as in Python. If the JSON is no
-/// object, it has none of the keys.
+/// `NaN` and infinite values become `null`. If a key occurs twice, the last value counts, as in Python. If the JSON is
+/// not an object, all values are missing.
 pub(super) fn values<const N: usize>(
     bytes: &[u8],
     keys: [&str; N],
@@ -78,7 +78,7 @@ impl<'de, const N: usize> Visitor<'de> for Wanted<'_, N> {
     }
 }
 
-/// A key as bytes, because a key with a lone surrogate is not UTF-8.
+/// A JSON key as bytes, because Python may write keys that are not valid UTF-8 (lone surrogates).
 struct Key(Vec<u8>);
 
 impl<'de> Deserialize<'de> for Key {

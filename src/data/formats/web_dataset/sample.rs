@@ -9,25 +9,25 @@ use crate::data::formats::passed_over::{self, PassedOver};
 use super::index::Rules;
 use super::label::{self, extension};
 
-/// The extensions that come before all others, in timm's order.
+/// Image extensions with the highest priority, in timm's order.
 const FIRST: [&str; 4] = ["jpg", "png", "webp", "jpeg"];
 const ONE_PICTURE: &str = "rename the images: tar members with the same name up to the first dot belong to one sample. Or set \
                            `data.image_key` to the ending of one of them";
 
-/// The members of one sample that were read so far.
+/// The tar members of one sample that have been read so far.
 #[derive(Default)]
 pub(super) struct SampleGroup {
-    /// Name of the members up to the first dot.
+    /// The common part of the members' names, up to the first dot.
     pub(super) key: String,
-    /// The images, as (suffix, image). A suffix is the name of a member after the first dot, in lower case.
+    /// The images, as (suffix, image). A suffix is the part of a member's name after the first dot, in lower case.
     images: Vec<(String, ListedImage)>,
-    /// The classes, as (suffix, class).
+    /// The classes, as (suffix of the member's name, class).
     classes: Vec<(String, ListedClass)>,
 }
 
-/// Splits the path of a tar member at the first dot of the file name. Converts the second part to lower case.
+/// Splits the path of a tar member at the first dot of the file name. Converts the part after the dot to lower case.
 ///
-/// Returns `None` if the file name has no dot, or begins with a dot.
+/// Returns `None` if the file name has no dot, or starts with a dot.
 pub(super) fn split_name(name: &str) -> Option<(&str, String)> {
     let start = name.rfind('/').map_or(0, |slash| slash + 1);
     let dot = name[start..].find('.').filter(|dot| *dot > 0)?;
@@ -39,7 +39,7 @@ impl SampleGroup {
         Self { key: key.to_owned(), ..Self::default() }
     }
 
-    /// Returns whether a member with this suffix is an image.
+    /// Returns whether a tar member is an image. `suffix` is the part of its name after the first dot.
     pub(super) fn is_image(suffix: &str, rules: Rules<'_>) -> bool {
         rules.keys.iter().any(|key| key == suffix)
             || rules.images.contain(Path::new(&format!("x.{suffix}")))
@@ -49,7 +49,7 @@ impl SampleGroup {
         self.images.push((suffix, image));
     }
 
-    /// Adds the content of a member that may contain a class. `member` is its name, for messages.
+    /// Adds a class, unless `bytes` contains none. `bytes` is the content of the tar member with the name `member`.
     pub(super) fn add_class(&mut self, suffix: String, member: &str, bytes: &[u8]) {
         let class = match label::parse(&suffix, bytes) {
             Some(ListedClass::Invalid(problem)) => {
@@ -61,9 +61,9 @@ impl SampleGroup {
         self.classes.push((suffix, class));
     }
 
-    /// Returns the image of the sample with its class. Returns `None` if the sample has no image.
+    /// Returns the sample's image with its class; `None` if the sample has no image.
     ///
-    /// Counts the members that it passes over. Fails if two images are equally good.
+    /// Counts the ignored members. Fails if two images have the same rank and extension.
     pub(super) fn finish(
         mut self,
         shard: &Path,
@@ -91,10 +91,11 @@ impl SampleGroup {
         Ok(Some(ListedImage { class, dotted, ..image }))
     }
 
-    /// Returns the place of the chosen image in `images`.
+    /// Returns the index in `images` of the image to use.
     ///
-    /// With `data.image_key`, this is the first key that the sample has. Otherwise `jpg;png;webp;jpeg` and then other
-    /// extensions, first without and then with a second dot in the name. `input.jpg` comes before `depth.jpg`.
+    /// With `data.image_key`, this is the image of the first key that the sample has. Otherwise, images without a
+    /// second dot in the name come first, then `a.input.jpg`, then others such as `a.depth.jpg`. Among these, `jpg`,
+    /// `png`, `webp` and `jpeg` come before other extensions.
     fn place_of_image(&self, shard: &Path, keys: &[String]) -> Result<Option<usize>, DataError> {
         let rank = |suffix: &str| match keys {
             [] => Some(image_rank(suffix)),
@@ -114,7 +115,7 @@ impl SampleGroup {
     }
 }
 
-/// Returns the rank of an image by its suffix: (has a dotted part, is not `input`, place of its extension).
+/// Returns the sort key of an image: (suffix has a second dot, is not `input`, index of its extension).
 fn image_rank(suffix: &str) -> (bool, bool, usize) {
     let place = FIRST.iter().position(|first| *first == extension(suffix)).unwrap_or(FIRST.len());
     match suffix.rsplit_once('.') {
@@ -123,10 +124,12 @@ fn image_rank(suffix: &str) -> (bool, bool, usize) {
     }
 }
 
-/// The first rank of [`class_rank`] for names with a dotted part, which older versions did not read.
+/// The lowest [`class_rank`] of a member with a second dot in its name. Older versions ignored such members.
 const FIRST_DOTTED: usize = 2;
 
-/// Returns the rank of a member with a class: `cls`, `json`, the image's own dotted part, `output`, then any other.
+/// Returns the priority of a member that contains a class; 0 is the highest.
+///
+/// For the image `a.x.jpg`, the order is `a.cls`, `a.json`, `a.x.cls`, `a.output.cls`, then all others.
 fn class_rank(image: &str, suffix: &str) -> usize {
     let own = image.rsplit_once('.').map(|(part, _)| part);
     match suffix.rsplit_once('.') {

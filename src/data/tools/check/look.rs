@@ -13,7 +13,7 @@ use super::numbers::ImageNumbers;
 
 pub(super) struct Looked {
     pub(super) result: Result<Image, DataError>,
-    /// Path of the image, but only if there is an error or a warning.
+    /// Path of the image; `None` without an error or a warning.
     pub(super) name: Option<PathBuf>,
 }
 
@@ -26,13 +26,13 @@ pub(super) struct Image {
     pub(super) warning: Option<String>,
     /// For each channel, mean and mean square of the pixel values (0..1).
     pub(super) moments: Vec<[f64; 2]>,
-    /// The numbers in the file, if they are kept, and it has more than 8 bits or is read with `data.range`.
+    /// The numbers in the file, if `look_at` keeps them; only for files of more than 8 bits, or with `data.range`.
     pub(super) numbers: Option<ImageNumbers>,
-    /// Whether numbers of more than 8 bits were cut to 8 bits.
+    /// Whether the decoder reduced numbers of more than 8 bits to 8 bits.
     pub(super) is_cut: bool,
 }
 
-/// Reads and decodes image `index` of a split. Keeps the numbers in the file if `with_numbers` is true.
+/// Reads and decodes image `index` of a split. If `with_numbers` is true, also keeps the numbers in the file.
 pub(super) fn look_at(
     split: &dyn Split,
     index: usize,
@@ -47,7 +47,9 @@ pub(super) fn look_at(
     Looked { result, name: named.then(|| split.name(index)) }
 }
 
-/// Decodes an image. `images` is the number of images whose numbers are kept; `None` keeps no numbers.
+/// Decodes an image. If `images` is not `None`, also keeps the numbers in the file.
+///
+/// `images` is the number of images whose numbers are kept. They share a memory limit.
 fn image(stored: Stored<'_>, images: Option<usize>) -> Result<Image, ImageError> {
     let (bytes, hash) = match &stored {
         Stored::File { bytes, .. } => (bytes.len(), Sha256::digest(bytes)),
@@ -91,7 +93,7 @@ fn image(stored: Stored<'_>, images: Option<usize>) -> Result<Image, ImageError>
     })
 }
 
-/// Returns the numbers in a file with more than 8 bits. Returns `None` if it cannot be decoded.
+/// Returns the numbers in a file of more than 8 bits; `None` if the file cannot be decoded.
 fn cut_numbers(bytes: &[u8], colour: Colour, images: usize) -> Option<ImageNumbers> {
     let channels = if colour == Colour::Grey { 1 } else { 3 };
     // A file that Pillow converts may have other channels than the recipe.

@@ -81,7 +81,7 @@ pub fn check(
     Ok(Some(checked))
 }
 
-/// Returns what the data cannot be used for.
+/// Returns notes about uses that the data does not allow, such as fine-tuning without classes.
 fn notes(data: &DataSet) -> Vec<String> {
     let only = "so it can only be used for pre-training";
     let without_val =
@@ -91,7 +91,7 @@ fn notes(data: &DataSet) -> Vec<String> {
     without_val.into_iter().chain(without_classes).collect()
 }
 
-/// Starts threads that check the images of a split in chunks. The results arrive in order.
+/// Starts threads that check the images of a split in chunks. Results arrive in order.
 fn look(split: &Arc<dyn Split>, with_numbers: bool, workers: Threads) -> Workers<Vec<Looked>> {
     let threads = workers::count(workers);
     let split = Arc::clone(split);

@@ -4,12 +4,12 @@ use crate::data::decode::raw::RawPicture;
 
 use super::report::{ChannelNumbers, Numbers};
 
-/// Maximum number of numbers that a check keeps, over all images and channels. Above, it keeps a sample of each image.
+/// Maximum number of values that a check keeps, over all images and channels. If there are more, it samples each image.
 const KEPT: usize = 1 << 24;
 /// Fractional part of the golden ratio. Its multiples, modulo 1, spread evenly over a picture.
 const GOLDEN: f64 = 0.618_033_988_749_894_8;
 
-/// Numbers of some or all pixels of one image, by channel.
+/// The numbers of an image's pixels, or of a sample of its pixels, by channel.
 pub(super) struct ImageNumbers {
     channels: Vec<Vec<f32>>,
     is_sample: bool,
@@ -23,7 +23,7 @@ pub(super) struct NumberSums {
 }
 
 impl ImageNumbers {
-    /// Takes the numbers of a picture. `images` is the number of images, which share the memory.
+    /// Takes the numbers of a picture. `images` is the number of images that share the memory limit.
     pub(super) fn of(raw: &RawPicture, images: usize) -> Self {
         let pixels = raw.width * raw.height;
         let most = (KEPT / (images.max(1) * raw.channels)).max(16);
@@ -48,7 +48,7 @@ impl NumberSums {
         }
     }
 
-    /// Returns percentiles of each channel; `None` if no image was added.
+    /// Returns the percentiles of each channel; `None` if no image was added.
     pub(super) fn summary(self) -> Option<Numbers> {
         let is_sample = self.is_sample;
         let channels: Vec<_> = self.channels.into_iter().map(ChannelNumbers::of).collect();
@@ -60,7 +60,7 @@ impl NumberSums {
 }
 
 impl ChannelNumbers {
-    /// Percentages of the printed percentiles. The second and the last but one become the range.
+    /// The percentiles to print, in percent. The second and the second-to-last become the suggested `data.range`.
     const PERCENTS: [f64; 7] = [0.0, 0.5, 5.0, 50.0, 95.0, 99.5, 100.0];
 
     fn of(mut numbers: Vec<f32>) -> Self {

@@ -14,37 +14,40 @@ pub struct Checked {
     pub splits: Vec<CheckedSplit>,
     /// Problems of the whole data set, such as missing classes or damaged shards.
     pub problems: Vec<String>,
-    /// Files that are not images, as (extension, number of files).
+    /// Files that are not images, as (extension, number of files). Counted only in image folders.
     ///
-    /// Counted only in image folders. The extension may be "".
+    /// For files without an extension, the extension is "".
     pub left_out: Vec<(String, usize)>,
-    /// Number of other files that no split uses, by description, such as hidden files.
+    /// Number of other ignored files by description, for example hidden files.
     pub passed_over: BTreeMap<String, u64>,
-    /// What the data cannot be used for, such as a fine-tuning without classes. This is no problem.
+    /// Uses that the data does not allow, such as fine-tuning without classes. The check does not count them as
+    /// problems.
     pub notes: Vec<String>,
     /// Number of images in tar shards without checksums; 0 for other formats.
     pub unchecked: usize,
-    /// Images with the same bytes in both splits, as (training file, validation file).
+    /// Images that are in both splits with the same bytes, as (training file, validation file).
     pub in_both: Vec<[PathBuf; 2]>,
     /// Mean of each channel over the training images, for pixel values from 0 to 1.
     pub mean: Vec<f64>,
     /// Standard deviation of each channel, for pixel values from 0 to 1.
     pub std: Vec<f64>,
-    /// The numbers in the training files before scaling; `None` unless some file has more than 8 bits or the recipe has
-    /// `data.range`.
+    /// The numbers in the training files before scaling.
+    ///
+    /// `None` if all files have at most 8 bits and the recipe has no `data.range`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub numbers: Option<Numbers>,
-    /// Number of training images with more than 8 bits that are cut to 8 bits, because the recipe has no `data.range`.
+    /// Number of training images that are reduced from more than 8 bits to 8 bits, because the recipe has no
+    /// `data.range`.
     #[serde(skip_serializing_if = "is_zero")]
     pub cut_images: usize,
 }
 
-/// The numbers in the files of a data set.
+/// Percentiles of the numbers in the files of a data set.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Numbers {
-    /// A range for `data.range`: from the lowest 0.5 % to the highest 99.5 % percentile of a channel.
+    /// Suggested `data.range`: the lowest 0.5 % percentile and the highest 99.5 % percentile of all channels.
     pub range: [f64; 2],
-    /// Whether the percentiles are of a sample of the pixels.
+    /// Whether the percentiles come from a sample of the pixels.
     pub is_sample: bool,
     pub channels: Vec<ChannelNumbers>,
 }
@@ -52,7 +55,7 @@ pub struct Numbers {
 /// Percentiles of the numbers of one channel.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct ChannelNumbers {
-    /// (Percentage, number) in ascending order, from the smallest number at 0 % to the largest at 100 %.
+    /// The percentiles, as (percentage, number), from the smallest number (0 %) to the largest number (100 %).
     pub percentiles: Vec<(f64, f64)>,
 }
 
@@ -70,7 +73,7 @@ pub struct CheckedSplit {
     pub height: [usize; 3],
     /// Unusable files, as (path, problem).
     pub bad: Vec<(PathBuf, String)>,
-    /// Damaged files that the decoder repaired, as (path, warning).
+    /// Damaged files that the decoder could still read, as (path, warning).
     pub damaged: Vec<(PathBuf, String)>,
 }
 
@@ -80,7 +83,7 @@ impl Checked {
         !self.problems.is_empty() || self.splits.iter().any(|split| !split.bad.is_empty())
     }
 
-    /// Writes all problems, unusable, damaged and duplicate files as CSV.
+    /// Writes all problems, and all unusable, damaged and duplicate files, as CSV.
     ///
     /// The columns are `finding,split,file,detail`.
     pub fn write_csv(&self, path: &Path) -> Result<(), DataError> {

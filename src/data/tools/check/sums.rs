@@ -13,7 +13,7 @@ pub(super) struct SplitSums {
     /// For each channel, the sum of all image means and of all mean squares.
     moments: Vec<[f64; 2]>,
     numbers: NumberSums,
-    /// Number of images whose numbers were cut to 8 bits.
+    /// Number of images that the decoder reduced from more than 8 bits to 8 bits.
     pub(super) cut_images: usize,
 }
 

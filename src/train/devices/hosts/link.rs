@@ -10,25 +10,26 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// What a link needs from MPI. All calls come from one thread.
+/// The MPI functions that a [`Link`] needs. All calls come from one thread.
 pub(super) trait Transport {
     /// Returns the index of this host, from 0.
     fn index(&self) -> usize;
     /// Returns the names of all hosts.
     fn names(&self) -> Vec<String>;
-    /// Sends bytes to all hosts. Returns the bytes of all hosts, in order. All hosts send the same number of bytes.
+    /// Sends `own` to all hosts. Returns the bytes of all hosts, in host order. All hosts send the same number of
+    /// bytes.
     fn all_gather(&mut self, own: &[u8]) -> Vec<u8>;
-    /// Returns the sums over all hosts. They have the same bits on every host.
+    /// Sums `values` over all hosts. The sums are bit-identical on every host.
     fn all_reduce(&mut self, values: Vec<f32>) -> Vec<f32>;
-    /// Called about every [`IDLE`] while there is nothing to do.
+    /// Called about every 100 ms while no request is running.
     fn idle(&mut self);
 }
 
 const IDLE: Duration = Duration::from_millis(100);
 
-/// A link to the other hosts. Dropping it disconnects this host.
+/// The connection to the other hosts. Dropping this value disconnects this host.
 pub(crate) struct Link {
-    /// `None` after this host has disconnected.
+    /// Sends requests to the link's thread; `None` after this host has disconnected.
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     thread: Option<JoinHandle<()>>,
     index: usize,
@@ -36,7 +37,7 @@ pub(crate) struct Link {
     reduced_bytes: Arc<AtomicU64>,
 }
 
-/// A host whose job has failed.
+/// The failure of the current job on one host.
 #[derive(Debug, Clone)]
 pub(super) struct HostFailure {
     rank: usize,
@@ -53,12 +54,12 @@ impl From<HostFailure> for TrainError {
 enum Request {
     Exchange(Vec<u8>, mpsc::Sender<Result<Vec<Vec<u8>>, HostFailure>>),
     Sum(Vec<f32>, SumPromise),
-    /// The cause, if the job failed on this host.
+    /// Ends the job on this host. The text is the cause if the job has failed on this host.
     End(Option<String>, mpsc::Sender<Option<HostFailure>>),
 }
 
 impl Link {
-    /// Connects this host through the transport that `connect` returns. `connect` runs on the link's thread.
+    /// Starts the link's thread and connects this host. The thread calls `connect` to create the transport.
     #[cfg_attr(
         not(any(test, feature = "mpi")),
         expect(dead_code, reason = "only MPI connects hosts")
@@ -100,30 +101,32 @@ impl Link {
         self.reduced_bytes.load(Ordering::Relaxed)
     }
 
-    /// Sends `own` to all hosts. Returns the messages of all hosts. Fails if another host has ended the job.
+    /// Sends `own` to all hosts. Returns the messages of all hosts, in host order. Fails if another host has ended the
+    /// job.
     pub(crate) fn exchange(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, TrainError> {
         let (answer, answers) = mpsc::channel();
         self.request(Request::Exchange(own, answer));
         answers.recv().map_err(|_| TrainError::OtherRank)?.map_err(Into::into)
     }
 
-    /// Starts to sum `values` over all hosts. Returns at once.
+    /// Starts to sum `values` over all hosts, and returns immediately.
     pub(crate) fn start_sum(&self, values: Vec<f32>) -> PendingSum {
         let slot = Arc::new(SumSlot::default());
         self.request(Request::Sum(values, SumPromise(Arc::clone(&slot))));
         PendingSum(slot)
     }
 
-    /// Ends the job on this host, with `cause` if it failed. Waits for all hosts.
+    /// Ends the job on this host, and waits until it has ended on all hosts. `cause` is set if the job failed on this
+    /// host.
     ///
-    /// Returns the first failure of another host.
+    /// If the job failed on other hosts, returns the first failure.
     pub(super) fn end_job(&self, cause: Option<String>) -> Result<Option<HostFailure>, TrainError> {
         let (answer, answers) = mpsc::channel();
         self.request(Request::End(cause, answer));
         answers.recv().map_err(|_| TrainError::OtherRank)
     }
 
-    /// Disconnects this host. Later requests fail.
+    /// Disconnects this host from the others. Later requests fail.
     pub(super) fn disconnect(&self) {
         drop(self.requests.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
@@ -146,10 +149,10 @@ impl Drop for Link {
     }
 }
 
-/// A finished sum. An error without a failure means that the link's thread has ended.
+/// The result of a sum. `Err(None)` means that the link's thread has ended.
 type Sum = Result<Arc<Vec<f32>>, Option<HostFailure>>;
 
-/// The place of a sum; `None` until the sum is finished.
+/// Passes a sum from the link's thread to the ranks that wait for this sum.
 #[derive(Default)]
 struct SumSlot {
     sum: Mutex<Option<Sum>>,
@@ -162,12 +165,12 @@ impl SumSlot {
     }
 }
 
-/// A sum over all hosts that is still being computed. All clones wait for this one sum.
+/// A running sum over all hosts. All clones wait for the same sum.
 #[derive(Clone)]
 pub(crate) struct PendingSum(Arc<SumSlot>);
 
 impl PendingSum {
-    /// Waits for the sum. Fails if another host has ended the job.
+    /// Waits for the sum and returns it. Fails if another host has ended the job.
     pub(crate) fn wait(&self) -> Result<Arc<Vec<f32>>, TrainError> {
         let sum = self.0.changed.wait_while(self.0.lock(), |sum| sum.is_none());
         let sum = sum.unwrap_or_else(PoisonError::into_inner);
@@ -179,7 +182,7 @@ impl PendingSum {
     }
 }
 
-/// The other end of a [`PendingSum`]. Dropping it without a sum makes the waiting ranks fail.
+/// The sending side of a [`PendingSum`]. If it is dropped before the sum is stored, the waiting ranks fail.
 struct SumPromise(Arc<SumSlot>);
 
 impl SumPromise {
@@ -195,11 +198,11 @@ impl Drop for SumPromise {
     }
 }
 
-/// Bytes of a header, and of the message that fits into it.
+/// Size of a header in bytes, including a short message.
 const HEADER: usize = 64;
 const INLINE: usize = HEADER - 17;
 
-/// What a host asks for, as the first byte of its header.
+/// The kind of a request. This number is the first byte of the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Kind {
@@ -208,9 +211,10 @@ enum Kind {
     End = 3,
 }
 
-/// The header that a host sends before each request.
+/// The header that each host sends before a request.
 ///
-/// It holds what the host asks for, the length of its message, the number of values of a sum, and a short message.
+/// Contains the kind of request, the message length in bytes, the number of values to sum, and the message if it is
+/// short.
 struct Header([u8; HEADER]);
 
 impl Header {
@@ -242,18 +246,19 @@ impl Header {
     }
 }
 
-/// What the hosts asked for in one request.
+/// The outcome of one request that all hosts make together.
 enum Round {
-    /// All hosts asked for the same. Holds their messages.
+    /// All hosts made the same request. Contains the messages of all hosts.
     Same(Vec<Vec<u8>>),
-    /// At least one host has ended the job, and at least one has not. Holds the first host that ended it.
+    /// The hosts made different requests, because a host has ended the job. Contains the failure of the first such
+    /// host.
     Broken(HostFailure),
 }
 
 struct LinkThread<T> {
     transport: T,
     names: Vec<String>,
-    /// The failure that ended the current job on another host. Requests fail until this host ends the job, too.
+    /// The failure of the current job on another host. Requests fail until this host also ends the job.
     failure: Option<HostFailure>,
     reduced: Arc<AtomicU64>,
 }
@@ -294,7 +299,7 @@ impl<T: Transport> LinkThread<T> {
         }
     }
 
-    /// Makes a round of a job, unless another host has ended the job. Returns the messages of all hosts.
+    /// Makes a request unless another host has ended the job. Returns the messages of all hosts.
     fn unless_failed(
         &mut self,
         round: impl FnOnce(&mut Self) -> Round,
@@ -324,7 +329,7 @@ impl<T: Transport> LinkThread<T> {
         }
     }
 
-    /// Sends a header and a message to all hosts, and receives theirs.
+    /// Makes one request together with all hosts: exchanges headers, then messages.
     fn round(&mut self, kind: Kind, message: &[u8], values: usize) -> Round {
         let headers = self.transport.all_gather(&Header::new(kind, message, values).0);
         let headers: Vec<Header> = headers
@@ -347,7 +352,7 @@ impl<T: Transport> LinkThread<T> {
         })
     }
 
-    /// Returns the messages of all hosts. Those that do not fit into a header are sent now.
+    /// Returns the messages of all hosts. Messages that are too long for a header are exchanged here.
     fn messages(&mut self, headers: &[Header], own: &[u8]) -> Vec<Vec<u8>> {
         let longest = headers.iter().map(Header::len).max().unwrap_or(0);
         if longest <= INLINE {

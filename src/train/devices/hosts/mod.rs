@@ -18,21 +18,21 @@ use crate::train::error::TrainError;
 use link::Link;
 use std::sync::Arc;
 
-/// The hosts that train together, as one of them sees them. All clones share one link.
+/// The hosts of a run. Each host has one such value, and its clones share one [`Link`].
 #[derive(Clone, Default)]
 pub struct Hosts(Option<Arc<Link>>);
 
 impl Hosts {
-    /// Connects this process with the others that `mpirun` or `srun` started.
+    /// Connects this process with the other processes that `mpirun` or `srun` started.
     ///
-    /// `lost` gets a message if a host no longer answers. The process then ends with exit code 1.
+    /// If a host stops answering, calls `lost` with a message. The process then exits with code 1.
     #[cfg(feature = "mpi")]
     pub fn connect(lost: impl Fn(&str) + Send + 'static) -> Result<Self, TrainError> {
         let link = Link::start(move || mpi::Mpi::connect(Box::new(lost)))?;
         Ok(Self(Some(Arc::new(link)).filter(|link| link.hosts() > 1)))
     }
 
-    /// Disconnects this host, because its part of the work is done. Later exchanges fail.
+    /// Disconnects this host after its work is done. Later exchanges fail.
     pub fn disconnect(&self) {
         if let Some(link) = &self.0 {
             link.disconnect();
@@ -54,24 +54,24 @@ impl Hosts {
         self.index() == 0
     }
 
-    /// Returns the name of a host.
+    /// Returns the name of host `index`.
     pub fn name(&self, index: usize) -> &str {
         self.0.as_ref().map_or("", |link| link.name(index))
     }
 
-    /// Returns the names of all hosts; empty if there is only this one.
+    /// Returns the names of all hosts; empty if the run has only one host.
     pub fn names(&self) -> Vec<String> {
         self.0.as_ref().map_or_else(Vec::new, |link| {
             (0..link.hosts()).map(|index| link.name(index).to_owned()).collect()
         })
     }
 
-    /// Returns the bytes of gradients that this host has summed with the others so far.
+    /// Returns the number of gradient bytes that this host has summed with other hosts so far.
     pub fn reduced_bytes(&self) -> u64 {
         self.0.as_ref().map_or(0, |link| link.reduced_bytes())
     }
 
-    /// Sends `own` to all hosts. Returns the messages of all hosts, in order of the hosts.
+    /// Sends `own` to all hosts. Returns the messages of all hosts, in host order.
     pub fn exchange(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, TrainError> {
         match &self.0 {
             Some(link) => link.exchange(own),
@@ -79,7 +79,7 @@ impl Hosts {
         }
     }
 
-    /// Ends a job on this host with the result `end`. Waits until the job has ended on all hosts.
+    /// Ends a job on this host, and waits until the job has ended on all hosts. `end` is the job's result on this host.
     ///
     /// If the job failed only on other hosts, returns [`TrainError::OtherHost`] with the first failure.
     pub fn end_job<T>(&self, end: Result<T, TrainError>) -> Result<T, TrainError> {
@@ -90,7 +90,7 @@ impl Hosts {
         }
     }
 
-    /// Ends a job like [`Hosts::end_job`]. `cause` says why it failed on this host, if it did.
+    /// Ends a job like [`Hosts::end_job`]. `cause` is the error text if the job failed on this host.
     ///
     /// Fails if the job failed on another host.
     pub fn end(&self, cause: Option<String>) -> Result<(), TrainError> {
@@ -101,7 +101,7 @@ impl Hosts {
         }
     }
 
-    /// Starts to sum `values` over all hosts. Panics if there is only one.
+    /// Starts to sum `values` over all hosts. Panics if the run has only one host.
     pub(super) fn start_sum(&self, values: Vec<f32>) -> PendingSum {
         self.0.as_ref().expect("there are several hosts").start_sum(values)
     }
@@ -114,7 +114,7 @@ pub(crate) mod tests {
     use std::sync::Arc;
     use std::thread;
 
-    /// Connects threads as if they were hosts.
+    /// A transport between threads that act as hosts.
     struct Threads(Rank);
 
     impl Transport for Threads {
@@ -138,7 +138,7 @@ pub(crate) mod tests {
         fn idle(&mut self) {}
     }
 
-    /// Runs `work` on `hosts` hosts, each with its own thread.
+    /// Runs `work` on `hosts` simulated hosts, each on its own thread.
     pub(crate) fn on_hosts<T: Send>(hosts: usize, work: impl Fn(Hosts) -> T + Sync) -> Vec<T> {
         let ranks = Rank::group(hosts, DeviceLink::Host, Hosts::default());
         thread::scope(|scope| {

@@ -15,12 +15,12 @@ use mpi::{Rank, Tag, Threading};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Time between two beats of a host.
+/// Time between two heartbeats that a host sends.
 const BEAT: Duration = Duration::from_secs(1);
-/// If a host is silent for this long, the run ends.
+/// If no heartbeat arrives from a host for this long, the run ends.
 const SILENCE: Duration = Duration::from_secs(20);
 const BEAT_TAG: Tag = 1;
-/// Bytes of a host name that the hosts exchange.
+/// Size of a host name in bytes when the hosts exchange their names.
 const NAME: usize = 64;
 
 pub(super) struct Mpi {
@@ -31,9 +31,9 @@ pub(super) struct Mpi {
     beats: Beats,
 }
 
-/// When this host last sent a beat, and when it last heard from each host.
+/// The times of the last heartbeats: sent by this host, and received from each host.
 ///
-/// Host 0 listens to all other hosts, and they listen to host 0. A finished collective counts as a beat of all hosts.
+/// Host 0 and every other host send heartbeats to each other. A finished collective counts as a heartbeat of all hosts.
 struct Beats {
     sent: Instant,
     heard: Vec<Instant>,
@@ -41,7 +41,7 @@ struct Beats {
 }
 
 impl Mpi {
-    /// Initializes MPI. `lost` gets a message if a host is silent. Then all processes are ended.
+    /// Initializes MPI. If a host is silent for too long, calls `lost` with a message and ends all processes.
     pub(super) fn connect(lost: Box<dyn Fn(&str) + Send>) -> Result<Self, TrainError> {
         let Some((universe, _)) = mpi::initialize_with_threading(Threading::Funneled) else {
             return Err(TrainError::Setting {
@@ -100,9 +100,9 @@ impl Transport for Mpi {
     }
 }
 
-/// Waits until `request` is complete. Calls `meanwhile` again and again.
+/// Waits until `request` is complete. Calls `meanwhile` repeatedly during the wait.
 fn wait<'a, D: ?Sized>(mut request: Request<'a, D, &LocalScope<'a>>, mut meanwhile: impl FnMut()) {
-    /// Polls before the thread sleeps between two polls. A message between two hosts usually takes less time.
+    /// Number of polls without a pause. Most messages between two hosts arrive within these polls.
     const SPINS: usize = 200;
     const PAUSE: Duration = Duration::from_micros(50);
     let mut polls = 0;
@@ -119,7 +119,8 @@ fn wait<'a, D: ?Sized>(mut request: Request<'a, D, &LocalScope<'a>>, mut meanwhi
 }
 
 impl Beats {
-    /// Sends and receives due beats. Ends all processes if a host is silent.
+    /// Sends a heartbeat if one is due, and receives those of other hosts. Ends all processes if a host is silent too
+    /// long.
     fn exchange(&mut self, world: &SimpleCommunicator, names: &[String]) {
         let since = self.sent.elapsed();
         if since < BEAT {

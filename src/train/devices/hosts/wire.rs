@@ -2,10 +2,10 @@
 
 use crate::infer::{ShareCounts, Tally};
 
-/// A value that ranks of different hosts exchange.
+/// A type whose values ranks on different hosts can exchange.
 pub(crate) trait Wire: Clone + Send + 'static {
     fn to_words(&self) -> Vec<u64>;
-    /// Returns the value of [`Wire::to_words`]. Panics if the words are those of a different type.
+    /// Reads a value from the result of [`Wire::to_words`]. Panics if the words belong to a different type.
     fn from_words(words: &[u64]) -> Self;
 }
 
@@ -68,7 +68,7 @@ impl<T: Wire> Wire for Option<T> {
     }
 }
 
-/// Writes values as bytes: the number of words of each value, and its words.
+/// Writes values as bytes. Each value is written as its number of words, followed by the words.
 pub(crate) fn encode<T: Wire>(values: &[T]) -> Vec<u8> {
     let mut words = Vec::new();
     for value in values {
