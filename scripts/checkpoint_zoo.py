@@ -190,7 +190,7 @@ def torch_whole_module_relu(folder):
 
 @case
 def torch_whole_module_tanh_gelu(folder):
-    return save(folder, vit(act_layer=lambda: nn.GELU(approximate="tanh"))), "approximation by tanh", {}
+    return save(folder, vit(act_layer=lambda: nn.GELU(approximate="tanh"))), "the GELU is approximate", {}
 
 
 @case
@@ -236,7 +236,7 @@ def torch_integers_beside(folder):
 def torch_int8_weights(folder):
     tensors = state(vit())
     tensors["blocks.0.mlp.fc1.weight"] = tensors["blocks.0.mlp.fc1.weight"].to(torch.int8)
-    return save(folder, tensors), "blocks.0.mlp.fc1.weight is an int8 tensor", {}
+    return save(folder, tensors), "the file has: int8 tensor", {}
 
 
 @case
@@ -256,7 +256,7 @@ def torch_lora(folder):
 def torch_missing_tensor(folder):
     tensors = state(vit(), "model.")
     del tensors["model.blocks.1.norm2.bias"]
-    return save(folder, tensors), "blocks.1.norm2.bias is missing", {}
+    return save(folder, tensors), "`blocks.1.norm2.bias` is missing", {}
 
 
 @case
@@ -445,7 +445,7 @@ def moco_v3(folder):
     base, momentum = vit(num_classes=0), vit(num_classes=0)
     tensors = moco(base, "module.base_encoder.") | moco(momentum, "module.momentum_encoder.")
     tensors["module.predictor.0.weight"] = torch.randn(8, 8)
-    return save(folder, {"arch": "vit", "state_dict": tensors}), base, {"said": "`head.` is ignored"}
+    return save(folder, {"arch": "vit", "state_dict": tensors}), base, {"said": "ignores the unsupported head or decoder `head.`"}
 
 
 @case
@@ -539,7 +539,7 @@ def safetensors_position_ids(folder):
 def safetensors_float8(folder):
     tensors = state(vit())
     tensors["head.weight"] = tensors["head.weight"].to(torch.float8_e4m3fn)
-    return safe(folder, tensors), "head.weight is an F8_E4M3 tensor", {}
+    return safe(folder, tensors), "the file has: F8_E4M3 tensor", {}
 
 
 def sharded(folder, tensors, parts=3, ending="safetensors"):
@@ -743,7 +743,7 @@ def mmpretrain_backbone_alone(folder):
 def mmpretrain_segmentation(folder):
     model = vit(num_classes=0)
     more = {"decode_head.conv_seg.weight": torch.randn(3, 4, 1, 1), "neck.fpn.weight": torch.randn(3)}
-    return save(folder, {"state_dict": renamed(state(model), mm(None), more)}), model, {"said": "`neck.` is ignored"}
+    return save(folder, {"state_dict": renamed(state(model), mm(None), more)}), model, {"said": "ignores the unsupported head or decoder `neck.`"}
 
 
 @case

@@ -6,7 +6,7 @@ use super::measure_tables::MeasureTables;
 use super::read_back::read_provenance;
 use super::read_checked::read_checked;
 use crate::durable;
-use crate::recipe::{BadVal, Job, Plan, Source};
+use crate::recipe::{BadVal, Job, KNN_COLUMN, Plan, Source};
 use crate::shape::StageKind;
 use crate::text::{cell_text, csv_rows};
 use std::fs;
@@ -71,7 +71,9 @@ pub struct JobCells {
 /// Rows without an epoch follow: first the weights of `pretrain.from`, then checkpoint files. A row is missing if all
 /// its jobs have failed. `prefix` is prepended to the job folders in the rows.
 pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<AccuracyRow>, RunError> {
-    let failed = read_provenance(folder)?.map(|run| run.failed_jobs).unwrap_or_default();
+    let provenance = read_provenance(folder)?;
+    let skipped = provenance.as_ref().and_then(|run| run.val_skipped);
+    let failed = provenance.map(|run| run.failed_jobs).unwrap_or_default();
     let mut jobs = plan.jobs();
     jobs.retain(|job| failed.iter().all(|failed| failed.job != job.dir));
     let mut sources: Vec<&Source> = Vec::new();
@@ -93,7 +95,15 @@ pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<Accuracy
     let measured = MeasureTables::read(folder)?;
     let rows = sources.into_iter().map(|source| {
         let row = row(plan, &jobs, source, &pretrain, folder, prefix)?;
-        Ok(AccuracyRow { measures: measured.cells(plan, source, &jobs), ..row })
+        let measures = measured.cells(plan, source, &jobs);
+        let is_knn = |(column, cell): &(String, String)| column == KNN_COLUMN && !cell.is_empty();
+        let val_skipped = match (row.val_skipped, skipped) {
+            (Some(none), Some(skipped)) if none.is_empty() && measures.iter().any(is_knn) => {
+                Some(skipped.to_string())
+            }
+            (cell, _) => cell,
+        };
+        Ok(AccuracyRow { measures, val_skipped, ..row })
     });
     rows.collect()
 }

@@ -42,12 +42,12 @@ pub struct JobResults {
 }
 
 impl Results {
-    /// Returns the number of validation images, if known from recipe or provenance.
+    /// Returns the number of validation images that the accuracies are from, if known from provenance or recipe.
     pub(super) fn val_images(&self) -> Option<usize> {
         const DIGITS: usize = 360;
         let digits = self.recipe.data.format == Some(Format::Digits);
-        let found = || self.provenance.as_ref().and_then(|provenance| provenance.val_images);
-        self.recipe.data.val_images.or_else(found).or_else(|| digits.then_some(DIGITS))
+        let measured = self.provenance.as_ref().and_then(|provenance| provenance.val_images);
+        measured.or(self.recipe.data.val_images).or_else(|| digits.then_some(DIGITS))
     }
 
     /// Returns a stage's number of epochs in the recipe.

@@ -14,7 +14,7 @@ use crate::train::{Event, Observer, RunContext, TrainError};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Maximum number of classes for which a run writes confusion matrices.
-const CONFUSION_CLASSES: usize = 100;
+pub(super) const CONFUSION_CLASSES: usize = 100;
 
 /// Measures the checkpoints of a run, and writes `knn.csv` and `robustness.csv`.
 pub(super) struct Measures {

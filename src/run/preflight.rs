@@ -163,11 +163,6 @@ impl CheckedPoint {
         self.jobs.iter().filter(|job| job.is_asked)
     }
 
-    /// Returns whether the command runs a job that measures an accuracy.
-    pub(super) fn evaluates(&self) -> bool {
-        self.asked().any(|job| job.job.stage != StageKind::Pretrain && job.state != JobState::Done)
-    }
-
     /// Returns whether folder `dir` will hold a finished job after the run of this sweep point. Assumes that no training
     /// fails.
     pub(super) fn will_have(&self, dir: &str) -> bool {

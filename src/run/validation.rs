@@ -1,10 +1,13 @@
 //! Reads the validation images before the first job, so that unreadable ones are known before the training starts.
 
-use super::preflight::CheckedPoint;
+use super::measures::CONFUSION_CLASSES;
+use super::preflight::{CheckedJob, CheckedPoint, JobState};
 use super::runner::{Runner, Sweep};
 use crate::data::DataSet;
 use crate::infer;
 use crate::recipe::{BadVal, Plan};
+use crate::results::{Confusion, MeasureTables, job_path};
+use crate::shape::StageKind;
 use crate::train::{Event, TrainError};
 use std::sync::Arc;
 
@@ -24,7 +27,7 @@ impl Runner<'_> {
     ) -> Result<Option<Arc<DataSet>>, TrainError> {
         let (point, plan) = (&sweep.points[index], &sweep.resolved.points[index].plan);
         let skips = plan.data.bad_val == BadVal::Skip;
-        if !point.evaluates() || point.before.is_some() && !skips {
+        if !evaluates(point, plan, &data) || point.before.is_some() && !skips {
             return Ok(Some(data));
         }
         let is_read = data.val_skipped.is_some() || !skips && sweep.has_read_validation(index);
@@ -81,6 +84,25 @@ impl Sweep<'_> {
             }
         }
     }
+}
+
+/// Returns whether the command measures an accuracy on the validation images: with a job, or of a finished job.
+fn evaluates(point: &CheckedPoint, plan: &Plan, data: &DataSet) -> bool {
+    let classifiers = |job: &&CheckedJob| job.job.stage != StageKind::Pretrain;
+    let has_confusion = |job: &CheckedJob| {
+        job.job.stage != StageKind::Finetune
+            || data.facts.num_classes > CONFUSION_CLASSES
+            || Confusion::is_in(&job_path(&point.path, &job.job.dir))
+    };
+    let mut classifiers = point.asked().filter(classifiers);
+    if classifiers.any(|job| job.state != JobState::Done || !has_confusion(job)) {
+        return true;
+    }
+    let (Some(knn), Some(pretrain)) = (&plan.knn, &plan.pretrain) else { return false };
+    let measured = MeasureTables::read(&point.path);
+    let is_measured =
+        |epoch: &usize| measured.as_ref().is_ok_and(|tables| tables.knn(knn, *epoch).is_some());
+    !pretrain.checkpoint_epochs.iter().all(is_measured)
 }
 
 /// Fails if the number of skipped validation images has changed since an earlier start of the run.

@@ -105,3 +105,34 @@ fn a_run_refuses_to_mix_different_validation_images() {
     let said = bench.refused(&[&["run", "r.toml"][..], &SKIP].concat(), 2);
     assert!(said.contains("3 of the validation images are unreadable now, but 2 were"), "{said}");
 }
+
+#[test]
+fn compare_warns_if_runs_left_out_different_numbers_of_images() {
+    let bench = own();
+    let run = |name: &str| {
+        let set = format!("name={name}");
+        let knn = ["--stage", "pretrain", "--set", "knn.k=2", "--set", &set];
+        bench.done(&[&["run", "r.toml"][..], &SKIP, &knn].concat());
+        bench.read(&format!("runs/{name}/accuracy.csv"))
+    };
+    let (two, same) = (run("two"), run("same"));
+    assert!(two.lines().last().unwrap().ends_with(",2"), "{two}");
+    assert_eq!(two, same);
+    fs::write(bench.path("own/val/dog/0.png"), "").unwrap();
+    run("three");
+    let warning = "different numbers of unreadable validation images";
+    let compare = |runs: &[&str]| {
+        let text = bench.done(&[&["compare"][..], runs].concat());
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert!(!compare(&["runs/two", "runs/same"]).contains(warning));
+    let text = compare(&["runs/two", "runs/three"]);
+    assert!(text.contains(&format!("{warning} (`val_skipped`): [1] 2, [2] 3.")), "{text}");
+    // The same from tables.
+    for name in ["two", "three"] {
+        let table = bench.read(&format!("runs/{name}/accuracy.csv"));
+        fs::write(bench.path(&format!("{name}.csv")), table).unwrap();
+    }
+    let text = compare(&["two.csv", "three.csv"]);
+    assert!(text.contains(&format!("{warning} (`val_skipped`): [1] 2, [2] 3.")), "{text}");
+}

@@ -1,7 +1,7 @@
 //! The notes below a comparison, which explain marks and warn of wrong conclusions.
 
 use super::comparison::{Comparison, Shown};
-use super::run::{Metric, SettingKey};
+use super::run::{ComparisonRow, Metric, SettingKey};
 use crate::results::seeds::SINGLE_RUN_FLOOR;
 use std::fmt::Write as _;
 
@@ -18,6 +18,7 @@ pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]])
     }
     notes.extend(annealed(comparison, shown));
     notes.extend(data(comparison, shown));
+    notes.extend(skipped(comparison, shown));
     let unknown: Vec<String> = shown
         .iter()
         .filter(|(_, group)| {
@@ -138,4 +139,25 @@ fn data(comparison: &Comparison, shown: &Shown) -> Option<String> {
             others.join(", ")
         )
     })
+}
+
+/// Warns if the accuracies of the compared runs leave out different numbers of validation images.
+fn skipped(comparison: &Comparison, shown: &Shown) -> Option<String> {
+    let runs = shown.iter().flat_map(|(number, group)| group.iter().map(move |run| (number, run)));
+    let counts = runs.filter_map(|(number, run)| {
+        let run = &comparison.runs[*run];
+        let is_own = !run.published && run.rows.iter().any(ComparisonRow::has_accuracy);
+        is_own.then(|| (number, run.val_skipped()))
+    });
+    let mut counts: Vec<_> = counts.collect();
+    counts.dedup();
+    if counts.iter().all(|(_, images)| *images == counts[0].1) {
+        return None;
+    }
+    let counts = counts.iter().map(|(number, images)| format!("[{number}] {images}"));
+    Some(format!(
+        "The runs left out different numbers of unreadable validation images (`val_skipped`): {}. Their accuracies are \
+         not from the same images, so they may not be comparable.",
+        counts.collect::<Vec<_>>().join(", ")
+    ))
 }

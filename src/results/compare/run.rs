@@ -94,6 +94,12 @@ impl Run {
         self.settings.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
+    /// Returns the number of unreadable validation images that the accuracies leave out.
+    pub(super) fn val_skipped(&self) -> usize {
+        let counts = self.rows.iter().filter_map(|row| row.cells.val_skipped.as_deref());
+        counts.filter_map(|count| count.parse().ok()).max().unwrap_or(0)
+    }
+
     pub(super) fn sort_rows(&mut self) {
         self.rows.sort_by(|a, b| a.key.cmp(&b.key));
     }
@@ -176,6 +182,11 @@ impl ComparisonRow {
             Metric::Linprobe => Some(&self.cells.linprobe.run),
             Metric::PretrainLoss | Metric::Measure(_) => None,
         }
+    }
+
+    pub(super) fn has_accuracy(&self) -> bool {
+        let measures = self.measures.iter().copied();
+        [self.finetune, self.linprobe].into_iter().chain(measures).any(|value| value.is_some())
     }
 
     pub(super) fn value(&self, metric: Metric) -> Option<f64> {

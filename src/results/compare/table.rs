@@ -38,6 +38,8 @@ fn read_accuracy(name: &str, place: &str, table: &CsvTable) -> Result<Vec<Run>, 
         let cell = |column: &str| table.cell(row, column).to_owned();
         let mut cells = AccuracyRow::from_cells(|column| whole(column, table.cell(row, column)));
         cells.measures = measures.iter().map(|name| (name.clone(), cell(name))).collect();
+        let skipped = || whole(VAL_SKIPPED, table.cell(row, VAL_SKIPPED));
+        cells.val_skipped = table.has(VAL_SKIPPED).then(skipped);
         let line = row.line;
         let read = ComparisonRow::of(cells, cell("source"));
         let read = read.map_err(|problem| format!("line {line}: {problem}"))?;
@@ -53,7 +55,7 @@ fn read_accuracy(name: &str, place: &str, table: &CsvTable) -> Result<Vec<Run>, 
 
 /// Removes the decimals of a whole number. Programs that keep a column with empty cells as floats write `800.0`.
 fn whole(column: &str, cell: &str) -> String {
-    let whole = column.ends_with("epoch") || column == "annealed";
+    let whole = column.ends_with("epoch") || ["annealed", VAL_SKIPPED].contains(&column);
     match cell.split_once('.') {
         Some((number, decimals)) if whole && decimals.bytes().all(|digit| digit == b'0') => {
             number.to_owned()

@@ -83,13 +83,18 @@ pub(super) fn accuracy(report: &Report<'_>) -> String {
 /// Returns a note about unreadable validation images that the accuracies leave out; empty if there are none.
 fn left_out(rows: &[AccuracyTableRow<'_>]) -> String {
     let counts = rows.iter().filter_map(|row| row.cells.val_skipped.as_deref()?.parse().ok());
-    match counts.max().unwrap_or(0_usize) {
-        0 => String::new(),
-        images => format!(
-            "<p class=\"note\">The accuracies leave out {} (<code>data.bad_val</code>).</p>\n",
-            count(images, "unreadable validation image")
-        ),
+    let counts: Vec<usize> = counts.collect();
+    let (least, most) = (counts.iter().min().copied(), counts.iter().max().copied());
+    let (Some(least), Some(most @ 1..)) = (least, most) else { return String::new() };
+    let images = count(most, "unreadable validation image");
+    let images = format!("accuracies leave out {images} (<code>data.bad_val</code>)");
+    if least == most {
+        return format!("<p class=\"note\">The {images}.</p>\n");
     }
+    format!(
+        "<p class=\"note\">Some {images}, others leave out {least}. They are not from the same images, so they may not \
+         be comparable.</p>\n"
+    )
 }
 
 fn keys(report: &Report<'_>) -> Vec<String> {
