@@ -74,9 +74,9 @@ def settings(hosts):
 class Run:
     """A run in a folder of its own."""
 
-    def __init__(self, mae, epochs, launcher=()):
+    def __init__(self, mae, root, epochs, launcher=()):
         self.mae, self.launcher = mae, list(launcher)
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="mae-hosts-"))
+        self.folder = pathlib.Path(tempfile.mkdtemp(dir=root))
         (self.folder / "r.toml").write_text(RECIPE.format(epochs=epochs))
 
     def start(self, hosts):
@@ -147,13 +147,13 @@ def disturb(run, hosts, name, number, rng, latest):
     return code, time.monotonic() - sent
 
 
-def campaign(mae, hosts, name, number, times, epochs, rng):
+def campaign(mae, root, hosts, name, number, times, epochs, rng):
     """Disturbs runs `times` times, and compares each finished run with an undisturbed one."""
     began = time.monotonic()
-    whole = Run(mae, epochs)
+    whole = Run(mae, root, epochs)
     whole.finish(hosts)
     latest = 0.7 * (time.monotonic() - began)
-    run, ends, codes, finished = Run(mae, epochs), [], set(), 0
+    run, ends, codes, finished = Run(mae, root, epochs), [], set(), 0
     while len(ends) < times:
         end = disturb(run, hosts, name, number, rng, latest)
         if end is not None:
@@ -164,11 +164,38 @@ def campaign(mae, hosts, name, number, times, epochs, rng):
             assert run.bytes() == whole.bytes(), f"{name}: a different result"
             finished += 1
             run.remove()
-            run = Run(mae, epochs)
+            run = Run(mae, root, epochs)
     print(
         f"{name}: {times} times on {hosts} hosts; the job ended after {max(ends):.1f} s at most, with exit codes {sorted(codes)}; "
         f"{finished} runs continued to the bytes of an undisturbed run"
     )
+
+
+def check(mae, root, options, rng):
+    """Does all checks with runs in folders of `root`."""
+    launcher = options.launcher.split()
+    one = Run(mae, root, 3)
+    one.finish(0)
+    alone = Run(mae, root, 3)
+    alone.finish(1)
+    assert alone.bytes() == one.bytes(), "mpirun -n 1 differs from no MPI"
+    print("mpirun -n 1: the same bytes as without MPI")
+    for hosts in (2, 4):
+        run = Run(mae, root, 3, launcher)
+        run.finish(hosts)
+        print(f"{hosts} hosts: losses within {difference(run.losses(), one.losses()):.1e} of one process")
+    elastic = Run(mae, root, 3, launcher)
+    for hosts in (1, 4):
+        started = elastic.start(hosts)
+        time.sleep(0.6)
+        rank = elastic.rank(0)
+        if rank:
+            os.kill(rank, signal.SIGTERM)
+        started.wait(timeout=60)
+    elastic.finish(2)
+    print(f"1 -> 4 -> 2 hosts: losses within {difference(elastic.losses(), one.losses()):.1e} of one process")
+    campaign(mae, root, 2, "SIGKILL of a random rank", signal.SIGKILL, options.kills, options.epochs, rng)
+    campaign(mae, root, 2, "SIGTERM to a random rank", signal.SIGTERM, options.terms, options.epochs, rng)
 
 
 def main():
@@ -181,29 +208,13 @@ def main():
     arguments.add_argument("--launcher", default="", help="more arguments of mpirun")
     options = arguments.parse_args()
     mae, rng = str(pathlib.Path(options.mae).resolve()), random.Random(options.seed)
-    launcher = options.launcher.split()
-    one = Run(mae, 3)
-    one.finish(0)
-    alone = Run(mae, 3)
-    alone.finish(1)
-    assert alone.bytes() == one.bytes(), "mpirun -n 1 differs from no MPI"
-    print("mpirun -n 1: the same bytes as without MPI")
-    for hosts in (2, 4):
-        run = Run(mae, 3, launcher)
-        run.finish(hosts)
-        print(f"{hosts} hosts: losses within {difference(run.losses(), one.losses()):.1e} of one process")
-    elastic = Run(mae, 3, launcher)
-    for hosts in (1, 4):
-        started = elastic.start(hosts)
-        time.sleep(0.6)
-        rank = elastic.rank(0)
-        if rank:
-            os.kill(rank, signal.SIGTERM)
-        started.wait(timeout=60)
-    elastic.finish(2)
-    print(f"1 -> 4 -> 2 hosts: losses within {difference(elastic.losses(), one.losses()):.1e} of one process")
-    campaign(mae, 2, "SIGKILL of a random rank", signal.SIGKILL, options.kills, options.epochs, rng)
-    campaign(mae, 2, "SIGTERM to a random rank", signal.SIGTERM, options.terms, options.epochs, rng)
+    root = tempfile.mkdtemp(prefix="mae-hosts-")
+    try:
+        check(mae, root, options, rng)
+    except BaseException:
+        print(f"the runs are kept in {root}", file=sys.stderr)
+        raise
+    shutil.rmtree(root)
 
 
 if __name__ == "__main__":
