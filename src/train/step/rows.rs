@@ -26,7 +26,7 @@ impl OnNanRule {
 /// The loss and the gradient norm of an update, `[1]` each, on the device.
 pub(crate) struct MadeUpdate {
     pub loss: Tensor<1>,
-    /// Norm before clipping.
+    /// Norm of the gradient before clipping, `[1]`.
     pub norm: Tensor<1>,
     /// Whether the update was skipped, because a scaled fp16 gradient overflowed.
     pub overflow: bool,
