@@ -31,8 +31,11 @@ const MAY_USE: [(&str, &[&str]); 18] = [
 const DATA_MAY_USE: [(&str, &[&str]); 5] = [
     ("decode", &["error", "panics"]),
     ("formats", &["error", "draw", "panics", "decode"]),
-    ("augment", &["batch", "draw", "times", "decode"]),
-    ("loader", &["error", "table", "batch", "draw", "times", "decode", "formats", "augment"]),
+    ("augment", &["batch", "draw", "recycled", "times", "decode"]),
+    (
+        "loader",
+        &["error", "table", "batch", "draw", "recycled", "times", "decode", "formats", "augment"],
+    ),
     ("tools", &["error", "table", "dataset", "decode", "formats", "augment", "loader"]),
 ];
 
