@@ -18,7 +18,7 @@ use crate::train::error::TrainError;
 use link::Link;
 use std::sync::Arc;
 
-/// The hosts of a run. Each host has one such value, and its clones share one [`Link`].
+/// The hosts of a run. Each host has one such value. Its clones use the same connection.
 #[derive(Clone, Default)]
 pub struct Hosts(Option<Arc<Link>>);
 
