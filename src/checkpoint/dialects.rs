@@ -55,7 +55,7 @@ impl Dialect {
         }
     }
 
-    /// Returns possible names of the encoder module beside a head or decoder module.
+    /// Returns possible names of the encoder module in a checkpoint that also has a head or decoder module.
     pub(super) fn encoder_modules(self) -> &'static [&'static str] {
         match self {
             Self::HuggingFace => &huggingface::BASES,

@@ -88,9 +88,9 @@ impl Opened {
         Ok(CheckpointPlan { plan, meta, warnings })
     }
 
-    /// Warns if the file does not say whether the head uses the class token or the mean.
+    /// Returns a warning if the file does not say whether the head uses the class token or the mean of the patch tokens.
     ///
-    /// Fails if `--set` chooses the mean, which this program does not support.
+    /// Fails if `--set` chooses the mean, because the file has no `fc_norm`.
     fn unstated_pooling(&self, set: &SetArgs) -> Result<Option<String>, CheckpointError> {
         let reads_token = matches!(self.facts.head, Head::Linear { global_pool: false, .. });
         if self.meta.is_some() || !reads_token || self.facts.settings.average_pool.is_some() {

@@ -118,8 +118,8 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 
 /// Returns a split of a data set and its class names.
 ///
-/// The images have no classes if the data set has none, or if validation labels cannot be used. Such labels may belong
-/// to different classes than the training labels.
+/// The images have no classes if the data set has no classes. The same holds if the validation labels belong to other
+/// classes than the training labels.
 fn of_data_set(
     plan: &DataPlan,
     name: SplitName,

@@ -4,7 +4,8 @@ use super::canvas::{Canvas, LINE, Weight, text_width};
 use super::{GAP, MARGIN, Tile, shortened};
 use std::io;
 
-/// Side of the matrix in pixels. Very small or very large matrices differ, because [`CELL`] limits the cells.
+/// Side of the matrix in pixels. Matrices with very few or very many classes have another side, because [`CELL`] limits the
+/// size of a cell.
 const SIDE: usize = 640;
 /// Minimum and maximum side of a cell, in pixels.
 const CELL: [usize; 2] = [6, 40];

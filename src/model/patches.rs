@@ -72,7 +72,7 @@ impl PatchEmbed {
 
     /// Cuts images `[N, C, H, W]` into patches `[N, L, P]`.
     ///
-    /// As in the weight, the values of a patch are ordered by channel, row and column.
+    /// The values of a patch are ordered by channel, row and column, like the weight of the patch embedding.
     pub fn cut(&self, imgs: Tensor<4>) -> Tensor<3> {
         let patch_size = self.proj.weight.dims()[2];
         let (x, [n, gh, gw, p, c]) = split(imgs, patch_size);

@@ -25,9 +25,9 @@ pub struct Gate {
 }
 
 impl SkipCount {
-    /// Starts an update, which is skipped if `finite`, `[1]`, is false.
+    /// Prepares an update. If `finite` (`[1]`) is false, the update changes nothing.
     ///
-    /// `updates` is the number of updates before the host last read the losses.
+    /// `updates` counts all updates until the host last read the losses.
     pub(super) fn gate(
         count: &mut Option<Self>,
         finite: Tensor<1, Bool>,

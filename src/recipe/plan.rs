@@ -228,7 +228,7 @@ impl DataPlan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BadVal {
-    /// The run stops before its first job and lists them.
+    /// The run stops before its first job and lists the unreadable images.
     Stop,
     /// They are left out of every accuracy.
     Skip,

@@ -21,7 +21,7 @@ pub(super) struct Stated<'a> {
     pub(super) settings: &'a Recipe,
 }
 
-/// Returns one problem for each value in `tree` that contradicts `stated`.
+/// Returns one problem for each value of the recipe `tree` that contradicts the checkpoint's settings, `stated`.
 ///
 /// Skips the keys in `faulty`, which already have a problem.
 pub(super) fn contradictions(

@@ -32,7 +32,7 @@ pub enum All {
 pub enum Blocks {
     /// Whole blocks.
     Count(usize),
-    /// Half of the last block. The schema allows only the value 0.5.
+    /// Trains half of the last block, its MLP. The number is always 0.5.
     Half(f64),
 }
 

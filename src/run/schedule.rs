@@ -146,7 +146,7 @@ pub(super) fn side_by_side(
     Ok((if is_interrupted { JobEnd::Interrupted } else { JobEnd::Done }, failed))
 }
 
-/// Returns the job's end if the job needs no training, otherwise `None`.
+/// Returns the outcome of a job that needs no training. Otherwise returns `None`.
 fn not_to_run(
     work: &RunContext,
     job: &Job,

@@ -31,7 +31,7 @@ pub struct Masking {
     pub kind: MaskKind,
     /// Fraction of the patches that are hidden.
     pub ratio: f64,
-    /// Random masks hide or keep squares of this many patches per side; 1 in the paper. Other masks have 1.
+    /// Patches per side of the squares that a random mask hides or keeps; 1 in the paper. Always 1 for block and grid masks.
     pub granularity: usize,
 }
 

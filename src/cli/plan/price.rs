@@ -26,7 +26,7 @@ pub(super) enum Price {
     Assumed(f64, String),
     /// Measured training FLOP/s per stage on all devices, and a description for the user.
     Measured { flops: HashMap<StageKind, f64>, devices: usize, words: String },
-    /// No speed is known, because a plan does not assume a speed for the CPU.
+    /// The device is a CPU. A plan assumes speeds of GPUs only.
     Unknown,
 }
 

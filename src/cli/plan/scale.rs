@@ -8,7 +8,7 @@ use crate::shape::StageKind;
 use serde::Serialize;
 use std::fmt::Write as _;
 
-/// The speed of one stage on one number of hosts.
+/// The speed of one stage on a given number of hosts.
 #[derive(Debug, Serialize)]
 pub(super) struct Scaled {
     pub stage: String,

@@ -12,7 +12,7 @@ const ENTRY: usize = 16;
 /// An entry in an icon's directory, which describes one image.
 struct Entry {
     area: u32,
-    /// Bits per pixel, or 256 if unknown. If this number is missing in the file, it follows from the number of colours.
+    /// Bits per pixel. If the file does not say, the number follows from the number of colours, or is 256.
     colour_depth: u32,
     bits: u16,
     length: usize,

@@ -118,7 +118,7 @@ pub(super) enum ListedClass {
     TextNumber(u32),
     #[prost(string, tag = "7")]
     Name(String),
-    /// An unusable class: the name of the tar member, a line break, and the reason.
+    /// Why the class is unusable. The text has the name of the tar member, a line break and the reason.
     #[prost(string, tag = "8")]
     Invalid(String),
 }

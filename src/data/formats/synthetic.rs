@@ -21,7 +21,7 @@ use crate::shape::ImageSize;
 use super::found::Found;
 use super::split::Split;
 
-/// The training or validation split of the synthetic data. Random keys use its number in place of the epoch.
+/// The training or validation split of the synthetic data. The random number generator gets the number of the split in place of the epoch.
 #[derive(Debug, Clone, Copy)]
 enum SyntheticPart {
     Train = 1,

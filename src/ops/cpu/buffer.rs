@@ -84,7 +84,7 @@ pub(super) fn unwritten(count: usize) -> Vec<f32> {
     vec![0.0; count]
 }
 
-/// Keeps a tensor's memory for [`unwritten`], unless another tensor shares the memory.
+/// Keeps the memory of a tensor, so that [`unwritten`] can use it again. Does nothing if another tensor shares the memory.
 pub(super) fn recycle(x: Values) {
     let count = x.shape().num_elements();
     let is_whole = x.is_contiguous() && x.bytes().len() == count * size_of::<f32>();

@@ -84,7 +84,7 @@ impl<M: Module> TrainingState<M> {
         Self { model, optimizer, average: None, loss_scale: None, progress: Progress::start() }
     }
 
-    /// Returns the state with an average of the weights, if `decay` is given.
+    /// Adds a moving average of the weights (EMA) to the state. Without `decay`, returns the state unchanged.
     #[must_use]
     pub(crate) fn averaged(self, decay: Option<f64>) -> Self {
         let average = decay.map(|decay| Average::new(&self.model, decay));

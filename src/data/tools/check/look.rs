@@ -26,7 +26,7 @@ pub(super) struct Image {
     pub(super) warning: Option<String>,
     /// For each channel, mean and mean square of the pixel values (0..1).
     pub(super) moments: Vec<[f64; 2]>,
-    /// The numbers in the file, if `look_at` keeps them; only for files of more than 8 bits, or with `data.range`.
+    /// Pixel values before scaling. Kept only if they have more than 8 bits or the recipe has `data.range`.
     pub(super) numbers: Option<ImageNumbers>,
     /// Whether the decoder reduced numbers of more than 8 bits to 8 bits.
     pub(super) is_cut: bool,
