@@ -120,7 +120,7 @@ fn what_cannot_be_reconstructed_or_written_is_refused_with_a_hint() {
         (&classifier, "a.png", "x.png", &[], "pretrain/checkpoints/epoch-0800"),
         ("nowhere", "a.png", "x.png", &[], "nowhere"),
         (mae, "gone.png", "x.png", &[], "gone.png"),
-        (mae, "cut.png", "x.png", &[], "cut.png: corrupt or unsupported image"),
+        (mae, "cut.png", "x.png", &[], "cut.png: the file is truncated"),
         (mae, "a.png", "x.png", &["--mask-ratio", "1.5"], "expected ratios between 0 and 1"),
         (mae, "a.png", "x.png", &["--mask-ratio", "abc"], "expected ratios between 0 and 1"),
         (mae, "a.png", "x.png", &["--mask-ratio", "0.5,"], "expected ratios between 0 and 1"),

@@ -1,6 +1,7 @@
 //! Decodes PNG and WebP files.
 
-use std::io::Cursor;
+use std::error::Error;
+use std::io::{Cursor, ErrorKind};
 
 use image::{DynamicImage, ImageFormat, ImageReader, Limits};
 
@@ -63,7 +64,25 @@ fn image(bytes: &[u8], format: ImageFormat) -> Result<DynamicImage, ImageError> 
     limits.max_alloc = Some(MAX_BYTES);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
-    reader.decode().map_err(ImageError::damaged)
+    reader.decode().map_err(|error| reason(&error))
+}
+
+/// Returns the error in words. Those of the decoder contain names of its types.
+fn reason(error: &image::ImageError) -> ImageError {
+    match error {
+        image::ImageError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
+            ImageError::Truncated
+        }
+        image::ImageError::Limits(_) => ImageError::damaged("the image has too many pixels"),
+        image::ImageError::Decoding(e) => match e.source().map(ToString::to_string) {
+            Some(text) if text.starts_with("CRC error") => {
+                ImageError::damaged("the checksum of a PNG chunk is wrong")
+            }
+            Some(text) => ImageError::damaged(text.trim_end_matches('.')),
+            None => ImageError::damaged(e),
+        },
+        _ => ImageError::damaged(error),
+    }
 }
 
 /// Converts an image to 8-bit levels. Drops alpha without blending, as Pillow does. 16-bit colours keep their high
@@ -91,4 +110,23 @@ fn levels(image: DynamicImage, is_grey16: bool) -> Levels {
 
 fn high_bytes(values: &[u16]) -> Vec<u8> {
     values.iter().map(|value| (value >> 8) as u8).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_png, png};
+
+    #[test]
+    fn errors_of_damaged_files_are_in_words() {
+        let mut file = std::io::Cursor::new(Vec::new());
+        image::RgbImage::new(30, 30).write_to(&mut file, image::ImageFormat::Png).unwrap();
+        let whole = file.into_inner();
+        assert!(is_png(&whole) && png(&whole).is_ok());
+        let error = |bytes: &[u8]| png(bytes).err().unwrap().to_string();
+        assert_eq!(error(&whole[..60]), "the file is truncated");
+        let mut changed = whole;
+        changed[17] ^= 1;
+        let text = "corrupt or unsupported image: the checksum of a PNG chunk is wrong";
+        assert_eq!(error(&changed), text);
+    }
 }

@@ -8,14 +8,16 @@ use crate::shape::StageKind;
 
 /// Returns the confusion matrices of the fine-tunings as HTML; empty if there are none.
 ///
-/// For a sweep, returns only the matrix of the last fine-tuning of each group.
+/// For a sweep, returns only the matrix of the fine-tuning of the last checkpoint of each group.
 pub(super) fn confusions(report: &Report<'_>) -> Result<String, RunError> {
     let mut figures = String::new();
     for run in report.groups.iter().map(|group| group.runs[0]) {
         let jobs = run.jobs.iter().filter(|job| job.stage == StageKind::Finetune);
         let mut jobs: Vec<_> = jobs.collect();
         if report.is_sweep {
-            jobs.drain(..jobs.len().saturating_sub(1));
+            let last = jobs.iter().rposition(|job| !job.dir.ends_with("/from-scratch"));
+            let last = last.or(jobs.len().checked_sub(1));
+            jobs = last.map(|last| jobs[last]).into_iter().collect();
         }
         for job in jobs {
             let folder = job_path(&run.path, &job.dir);

@@ -5,6 +5,8 @@ use super::cells::{Cell, Mark, Read, boxed, explained, start_cells};
 use super::groups::{by_size, short};
 use super::input::Report;
 use super::text::escape;
+use crate::recipe::KNN_COLUMN;
+use crate::results::accuracy::measure_columns;
 use crate::results::seeds::Measured;
 use crate::results::{AccuracyRow, Results};
 use std::fmt::Write as _;
@@ -14,20 +16,65 @@ struct MeanRow {
     epoch: String,
     annealed: String,
     runs: usize,
-    /// Means of three values: fine-tuned top-1, linear-probe top-1, pre-training loss.
-    figures: [Option<Measured>; 3],
+    /// The mean of each column.
+    figures: Vec<Option<Measured>>,
 }
 
-/// The table's columns: heading, value, and folder of the job that measures the value.
-const MEANS: [(&str, Read, Option<Read>); 3] = [
-    ("fine-tuned top-1 %", |row| &row.finetune.top1, Some(|row| &row.finetune.run)),
-    ("linear probe top-1 %", |row| &row.linprobe.top1, Some(|row| &row.linprobe.run)),
-    ("pre-training loss", |row| &row.pretrain_loss, None),
-];
+struct Column {
+    /// Heading as HTML.
+    heading: String,
+    read: Box<dyn Fn(&AccuracyRow) -> &str>,
+    /// Returns the folder of the job that measures the value.
+    job: Option<Read>,
+    digits: usize,
+    /// Whether the best rows get a mark. The lowest loss does not: it depends on masking and normalization.
+    is_marked: bool,
+}
+
+fn columns(report: &Report<'_>) -> Vec<Column> {
+    let mut columns = vec![
+        Column {
+            heading: "fine-tuned top-1 %".to_owned(),
+            read: Box::new(|row| &row.finetune.top1),
+            job: Some(|row| &row.finetune.run),
+            digits: 2,
+            is_marked: true,
+        },
+        Column {
+            heading: "linear probe top-1 %".to_owned(),
+            read: Box::new(|row| &row.linprobe.top1),
+            job: Some(|row| &row.linprobe.run),
+            digits: 2,
+            is_marked: true,
+        },
+    ];
+    let rows = report.points.iter().flat_map(|run| &run.accuracy);
+    let measures = measure_columns(rows).into_iter().map(|column| {
+        let (name, is_knn) = (column.to_owned(), column == KNN_COLUMN);
+        let set = column.strip_suffix("_top1").unwrap_or(column);
+        Column {
+            heading: format!("{} top-1 %", if is_knn { "kNN".to_owned() } else { escape(set) }),
+            read: Box::new(move |row| row.measure(&name)),
+            job: None,
+            digits: 2,
+            is_marked: is_knn,
+        }
+    });
+    columns.extend(measures);
+    columns.push(Column {
+        heading: "pre-training loss".to_owned(),
+        read: Box::new(|row| &row.pretrain_loss),
+        job: None,
+        digits: 5,
+        is_marked: false,
+    });
+    columns
+}
 
 /// Returns the table of means over seeds as HTML.
 pub(super) fn means(report: &Report<'_>) -> String {
-    let rows = mean_rows(report);
+    let columns = columns(report);
+    let rows = mean_rows(report, &columns);
     let val_images = report.points[0].val_images();
     let mut html = String::from("<thead><tr>");
     for (key, _) in &report.groups[0].values {
@@ -37,8 +84,8 @@ pub(super) fn means(report: &Report<'_>) -> String {
     html.push_str(
         "<th scope=\"col\">pre-training epochs</th><th scope=\"col\" class=\"text\">schedule</th>",
     );
-    for (name, ..) in MEANS {
-        let _ = write!(html, "<th scope=\"col\">{name}</th>");
+    for Column { heading, .. } in &columns {
+        let _ = write!(html, "<th scope=\"col\">{heading}</th>");
     }
     html.push_str("<th scope=\"col\">seeds</th></tr></thead><tbody>");
     for row in &rows {
@@ -47,11 +94,10 @@ pub(super) fn means(report: &Report<'_>) -> String {
             let _ = write!(html, "<td>{}</td>", escape(value));
         }
         html.push_str(&start_cells(&escape(&row.epoch), &row.annealed));
-        for (place, figure) in row.figures.iter().enumerate() {
-            // Losses depend on masking and normalization, so the lowest one is not the best.
-            let (digits, mark) =
-                if place < 2 { (2, mark(&rows, row, place, val_images)) } else { (5, Mark::None) };
-            let text = figure.map_or_else(String::new, |figure| in_words(figure, digits));
+        for (place, (figure, column)) in row.figures.iter().zip(&columns).enumerate() {
+            let marked = column.is_marked.then(|| mark(&rows, row, place, val_images));
+            let mark = marked.unwrap_or_default();
+            let text = figure.map_or_else(String::new, |figure| in_words(figure, column.digits));
             html.push_str(&Cell { text, mark, open: false }.html());
         }
         let _ = writeln!(html, "<td>{}</td></tr>", row.runs);
@@ -67,7 +113,7 @@ fn in_words(of: Measured, digits: usize) -> String {
     }
 }
 
-fn mean_rows(report: &Report<'_>) -> Vec<MeanRow> {
+fn mean_rows(report: &Report<'_>, columns: &[Column]) -> Vec<MeanRow> {
     let mut rows = Vec::new();
     for group in &report.groups {
         let mut starts: Vec<(&str, &str)> = Vec::new();
@@ -79,20 +125,20 @@ fn mean_rows(report: &Report<'_>) -> Vec<MeanRow> {
         }
         starts.sort_by(|a, b| by_size(a.0, b.0));
         for (epoch, annealed) in starts {
-            let of = |cell: Read, job: Option<Read>| {
+            let of = |column: &Column| {
                 let same =
                     |row: &&AccuracyRow| row.pretrain_epoch == epoch && row.annealed == annealed;
                 let of_run = |run: &&Results| {
                     let row = run.accuracy.iter().find(same)?;
                     // A job in progress would lower the mean.
                     let done = |dir: &str| jobs(run).iter().any(|job| job.dir == dir && job.done());
-                    let whole = job.is_none_or(|dir| done(dir(row)));
-                    cell(row).parse().ok().filter(|_| whole)
+                    let whole = column.job.is_none_or(|dir| done(dir(row)));
+                    (column.read)(row).parse().ok().filter(|_| whole)
                 };
                 let values: Vec<f64> = group.runs.iter().filter_map(of_run).collect();
                 Measured::of(&values)
             };
-            let figures = MEANS.map(|(_, cell, job)| of(cell, job));
+            let figures: Vec<_> = columns.iter().map(of).collect();
             rows.push(MeanRow {
                 values: group.values.iter().map(|(_, value)| value.clone()).collect(),
                 epoch: epoch.to_owned(),
