@@ -3,7 +3,7 @@
 use super::CliError;
 use super::recipe_args::{self, RecipeArgs};
 use crate::recipe::{Missing, Resolved};
-use crate::train::{Hosts, TrainError};
+use crate::train::{HostCause, Hosts, TrainError};
 
 /// Environment variables with the number of processes that `mpirun` or `srun` has started together.
 ///
@@ -63,7 +63,12 @@ pub(super) fn resolve(
         check_hosts(&resolved, hosts)?;
         Ok(resolved)
     });
-    let other = hosts.end(resolved.as_ref().err().map(ToString::to_string));
+    let other = hosts.end(
+        resolved
+            .as_ref()
+            .err()
+            .map(|error| HostCause { text: error.to_string(), is_input: error.exit_code() == 2 }),
+    );
     let resolved = resolved?;
     other?;
     Ok(resolved)

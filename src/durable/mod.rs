@@ -58,15 +58,22 @@ pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// If a parent folder has a [`Manifest`], adds the file to the manifest first. Fails if the file exists but is not in
 /// this manifest.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    with_manifest(path, |manifest, relative| {
+    let is_new = with_manifest(path, |manifest, relative| {
         if is_temporary(relative) {
             // `publish_folder` adds the files of a temporary folder when it renames the folder.
-            return Ok(());
+            return Ok(false);
         }
         refuse_foreign(manifest, path, relative)?;
-        manifest.list([(relative.to_owned(), Content::of(bytes))])
+        let is_new = !manifest.lists(relative);
+        manifest.list([(relative.to_owned(), Content::of(bytes))])?;
+        Ok(is_new)
     })?;
-    write_unlisted(path, bytes)
+    let written = write_unlisted(path, bytes);
+    if written.is_err() && is_new == Some(true) && path.symlink_metadata().is_err() {
+        // Otherwise, `mae check` would miss this file. The error of the write is the one to report.
+        let _ = with_manifest(path, Manifest::removed);
+    }
+    written
 }
 
 /// Replaces a file as [`write()`] does, but adds it to the manifest without a checksum.
@@ -345,5 +352,15 @@ mod tests {
         let manifest = Manifest::read(dir.path()).unwrap().unwrap();
         assert_eq!(manifest.files().collect::<Vec<_>>(), ["deep/rows.csv", "e/1/w/m"]);
         remove(&ours).unwrap();
+    }
+
+    #[test]
+    fn a_file_whose_first_write_fails_is_not_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        Manifest::create(dir.path(), "run").unwrap();
+        write(&dir.path().join("a"), b"1").unwrap();
+        assert!(write(&dir.path().join("a/b"), b"1").is_err(), "`a` is no folder");
+        let manifest = Manifest::read(dir.path()).unwrap().unwrap();
+        assert_eq!(manifest.files().collect::<Vec<_>>(), ["a"]);
     }
 }

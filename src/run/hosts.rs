@@ -8,7 +8,7 @@ use super::schedule::{self, JobContextMaker};
 use crate::durable::Content;
 use crate::recipe::{self, Job, Recipe, Resolved};
 use crate::results::StartLayout;
-use crate::train::{ChosenDevice, DeviceThreads, Hosts, RunContext, TrainError};
+use crate::train::{ChosenDevice, DeviceThreads, HostCause, Hosts, RunContext, TrainError};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::thread;
@@ -82,7 +82,7 @@ pub(super) fn check_same(
     hosts: &Hosts,
     resolved: &Resolved,
     points: &[CheckedPoint],
-    refusal: Option<String>,
+    refusal: Option<HostCause>,
 ) -> Result<(), TrainError> {
     if hosts.count() == 1 {
         return Ok(());

@@ -12,8 +12,8 @@ use crate::recipe::{self, Job, Plan, Resolved};
 use crate::results::{self, Moved, OpenOptions, RunError, RunFolder, StartLayout};
 use crate::shape::StageKind;
 use crate::train::{
-    self, ChosenDevice, DeviceThreads, Event, Hosts, JobEnd, Observer, RunContext, TrainError,
-    check_stages,
+    self, ChosenDevice, DeviceThreads, Event, HostCause, Hosts, JobEnd, Observer, RunContext,
+    TrainError, check_stages,
 };
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -67,7 +67,10 @@ impl Runner<'_> {
     pub fn run(&self, resolved: &Resolved) -> Result<(JobEnd, Vec<FailedPoint>), PointError> {
         let preflight = preflight(resolved, self.options, Purpose::Run);
         let refusal = preflight.refusal();
-        let cause = refusal.as_ref().map(ToString::to_string);
+        let cause = refusal.as_ref().map(|problems| HostCause {
+            text: problems.to_string(),
+            is_input: problems.is_input(),
+        });
         let same = hosts::check_same(&self.hosts, resolved, &preflight.points, cause);
         if let Some(problems) = refusal {
             return Err(problems.into());

@@ -67,10 +67,25 @@ pub enum TrainError {
     Stuck,
     /// A job failed on another host.
     #[error("rank {rank} on host {host} failed: {cause}")]
-    OtherHost { rank: usize, host: String, cause: String },
+    OtherHost { rank: usize, host: String, cause: HostCause },
     /// Another rank of the job failed. The run reports that rank's error instead.
     #[error("cannot continue: another device of this job has failed")]
     OtherRank,
+}
+
+/// Why a job failed on a host, as the other hosts learn it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
+pub struct HostCause {
+    pub text: String,
+    /// Whether the user's input caused the failure.
+    pub is_input: bool,
+}
+
+impl From<&TrainError> for HostCause {
+    fn from(error: &TrainError) -> Self {
+        Self { text: error.to_string(), is_input: error.is_input() }
+    }
 }
 
 fn against_divergence(job: &str, rate: &str) -> String {
@@ -108,13 +123,13 @@ impl TrainError {
             Self::Data(_) | Self::Recipe(_) | Self::NeverUpdates(_) | Self::Setting { .. } => true,
             Self::Checkpoint(error) => error.is_input(),
             Self::Run(error) => error.is_input(),
+            Self::OtherHost { cause, .. } => cause.is_input,
             Self::NotFinite { .. }
             | Self::BadWeights { .. }
             | Self::SharedPretraining { .. }
             | Self::NotStarted { .. }
             | Self::Device(_)
             | Self::Stuck
-            | Self::OtherHost { .. }
             | Self::OtherRank => false,
         }
     }

@@ -24,7 +24,7 @@ pub(crate) use devices::{
     DeviceCheck, DeviceThreads, TaskCoupling, check_device, check_memory, check_stages,
     first_error, on_every_rank,
 };
-pub use error::TrainError;
+pub use error::{HostCause, TrainError};
 pub use events::{Event, Observer};
 pub use imported::{check as check_source, check_resume, load_optimizer};
 pub(crate) use jobs::source_file;

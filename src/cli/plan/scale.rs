@@ -138,6 +138,7 @@ pub(super) fn text(plan: &Plan, rows: &[Scaled], price: &Price) -> String {
     let _ = writeln!(
         text,
         "Each update keeps its images. `-` means that the devices cannot share an update equally.\n\
+         Each host is assumed to be a machine of its own. Processes on one machine share its cores and are slower.\n\
          network: {} Gbit/s per host (`runtime.link_gbit`), {:.0} us per message. In this model, exchange and computing do not \
          overlap.\nspeed: {}",
         network.gbit,

@@ -4,7 +4,7 @@
 //! that has ended its job, because it failed, does not leave the others waiting: they see the end, and their job fails,
 //! too. After that, all hosts are ready for the next job.
 
-use crate::train::error::TrainError;
+use crate::train::error::{HostCause, TrainError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
@@ -42,7 +42,7 @@ pub(crate) struct Link {
 pub(super) struct HostFailure {
     rank: usize,
     host: String,
-    cause: String,
+    cause: HostCause,
 }
 
 impl From<HostFailure> for TrainError {
@@ -54,8 +54,8 @@ impl From<HostFailure> for TrainError {
 enum Request {
     Exchange(Vec<u8>, mpsc::Sender<Result<Vec<Vec<u8>>, HostFailure>>),
     Sum(Vec<f32>, SumPromise),
-    /// Ends the job on this host. The text is the cause if the job has failed on this host.
-    End(Option<String>, mpsc::Sender<Option<HostFailure>>),
+    /// Ends the job on this host. The cause is set if the job has failed on this host.
+    End(Option<HostCause>, mpsc::Sender<Option<HostFailure>>),
 }
 
 impl Link {
@@ -120,7 +120,10 @@ impl Link {
     /// host.
     ///
     /// If the job failed on other hosts, returns the first failure.
-    pub(super) fn end_job(&self, cause: Option<String>) -> Result<Option<HostFailure>, TrainError> {
+    pub(super) fn end_job(
+        &self,
+        cause: Option<HostCause>,
+    ) -> Result<Option<HostFailure>, TrainError> {
         let (answer, answers) = mpsc::channel();
         self.request(Request::End(cause, answer));
         answers.recv().map_err(|_| TrainError::OtherRank)
@@ -316,10 +319,9 @@ impl<T: Transport> LinkThread<T> {
         }
     }
 
-    fn end(&mut self, cause: Option<String>) -> Option<HostFailure> {
+    fn end(&mut self, cause: Option<HostCause>) -> Option<HostFailure> {
         let own = self.transport.index();
-        // An empty message means success.
-        match self.round(Kind::End, cause.unwrap_or_default().as_bytes(), 0) {
+        match self.round(Kind::End, &end_message(cause), 0) {
             Round::Same(causes) => {
                 let mut others = causes.iter().enumerate().filter(|(rank, _)| *rank != own);
                 let failed = others.find(|(_, cause)| !cause.is_empty());
@@ -347,7 +349,9 @@ impl<T: Transport> LinkThread<T> {
             ended => {
                 let own = self.transport.index();
                 let rank = ended.or_else(|| headers.iter().position(|header| !same(header)));
-                self.failure(rank.unwrap_or(own), b"it makes a different step than the other hosts")
+                let text = "it makes a different step than the other hosts".to_owned();
+                let cause = HostCause { text, is_input: false };
+                self.failure(rank.unwrap_or(own), &end_message(Some(cause)))
             }
         })
     }
@@ -365,8 +369,17 @@ impl<T: Transport> LinkThread<T> {
         parts.map(|(part, header)| part[..header.len()].to_vec()).collect()
     }
 
-    fn failure(&self, rank: usize, cause: &[u8]) -> HostFailure {
-        let cause = String::from_utf8_lossy(cause).into_owned();
+    /// Returns the failure of a host that has sent `message`, which is not empty.
+    fn failure(&self, rank: usize, message: &[u8]) -> HostFailure {
+        let text = String::from_utf8_lossy(&message[1..]).into_owned();
+        let cause = HostCause { text, is_input: message[0] != 0 };
         HostFailure { rank, host: self.names[rank].clone(), cause }
     }
+}
+
+/// Returns the message with which a host ends a job: empty after success, otherwise the kind of the cause and its text.
+fn end_message(cause: Option<HostCause>) -> Vec<u8> {
+    cause.map_or_else(Vec::new, |cause| {
+        [&[u8::from(cause.is_input)], cause.text.as_bytes()].concat()
+    })
 }

@@ -14,7 +14,7 @@ mod wire;
 pub(crate) use link::PendingSum;
 pub(crate) use wire::{Wire, decode, encode};
 
-use crate::train::error::TrainError;
+use crate::train::error::{HostCause, TrainError};
 use link::Link;
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ impl Hosts {
     ///
     /// If the job failed only on other hosts, returns [`TrainError::OtherHost`] with the first failure.
     pub fn end_job<T>(&self, end: Result<T, TrainError>) -> Result<T, TrainError> {
-        let other = self.end(end.as_ref().err().map(ToString::to_string));
+        let other = self.end(end.as_ref().err().map(Into::into));
         match (end, other) {
             (Ok(_) | Err(TrainError::OtherRank), Err(other)) => Err(other),
             (end, _) => end,
@@ -93,7 +93,7 @@ impl Hosts {
     /// Ends a job like [`Hosts::end_job`]. `cause` is the error text if the job failed on this host.
     ///
     /// Fails if the job failed on another host.
-    pub fn end(&self, cause: Option<String>) -> Result<(), TrainError> {
+    pub fn end(&self, cause: Option<HostCause>) -> Result<(), TrainError> {
         let Some(link) = &self.0 else { return Ok(()) };
         match link.end_job(cause)? {
             Some(failure) => Err(failure.into()),
@@ -109,7 +109,7 @@ impl Hosts {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::{Hosts, Link, TrainError, link::Transport};
+    use super::{HostCause, Hosts, Link, TrainError, link::Transport};
     use crate::train::devices::{Link as DeviceLink, Rank};
     use std::sync::Arc;
     use std::thread;
@@ -187,10 +187,23 @@ pub(crate) mod tests {
                 TrainError::BadWeights { .. } => assert_eq!(index, 1),
                 TrainError::OtherHost { rank: 1, host, cause } => {
                     assert_eq!(host, "host1");
-                    assert!(cause.contains("head.bias"), "{cause}");
+                    assert!(cause.text.contains("head.bias"), "{cause}");
                 }
                 other => panic!("{other}"),
             }
+        }
+    }
+
+    #[test]
+    fn the_other_hosts_learn_whether_input_caused_a_failure() {
+        for is_input in [false, true] {
+            let others = on_hosts(2, |hosts| {
+                let cause = HostCause { text: "no such key".repeat(9), is_input };
+                hosts.end((hosts.index() == 1).then_some(cause))
+            });
+            let error = others.into_iter().next().and_then(Result::err).expect("host 1 failed");
+            assert_eq!(error.is_input(), is_input, "{error}");
+            assert!(error.to_string().ends_with("no such key"), "{error}");
         }
     }
 }
