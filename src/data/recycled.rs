@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 ///
 /// The images of a batch take tens of megabytes. The allocator returns so large a block to the system if another thread
 /// drops it, and the system then clears every page again for the next batch.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Pool<T>(Arc<Mutex<Vec<Vec<T>>>>);
 
 /// The memory of [`Images`](super::Images): 8-bit values and floats.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default)]
 pub(super) struct Pools {
     pub(super) levels: Pool<u8>,
     pub(super) values: Pool<f32>,
@@ -21,7 +21,7 @@ pub(super) struct Pools {
 #[derive(Debug)]
 pub struct Recycled<T> {
     values: Vec<T>,
-    pool: Option<Pool<T>>,
+    pool: Option<Arc<Mutex<Vec<Vec<T>>>>>,
 }
 
 impl<T> Pool<T> {
@@ -30,25 +30,13 @@ impl<T> Pool<T> {
         let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fit = spare.iter().position(|values| values.capacity() >= len);
         let values = fit.map_or_else(|| Vec::with_capacity(len), |index| spare.swap_remove(index));
-        Recycled { values, pool: Some(self.clone()) }
-    }
-}
-
-impl<T> Default for Pool<T> {
-    fn default() -> Self {
-        Self(Arc::default())
-    }
-}
-
-impl<T> Clone for Pool<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Recycled { values, pool: Some(Arc::clone(&self.0)) }
     }
 }
 
 impl<T> Drop for Recycled<T> {
     fn drop(&mut self) {
-        if let Some(Pool(spare)) = &self.pool {
+        if let Some(spare) = &self.pool {
             let mut values = std::mem::take(&mut self.values);
             values.clear();
             spare.lock().unwrap_or_else(PoisonError::into_inner).push(values);

@@ -18,7 +18,6 @@ use crate::data::augment::mixup::Mixup;
 use crate::data::augment::transform::TrainTransform;
 use crate::data::error::DataError;
 use crate::data::formats::split::Split;
-use crate::data::recycled::Pools;
 use crate::data::times::LoadTimes;
 use crate::random::Key;
 use crate::recipe::Threads;
@@ -87,8 +86,6 @@ impl Loader {
             share: Share::ALL,
             bad_files: None,
             times: LoadTimes::default(),
-            chunks: Pools::default(),
-            batches: Pools::default(),
         };
         Self { work: Arc::new(work), workers }
     }

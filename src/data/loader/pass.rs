@@ -32,9 +32,6 @@ pub(super) struct LoaderShared {
     /// Collects unusable files. If `None`, an unusable file is an error.
     pub(super) bad_files: Option<Arc<BadFiles>>,
     pub(super) times: LoadTimes,
-    /// Memory of the chunks that workers load, and of whole batches.
-    pub(super) chunks: Pools,
-    pub(super) batches: Pools,
 }
 
 /// The batches of an epoch that one device loads: every `of`-th batch, starting at `index`.
@@ -69,21 +66,22 @@ pub(super) struct EpochPass {
     key: Key,
     /// Shuffled image indices; `None` for evaluation, which does not shuffle.
     order: Option<Vec<u64>>,
+    /// Memory of the chunks that workers load.
+    chunks: Pools,
+    /// Memory of whole batches.
+    batches: Pools,
 }
 
 impl EpochPass {
     pub(super) fn new(work: Arc<LoaderShared>, epoch: usize) -> Self {
-        match work.transform {
+        let (key, order) = match work.transform {
             Transform::Train { key, .. } => {
                 let key = Key { epoch, ..key };
-                let order = permutation(&mut key.rng(0, Purpose::Shuffle), work.split.len());
-                Self { work, key, order: Some(order) }
+                (key, Some(permutation(&mut key.rng(0, Purpose::Shuffle), work.split.len())))
             }
-            Transform::Eval(_) => {
-                let key = Key { seed: 0, stage: NO_STAGE, epoch };
-                Self { work, key, order: None }
-            }
-        }
+            Transform::Eval(_) => (Key { seed: 0, stage: NO_STAGE, epoch }, None),
+        };
+        Self { work, key, order, chunks: Pools::default(), batches: Pools::default() }
     }
 
     /// Converts `micro_step`, the batch index on this device, to the batch index in the epoch.
@@ -108,7 +106,7 @@ impl EpochPass {
 
     /// Loads the images at the positions `places` of the epoch, without mixup.
     pub(super) fn make(&self, places: Range<usize>) -> Result<Batch, DataError> {
-        let mut batch = self.work.empty(places.len(), &self.work.chunks);
+        let mut batch = self.work.empty(places.len(), &self.chunks);
         let mut buffer = Vec::new();
         for place in places {
             let (sample, index) = self.sample(place);
@@ -147,7 +145,7 @@ impl EpochPass {
         &self,
         places: Range<usize>,
     ) -> Result<Vec<(usize, DataError)>, DataError> {
-        let mut batch = self.work.empty(places.len(), &self.work.chunks);
+        let mut batch = self.work.empty(places.len(), &self.chunks);
         let (mut buffer, mut found) = (Vec::new(), Vec::new());
         for place in places {
             let (sample, index) = self.sample(place);
@@ -157,6 +155,11 @@ impl EpochPass {
             }
         }
         Ok(found)
+    }
+
+    /// Returns an empty batch with room for the images of batch `micro_step`.
+    pub(super) fn empty(&self, micro_step: usize) -> Batch {
+        self.work.empty(self.places(micro_step).len(), &self.batches)
     }
 
     pub(super) fn mix(&self, batch: &mut Batch, micro_step: usize) {
@@ -174,7 +177,7 @@ impl EpochPass {
 
 impl LoaderShared {
     /// Returns a batch without images, with room for `images` images.
-    pub(super) fn empty(&self, images: usize, pools: &Pools) -> Batch {
+    fn empty(&self, images: usize, pools: &Pools) -> Batch {
         Batch {
             images: self.transform.frame().room(images, self.levels, pools),
             targets: Targets::Hard(Vec::with_capacity(images)),

@@ -73,7 +73,7 @@ impl Gather {
     }
 
     fn batch(&mut self, pass: &EpochPass, micro_step: usize) -> Result<Batch, DataError> {
-        let mut batch = pass.work.empty(pass.places(micro_step).len(), &pass.work.batches);
+        let mut batch = pass.empty(micro_step);
         for _ in 0..pass.work.batch_size.div_ceil(CHUNK) {
             batch.append(&self.workers.take()?);
         }
