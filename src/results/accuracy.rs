@@ -256,6 +256,11 @@ pub(super) fn is_measure(column: &str) -> bool {
     column.ends_with("_top1") && !COLUMNS.contains(&column)
 }
 
+/// Returns what a column for `[knn]` or `[robustness]` measures: its name without the ending.
+pub(super) fn measure_name(column: &str) -> &str {
+    column.strip_suffix("_top1").unwrap_or(column)
+}
+
 /// Returns the names of all columns for `[knn]` and `[robustness]` in the rows, in order of first occurrence.
 pub(super) fn measure_columns<'a>(rows: impl IntoIterator<Item = &'a AccuracyRow>) -> Vec<&'a str> {
     let mut columns: Vec<&str> = Vec::new();
@@ -313,6 +318,11 @@ impl AccuracyRow {
             measures: Vec::new(),
             val_skipped: None,
         }
+    }
+
+    /// Returns the number of unreadable validation images that the accuracies leave out; `None` if it is not known.
+    pub(super) fn skipped_images(&self) -> Option<usize> {
+        self.val_skipped.as_deref()?.parse().ok()
     }
 
     /// Returns the cell in a column for `[knn]` or `[robustness]`; empty if the row lacks this column.

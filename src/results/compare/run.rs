@@ -96,8 +96,7 @@ impl Run {
 
     /// Returns the number of unreadable validation images that the accuracies leave out.
     pub(super) fn val_skipped(&self) -> usize {
-        let counts = self.rows.iter().filter_map(|row| row.cells.val_skipped.as_deref());
-        counts.filter_map(|count| count.parse().ok()).max().unwrap_or(0)
+        self.rows.iter().filter_map(|row| row.cells.skipped_images()).max().unwrap_or(0)
     }
 
     pub(super) fn sort_rows(&mut self) {

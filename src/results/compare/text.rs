@@ -5,6 +5,7 @@ use super::grid::{self, Cell, Column, shortened};
 use super::notes::notes;
 use super::run::{Metric, Run, SettingKey};
 use crate::recipe::{KNN_COLUMN, ModelSize, Recipe};
+use crate::results::accuracy::measure_name;
 
 /// Maximum number of groups of runs in columns. If there are more groups, each group has its own row.
 const SIDE_BY_SIDE: usize = 4;
@@ -208,8 +209,8 @@ fn results(comparison: &Comparison, shown: &Shown, metric: Metric) -> Option<Vec
         Metric::PretrainLoss => "pre-training: loss, difference to [1]".to_owned(),
         Metric::Measure(index) => {
             let column = &comparison.measures[index];
-            let name = column.strip_suffix("_top1").unwrap_or(column);
-            let name = if column == KNN_COLUMN { "k nearest neighbours" } else { name };
+            let name =
+                if column == KNN_COLUMN { "k nearest neighbours" } else { measure_name(column) };
             format!("{name}: top-1 in %, difference to [1] in points")
         }
     };

@@ -7,7 +7,7 @@ use super::means::means;
 use super::text::{count, escape};
 use crate::recipe::KNN_COLUMN;
 use crate::results::AccuracyRow;
-use crate::results::accuracy::measure_columns;
+use crate::results::accuracy::{measure_columns, measure_name};
 use crate::results::seeds::Measured;
 use std::cmp::Ordering;
 use std::fmt::Write as _;
@@ -82,9 +82,8 @@ pub(super) fn accuracy(report: &Report<'_>) -> String {
 
 /// Returns a note about unreadable validation images that the accuracies leave out; empty if there are none.
 fn left_out(rows: &[AccuracyTableRow<'_>]) -> String {
-    let counts = rows.iter().filter_map(|row| row.cells.val_skipped.as_deref()?.parse().ok());
-    let counts: Vec<usize> = counts.collect();
-    let (least, most) = (counts.iter().min().copied(), counts.iter().max().copied());
+    let counts = || rows.iter().filter_map(|row| row.cells.skipped_images());
+    let (least, most) = (counts().min(), counts().max());
     let (Some(least), Some(most @ 1..)) = (least, most) else { return String::new() };
     let images = count(most, "unreadable validation image");
     let images = format!("accuracies leave out {images} (<code>data.bad_val</code>)");
@@ -184,7 +183,7 @@ fn head(keys: &[String], stages: &[(usize, &TableColumns)], sets: &[&str]) -> St
         let _ = write!(html, "<th colspan=\"{columns}\" scope=\"colgroup\">{name}</th>");
     }
     for set in sets {
-        let name = escape(set.strip_suffix("_top1").unwrap_or(set));
+        let name = escape(measure_name(set));
         let _ = write!(html, "<th rowspan=\"2\" scope=\"col\">{name}<br>top-1 %</th>");
     }
     html.push_str("<th rowspan=\"2\" scope=\"col\">pre-training loss</th></tr><tr>");

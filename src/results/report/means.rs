@@ -6,7 +6,7 @@ use super::groups::{by_size, short};
 use super::input::Report;
 use super::text::escape;
 use crate::recipe::KNN_COLUMN;
-use crate::results::accuracy::measure_columns;
+use crate::results::accuracy::{measure_columns, measure_name};
 use crate::results::seeds::Measured;
 use crate::results::{AccuracyRow, Results};
 use std::fmt::Write as _;
@@ -31,36 +31,37 @@ struct Column {
     is_marked: bool,
 }
 
+/// Returns a column of accuracies.
+fn accuracy(
+    name: &str,
+    read: Box<dyn Fn(&AccuracyRow) -> &str>,
+    job: Option<Read>,
+    is_marked: bool,
+) -> Column {
+    Column { heading: format!("{name} top-1 %"), read, job, digits: 2, is_marked }
+}
+
 fn columns(report: &Report<'_>) -> Vec<Column> {
     let mut columns = vec![
-        Column {
-            heading: "fine-tuned top-1 %".to_owned(),
-            read: Box::new(|row| &row.finetune.top1),
-            job: Some(|row| &row.finetune.run),
-            digits: 2,
-            is_marked: true,
-        },
-        Column {
-            heading: "linear probe top-1 %".to_owned(),
-            read: Box::new(|row| &row.linprobe.top1),
-            job: Some(|row| &row.linprobe.run),
-            digits: 2,
-            is_marked: true,
-        },
+        accuracy(
+            "fine-tuned",
+            Box::new(|row| &row.finetune.top1),
+            Some(|row| &row.finetune.run),
+            true,
+        ),
+        accuracy(
+            "linear probe",
+            Box::new(|row| &row.linprobe.top1),
+            Some(|row| &row.linprobe.run),
+            true,
+        ),
     ];
     let rows = report.points.iter().flat_map(|run| &run.accuracy);
-    let measures = measure_columns(rows).into_iter().map(|column| {
-        let (name, is_knn) = (column.to_owned(), column == KNN_COLUMN);
-        let set = column.strip_suffix("_top1").unwrap_or(column);
-        Column {
-            heading: format!("{} top-1 %", if is_knn { "kNN".to_owned() } else { escape(set) }),
-            read: Box::new(move |row| row.measure(&name)),
-            job: None,
-            digits: 2,
-            is_marked: is_knn,
-        }
-    });
-    columns.extend(measures);
+    columns.extend(measure_columns(rows).into_iter().map(|column| {
+        let (own, is_knn) = (column.to_owned(), column == KNN_COLUMN);
+        let name = if is_knn { "kNN".to_owned() } else { escape(measure_name(column)) };
+        accuracy(&name, Box::new(move |row| row.measure(&own)), None, is_knn)
+    }));
     columns.push(Column {
         heading: "pre-training loss".to_owned(),
         read: Box::new(|row| &row.pretrain_loss),
