@@ -11,10 +11,16 @@ use crate::recipe::{Job, KnnPool};
 use crate::results::{Confusion, KnnRow, MeasureTables, RobustnessRow, job_path, recipe_word};
 use crate::shape::StageKind;
 use crate::train::{Event, Observer, RunContext, TrainError};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Maximum number of classes for which a run writes confusion matrices.
-pub(super) const CONFUSION_CLASSES: usize = 100;
+const CONFUSION_CLASSES: usize = 100;
+
+/// Returns whether the finished fine-tuning in `folder` still lacks its confusion matrix.
+pub(super) fn needs_confusion(folder: &Path, classes: usize) -> bool {
+    classes <= CONFUSION_CLASSES && !Confusion::is_in(folder)
+}
 
 /// Measures the checkpoints of a run, and writes `knn.csv` and `robustness.csv`.
 pub(super) struct Measures {
@@ -94,7 +100,7 @@ impl Measures {
         let classes = data.facts.num_classes;
         for job in self.finished_finetunings() {
             let folder = job_path(run, &job.dir);
-            if classes > CONFUSION_CLASSES || Confusion::is_in(&folder) {
+            if !needs_confusion(&folder, classes) {
                 continue;
             }
             let epoch = epochs(plan, StageKind::Finetune);

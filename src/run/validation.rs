@@ -1,12 +1,12 @@
 //! Reads the validation images before the first job, so that unreadable ones are known before the training starts.
 
-use super::measures::CONFUSION_CLASSES;
+use super::measures::needs_confusion;
 use super::preflight::{CheckedJob, CheckedPoint, JobState};
 use super::runner::{Runner, Sweep};
 use crate::data::DataSet;
 use crate::infer;
 use crate::recipe::{BadVal, Plan};
-use crate::results::{Confusion, MeasureTables, job_path};
+use crate::results::{MeasureTables, job_path};
 use crate::shape::StageKind;
 use crate::train::{Event, TrainError};
 use std::sync::Arc;
@@ -89,13 +89,12 @@ impl Sweep<'_> {
 /// Returns whether the command measures an accuracy on the validation images: with a job, or of a finished job.
 fn evaluates(point: &CheckedPoint, plan: &Plan, data: &DataSet) -> bool {
     let classifiers = |job: &&CheckedJob| job.job.stage != StageKind::Pretrain;
-    let has_confusion = |job: &CheckedJob| {
-        job.job.stage != StageKind::Finetune
-            || data.facts.num_classes > CONFUSION_CLASSES
-            || Confusion::is_in(&job_path(&point.path, &job.job.dir))
+    let lacks_confusion = |job: &CheckedJob| {
+        job.job.stage == StageKind::Finetune
+            && needs_confusion(&job_path(&point.path, &job.job.dir), data.facts.num_classes)
     };
     let mut classifiers = point.asked().filter(classifiers);
-    if classifiers.any(|job| job.state != JobState::Done || !has_confusion(job)) {
+    if classifiers.any(|job| job.state != JobState::Done || lacks_confusion(job)) {
         return true;
     }
     let (Some(knn), Some(pretrain)) = (&plan.knn, &plan.pretrain) else { return false };
