@@ -63,12 +63,9 @@ pub(super) fn resolve(
         check_hosts(&resolved, hosts)?;
         Ok(resolved)
     });
-    let other = hosts.end(
-        resolved
-            .as_ref()
-            .err()
-            .map(|error| HostCause { text: error.to_string(), is_input: error.exit_code() == 2 }),
-    );
+    let cause =
+        |error: &CliError| HostCause { text: error.to_string(), is_input: error.exit_code() == 2 };
+    let other = hosts.end(resolved.as_ref().err().map(cause));
     let resolved = resolved?;
     other?;
     Ok(resolved)

@@ -51,7 +51,7 @@ impl ChosenDevice {
         }
     }
 
-    /// Returns a copy for rank `index`, with the device of this rank as `device`.
+    /// Returns a copy for rank `index`, whose field `device` is the device of this rank.
     pub(crate) fn of(&self, index: usize) -> Self {
         Self { device: self.devices[index].clone(), ..self.clone() }
     }

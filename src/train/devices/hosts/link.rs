@@ -322,10 +322,9 @@ impl<T: Transport> LinkThread<T> {
     fn end(&mut self, cause: Option<HostCause>) -> Option<HostFailure> {
         let own = self.transport.index();
         match self.round(Kind::End, &end_message(cause), 0) {
-            Round::Same(causes) => {
-                let mut others = causes.iter().enumerate().filter(|(rank, _)| *rank != own);
-                let failed = others.find(|(_, cause)| !cause.is_empty());
-                failed.map(|(rank, cause)| self.failure(rank, cause))
+            Round::Same(messages) => {
+                let mut others = messages.iter().enumerate().filter(|(rank, _)| *rank != own);
+                others.find_map(|(rank, message)| Some(self.failure(rank, end_cause(message)?)))
             }
             Round::Broken(failure) => Some(failure).filter(|failure| failure.rank != own),
         }
@@ -344,16 +343,14 @@ impl<T: Transport> LinkThread<T> {
             return Round::Same(messages);
         }
         let ended = headers.iter().position(|header| header.is(Kind::End));
-        Round::Broken(match ended {
-            Some(rank) if !messages[rank].is_empty() => self.failure(rank, &messages[rank]),
-            ended => {
-                let own = self.transport.index();
-                let rank = ended.or_else(|| headers.iter().position(|header| !same(header)));
-                let text = "it makes a different step than the other hosts".to_owned();
-                let cause = HostCause { text, is_input: false };
-                self.failure(rank.unwrap_or(own), &end_message(Some(cause)))
-            }
-        })
+        let cause = ended.and_then(|rank| end_cause(&messages[rank]));
+        let rank = ended.or_else(|| headers.iter().position(|header| !same(header)));
+        let other_step = || HostCause {
+            text: "it makes a different step than the other hosts".to_owned(),
+            is_input: false,
+        };
+        let rank = rank.unwrap_or_else(|| self.transport.index());
+        Round::Broken(self.failure(rank, cause.unwrap_or_else(other_step)))
     }
 
     /// Returns the messages of all hosts. Messages that are too long for a header are exchanged here.
@@ -369,10 +366,7 @@ impl<T: Transport> LinkThread<T> {
         parts.map(|(part, header)| part[..header.len()].to_vec()).collect()
     }
 
-    /// Returns the failure of a host that has sent `message`, which is not empty.
-    fn failure(&self, rank: usize, message: &[u8]) -> HostFailure {
-        let text = String::from_utf8_lossy(&message[1..]).into_owned();
-        let cause = HostCause { text, is_input: message[0] != 0 };
+    fn failure(&self, rank: usize, cause: HostCause) -> HostFailure {
         HostFailure { rank, host: self.names[rank].clone(), cause }
     }
 }
@@ -382,4 +376,10 @@ fn end_message(cause: Option<HostCause>) -> Vec<u8> {
     cause.map_or_else(Vec::new, |cause| {
         [&[u8::from(cause.is_input)], cause.text.as_bytes()].concat()
     })
+}
+
+/// Reads the message with which a host has ended a job. Returns `None` after success.
+fn end_cause(message: &[u8]) -> Option<HostCause> {
+    let (is_input, text) = message.split_first()?;
+    Some(HostCause { text: String::from_utf8_lossy(text).into_owned(), is_input: *is_input != 0 })
 }
