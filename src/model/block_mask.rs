@@ -15,8 +15,8 @@ const ATTEMPTS: usize = 10;
 /// Draws a mask of rectangular blocks. Returns for each patch whether it is removed. Exactly `removed` patches are.
 ///
 /// `grid` is the number of patches along each axis. The area of a block is uniform between the minimum area and the
-/// number of patches left to remove. The logarithm of its aspect ratio is uniform. A block that would remove too many
-/// new patches, or none, is drawn again. If no block fits, single patches are removed at random. So all images have the
+/// number of patches that are still to be removed. The logarithm of the block's aspect ratio is uniform. A block that
+/// would remove too many new patches, or none, is drawn again. If no block fits, single patches are removed at random. So all images have the
 /// same number of visible patches.
 pub(super) fn block_mask(grid: ImageSize, removed: usize, rng: &mut impl Rng) -> Vec<bool> {
     let mut mask = vec![false; grid.area()];
