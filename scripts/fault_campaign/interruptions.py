@@ -22,12 +22,14 @@ WAITS = re.compile(r"[Tt]he run waits until")
 SPACE = re.compile(r"no space|disk is full|full disk|free some space", re.IGNORECASE)
 
 
-def calls_of_a_run(bench):
-    """Returns how often one thread of an undisturbed run makes each system call."""
+def calls_of_a_run(bench, fresh=False):
+    """Returns how often one thread of an undisturbed run makes each system call. With `fresh`, of a second run with `--fresh`."""
     def count(folder):
         (folder / "r.toml").write_text(RECIPE)
         trace = folder / "trace"
-        done = bench.start(["run", "r.toml"], folder,
+        if fresh:
+            bench.start(["run", "r.toml"], folder).wait(RUN_S)
+        done = bench.start(["run", "r.toml"] + (["--fresh"] if fresh else []), folder,
                            before=[bench.strace, "-f", "-o", trace, "-e", f"trace={','.join(CALLS)}"]).wait(RUN_S)
         if done.code != 0:
             raise NotRun(f"strace does not work here: {done.last(1)}")
@@ -38,7 +40,7 @@ def calls_of_a_run(bench):
         return {call: most[call] for call in CALLS if most[call]}
     if not bench.strace:
         raise NotRun("strace is not installed")
-    return bench.fixture("calls", count)
+    return bench.fixture("calls of --fresh" if fresh else "calls", count)
 
 
 def injecting(bench, calls, what, paths=()):
@@ -62,15 +64,15 @@ def finish(case, after, whole=None):
 
 def kills(case, at_calls, whole):
     """A chain of SIGKILLs, each followed by a restart. Counts the kills that hit."""
-    counts = calls_of_a_run(case.bench) if at_calls else {}
     case.write("r.toml", (whole.folder / "r.toml").read_text())
-    fresh = case.random.random() < 0.15
+    fresh = case.random.random() < (0.5 if at_calls else 0.15)
     if fresh:
         case.copy(whole.run, f"runs/{NAME}")
     hits = 0
     for start in range(case.random.randint(1, 6)):
         arguments = ["run", "r.toml"] + (["--fresh"] if fresh and start == 0 else [])
         if at_calls:
+            counts = calls_of_a_run(case.bench, fresh and start == 0)
             call = case.random.choice(sorted(counts))
             nth = case.random.randint(1, counts[call])
             where = f"{call} {nth}"

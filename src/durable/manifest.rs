@@ -67,8 +67,6 @@ impl Manifest {
             manifest.files.insert(path, Listed { contents, grows: false });
         }
         manifest.rewrite()?;
-        // The cache may have an older manifest of this folder, whose files are now in the trash.
-        forget(root)?;
         Ok(manifest)
     }
 
@@ -198,6 +196,19 @@ impl Manifest {
     /// Records the name of the trash folder before `--fresh` moves the listed files there.
     pub fn begin_move(&mut self, name: &str) -> io::Result<()> {
         self.append(vec![Entry::MovingTo { folder: name.to_owned() }])
+    }
+
+    /// Writes the manifest into another folder, too.
+    pub fn copy_to(&self, folder: &Path) -> io::Result<()> {
+        Self { root: folder.to_owned(), ..self.clone() }.rewrite()
+    }
+
+    /// Replaces the manifest by the manifest of the new run `name`, which lists no files.
+    pub fn restart(&mut self, name: &str) -> io::Result<()> {
+        *self = Self::empty(&self.root, name.to_owned());
+        self.rewrite()?;
+        // The cache has the manifest of the earlier run.
+        forget(&self.root)
     }
 
     /// Fails if this process has lost the lock of the folder.

@@ -6,7 +6,7 @@ use super::paths::job_path;
 use super::provenance::{Provenance, StartLayout};
 use super::read_back::{read_provenance, resolved_recipe};
 use super::trash::{self, Moved};
-use crate::durable::{self, Lock, MANIFEST, Manifest, NotTaken};
+use crate::durable::{self, Lock, MANIFEST, NotTaken};
 use crate::recipe::{self, Layout, Recipe};
 use std::fmt::Write as _;
 use std::fs;
@@ -39,8 +39,6 @@ impl RunFolder {
     ///
     /// If the layout of the run has changed, first records the new layout in `provenance.json`.
     ///
-    /// If the layout of the run has changed, first records the new layout in `provenance.json`.
-    ///
     /// Fails if another process uses the folder, or if the folder's run has a different recipe. Also fails if the run
     /// would overwrite a file that mae did not write. A failure changes nothing.
     pub fn open(
@@ -63,7 +61,6 @@ impl RunFolder {
         let mut moved = None;
         if unfinished || fresh && manifest.files().next().is_some() {
             moved = Some(trash::move_away(runs, name, path, &mut manifest)?);
-            manifest = Manifest::create(path, name).map_err(RunError::io(path))?;
         }
         manifest.compact().map_err(RunError::io(path))?;
         Contents::Run(manifest.clone()).refuse_foreign(path)?;

@@ -24,9 +24,9 @@ pub struct Moved {
     pub stayed: Vec<PathBuf>,
 }
 
-/// Moves the files in a run's manifest to a new folder in the trash.
+/// Moves the files in a run's manifest to a new folder in the trash. The manifest lists no files afterwards.
 ///
-/// The manifest moves last. If the process is killed, the next start can finish the move.
+/// The run folder has a manifest at every moment, so if the process is killed, the next start can finish the move.
 pub(super) fn move_away(
     runs: &Path,
     name: &str,
@@ -48,8 +48,9 @@ pub(super) fn move_away(
         move_file(run, &to, file).map_err(failed)?;
     }
     let stayed = foreign(run, manifest).map_err(failed)?;
-    fs::rename(run.join(MANIFEST), to.join(MANIFEST)).map_err(failed)?;
     remove_empty_folders(run, manifest);
+    manifest.copy_to(&to).map_err(failed)?;
+    manifest.restart(name).map_err(RunError::io(run))?;
     Ok(Moved { to, stayed })
 }
 
@@ -126,7 +127,7 @@ pub fn trashed(runs: &Path) -> Result<Vec<Trashed>, RunError> {
             job_path(&path, file).symlink_metadata().ok().map(|found| found.len())
         });
         let sizes: Vec<u64> = sizes.collect();
-        // The manifest moves last, so its folder was last changed when the move ended.
+        // The manifest is written last, so its folder was last changed when the move ended.
         let moved =
             path.metadata().and_then(|found| found.modified()).map_err(RunError::io(&path))?;
         found.push(Trashed {

@@ -208,6 +208,29 @@ fn a_move_to_the_trash_that_was_interrupted_is_finished_by_the_next_start() {
     assert_eq!(bench.read("runs/tiny/pretrain/epochs.csv").lines().count(), 2);
 }
 
+#[test]
+fn a_move_to_the_trash_that_was_killed_at_its_end_leaves_a_run_folder_with_a_manifest() {
+    let bench = Bench::new(&small());
+    bench.done(&["run", "r.toml"]);
+    put(&bench, "runs/tiny/pretrain/notes.txt", "mine");
+    let whole = tree(&bench.path("runs/tiny"));
+    bench.done(&["run", "r.toml", "--fresh"]);
+    let [trash] = trash_of(&bench, "runs").try_into().unwrap();
+    // The state before the manifest is replaced: all files are in the trash, and so is a copy of the manifest.
+    let run = bench.path("runs/tiny");
+    fs::remove_dir_all(&run).unwrap();
+    put(&bench, "runs/tiny/pretrain/notes.txt", "mine");
+    fs::copy(trash.join("mae-manifest.jsonl"), run.join("mae-manifest.jsonl")).unwrap();
+    let log = bench.done(&["run", "r.toml"]);
+    assert_eq!(bench.read("runs/tiny/pretrain/notes.txt"), "mine", "{log}");
+    assert_eq!(trash_of(&bench, "runs"), std::slice::from_ref(&trash));
+    let names = |tree: BTreeMap<PathBuf, Vec<u8>>| tree.into_keys().collect::<Vec<_>>();
+    assert_eq!(names(tree(&run)), names(whole.clone()));
+    let moved = tree(&trash).len();
+    let kept = whole.keys().filter(|path| path.ends_with("notes.txt") || path.ends_with(".lock"));
+    assert_eq!(moved, whole.len() - kept.count());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
