@@ -5,7 +5,7 @@ use super::stages::Pretrain;
 use super::training::{Setup, rate_text};
 use crate::shape::{ImageSize, MaskKind, Masking};
 
-/// Returns the mask sampling of a recipe. Adds a problem if an image's patches do not allow such masks.
+/// Returns the masking settings. Adds a problem if the image's patches do not allow such masks.
 pub(super) fn masking(table: &Pretrain, setup: &Setup<'_>, cx: &mut Context<'_>) -> Masking {
     let masking = Masking {
         kind: given(table.mask.as_ref()),
@@ -19,7 +19,7 @@ pub(super) fn masking(table: &Pretrain, setup: &Setup<'_>, cx: &mut Context<'_>)
     masking
 }
 
-/// Returns whether the mask sampling fits the other keys and the patches of an image. If not, adds a problem.
+/// Returns false and adds a problem if the mask does not fit the patches.
 fn is_possible(masking: Masking, grid: ImageSize, cx: &mut Context<'_>) -> bool {
     let Masking { kind, ratio, granularity } = masking;
     let (mask, side) = ("pretrain.mask", "pretrain.mask_granularity");
@@ -56,8 +56,6 @@ fn is_possible(masking: Masking, grid: ImageSize, cx: &mut Context<'_>) -> bool 
 }
 
 /// Adds a problem if the encoder would see all patches or none.
-///
-/// The encoder sees `int(L * (1 - mask_ratio))` of `L` patches, as in the official code.
 fn check_kept(masking: Masking, grid: ImageSize, cx: &mut Context<'_>) {
     let (patches, len_keep) = (grid.area(), masking.len_keep(grid));
     let others = ["data.input_size", "model.patch_size", "model.size", "pretrain.mask_granularity"];

@@ -27,7 +27,7 @@ pub(super) struct NotToml {
     pub(super) message: String,
 }
 
-/// Parses a recipe file. Keys in `[sweep]` become dotted keys, quoted or not.
+/// Parses a recipe file. Nested keys in `[sweep]` become dotted keys.
 pub(super) fn parse(text: &str) -> Result<Parsed, NotToml> {
     let not_toml = |error: &toml::de::Error| {
         let line = line_of(text, error.span().map_or(0, |span| span.start));

@@ -13,7 +13,7 @@ use super::values::{All, Auto, Off, Or};
 use super::{Missing, vars};
 use crate::shape::ImageSize;
 
-/// ImageNet's mean and standard deviation of the R, G and B channels, as in the official code.
+/// ImageNet's `[mean, std]` of the R, G and B channels, as in the official code.
 pub const IMAGENET_MEAN_STD: [[f64; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
 pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
@@ -65,7 +65,7 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
     }
 }
 
-/// Returns whether `data.range` is valid and the format has image files. If not, adds a problem.
+/// Returns false and adds a problem if `data.range` is invalid or unsupported by `format`.
 fn usable_range(range: [f64; 2], format: Format, cx: &mut Context<'_>) -> bool {
     let found = || format!("{range:?}");
     let [low, high] = range;
@@ -83,19 +83,19 @@ fn usable_range(range: [f64; 2], format: Format, cx: &mut Context<'_>) -> bool {
     has_files
 }
 
-/// Returns the choices of `data.image_key` in lower case; empty if the recipe does not set the key.
+/// Returns the parts of `data.image_key` between `;`, in lower case.
 fn image_key(data: &Data, format: Format, cx: &mut Context<'_>) -> Vec<String> {
     const KEY: &str = "data.image_key";
     let Some(text) = data.image_key.as_deref() else { return Vec::new() };
     let part = |part: &str| part.trim().trim_start_matches('.').to_lowercase();
     let keys: Vec<String> = text.split(';').map(part).collect();
     if keys.iter().any(String::is_empty) {
-        let hint = "write the ending of a member, as in `depth.png`, or the name of a column; separate several by `;`";
+        let hint = "write file endings such as `depth.png`, or column names such as `image.bytes`, separated by `;`";
         cx.refuse(KEY, format!("{text:?}"), "has an empty part", hint);
     }
     if !matches!(format, Format::WebDataset | Format::Parquet) {
         let word = serde_json::to_value(format).unwrap_or_default();
-        let hint = "remove it: in other formats, a sample has only one image";
+        let hint = "remove `data.image_key`: in other formats, a sample has only one image";
         let relation = "is for tar shards and parquet files, not for";
         cx.conflict((KEY, format!("{text:?}")), relation, ("data.format", word), hint);
     }
@@ -179,7 +179,9 @@ pub(super) fn runtime(runtime: &mut Runtime, cx: &Context<'_>) -> RuntimePlan {
     }
 }
 
-/// Only the first host knows which validation images are unreadable, so the other hosts would count different images.
+/// Adds a problem for `bad_val = "skip"` on several hosts.
+///
+/// Only the first host knows which validation images are unreadable.
 pub(super) fn refuse_skipping_on_hosts(
     data: &DataPlan,
     runtime: &RuntimePlan,
@@ -239,7 +241,7 @@ pub(super) fn model(model: &mut Model, input_size: ImageSize, cx: &mut Context<'
     plan
 }
 
-/// Adds a problem unless patches of this size fill an image.
+/// Adds a problem if `patch_size` does not divide the image's height and width.
 fn check_patches(input_size: ImageSize, patch_size: usize, cx: &mut Context<'_>) {
     let below = input_size.in_squares_of(patch_size).times(patch_size);
     if below == input_size {

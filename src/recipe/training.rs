@@ -19,7 +19,7 @@ pub(super) struct Setup<'a> {
     pub(super) runtime: &'a RuntimePlan,
 }
 
-/// The values of one stage for the keys that all stages have.
+/// One stage's values of the keys that all three stages have.
 struct SharedKeys<'a> {
     stage: StageKind,
     epochs: usize,
@@ -283,9 +283,9 @@ fn checkpoint_epochs(given: Option<Vec<usize>>, epochs: usize, cx: &mut Context<
     kept
 }
 
-/// Returns the blocks to train, counted from the last block.
+/// Returns the encoder blocks to train, counted from the last block.
 ///
-/// Adds a problem if these are more than `depth`, the number of blocks in the encoder.
+/// Adds a problem if `given` exceeds `depth`, the number of encoder blocks.
 fn trained_blocks(given: &Or<All, Blocks>, depth: usize, cx: &mut Context<'_>) -> TrainedBlocks {
     match *given {
         Or::Word(All::All) => TrainedBlocks::Last(depth),

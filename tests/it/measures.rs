@@ -229,7 +229,7 @@ fn knn_alone_writes_a_table_and_needs_a_pretraining() {
     let recipe = recipe.replace("\"last\"", "\"scratch\"");
     mae::durable::write(&bench.path("r.toml"), recipe.as_bytes()).unwrap();
     let error = bench.refused(&["run", "r.toml"], 2);
-    assert!(error.contains("needs the checkpoints of a [pretrain]"), "{error}");
+    assert!(error.contains("needs checkpoints, but the recipe has no [pretrain]"), "{error}");
 }
 
 #[test]

@@ -410,13 +410,13 @@ fn a_source_that_will_not_exist_is_refused() {
 fn impossible_mixing_settings_are_refused() {
     let finetune = |keys: &str| format!("{FINE}[finetune]\naa = ''\nbatch_size = 31\n{keys}\n");
     insta::assert_snapshot!(errors(&finetune("mixup = 0.8")), @r#"
-        error: `finetune.batch_size = 31` must be even, because batches are mixed in pairs of images with `finetune.mixup_mode = "batch"`
+        error: `finetune.batch_size = 31` must be even to form pairs of images for `finetune.mixup_mode = "batch"`
           --> DIR/r.toml:9 (`finetune.batch_size`)
           --> the built-in defaults (`finetune.mixup_mode`)
           hint: use `--set finetune.batch_size=32`
         "#);
     insta::assert_snapshot!(errors(&finetune("cutmix_minmax = [0.8, 0.2]")), @r#"
-        error: `finetune.batch_size = 31` must be even, because batches are mixed in pairs of images with `finetune.mixup_mode = "batch"`
+        error: `finetune.batch_size = 31` must be even to form pairs of images for `finetune.mixup_mode = "batch"`
           --> DIR/r.toml:9 (`finetune.batch_size`)
           --> the built-in defaults (`finetune.mixup_mode`)
           hint: use `--set finetune.batch_size=32`
