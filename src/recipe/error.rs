@@ -67,7 +67,7 @@ pub enum Problem {
     },
     /// The value has the wrong type or is out of range.
     WrongType {
-        /// The value as TOML text.
+        /// The invalid value, as TOML text.
         found: String,
         /// A description of the valid values.
         expected: String,
@@ -92,7 +92,7 @@ pub enum Problem {
     },
     /// The value is missing, or invalid for a reason that no other variant describes.
     Refused {
-        /// The value as TOML text; empty if the value is missing.
+        /// The invalid value, as TOML text; empty if the value is missing.
         found: String,
         /// Why the value is invalid, such as "is too large".
         why: String,
@@ -104,11 +104,11 @@ pub enum Problem {
 /// The second of two keys that contradict each other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Other {
-    /// The dotted key.
+    /// The second dotted key, such as `pretrain.epochs`.
     pub key: String,
-    /// The value as TOML text.
+    /// The value of the second key, as TOML text.
     pub value: String,
-    /// Where the value of this key is set.
+    /// The place that sets the second key.
     pub origin: Origin,
 }
 

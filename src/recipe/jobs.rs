@@ -51,7 +51,7 @@ pub struct Steps {
      x `accum_iter` {accum_iter} x devices), but an epoch has only {train_images} images"
 )]
 pub struct NeverUpdates {
-    /// The stage without optimizer updates.
+    /// The stage that would have no optimizer updates.
     pub stage: StageKind,
     /// Images per optimizer update: `batch_size * accum_iter * world_size`.
     pub effective_batch_size: usize,

@@ -133,7 +133,7 @@ pub(super) fn robustness(
 impl Plan {
     /// Returns whether the recipe measures an accuracy, which needs labels.
     ///
-    /// False for pre-training without `[knn]`.
+    /// False if the recipe has only `[pretrain]`.
     pub fn measures_accuracy(&self) -> bool {
         self.finetune.is_some() || self.linprobe.is_some() || self.knn.is_some()
     }

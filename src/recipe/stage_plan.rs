@@ -64,9 +64,9 @@ pub struct PretrainPlan {
 pub enum PretrainStart {
     /// Random weights.
     Random,
-    /// The weights of a checkpoint, with a new optimizer and a new schedule.
+    /// Only the weights of the checkpoint at this path; optimizer and schedule are new.
     Weights(PathBuf),
-    /// A checkpoint with its optimizer state and its position in the schedule.
+    /// The weights, the optimizer state and the epoch of the checkpoint at this path.
     Resume(PathBuf),
 }
 
@@ -140,7 +140,7 @@ pub enum Source {
     Start(PathBuf),
     /// The checkpoint that the pre-training of the same run keeps after this epoch.
     Epoch(usize),
-    /// A checkpoint file or folder.
+    /// The checkpoint file or folder at this path.
     File(PathBuf),
 }
 

@@ -77,9 +77,9 @@ pub struct Pretrain {
     /// decoder, get random weights. Cannot be combined with `resume`. The path is relative to the current directory.
     /// mae replaces `${VAR}` by the environment variable.
     pub from: Option<String>,
-    /// Checkpoint to resume from, with its optimizer state and epoch: a checkpoint folder or a `resume.safetensors` of
-    /// another run, an official `checkpoint-799.pth`, or a `.pd` file of the Paddle port. The path is relative to the
-    /// current directory. mae replaces `${VAR}` by the environment variable.
+    /// Checkpoint to resume from, with its optimizer state and epoch. Supported are a checkpoint folder or a
+    /// `resume.safetensors` of another run, an official `checkpoint-799.pth`, and a `.pd` file of the Paddle port. The
+    /// path is relative to the current directory. mae replaces `${VAR}` by the environment variable.
     pub resume: Option<String>,
     /// Save the optimizer state with each kept checkpoint, so that `resume` can continue from this checkpoint. The
     /// optimizer state needs twice the disk space of the weights. `mae plan` prints this disk space. You can change
@@ -279,8 +279,8 @@ pub struct Augment {
     pub crop: Option<CropMode>,
     /// Flip half of the images horizontally.
     pub hflip: Option<bool>,
-    /// Colour jitter: random brightness, contrast and saturation, in random order. Each factor is drawn uniformly from
-    /// 1 ± this value. The results are rounded to 8 bits. 0 disables the jitter.
+    /// Colour jitter: multiply brightness, contrast and saturation by random factors, in random order. Each factor is
+    /// drawn uniformly from 1 ± this value. The results are rounded to 8 bits. 0 disables the jitter.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub color_jitter: Option<f64>,
     /// Repeated augmentation: an epoch uses each image this many times in a row, with different augmentations. The

@@ -52,7 +52,7 @@ pub fn is_stage(key: &str) -> bool {
 
 /// Returns the settings that differ between two recipes: (dotted key, value in `a`, value in `b`).
 ///
-/// Values are TOML text or [`NOT_SET`]. A stage that only one recipe has is one entry, such as `finetune`.
+/// Values are TOML text or [`NOT_SET`]. If only one recipe has a stage, this is one entry: ("finetune", "set", "not set").
 pub fn differences(a: &Recipe, b: &Recipe) -> Vec<(String, String, String)> {
     let rows = differing(&[a, b]).into_iter();
     rows.filter_map(|(key, values)| <[String; 2]>::try_from(values).ok().map(|[a, b]| (key, a, b)))
@@ -61,7 +61,7 @@ pub fn differences(a: &Recipe, b: &Recipe) -> Vec<(String, String, String)> {
 
 /// Returns the settings that differ between recipes: (dotted key, value in each recipe).
 ///
-/// Values are TOML text or [`NOT_SET`]. A stage that some recipes lack is an entry of its own, such as `finetune`.
+/// Values are TOML text or [`NOT_SET`]. If some recipes lack a stage, the stage itself is an entry, such as "finetune".
 pub fn differing(recipes: &[&Recipe]) -> Vec<(String, Vec<String>)> {
     let all: Vec<Settings> = recipes.iter().map(|recipe| settings(recipe)).collect();
     let mut keys: Vec<&str> = Vec::new();
