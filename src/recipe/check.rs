@@ -8,7 +8,7 @@ use super::near;
 use super::schema::SCHEMA;
 use super::write::toml_text;
 
-/// Maximum number of words that an error message lists.
+/// Maximum number of allowed words that an error message lists.
 const MOST_WORDS: usize = 8;
 
 /// Removes each invalid value from `tree`. Returns its dotted key and the problem.
