@@ -4,7 +4,7 @@ use std::path::Path;
 use crate::data::error::DataError;
 use crate::data::panics;
 
-/// The reason why an image cannot be decoded or encoded, without the file name.
+/// The reason why an image cannot be decoded or encoded. Does not contain the file name.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(in crate::data) enum ImageError {
     #[error("the file is empty")]
@@ -13,7 +13,7 @@ pub(in crate::data) enum ImageError {
     Truncated,
     #[error("corrupt or unsupported image: {0}")]
     Undecodable(String),
-    /// `mae` does not support the format of the file, or this variant of the format. The file may be undamaged.
+    /// `mae` does not support the image format or this variant. The file may be undamaged.
     #[error("not supported: {0}")]
     Unsupported(String),
     #[error("it has {}, but data.in_chans is {recipe}{}", channels(*file), more_pages(*pages))]
@@ -25,22 +25,20 @@ pub(in crate::data) enum ImageError {
 }
 
 impl ImageError {
-    /// Returns the error for damaged data.
     pub(super) fn damaged(reason: impl fmt::Display) -> Self {
         Self::Undecodable(format!("{reason}"))
     }
 
-    /// Returns the error for an image with too many pixels.
     pub(super) fn too_large(width: u64, height: u64) -> Self {
         Self::Undecodable(format!("{width}x{height} pixels are too many"))
     }
 
-    /// Runs a decoder, and converts a panic to an error. Some decoders panic on damaged files.
+    /// Runs `decode`, and converts a panic to an error. Some decoders panic on damaged files.
     pub(super) fn catch<T>(decode: impl FnOnce() -> Result<T, Self>) -> Result<T, Self> {
         panics::catch(decode).unwrap_or_else(|_| Err(Self::damaged("the decoder panicked")))
     }
 
-    /// Converts the error to a [`DataError`] about the image `name`.
+    /// Converts the reason to a [`DataError`] with the image name `name`.
     pub(in crate::data) fn of(&self, name: &Path) -> DataError {
         match self {
             Self::Unsupported(_) => DataError::unsupported_image(name, self),

@@ -22,7 +22,7 @@ pub(in crate::data) enum Format {
     Webp,
 }
 
-/// Formats that `mae` recognizes but does not decode, as (position of the signature, signature, name for messages).
+/// Image formats that `mae` recognizes but does not decode, as (byte offset, signature, format name).
 const UNSUPPORTED: [(usize, &[u8], &str); 43] = [
     (0, b"8BPS", "Photoshop (PSD)"),
     (0, b"DDS ", "DirectDraw Surface (DDS)"),
@@ -69,7 +69,7 @@ const UNSUPPORTED: [(usize, &[u8], &str); 43] = [
     (20, b"GIMP", "GIMP brush (GBR)"),
 ];
 
-/// Files that are not images but often have an image's name, as (first bytes, name for messages).
+/// Other file types that often have an image extension, as (first bytes, type for messages).
 const NO_IMAGES: [(&[u8], &str); 12] = [
     (b"<!doctype html", "an HTML page"),
     (b"<html", "an HTML page"),
@@ -86,8 +86,9 @@ const NO_IMAGES: [(&[u8], &str); 12] = [
 ];
 
 impl Format {
-    /// Finds the image format from the content of a file. Fails if `mae` does not decode the format, and names the
-    /// format.
+    /// Detects the image format from the content of a file.
+    ///
+    /// Fails if `mae` does not support the format. The error names the format.
     pub(in crate::data) fn of(bytes: &[u8]) -> Result<Self, ImageError> {
         let starts = |signature: &[u8]| bytes.starts_with(signature);
         let brand = bytes.get(4..12).filter(|at| at.starts_with(b"ftyp")).map(|at| &at[4..]);
@@ -109,7 +110,7 @@ impl Format {
     }
 }
 
-/// Returns whether a file that starts like a TGA file is a Windows cursor instead. A cursor has a nonzero image count.
+/// Returns whether a file is a Windows cursor, which looks like a TGA file.
 fn is_cursor(bytes: &[u8]) -> bool {
     matches!(bytes, [0, 0, 2, 0, low, high, ..] if (*low, *high) != (0, 0))
 }

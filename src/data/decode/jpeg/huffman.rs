@@ -17,7 +17,7 @@ const LOOK: u32 = 10;
 /// Number of bits in the index of the lookup table for two coefficients.
 const PAIR: u32 = 10;
 
-/// A distance that marks the end of a block. Real distances between two coefficients are smaller.
+/// Marks the end of a block. Larger than any distance between two coefficients.
 const END: usize = 128;
 
 /// Number of zero bytes to append to the coded data, because the reader loads bytes in advance.

@@ -195,7 +195,7 @@ pub(super) fn pixels(decoded: &Decoded) -> Vec<u8> {
 
 /// Returns a rectangle inside a picture.
 ///
-/// The arguments give position and size as fractions (0..1) of the available space.
+/// `x`, `y`, `w` and `h` are fractions (0..1) of the available space.
 pub(super) fn rectangle(
     (width, height): (usize, usize),
     (x, y, w, h): (f64, f64, f64, f64),
