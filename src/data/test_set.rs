@@ -37,7 +37,7 @@ pub const CORRUPTIONS: [(&str, f64); 15] = [
 pub const SEVERITIES: usize = 5;
 /// Maximum number of folder or class names in a message.
 const SHOWN: usize = 3;
-const HINT: &str = "give the class folders the names of the training data's class folders";
+const HINT: &str = "rename the class folders like the class folders of the training data";
 
 /// A test set whose labels are those of a checkpoint.
 pub struct TestImages {
@@ -127,7 +127,7 @@ fn labelled(folder: &Path, plan: &DataPlan, names: &[String]) -> Result<ImageFol
     listing.drop_loose();
     if !listing.is_labelled() {
         let problem = "there are no class folders with images";
-        return Err(DataError::layout(folder, problem, "name a folder that holds class folders"));
+        return Err(DataError::layout(folder, problem, "pass a folder with class folders"));
     }
     let labels = matched(&listing.classes, names)
         .map_err(|problem| DataError::layout(folder, problem, HINT))?;
@@ -178,7 +178,7 @@ fn matched(folders: &[String], names: &[String]) -> Result<Vec<u32>, String> {
     let unknown: Vec<&str> = unknown.map(|(folder, _)| folder.as_str()).collect();
     let own: Vec<&str> = names.iter().map(String::as_str).collect();
     Err(format!(
-        "{} of {} class folders match no class of the checkpoint: {}; its classes: {}",
+        "{} of {} class folders match no class of the checkpoint: {}; the checkpoint has the classes {}",
         unknown.len(),
         folders.len(),
         first_of(&unknown, SHOWN),

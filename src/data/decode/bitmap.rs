@@ -110,7 +110,7 @@ impl Levels {
 /// Fails if a side is 0, or if the image exceeds [`MAX_SIDE`] or [`MAX_BYTES`].
 pub(super) fn checked_size(width: u32, height: u32) -> Result<(usize, usize), ImageError> {
     if width == 0 || height == 0 {
-        return Err(ImageError::damaged(format!("the image is {width}x{height} pixels")));
+        return Err(ImageError::damaged(format!("the image has no pixels: {width}x{height}")));
     }
     let bytes = u64::from(width) * u64::from(height) * 3;
     if width.max(height) > MAX_SIDE || bytes > MAX_BYTES {

@@ -77,7 +77,9 @@ impl<'a> Dib<'a> {
         }
         if dib.bits <= 8 {
             if colours == 0 || colours > 65_536 {
-                return Err(ImageError::damaged(format!("the palette has {colours} colours")));
+                return Err(ImageError::damaged(format!(
+                    "the palette has {colours} colours, not 1 to 65536"
+                )));
             }
             let palette = file.take_up_to(entry * colours as usize);
             for (place, colour) in dib.palette.iter_mut().zip(palette.chunks_exact(entry)) {

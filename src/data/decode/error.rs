@@ -16,9 +16,9 @@ pub(in crate::data) enum ImageError {
     /// `mae` does not support the image format or this variant. The file may be undamaged.
     #[error("not supported: {0}")]
     Unsupported(String),
-    #[error("it has {}, but data.in_chans is {recipe}{}", channels(*file), more_pages(*pages))]
+    #[error("the file has {}, but data.in_chans is {recipe}{}", channels(*file), more_pages(*pages))]
     Channels { file: usize, recipe: usize, pages: bool },
-    #[error("it contains NaN, which data.range cannot scale")]
+    #[error("the file contains NaN, which data.range cannot scale")]
     NotANumber,
     #[error("cannot encode the image as JPEG: {0}")]
     Unencodable(String),
@@ -30,7 +30,7 @@ impl ImageError {
     }
 
     pub(super) fn too_large(width: u64, height: u64) -> Self {
-        Self::Undecodable(format!("{width}x{height} pixels are too many"))
+        Self::Undecodable(format!("the image has too many pixels: {width}x{height}"))
     }
 
     /// Runs `decode`, and converts a panic to an error. Some decoders panic on damaged files.
@@ -43,11 +43,11 @@ impl ImageError {
         match self {
             Self::Unsupported(_) => DataError::unsupported_image(name, self),
             Self::Channels { file, .. } => {
-                let hint = format!("set data.in_chans = {file}, or move the file out of the data");
+                let hint = format!("set data.in_chans = {file}, or remove the file from the data");
                 DataError::mismatched_image(name, self, hint)
             }
             Self::NotANumber => {
-                let hint = "replace NaN in the file by a number, or move the file out of the data";
+                let hint = "replace NaN in the file by a number, or remove the file from the data";
                 DataError::mismatched_image(name, self, hint.to_owned())
             }
             _ => DataError::bad_image(name, self),

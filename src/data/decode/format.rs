@@ -121,7 +121,7 @@ fn unsupported(bytes: &[u8], brand: Option<&[u8]>) -> ImageError {
         Some(b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis") => {
             return named("HEIC (HEIF with HEVC)");
         }
-        Some(_) => return ImageError::damaged("it is a video (MP4, MOV), not an image"),
+        Some(_) => return ImageError::damaged("the file is a video (MP4, MOV), not an image"),
         None => {}
     }
     let is = |at: &usize, signature: &[u8]| {
@@ -134,10 +134,8 @@ fn unsupported(bytes: &[u8], brand: Option<&[u8]>) -> ImageError {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let start = text[..text.len().min(32)].to_ascii_lowercase();
     if let Some((_, name)) = NO_IMAGES.iter().find(|(signature, _)| start.starts_with(signature)) {
-        return ImageError::damaged(format!("it is {name}, not an image"));
+        return ImageError::damaged(format!("the file is {name}, not an image"));
     }
     let first = bytes[..bytes.len().min(8)].escape_ascii();
-    ImageError::damaged(format!(
-        "its content is of no known image format: it begins with \"{first}\""
-    ))
+    ImageError::damaged(format!("the image format is unknown: the file begins with \"{first}\""))
 }

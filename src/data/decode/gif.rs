@@ -28,7 +28,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     let canvas = [file.width(), file.height()];
     let global = file.global_palette().map(<[u8]>::to_vec);
     let frame = file.next_frame_info().map_err(error)?;
-    let frame = frame.ok_or_else(|| ImageError::damaged("the file has no frame"))?;
+    let frame = frame.ok_or_else(|| ImageError::damaged("the GIF file has no frame"))?;
     let (left, top) = (usize::from(frame.left), usize::from(frame.top));
     let (wide, high) = (usize::from(frame.width), usize::from(frame.height));
     let transparent = frame.transparent;

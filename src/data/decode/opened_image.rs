@@ -162,7 +162,9 @@ use super::avif::decode as avif;
 
 #[cfg(not(feature = "avif"))]
 fn avif(_: &[u8]) -> Result<Bitmap, ImageError> {
-    Err(ImageError::Unsupported("AVIF file: this build of mae has no feature `avif`".to_owned()))
+    Err(ImageError::Unsupported(
+        "AVIF file, because mae was built without the feature `avif`".to_owned(),
+    ))
 }
 
 #[cfg(feature = "jpeg2000")]
@@ -170,7 +172,7 @@ use super::jpeg2000::decode as jpeg2000;
 
 #[cfg(not(feature = "jpeg2000"))]
 fn jpeg2000(_: &[u8]) -> Result<Bitmap, ImageError> {
-    let problem = "JPEG 2000 file: this build of mae has no feature `jpeg2000`";
+    let problem = "JPEG 2000 file, because mae was built without the feature `jpeg2000`";
     Err(ImageError::Unsupported(problem.to_owned()))
 }
 

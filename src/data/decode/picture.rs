@@ -83,7 +83,7 @@ impl Reading {
             (None, 1) => Ok(Self::Levels(Colour::Grey)),
             (None, 3) => Ok(Self::Levels(Colour::Rgb)),
             (None, other) => Err(DataError::setting(
-                format!("cannot decode images with `data.in_chans = {other}` channels"),
+                format!("cannot decode images to {other} channels (`data.in_chans = {other}`)"),
                 "set `data.in_chans` to 3 for colour, or to 1 for grey; or set `data.range = [lo, hi]` to read the numbers of \
                  TIFF, PNG and .npy files",
             )),

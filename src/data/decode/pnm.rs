@@ -62,7 +62,7 @@ fn token(file: &mut ByteReader<'_>) -> Result<Vec<u8>, ImageError> {
             Ok(byte) if is_space(byte) && token.is_empty() => {}
             Ok(byte) if is_space(byte) => return Ok(token),
             Ok(_) if token.len() == LONGEST => {
-                return Err(ImageError::damaged("a number is too long"));
+                return Err(ImageError::damaged("a number has more than 10 characters"));
             }
             Ok(byte) => token.push(byte),
         }
@@ -130,7 +130,7 @@ fn plain_bits(file: &mut ByteReader<'_>, count: usize) -> Result<Vec<u8>, ImageE
             b'1' => levels.push(0),
             b'#' => while !matches!(file.u8()?, b'\r' | b'\n') {},
             byte if is_space(byte) => {}
-            _ => return Err(ImageError::damaged("a bit is neither 0 nor 1")),
+            _ => return Err(ImageError::damaged("a pixel value is neither 0 nor 1")),
         }
     }
     Ok(levels)
@@ -149,7 +149,8 @@ fn bits(file: &mut ByteReader<'_>, width: usize, height: usize) -> Result<Vec<u8
 /// The floats are little-endian if the scale in the header is negative.
 fn floats(file: &mut ByteReader<'_>, width: usize, height: usize) -> Result<Vec<u8>, ImageError> {
     let scale = parsed(&token(file)?).filter(|scale: &f64| scale.is_finite() && *scale != 0.0);
-    let scale = scale.ok_or_else(|| ImageError::damaged("the scale is not a number"))?;
+    let scale =
+        scale.ok_or_else(|| ImageError::damaged("the PFM scale is not a nonzero number"))?;
     let data = file.take(4 * width * height)?;
     let level = |bytes: &[u8; 4]| {
         if scale < 0.0 {

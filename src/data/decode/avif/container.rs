@@ -182,7 +182,7 @@ impl Items<'_> {
             let source = match method {
                 0 => self.file,
                 1 => find(self.meta, *b"idat").unwrap_or_default(),
-                _ => return Err(ImageError::Unsupported("AVIF file with derived data".to_owned())),
+                _ => return Err(ImageError::Unsupported("derived AVIF image".to_owned())),
             };
             let mut data = Vec::new();
             for _ in 0..list.u16_be()? {

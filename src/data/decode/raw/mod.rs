@@ -67,7 +67,7 @@ impl RawPicture {
         channels: usize,
     ) -> Result<(), ImageError> {
         if width == 0 || height == 0 || channels == 0 {
-            return Err(ImageError::damaged(format!("the image is {width}x{height} pixels")));
+            return Err(ImageError::damaged(format!("the image has no pixels: {width}x{height}")));
         }
         let values = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(channels));
         match values {
@@ -89,7 +89,7 @@ fn decode(bytes: &[u8], channels: usize) -> Result<RawPicture, ImageError> {
             Ok(of_levels(OpenedImage::levels(bytes, colour)?.whole()?))
         }
         other => Err(ImageError::Unsupported(format!(
-            "{other:?} file with data.range, which reads TIFF, PNG, .npy, JPEG, WebP, BMP and GIF"
+            "{other:?} file; data.range supports only TIFF, PNG, .npy, JPEG, WebP, BMP and GIF"
         ))),
     }
 }

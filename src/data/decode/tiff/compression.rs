@@ -144,7 +144,7 @@ fn jpeg(layout: &Layout, coded: &Coded<'_>, data: &[u8]) -> Result<Vec<u8>, Imag
     let to_rgb = layout.photometric == super::layout::YCBCR && !layout.planar;
     let decoded = components::decode(stream, to_rgb)?;
     if decoded.channels != layout.samples_in_chunk() || layout.bits != 8 {
-        return Err(ImageError::damaged("the JPEG data has other colours than the TIFF file"));
+        return Err(ImageError::damaged("the JPEG data does not match the TIFF tags"));
     }
     if decoded.width < coded.width {
         return Err(ImageError::damaged("the JPEG data is narrower than the TIFF file"));

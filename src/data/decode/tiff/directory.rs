@@ -126,7 +126,8 @@ impl<'a> Directory<'a> {
     /// Returns the first unsigned integer of `tag`, or `default` if the tag is missing.
     pub(super) fn number(&self, tag: u16, default: u32) -> Result<u32, ImageError> {
         let first = self.numbers(tag)?.first().copied();
-        let too_large = |_| ImageError::damaged(format!("TIFF tag {tag} is too large"));
+        let too_large =
+            |_| ImageError::damaged(format!("the value of TIFF tag {tag} is too large"));
         first.map_or(Ok(default), |value| value.try_into().map_err(too_large))
     }
 
