@@ -47,8 +47,9 @@ pub struct DataSet {
 impl DataSet {
     /// Returns the data set without the unreadable images of the validation split.
     ///
-    /// `unreadable` lists these images as (index in the validation split, error), sorted by index. Fails if `bad_val`
-    /// is `Stop` and the list is not empty, or if no readable image remains.
+    /// `unreadable` lists these images as (index in the validation split, error), sorted by index.
+    ///
+    /// Fails if no readable image remains. With [`BadVal::Stop`], fails if any image is unreadable.
     pub fn with_readable_val(
         &self,
         bad_val: BadVal,

@@ -31,7 +31,7 @@ pub enum DataError {
     /// Writing a file or folder failed.
     #[error("cannot write {}: {source}{}", shown(.path), durable::hint(source))]
     Unwritable { path: PathBuf, source: io::Error },
-    /// A loader thread panicked. This is a bug in the program.
+    /// A loader thread panicked. This is a bug in `mae`.
     #[error("a data loader thread panicked: {message}\nhint: report this bug in mae")]
     Panicked { message: String },
 }

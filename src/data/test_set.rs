@@ -39,7 +39,7 @@ pub const SEVERITIES: usize = 5;
 const SHOWN: usize = 3;
 const HINT: &str = "rename the class folders like the class folders of the training data";
 
-/// A test set whose labels are those of a checkpoint.
+/// A test set whose labels match the classes of a checkpoint.
 pub struct TestImages {
     /// One part for each corruption and severity of ImageNet-C; a single part for other test sets.
     pub parts: Vec<TestPart>,
@@ -49,7 +49,7 @@ pub struct TestImages {
 
 /// A part of a test set.
 pub struct TestPart {
-    /// Name of the corruption; `None` for other test sets than ImageNet-C.
+    /// Name of the corruption; `None` unless the test set is ImageNet-C.
     pub corruption: Option<&'static str>,
     pub split: Arc<dyn Split>,
 }
@@ -82,7 +82,7 @@ pub fn open_test_set(
     Ok(TestImages { parts, classes: classes.into_iter().collect() })
 }
 
-/// Finds the folders of ImageNet-C's corruptions in `path` or its subfolders, as in the original archives.
+/// Finds the corruption folders of ImageNet-C in `path` or in subfolders of `path`.
 fn corrupted(path: &Path) -> Vec<(&'static str, PathBuf)> {
     let mut groups: Vec<PathBuf> = vec![path.to_owned()];
     let entries = fs::read_dir(path).into_iter().flatten().flatten();

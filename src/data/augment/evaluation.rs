@@ -32,12 +32,12 @@ impl EvalTransform {
 
     /// Returns a transform that resizes the short side to `input_size`.
     ///
-    /// This is for ImageNet-C, whose images are already cropped.
+    /// Use this for ImageNet-C, whose images are already cropped.
     pub fn uncropped(plan: &DataPlan) -> Self {
         Self { frame: Frame::new(plan), cover: plan.input_size }
     }
 
-    /// Returns the length in pixels of the short side between resizing and crop.
+    /// Returns the length of the short side in pixels, after resizing and before the crop.
     pub fn short_side(&self) -> usize {
         self.cover.height.min(self.cover.width)
     }
@@ -62,7 +62,7 @@ impl EvalTransform {
     }
 }
 
-/// Returns the length in pixels of the short side between resizing and centre crop.
+/// Returns the length of the short side in pixels, after resizing and before the centre crop.
 ///
 /// For CIFAR, this is `input_size`, so the crop keeps the whole image.
 pub fn short_side(plan: &DataPlan) -> usize {
@@ -72,7 +72,7 @@ pub fn short_side(plan: &DataPlan) -> usize {
 
 /// Returns the minimum size of a resized picture before the centre crop.
 ///
-/// This is `input_size` / 0.875. For CIFAR, and if `input_size` is above 224 pixels, this is `input_size`.
+/// The size is `input_size` / 0.875. For CIFAR and for inputs above 224 pixels, the size is `input_size`.
 pub(super) fn cover(plan: &DataPlan) -> ImageSize {
     let is_whole = matches!(plan.format, Format::Cifar10 | Format::Cifar100);
     let crop_pct = if plan.input_size.longer() > 224 || is_whole { 1.0 } else { CROP_PCT };
@@ -106,7 +106,7 @@ pub(super) fn centre(
 
 /// Returns the smallest (width, height) that covers `cover` and keeps the aspect ratio.
 ///
-/// If `cover` is a square, the short side becomes the side of this square.
+/// For a square `cover`, the short side becomes the side of the square.
 pub(in crate::data) fn resized(width: usize, height: usize, cover: ImageSize) -> (usize, usize) {
     if width * cover.height <= height * cover.width {
         (cover.width, cover.width * height / width)

@@ -35,7 +35,7 @@ impl Frame {
 
     /// Returns empty [`Images`] with room for `images` images.
     ///
-    /// If `levels` is true, they will hold 8-bit values, otherwise normalized floats.
+    /// If `levels` is true, the images will hold 8-bit values. Otherwise, the images will hold normalized floats.
     pub(in crate::data) fn room(&self, images: usize, levels: bool, pools: &Pools) -> Images {
         let len = images * self.len();
         if levels {

@@ -122,7 +122,7 @@ fn box_of_area(share: f64, size: ImageSize, rng: &mut impl Rng) -> CropBox {
     CropBox { top, left, height: bottom - top, width: right - left }
 }
 
-/// Draws a random box. Its sides are between `bounds[0]` and `bounds[1]` of the image sides.
+/// Draws a box. Each side is a random fraction of the image side, from `bounds[0]` to `bounds[1]`.
 fn bounded_box(bounds: [f64; 2], size: ImageSize, rng: &mut impl Rng) -> CropBox {
     let mut length = |side: usize| {
         let [low, high] = bounds.map(|bound| (side as f64 * bound) as usize);

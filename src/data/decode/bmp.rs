@@ -50,7 +50,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
 impl<'a> Dib<'a> {
     /// Reads the bitmap header at byte `at` of the file.
     ///
-    /// `pixels_at` is the byte position of the pixels. If it is 0, the pixels follow the palette.
+    /// `pixels_at` is the byte position of the pixels. If `pixels_at` is 0, the pixels follow the palette.
     pub(super) fn read(
         bytes: &'a [u8],
         at: usize,
@@ -253,7 +253,7 @@ impl<'a> Dib<'a> {
     }
 }
 
-/// Reads the bit masks of red, green and blue from `header`, or from `file` if `header` is at its end.
+/// Reads the bit masks of red, green and blue from `header`, or from `file` if `header` has no more bytes.
 fn masks(header: &mut ByteReader<'_>, file: &mut ByteReader<'_>) -> Result<[u32; 3], ImageError> {
     let mut masks = [0; 3];
     let inside = !header.is_at_end();

@@ -13,7 +13,7 @@ pub(in crate::data) enum ImageError {
     Truncated,
     #[error("corrupt or unsupported image: {0}")]
     Undecodable(String),
-    /// `mae` does not support the image format or this variant. The file may be undamaged.
+    /// `mae` does not support the image format, or this variant of the format. The file may be undamaged.
     #[error("not supported: {0}")]
     Unsupported(String),
     #[error("the file has {}, but data.in_chans is {recipe}{}", channels(*file), more_pages(*pages))]

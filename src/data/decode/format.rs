@@ -69,7 +69,7 @@ const UNSUPPORTED: [(usize, &[u8], &str); 43] = [
     (20, b"GIMP", "GIMP brush (GBR)"),
 ];
 
-/// Other file types that often have an image extension, as (first bytes, type for messages).
+/// File types that are not images, as (first bytes, name for messages).
 const NO_IMAGES: [(&[u8], &str); 12] = [
     (b"<!doctype html", "an HTML page"),
     (b"<html", "an HTML page"),

@@ -66,7 +66,7 @@ fn has_no_palette(bytes: &[u8]) -> bool {
 
 /// Adds a global palette of 256 grey levels to the bytes of a GIF file.
 ///
-/// Pillow uses this palette for a frame that has none. The GIF decoder would reject such a frame.
+/// Pillow uses this palette for a frame without a palette. The GIF decoder would reject such a frame.
 fn with_grey_palette(bytes: &[u8]) -> Vec<u8> {
     let (head, frames) = bytes.split_at(bytes.len().min(13));
     let greys = (0..=255u8).flat_map(|level| [level; 3]);

@@ -12,7 +12,7 @@ const ENTRY: usize = 16;
 /// Directory entry of an icon file for one image.
 struct Entry {
     area: u32,
-    /// Bits per pixel, as Pillow derives them; 256 if unknown.
+    /// Bits per pixel, computed like Pillow; 256 if unknown.
     colour_depth: u32,
     bits: u16,
     length: usize,

@@ -93,7 +93,7 @@ impl<'a> OpenedImage<'a> {
 
     /// Decodes like [`Self::around`], but reduces large JPEG files to 1/2, 1/4 or 1/8 of their size.
     ///
-    /// The reduced `crop` still has at least `size` pixels.
+    /// The reduced `crop` still has at least the width and height of `size`.
     pub(in crate::data) fn fast_around(
         self,
         crop: CropBox,

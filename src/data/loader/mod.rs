@@ -109,7 +109,7 @@ impl Loader {
 
     /// Restricts the loader to the batches of one device.
     ///
-    /// The loaders of all devices of a host divide its worker threads.
+    /// The devices of a host divide the worker threads of the host.
     #[must_use]
     pub fn share(self, share: Share) -> Self {
         assert!(share.index < share.of, "the index is below the number of shares");

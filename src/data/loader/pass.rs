@@ -34,7 +34,7 @@ pub(super) struct LoaderShared {
     pub(super) times: LoadTimes,
 }
 
-/// The batches that one device loads: every `of`-th batch of an epoch, from batch `index` (from 0).
+/// The batches that one device loads: every `of`-th batch of an epoch, starting with batch `index`.
 #[derive(Debug, Clone, Copy)]
 pub struct Share {
     pub index: usize,
@@ -117,7 +117,7 @@ impl EpochPass {
 
     /// Adds image `index` to `batch`.
     ///
-    /// If the file is unusable, adds the next usable image instead. Fails above the limit of `bad_files`.
+    /// If the file is unusable, adds the next usable image instead. Fails if `bad_files` reaches the limit.
     fn add(
         &self,
         batch: &mut Batch,

@@ -11,7 +11,7 @@ use crate::data::error::DataError;
 use super::pass::EpochPass;
 use super::workers::{Workers, guarded};
 
-/// Number of images in a chunk, which one worker loads.
+/// Number of images that a worker loads in one job.
 const CHUNK: usize = 8;
 
 /// Loads batches in advance on a separate thread.

@@ -8,7 +8,7 @@ use super::Loader;
 use super::pass::EpochPass;
 use super::workers::Workers;
 
-/// Number of images per job of a worker.
+/// Number of images that a worker loads in one job.
 const CHUNK: usize = 16;
 
 impl Loader {

@@ -25,9 +25,9 @@ struct SharedQueue<T> {
 }
 
 struct QueueState<T> {
-    /// Number (index) of the next job to start.
+    /// Index of the next job to start.
     begin: usize,
-    /// Number (index) of the job whose result is taken next.
+    /// Index of the job whose result the caller takes next.
     take: usize,
     done: BTreeMap<usize, Result<T, DataError>>,
     stopped: bool,
@@ -99,7 +99,7 @@ impl<T> SharedQueue<T> {
         }
     }
 
-    /// Waits until the next job may start, and returns its number. Returns `None` if no job is left.
+    /// Waits until the next job may start, and returns the job index. Returns `None` if no job is left.
     fn next(&self) -> Option<usize> {
         let mut state = self.lock();
         while !state.stopped && state.begin < self.end {

@@ -55,7 +55,7 @@ pub(super) fn transform(
 vectorized! {
     /// Computes all output pixels.
     ///
-    /// Inlines the called functions, so that AVX2 applies to them too.
+    /// The called functions are inlined, so that these functions also use AVX2.
     fn sample(
         source: &Padded,
         matrix: [f64; 6],
@@ -100,7 +100,7 @@ struct Padded {
 }
 
 struct SubpixelPosition {
-    /// Index in [`Padded::pixels`] of the first of the 4 × 4 pixels around the sampled position.
+    /// Index in [`Padded::pixels`] of the top left of the 4 × 4 pixels around the sampled position.
     start: usize,
     /// Horizontal distance (0..1) of the sampled position from the second of the 4 pixel columns.
     dx: f64,

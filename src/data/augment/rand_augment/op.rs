@@ -67,7 +67,7 @@ impl Op {
         NAMES.iter().find(|(_, op)| *op == self).expect("every operation has a name").0
     }
 
-    /// Returns timm's arguments of the operation, with at most one number.
+    /// Returns timm's arguments of the operation: one number or an empty list.
     ///
     /// `magnitude` is 0 to 10. `negate` reverses operations that have a direction, such as rotation.
     pub fn level_args(self, magnitude: f64, negate: bool) -> Vec<f64> {

@@ -24,7 +24,7 @@ pub struct RandAugment {
     interpolation: Interpolation,
 }
 
-/// A random operation of RandAugment with its random magnitude.
+/// A random operation of RandAugment, with a random magnitude.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Drawn {
     pub op: Op,
@@ -37,7 +37,7 @@ pub struct Drawn {
 impl RandAugment {
     /// Creates a RandAugment policy.
     ///
-    /// `mean` holds the mean of each channel (0..1). This colour fills the area outside a moved picture.
+    /// The colour `mean` (0..1 for each channel) fills the area outside a rotated or moved picture.
     pub fn new(plan: RandAugmentPlan, mean: &[f32]) -> Self {
         Self { plan, fill: fill_colour(mean), interpolation: Interpolation::Bicubic }
     }

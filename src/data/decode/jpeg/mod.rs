@@ -98,7 +98,7 @@ impl<'a> Jpeg<'a> {
         self.shrunk_region(crop, 1)
     }
 
-    /// Decodes the rectangle `crop` at 1/`shrink` of its width and height.
+    /// Decodes the rectangle `crop`, scaled to 1/`shrink` of its width and height.
     ///
     /// `shrink` is 2, 4 or 8. `crop` is in pixels of the full-size picture.
     pub(in crate::data) fn small_region(

@@ -172,7 +172,7 @@ impl<'a> Plane<'a> {
         }
     }
 
-    /// Converts a row of minimum coded units (MCUs) from coefficients to samples. `row` is the number of this row.
+    /// Converts a row of minimum coded units (MCUs) from coefficients to samples. `row` is the row index.
     ///
     /// Returns `None` on overflow. Also resets the coefficients to 0.
     fn read<'b>(

@@ -73,7 +73,7 @@ impl BitWriter {
         }
     }
 
-    /// Fills the rest of the last byte with one bits.
+    /// Fills the rest of the last byte with bits of 1.
     fn align(&mut self) {
         while self.count > 0 {
             self.put(1, 1);

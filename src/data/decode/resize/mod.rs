@@ -145,7 +145,7 @@ fn convolve<P: PixelTrait<Component = f32>>(
     out
 }
 
-/// Returns whether Pillow 13 or later resizes vertically first.
+/// Returns whether Pillow 13 or later resizes the height before the width.
 fn vertical_first([width, height]: [usize; 2], [to_width, to_height]: [usize; 2]) -> bool {
     height > to_height && height - to_height > 2 * width.saturating_sub(to_width)
 }

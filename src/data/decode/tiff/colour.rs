@@ -24,7 +24,7 @@ pub(super) enum Colours {
         premultiplied: bool,
     },
     Palette(Box<Palette>),
-    /// RGB or RGBA of 8 or 16 bits per sample. Uses the high byte of 16 bits.
+    /// RGB or RGBA of 8 or 16 bits per sample. Keeps the high byte of a 16-bit sample.
     Rgb {
         premultiplied: bool,
     },

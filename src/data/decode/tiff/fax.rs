@@ -11,7 +11,7 @@ use fax::maps::{Mode, black, mode, white};
 use super::layout::Layout;
 use crate::data::decode::error::ImageError;
 
-/// Number of zero bits at the start of the end-of-line marker. A one bit follows.
+/// Number of bits of 0 before the final bit of 1 in the end-of-line marker.
 const EOL_ZEROS: u8 = 11;
 
 /// Reads bits from the highest to the lowest bit of each byte. After the end, reads zeros.
@@ -53,7 +53,7 @@ impl Bits<'_> {
         flag
     }
 
-    /// If an end-of-line marker follows, skips the marker and the zero bits before it.
+    /// Skips bits of 0 and an end-of-line marker, if this marker comes next.
     fn skip_end_of_line(&mut self) {
         if self.peek(EOL_ZEROS) == Some(0) {
             while !self.is_at_end() && !self.flag() {}
@@ -86,7 +86,7 @@ impl Bits<'_> {
 
     /// Reads a line with two-dimensional coding.
     ///
-    /// Returns the columns where the colour changes. `above` holds those columns of the line above.
+    /// Returns the columns where the colour changes. `above` lists the colour changes in the line above.
     fn line_below(&mut self, above: &[usize], width: usize) -> Option<Vec<usize>> {
         let mut changes: Vec<usize> = Vec::new();
         let mut at = 0;

@@ -24,7 +24,7 @@ enum Kept {
     All,
 }
 
-/// How a TIFF file stores its pixels, according to its tags.
+/// How a TIFF file stores pixels, according to the tags.
 pub(super) struct Layout {
     pub(super) width: usize,
     pub(super) height: usize,
@@ -128,7 +128,7 @@ impl Layout {
         })
     }
 
-    /// Returns the number of planes: the number of channels if these are stored separately, otherwise 1.
+    /// Returns the number of separately stored channels; 1 if the channels are interleaved.
     pub(super) fn planes(&self) -> usize {
         if self.planar { self.samples } else { 1 }
     }
