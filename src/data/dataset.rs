@@ -23,7 +23,7 @@ pub struct DataSet {
     pub train: Arc<dyn Split>,
     /// The validation split; `None` if the data set has none.
     pub val: Option<Arc<dyn Split>>,
-    /// Readable class names in label order; empty without classes.
+    /// Readable class names in label order; empty if the images have no classes.
     pub class_names: Vec<String>,
     pub facts: DataFacts,
     /// SHA-256 hash in hexadecimal that identifies the data.
@@ -40,7 +40,7 @@ pub struct DataSet {
     pub passed_over: BTreeMap<String, u64>,
     /// One message for each unreadable image that [`DataSet::with_readable_val`] removed from the validation split.
     ///
-    /// `None` if the function was not called, or with `data.bad_val = "stop"`.
+    /// `None` if that function was not called, or with `data.bad_val = "stop"`.
     pub val_skipped: Option<Arc<[String]>>,
 }
 
@@ -74,7 +74,7 @@ impl DataSet {
     }
 }
 
-/// Maximum number of files that the error about unreadable validation images lists.
+/// Maximum number of files in the error about unreadable validation images.
 const LISTED: usize = 1000;
 
 fn unreadable_val(bad_val: BadVal, files: &[String], images: usize) -> DataError {
@@ -96,7 +96,7 @@ fn unreadable_val(bad_val: BadVal, files: &[String], images: usize) -> DataError
     DataError::setting(lines.join("\n"), hint)
 }
 
-/// Maximum number of problems that the warning about incomplete tar shards lists.
+/// Maximum number of problems in the warning about incomplete tar shards.
 const SHOWN: usize = 5;
 
 /// Opens the data set of `plan`. Does not decode images.
@@ -146,7 +146,7 @@ pub(super) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> 
     }
 }
 
-/// Finds files like [`find`]. Returns problems in a list if some images remain usable.
+/// Finds the files of the data set. Returns problems as a list if some images remain usable.
 fn find_past_problems(
     plan: &DataPlan,
     labels: Labels,

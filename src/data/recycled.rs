@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Keeps the memory of dropped [`Recycled`] vectors for new vectors.
 ///
-/// Without a pool, the allocator returns a batch of images to the operating system, and each new batch needs cleared
-/// pages.
+/// Allocating new memory for each batch would be slow, because the operating system clears every page.
 #[derive(Debug, Default)]
 pub(super) struct Pool<T>(Arc<Mutex<Vec<Vec<T>>>>);
 

@@ -29,7 +29,7 @@ struct Source<'a> {
     at: usize,
 }
 
-/// Holds `OpenJPEG`'s open decoder and buffers. Dropping frees both.
+/// Holds `OpenJPEG`'s open decoder and buffers. Dropping the `Decoder` frees both.
 struct Decoder {
     codec: *mut opj_codec_t,
     stream: *mut opj_stream_t,

@@ -92,7 +92,7 @@ fn maximum(file: &mut ByteReader<'_>) -> Result<u32, ImageError> {
     Ok(most)
 }
 
-/// Reads `count` samples of at most `most`.
+/// Reads `count` samples with values up to `most`.
 ///
 /// If `plain` is true, samples are decimal text. Otherwise, a sample has one or two bytes.
 fn values<'a>(

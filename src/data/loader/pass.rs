@@ -90,7 +90,7 @@ impl EpochPass {
         micro_step * of + index
     }
 
-    /// Returns the range of positions in the epoch of the images in batch `micro_step`.
+    /// Returns the range of epoch positions that belong to batch `micro_step`.
     pub(super) fn places(&self, micro_step: usize) -> Range<usize> {
         let start = self.global(micro_step) * self.work.batch_size;
         start..(start + self.work.batch_size).min(self.work.split.len())
@@ -117,7 +117,7 @@ impl EpochPass {
 
     /// Adds image `index` to `batch`.
     ///
-    /// If the file is unusable, adds the next usable image instead. Fails if `bad_files` reaches the limit.
+    /// If the file is unusable, adds the next usable image instead. Fails if too many files are unusable.
     fn add(
         &self,
         batch: &mut Batch,

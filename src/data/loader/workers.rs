@@ -19,7 +19,7 @@ pub(in crate::data) struct Workers<T> {
 struct SharedQueue<T> {
     state: Mutex<QueueState<T>>,
     changed: Condvar,
-    /// Maximum number of started jobs whose results have not been taken.
+    /// Maximum number of jobs that are running, or finished but not taken.
     window: usize,
     end: usize,
 }
@@ -44,7 +44,7 @@ pub(in crate::data) fn count(threads: Threads) -> usize {
 impl<T: Send + 'static> Workers<T> {
     /// Starts `threads` threads that run the jobs numbered `jobs`.
     ///
-    /// At most `window` jobs are running or have results that were not taken.
+    /// `window` limits the number of jobs that are running, or finished but not taken.
     pub(in crate::data) fn start(
         threads: usize,
         window: usize,

@@ -41,8 +41,8 @@ fn to_15_decimals(value: f64) -> f64 {
 
 /// Applies an affine transform to `picture`, like Pillow.
 ///
-/// With the `matrix` `[a, b, c, d, e, f]`, output pixel (x, y) gets the colour at (ax + by + c, dx + ey + f). Outside
-/// the picture, that is `fill`.
+/// With the `matrix` `[a, b, c, d, e, f]`, output pixel (x, y) gets the colour at (ax + by + c, dx + ey + f).
+/// `fill` is the colour outside the picture.
 pub(super) fn transform(
     picture: &Rgb,
     matrix: [f64; 6],

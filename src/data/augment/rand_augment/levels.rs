@@ -2,7 +2,7 @@
 
 use super::rgb::Rgb;
 
-/// The new value of each 8-bit pixel value.
+/// A look-up table with the new value of each 8-bit pixel value.
 pub(super) type Table = [u8; 256];
 
 /// Applies one look-up table to each channel.

@@ -36,7 +36,7 @@ pub(super) struct Yuv {
     pub(super) colours: Colours,
 }
 
-/// Holds rav1d's open decoder and buffers. Dropping frees both.
+/// Holds rav1d's open decoder and buffers. Dropping the `Decoder` frees both.
 struct Decoder {
     context: Option<Dav1dContext>,
     data: Dav1dData,

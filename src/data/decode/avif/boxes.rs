@@ -33,7 +33,7 @@ pub(super) fn find_path<'a>(bytes: &'a [u8], path: &[Name]) -> Option<&'a [u8]> 
     path.iter().try_fold(bytes, |bytes, name| find(bytes, *name))
 }
 
-/// Reads a big-endian integer of 4 or 8 bytes. Returns 0 if `size` is 0.
+/// Reads a big-endian integer of `size` bytes, 4 or 8. Returns 0 if `size` is 0.
 pub(super) fn sized(reader: &mut ByteReader<'_>, size: u8) -> Result<u64, ImageError> {
     match size {
         0 => Ok(0),

@@ -13,7 +13,7 @@ pub(super) struct Coded {
     pub(super) has_alpha: bool,
 }
 
-/// Number of tiles, and size of the whole image in pixels.
+/// A grid of tiles: number of tiles, and size of the whole image in pixels.
 pub(super) struct Grid {
     pub(super) columns: usize,
     pub(super) rows: usize,

@@ -28,7 +28,7 @@ const PASS1_BITS: u32 = 2;
 /// Quantization table of a colour component, in row-major order.
 pub(super) struct Dequantizer {
     steps: [i16; 64],
-    /// Largest absolute value of each quantized coefficient that cannot overflow.
+    /// For each coefficient, the largest quantized absolute value that cannot overflow.
     limits: [u16; 64],
 }
 
