@@ -18,7 +18,7 @@ pub enum DataError {
     BadImage { path: PathBuf, problem: String },
     /// The format of an image file is not supported. The file may be undamaged.
     #[error(
-        "cannot read {}: {problem}\nhint: convert the file to PNG or JPEG, or move it out of the data",
+        "cannot read {}: {problem}\nhint: convert the file to PNG or JPEG, or remove the file from the data",
         shown(.path)
     )]
     UnsupportedImage { path: PathBuf, problem: String },

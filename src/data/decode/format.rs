@@ -75,7 +75,7 @@ const NO_IMAGES: [(&[u8], &str); 12] = [
     (b"<html", "an HTML page"),
     (b"<svg", "an SVG drawing"),
     (b"<?xml", "an XML file"),
-    (b"version https://git-lfs", "a Git LFS pointer: run `git lfs pull`"),
+    (b"version https://git-lfs", "a Git LFS pointer (run `git lfs pull`)"),
     (b"pk\x03\x04", "a ZIP archive"),
     (b"\x1f\x8b", "a file compressed with gzip"),
     (b"\x28\xb5\x2f\xfd", "a file compressed with zstd"),

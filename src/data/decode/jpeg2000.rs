@@ -134,7 +134,7 @@ impl Decoder {
             if grey.data.len() < most || grey.width != width {
                 return Err(ImageError::Unsupported("subsampled grey JPEG 2000 image".to_owned()));
             }
-            // Pillow scales grey of more than 8 bits to 16 bits, and cuts it at 255 when it converts it to RGB.
+            // Pillow scales grey of more than 8 bits to 16 bits, and clamps to 255 in the conversion to RGB.
             return Ok(if components.len() == 1 && grey.bits > 8 {
                 Levels::of_numbers(grey.data.iter().map(|v| i64::from(grey.scaled(*v, 16) as u16)))
             } else {

@@ -86,7 +86,7 @@ impl Decoder {
         unsafe {
             dav1d_default_settings(NonNull::from(&mut settings).cast());
             let settings = settings.assume_init_mut();
-            // With one thread, every error in the data makes rav1d 1.1 panic: it cleans up twice.
+            // With one thread, rav1d 1.1 cleans up twice after invalid data, and panics.
             settings.n_threads = WORKERS;
             settings.max_frame_delay = WORKERS;
             settings.frame_size_limit = (MAX_BYTES / 3) as u32;
