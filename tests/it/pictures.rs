@@ -94,11 +94,11 @@ fn formats_that_are_not_supported_are_named() {
 #[test]
 fn a_file_that_is_no_image_says_what_it_is() {
     for (bytes, what) in [
-        (&b"\n <!DOCTYPE html><html>"[..], "it is an HTML page, not an image"),
+        (&b"\n <!DOCTYPE html><html>"[..], "the file is an HTML page, not an image"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
-        (b"PK\x03\x04\x14\0", "it is a ZIP archive"),
-        (b"\0\0\0\x18ftypmp42", "it is a video (MP4, MOV)"),
-        (b"hello", "of no known image format: it begins with \"hello\""),
+        (b"PK\x03\x04\x14\0", "the file is a ZIP archive"),
+        (b"\0\0\0\x18ftypmp42", "the file is a video (MP4, MOV)"),
+        (b"hello", "the image format is unknown: the file begins with \"hello\""),
     ] {
         let error = error_of(bytes);
         assert!(error.contains(what), "{error}");

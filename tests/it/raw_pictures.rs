@@ -124,9 +124,9 @@ fn files_that_do_not_fit_are_named() {
     let error =
         |file: &str, in_chans| read(&golden(file), in_chans, [0.0, 1.0]).unwrap_err().to_string();
     let text = error("bands5.tif", 3);
-    assert!(text.contains("it has 5 channels, but data.in_chans is 3"), "{text}");
+    assert!(text.contains("the file has 5 channels, but data.in_chans is 3"), "{text}");
     assert!(text.contains("hint: set data.in_chans = 5"), "{text}");
-    assert!(error("grey16.tif", 5).contains("it has 1 channel, but data.in_chans is 5"));
+    assert!(error("grey16.tif", 5).contains("the file has 1 channel, but data.in_chans is 5"));
     let grey = read(&golden("grey16.tif"), 3, [0.0, 1.0]).unwrap();
     assert_eq!(grey.channels, 1, "grey serves for RGB");
     let dir = tempfile::tempdir().unwrap();

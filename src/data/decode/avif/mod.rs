@@ -25,7 +25,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     Ok(Bitmap { width, height, levels: yuv::levels(picture, has_alpha)? })
 }
 
-/// Decodes the tiles of a grid and joins them to one picture.
+/// Decodes the tiles of a grid, and joins the tiles into one picture.
 fn joined(grid: &Grid, tiles: Vec<Vec<u8>>) -> Result<Yuv, ImageError> {
     let wrong = || ImageError::damaged("the tiles of the AVIF image do not fit together");
     let (width, height) = checked_size(grid.width, grid.height)?;

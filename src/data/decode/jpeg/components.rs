@@ -15,7 +15,7 @@ pub(in crate::data::decode) struct Components {
     pub(in crate::data::decode) samples: Vec<u8>,
 }
 
-/// Decodes JPEG data. If `to_rgb`, converts the samples from `YCbCr` to RGB; otherwise keeps them unchanged.
+/// Decodes JPEG data. If `to_rgb` is true, converts the samples from `YCbCr` to RGB.
 pub(in crate::data::decode) fn decode(
     bytes: &[u8],
     to_rgb: bool,

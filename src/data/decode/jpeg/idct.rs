@@ -28,7 +28,7 @@ const PASS1_BITS: u32 = 2;
 /// Quantization table of a colour component, in row-major order.
 pub(super) struct Dequantizer {
     steps: [i16; 64],
-    /// Maximum absolute value of each quantized coefficient for which the transform does not overflow.
+    /// For each coefficient, the largest quantized absolute value that cannot overflow.
     limits: [u16; 64],
 }
 
@@ -85,7 +85,7 @@ fn sized<const N: usize>(
 
 /// Applies the inverse DCT to the columns of each block.
 ///
-/// Also returns one number per block, which is nonzero if the block overflows.
+/// Also returns one number per block. A nonzero number means overflow.
 #[inline(always)]
 fn columns<const N: usize>(
     group: &BlockGroup,
@@ -144,7 +144,6 @@ fn is_used<const N: usize>(index: usize) -> bool {
     }
 }
 
-/// Returns the number of fraction bits in the results of [`one_dimension`] minus `CONST_BITS`.
 #[inline(always)]
 fn extra_bits<const N: usize>() -> u32 {
     match N {

@@ -52,7 +52,7 @@ pub(in crate::data) struct Jpeg<'a> {
     bytes: &'a [u8],
 }
 
-/// A decoded rectangle. `pixels` may have margins on the left and right.
+/// The decoded pixels of a rectangle, possibly with margins on the left and right.
 pub(in crate::data) struct Decoded {
     pub(in crate::data) width: usize,
     pub(in crate::data) height: usize,
@@ -60,7 +60,7 @@ pub(in crate::data) struct Decoded {
     pub(in crate::data) pixels: Vec<u8>,
     /// Position of the rectangle in `pixels`.
     pub(in crate::data) crop: CropBox,
-    /// libjpeg's first warning; `None` if libjpeg found no damage.
+    /// First warning of libjpeg about damaged data; `None` without damage.
     pub(in crate::data) warning: Option<String>,
 }
 
@@ -98,7 +98,7 @@ impl<'a> Jpeg<'a> {
         self.shrunk_region(crop, 1)
     }
 
-    /// Decodes the rectangle `crop` at 1/`shrink` of its width and height.
+    /// Decodes the rectangle `crop`, scaled to 1/`shrink` of its width and height.
     ///
     /// `shrink` is 2, 4 or 8. `crop` is in pixels of the full-size picture.
     pub(in crate::data) fn small_region(
@@ -123,7 +123,7 @@ impl<'a> Jpeg<'a> {
         Ok(Decoded { width, height, pixels, crop, warning: self.state.warning.take() })
     }
 
-    /// Finds the coded data. Returns `None` if only libjpeg can decode the file.
+    /// Finds the coded data for `plain.rs`. Returns `None` if only libjpeg can decode the file.
     fn plain_scan(&self) -> Option<Scan> {
         let colours = self.state.decompress.jpeg_color_space;
         let known = matches!(colours, J_COLOR_SPACE::JCS_YCbCr | J_COLOR_SPACE::JCS_GRAYSCALE);
@@ -149,9 +149,9 @@ impl Drop for Jpeg<'_> {
     }
 }
 
-/// Decodes the rectangle `crop`, and possibly a margin, with libjpeg.
+/// Decodes the rectangle `crop` with libjpeg, possibly with a margin on the left and right.
 ///
-/// Returns the pixels, the width of the decoded part, and the column in it at which `crop` starts.
+/// Returns the pixels, the width of the decoded part, and the column of the decoded part where `crop` starts.
 fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usize, usize) {
     let inks =
         matches!(decompress.jpeg_color_space, J_COLOR_SPACE::JCS_CMYK | J_COLOR_SPACE::JCS_YCCK);

@@ -141,12 +141,12 @@ impl Layout {
 
 /// Samples of a colour component in one row of minimum coded units (MCUs).
 ///
-/// The first row of samples is the last row of the MCUs above.
+/// Starts with one extra row of samples from the MCUs above.
 struct Plane<'a> {
     layout: &'a ColourLayout,
-    /// Column of the first stored sample, counted from the left edge of the picture.
+    /// Column in the picture of the first stored sample.
     left: usize,
-    /// Row of the first sample, counted from the top of the picture.
+    /// Row in the picture of the first stored sample.
     top: usize,
     /// Number of samples per stored row.
     stride: usize,
@@ -172,7 +172,7 @@ impl<'a> Plane<'a> {
         }
     }
 
-    /// Converts a row of minimum coded units (MCUs) from coefficients to samples. `row` is the number of this row.
+    /// Converts a row of minimum coded units (MCUs) from coefficients to samples. `row` is the row index.
     ///
     /// Returns `None` on overflow. Also resets the coefficients to 0.
     fn read<'b>(

@@ -73,7 +73,7 @@ impl BitWriter {
         }
     }
 
-    /// Fills the rest of the last byte with one bits.
+    /// Fills the rest of the last byte with bits of 1.
     fn align(&mut self) {
         while self.count > 0 {
             self.put(1, 1);
@@ -195,7 +195,7 @@ pub(super) fn pixels(decoded: &Decoded) -> Vec<u8> {
 
 /// Returns a rectangle inside a picture.
 ///
-/// The arguments give position and size as fractions (0..1) of the available space.
+/// `x`, `y`, `w` and `h` are fractions (0..1) of the available space.
 pub(super) fn rectangle(
     (width, height): (usize, usize),
     (x, y, w, h): (f64, f64, f64, f64),

@@ -19,7 +19,7 @@ pub(super) struct Scan {
     tables: HuffmanTables,
     choices: Vec<TableChoice>,
     place: BitPosition,
-    /// Number of restart markers that were already read.
+    /// Number of restart markers read so far.
     restarts: usize,
     /// Minimum coded units (MCUs) read since the last restart marker.
     units: usize,
@@ -31,16 +31,15 @@ pub(super) struct Scan {
 pub(super) struct UnitRow {
     /// Columns of minimum coded units (MCUs) to keep.
     kept: Range<usize>,
-    /// Coefficient groups of the first colour component, then of the second and third component.
+    /// Coefficients of all blocks of the first colour component, then of the next component.
     pub(super) groups: Vec<BlockGroup>,
     blocks: Vec<UnitBlock>,
 }
 
 struct UnitBlock {
     colour: usize,
-    /// Index in [`UnitRow::groups`] of the first group of the block's row.
     groups: usize,
-    /// Number of this component's blocks in one row of a minimum coded unit (MCU).
+    /// Number of blocks side by side in a minimum coded unit (MCU).
     across: usize,
     column: usize,
 }

@@ -1,7 +1,7 @@
 //! Reads NumPy arrays (`.npy`, versions 1 to 3) of the shapes `[H, W]` and `[C, H, W]`.
 //!
-//! The crates for this format bring a parser generator for Python literals. The header that NumPy writes is one
-//! dictionary with three keys, so a few lines read it.
+//! Crates for this format need a parser generator. This module parses the header in a few lines, because NumPy always
+//! writes a dictionary with three keys.
 
 use super::RawPicture;
 use super::samples::{SampleKind, SampleType};
@@ -9,7 +9,7 @@ use crate::data::decode::byte_reader::ByteReader;
 use crate::data::decode::error::ImageError;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
-/// Maximum length of the header of a `.npy` file in bytes. In version 1, NumPy writes at most 64 KiB.
+/// Maximum length of a `.npy` header in bytes.
 const MAX_HEADER: usize = 1 << 16;
 
 struct Header {
@@ -49,7 +49,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RawPicture, ImageError> {
     RawPicture::check_size(width, height, channels)?;
     let count = width * height * channels;
     let values = header.samples.to_floats(reader.take(count * (header.samples.bits / 8))?)?;
-    // Position of a value: by default the last axis is the fastest, in Fortran order the first.
+    // The last axis is contiguous in C order, the first axis in Fortran order.
     let at = |c: usize, y: usize, x: usize| {
         if header.fortran_order {
             (x * height + y) * channels + c
