@@ -2,7 +2,7 @@
 
 use super::huggingface;
 
-/// The library whose tensor names a network has.
+/// The library that defines the tensor names of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     /// The official MAE code, timm, `DeiT`, DINO and `MoCo` v3.

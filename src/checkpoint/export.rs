@@ -51,8 +51,7 @@ pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize,
 /// Writes a Hugging Face folder for `ViTMAEForPreTraining` or `ViTForImageClassification`.
 ///
 /// These classes do not support average pooling, linear probes, or encoders without decoder and head. The function
-/// fails
-/// for such networks.
+/// fails for such networks.
 pub fn write_huggingface(
     file: &TensorFile,
     facts: &Facts,

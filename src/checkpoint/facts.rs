@@ -191,8 +191,7 @@ fn blocks(tensors: &BTreeMap<String, HostTensor>, prefix: &str) -> usize {
 /// Returns the number of patch rows and columns.
 ///
 /// Uses the image size in `settings` if it fits the number of patches. Otherwise, the grid must be square. Returns
-/// `None`
-/// if neither fits.
+/// `None` if neither fits.
 fn grid(
     pos_embed: Option<&HostTensor>,
     settings: &Settings,

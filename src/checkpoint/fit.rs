@@ -83,8 +83,7 @@ pub(super) fn is_pos_embed(name: &str) -> bool {
 /// Loads the weights in `file` into `mae`, to start a new pre-training.
 ///
 /// Keeps the weights of `mae` in the [`missing_parts`] of `file`. Ignores the head of a classifier. Resizes the
-/// position
-/// embeddings as [`load_encoder`] does.
+/// position embeddings as [`load_encoder`] does.
 pub fn load_start(
     mae: Mae,
     file: &TensorFile,

@@ -54,8 +54,7 @@ impl Opened {
     /// Resolves the checkpoint's recipe together with `args`.
     ///
     /// `[data]` and `[runtime]` come from `--recipe`, if given. Fails if a needed setting is unknown, or if `args`
-    /// contradict
-    /// the checkpoint.
+    /// contradict the checkpoint.
     pub fn plan(
         &self,
         needs: Needs,

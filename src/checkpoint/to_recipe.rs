@@ -72,8 +72,7 @@ pub(super) fn preferred(facts: &Facts) -> Recipe {
 /// Returns the settings of `--recipe` that may be missing in the checkpoint.
 ///
 /// For a checkpoint with a decoder, these are `norm_pix_loss` and the mask settings. If recipe and checkpoint have the
-/// same
-/// width, the number of attention heads is also included.
+/// same width, the number of attention heads is also included.
 pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     let mut recipe = Recipe::default();
     let model = &plan.model;

@@ -18,8 +18,7 @@ impl Budget {
     /// Returns the budget for a file of `len` bytes.
     ///
     /// The limit for objects and tensor values together is 3 × `len` bytes plus 832 KiB. The limit for tensor values
-    /// alone is
-    /// 2 × `len` bytes plus 64 KiB.
+    /// alone is 2 × `len` bytes plus 64 KiB.
     pub(super) fn of_file(len: u64) -> Self {
         Self {
             all: len.saturating_mul(3).saturating_add(832 * KIB),

@@ -64,7 +64,7 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Pushes the storage with the persistent id `id` onto the stack.
+    /// Handles the persistent id of a storage: pushes the storage onto the stack.
     pub(super) fn persistent(&mut self, id: Item) -> Result<(), String> {
         let items = self.graph.items(id).unwrap_or_default();
         let kind = items.first().and_then(|kind| self.graph.text(*kind));

@@ -31,7 +31,7 @@ pub(super) struct View {
 pub(super) struct CheckedView<'a> {
     view: &'a View,
     bytes: Bytes,
-    /// Offset in bytes from which element indices count.
+    /// Offset of element 0 in bytes.
     base: u64,
     pub(super) numel: u64,
     /// Highest element index in the storage, plus 1.

@@ -6,7 +6,7 @@ use super::source::{ByteSource, cut_short};
 
 const WINDOW: u64 = 64 * 1024;
 
-/// A smaller read also counts as this number of bytes in the [`Budget`].
+/// Every read counts as at least this number of bytes in the [`Budget`].
 const READ: usize = 512;
 
 pub(super) struct Window<'a> {

@@ -198,8 +198,7 @@ impl ClassTable {
     /// Returns (class names in label order, label of each name).
     ///
     /// The labels are indexed by [`ReadClass::Name`]. `naming.known` decides the order of the names. Without it, the
-    /// names are
-    /// sorted.
+    /// names are sorted.
     fn sorted_names(
         &self,
         naming: Naming<'_>,

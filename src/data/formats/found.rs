@@ -17,7 +17,7 @@ pub enum Labels {
     Unneeded,
     /// For `mae data check` and `mae data pack`, which do not know the purpose of the data.
     ///
-    /// Classes are then needed if the data has validation images and some images have classes.
+    /// Classes are needed if the data has validation images and some images have classes.
     IfAny,
 }
 

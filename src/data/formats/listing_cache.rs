@@ -138,8 +138,7 @@ impl Stamp {
     /// Returns the modification time and size of `place`, a folder or shard.
     ///
     /// Call this function before reading `place`. Returns `None` if `place` has changed in the last 2 s. Do not cache
-    /// its
-    /// listing then, because another change may not change the modification time.
+    /// its listing then, because another change may not change the modification time.
     pub(super) fn now(place: &Path) -> Option<Self> {
         Self::of(&fs::metadata(place).ok()?)
     }

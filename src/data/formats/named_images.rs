@@ -26,8 +26,7 @@ struct NamedImages {
 /// Opens the image files in `paths`, and all images inside the folders in `paths`.
 ///
 /// Returns (images, class names). There are class names only if `paths` is a single folder, and all its images are in
-/// class
-/// folders.
+/// class folders.
 pub fn open_images(
     paths: &[PathBuf],
     plan: &DataPlan,

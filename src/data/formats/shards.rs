@@ -44,8 +44,7 @@ impl Shards {
     /// - Other names: training.
     ///
     /// If `path` has no training files, looks in the subfolders `data` and `default`, as in data sets from the Hugging
-    /// Face
-    /// Hub. Then looks in the only subfolder. Fails with the hint `hint` if there are no training files.
+    /// Face Hub. Then looks in the only subfolder. Fails with the hint `hint` if there are no training files.
     pub(super) fn find(path: &Path, extension: &str, hint: &str) -> Result<Self, DataError> {
         if !path.is_dir() {
             return Err(DataError::layout(path, "the folder does not exist (`data.path`)", hint));

@@ -21,7 +21,7 @@ use crate::shape::ImageSize;
 use super::found::Found;
 use super::split::Split;
 
-/// A split of the synthetic data. Random keys use the number of the split as their epoch.
+/// A split of the synthetic data. Each split has different random numbers.
 #[derive(Debug, Clone, Copy)]
 enum SyntheticPart {
     Train = 1,

@@ -75,8 +75,7 @@ enum Made {
 /// Packs the data set that `plan` describes into tar shards in the folder `out`.
 ///
 /// Continues an interrupted packing. Calls `progress(packed images, all images)`. If `progress` returns false, stops
-/// and
-/// returns `None`.
+/// and returns `None`.
 pub fn pack(
     plan: &DataPlan,
     out: &Path,

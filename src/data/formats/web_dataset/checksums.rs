@@ -92,8 +92,7 @@ impl Checksums {
     /// Compares the images of `shard` with the checksum file.
     ///
     /// Adds hashes to `shard.images` and warnings to `shard.lost`. If an image has a wrong class, fails with (image
-    /// name,
-    /// reason).
+    /// name, reason).
     pub(super) fn compare(mut self, shard: &mut ShardIndex) -> Result<(), (String, String)> {
         let (packed, found) = (self.images.len(), shard.images.len());
         let mut others = Vec::new();

@@ -15,8 +15,7 @@ const NOT_JSON: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
 /// Returns the values of the top-level `keys` of a JSON object, in the order of `keys`.
 ///
 /// `NaN` and infinite values become `null`. If a key occurs twice, the last value counts, as in Python. If the JSON is
-/// not
-/// an object, all values are `None`.
+/// not an object, all values are `None`.
 pub(super) fn values<const N: usize>(
     bytes: &[u8],
     keys: [&str; N],
