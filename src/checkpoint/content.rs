@@ -32,7 +32,7 @@ pub(super) struct Content {
     pub state: Option<(OptimizerState, String)>,
     /// The first keys of the outermost dict in a pickle, for an error message.
     pub first_keys: Vec<String>,
-    /// Total length in bytes of the names that were built from nested keys.
+    /// Total length of all tensor names so far, in bytes.
     names: usize,
 }
 

@@ -82,8 +82,8 @@ pub(super) fn is_pos_embed(name: &str) -> bool {
 
 /// Loads the weights in `file` into `mae`, to start a new pre-training.
 ///
-/// Keeps the weights of `mae` in the [`missing_parts`] of `file`. Ignores the head of a classifier. Resizes the
-/// position embeddings as [`load_encoder`] does.
+/// If `file` lacks the decoder or the last norm, `mae` keeps its own weights there. Ignores the head of a classifier.
+/// Resizes the position embeddings as [`load_encoder`] does.
 pub fn load_start(
     mae: Mae,
     file: &TensorFile,
@@ -137,7 +137,7 @@ pub fn load_frozen(
     load_named(vit, file, path, frozen, |_, tensor, _| tensor.values.clone())
 }
 
-/// Replaces the parameters of `module` for whose names `wanted` returns true.
+/// Replaces each parameter of `module` if `wanted(parameter name)` is true.
 ///
 /// `values` maps (parameter name, tensor in `file`, parameter shape) to the new values.
 fn load_named<M: Module>(

@@ -41,7 +41,7 @@ pub struct PlanArgs<'a> {
 #[derive(Debug)]
 pub struct CheckpointPlan {
     pub plan: Plan,
-    /// The content of `meta.json`. For a checkpoint without `meta.json`, a description of the network.
+    /// The content of `meta.json`, or a description of the network if `meta.json` is missing.
     pub meta: Meta,
     /// Warnings for the user, one sentence each.
     pub warnings: Vec<String>,
@@ -90,7 +90,7 @@ impl Opened {
     /// Returns a warning if the checkpoint does not store the head's input: the class token or the mean of the patch
     /// tokens.
     ///
-    /// Fails if `--set` chooses the mean, because this program then needs `fc_norm`.
+    /// Fails if `--set` chooses the mean, because the checkpoint has no `fc_norm`.
     fn unstated_pooling(&self, set: &SetArgs) -> Result<Option<String>, CheckpointError> {
         let reads_token = matches!(self.facts.head, Head::Linear { global_pool: false, .. });
         if self.meta.is_some() || !reads_token || self.facts.settings.average_pool.is_some() {

@@ -26,7 +26,7 @@ const CHUNK: usize = 64 * 1024;
 pub(super) struct Archive {
     pub(super) pickle: Range,
     storages: BTreeMap<Box<str>, Entry>,
-    /// Offsets of the storages whose CRC-32 has been compared.
+    /// Offsets of the storages whose CRC-32 has been checked.
     compared: RefCell<BTreeSet<u64>>,
     /// Prefix of all names in the archive, such as `archive/`.
     prefix: String,

@@ -128,9 +128,9 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Returns the list or dict to which an opcode adds the stack items from index `start`.
+    /// Returns the list or dict to which an opcode adds stack items. `start` is the index of the first item.
     ///
-    /// For a described object without items, `fresh` becomes its list or dict.
+    /// For a Python object, returns the object's own list or dict. If it is missing, `fresh` becomes this container.
     fn target(&mut self, start: usize, fresh: Node) -> Result<Item, String> {
         let floor = self.floor();
         let below = start.checked_sub(1).filter(|below| *below >= floor);

@@ -110,7 +110,7 @@ fn content_numel(bytes: Bytes, size: u64, numel: u64) -> Result<u64, String> {
     if fits {
         Ok(numel)
     } else {
-        Err(format!("an array should have {numel} values, but has only {len} bytes"))
+        Err(format!("an array should have {numel} values of {size} bytes, but it has {len} bytes"))
     }
 }
 

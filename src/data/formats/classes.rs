@@ -234,7 +234,7 @@ impl ClassTable {
             Some(name) => Err(DataError::layout(
                 &file,
                 format!("the file does not list the class `{}` of an image", one_line(name)),
-                "add the class as a line of its own, or remove the file",
+                "add a line with the class, or remove the file",
             )),
             None => Ok((sorted, places)),
         }

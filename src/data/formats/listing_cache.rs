@@ -167,7 +167,10 @@ impl ListingCache {
         if let Some(file) = file_of(plan)
             && let Err(error) = durable::remove(&file)
         {
-            tracing::debug!("cannot remove the listing cache {}: {error}", file.display());
+            tracing::debug!(
+                "cannot remove the listing cache {}, so mae may use outdated listings: {error}",
+                file.display()
+            );
         }
     }
 

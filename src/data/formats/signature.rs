@@ -3,10 +3,10 @@
 /// Number of bytes that [`of_other_kind`] needs from the start of a file.
 pub(super) const BYTES: usize = 64;
 
-/// The kind of a file that is not a tar or parquet file, such as a zip archive.
+/// The actual kind of a file that should be a tar or parquet file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct OtherKind {
-    /// The name of the kind, for a message, such as "a zip archive".
+    /// What the file is, such as "a zip archive".
     pub(super) is: &'static str,
     /// The hint of the error about the file.
     pub(super) hint: &'static str,

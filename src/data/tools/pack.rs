@@ -273,7 +273,7 @@ fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataErro
             return Ok(());
         }
         let problem =
-            "the folder contains shards of different files, or shards with different options";
+            "the folder contains shards of a different data set, or shards with different options";
         return Err(DataError::layout(
             &path,
             problem,

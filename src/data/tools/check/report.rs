@@ -46,8 +46,7 @@ pub struct Checked {
 /// Percentiles of the unscaled pixel values in the files of a data set.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Numbers {
-    /// Suggested `data.range`: the 0.5 % percentile of the lowest channel, and the 99.5 % percentile of the highest
-    /// channel.
+    /// Suggested `data.range`: `[lowest 0.5 % percentile, highest 99.5 % percentile]` of all channels.
     pub range: [f64; 2],
     /// Whether the percentiles come from a sample of the pixels.
     pub is_sample: bool,
