@@ -87,8 +87,7 @@ impl Opened {
         Ok(CheckpointPlan { plan, meta, warnings })
     }
 
-    /// Returns a warning if the checkpoint does not store the head's input: the class token or the mean of the patch
-    /// tokens.
+    /// Returns a warning if the checkpoint does not store the head's pooling (class token or mean of the patches).
     ///
     /// Fails if `--set` chooses the mean, because the checkpoint has no `fc_norm`.
     fn unstated_pooling(&self, set: &SetArgs) -> Result<Option<String>, CheckpointError> {

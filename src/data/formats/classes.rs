@@ -73,7 +73,7 @@ pub(super) struct Numbered {
     pub(super) are_names: bool,
     /// The error about missing or unusable classes; `None` if all classes are usable.
     pub(super) problem: Option<DataError>,
-    /// Whether no image of the data set has a class.
+    /// True if the data set has no classes at all.
     pub(super) none: bool,
     /// The label of each class name. The index is the number in [`ReadClass::Name`].
     places: Vec<Option<u32>>,

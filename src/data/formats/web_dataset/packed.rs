@@ -119,7 +119,7 @@ impl Packed {
 
     /// Returns an error if packing did not finish, or if the number of shards is wrong.
     ///
-    /// `found` are the numbers of shards in `folder`.
+    /// `found` has the numbers of shards in `folder`.
     pub(super) fn problem(&self, folder: &Path, found: ShardCounts) -> Option<DataError> {
         let Some(all) = self.shards else {
             return Some(DataError::layout(
