@@ -9,18 +9,16 @@ use crate::recipe::{
 };
 use std::path::Path;
 
-/// The information that a command needs about a checkpoint.
-///
-/// Each variant also includes the information of all variants above it.
+/// What a command needs from a checkpoint. Each variant also includes the needs of all variants above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub enum Needs {
-    /// Only the tensors.
+    /// The command needs only the tensors.
     Tensors,
-    /// The number of attention heads of the encoder, to compute features.
+    /// The command computes features, so it needs the number of attention heads of the encoder.
     Heads,
-    /// All settings for converting a checkpoint, including the settings of its decoder.
+    /// The command converts the checkpoint, so it needs all settings, including those of a decoder.
     Everything,
-    /// A decoder, to reconstruct images. A checkpoint without a decoder is an error.
+    /// The command reconstructs images, so it needs a decoder.
     Decoder,
 }
 
