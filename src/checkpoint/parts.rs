@@ -1,4 +1,4 @@
-//! Recognizes parts of networks that this program does not support, such as LayerScale.
+//! Recognizes parts of networks that this program does not support, such as `LayerScale`.
 
 use super::error::listed;
 

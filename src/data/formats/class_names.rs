@@ -108,7 +108,7 @@ fn parse_csv(text: &str) -> Result<ClassMap, csv::Error> {
     })
 }
 
-/// Parses a text class map. Each line is a class name, or a folder name, a space and a class name.
+/// Parses a text class map. Each line is a class name, optionally with the folder name before the class name.
 fn parse_text(text: &str, folders: &[String]) -> ClassMap {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let pairs = lines.iter().filter_map(|line| line.split_once(char::is_whitespace));
