@@ -1,4 +1,4 @@
-//! The `config.json` of timm, beside the weights of its models on the Hugging Face hub.
+//! Reads the `config.json` that timm stores with its models on the Hugging Face Hub.
 
 use super::facts::Settings;
 use serde_json::Value;
@@ -9,7 +9,7 @@ pub(super) fn recognises(config: &Value) -> bool {
 
 /// Returns the settings in timm's `config.json` that affect predictions.
 ///
-/// `fc_norm` says whether the file has a norm after pooling.
+/// `fc_norm` is true if the checkpoint has `fc_norm`.
 pub(super) fn settings(config: &Value, fc_norm: bool) -> Result<Settings, String> {
     let args = &config["model_args"];
     let floats = |key: &str| -> Option<Vec<f64>> {

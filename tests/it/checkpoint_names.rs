@@ -1,4 +1,5 @@
-//! Networks under any prefix, with the names of other libraries, in several files: found, listed, or refused with the reason.
+//! Networks under any prefix, with the names of other libraries, in several files: found, listed, or refused with the
+//! reason.
 
 #![expect(clippy::unwrap_used, reason = "a file that cannot be written is a failed test")]
 
@@ -163,7 +164,7 @@ fn tensors_beside_the_network_do_not_refuse_it() {
     write(&file, &Dict(content));
     assert!(
         refused(&file)
-            .contains("`norm.bias` must be a float tensor, but the file has: int64 tensor"),
+            .contains("`norm.bias` must be a float tensor, but it is stored as: int64 tensor"),
         "{}",
         refused(&file)
     );

@@ -398,7 +398,10 @@ fn packed_files_make_the_same_batches() {
     let other = pack(&["--short-side", "8"]);
     assert_eq!(other.status.code(), Some(2));
     let said = String::from_utf8(other.stderr).unwrap();
-    assert!(said.contains("pack.json: the folder contains shards of different files"), "{said}");
+    assert!(
+        said.contains("pack.json: the folder contains shards of a different data set"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -218,7 +218,7 @@ fn arrays_count_as_images_only_with_a_range() {
     fs::create_dir_all(bench.path("arrays")).unwrap();
     fs::write(bench.path("arrays/a.npy"), npy([1, 4, 4], |i| i as u16)).unwrap();
     let error = bench.refused(&["data", "check", "arrays"], 2);
-    assert!(error.contains("set data.range = [lo, hi] to read the .npy files"), "{error}");
+    assert!(error.contains("set `data.range = [lo, hi]` to read the .npy files"), "{error}");
     bench.done(&[
         "data",
         "check",

@@ -12,19 +12,19 @@ const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0
 
 const PROTOCOL: i64 = 1001;
 
-/// Memory per storage in bytes, not counting the name.
+/// Memory per storage in bytes, in addition to the name.
 const ENTRY: usize = 96;
 
 pub(super) fn is_magic(graph: &Graph, item: Item) -> bool {
     matches!(graph.node(item), Some(Node::Long(bytes)) if **bytes == MAGIC)
 }
 
-/// The pickles of a legacy file, without the storages.
+/// The part of a legacy file before the storages.
 pub(super) struct LegacyHeader {
     pub(super) object: Item,
-    /// Name and bytes per element of each storage, in the order of the file.
+    /// Pairs (name, bytes per element) of all storages, in the order of the file.
     pub(super) storages: Vec<(Box<str>, u64)>,
-    /// Offset of the first storage, in bytes.
+    /// Offset of the first storage in the file, in bytes.
     pub(super) at: u64,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn read(
     Ok(LegacyHeader { object, storages, at: reader.at() })
 }
 
-/// Returns name and bytes per element of each storage, in the order of the file.
+/// Returns pairs (name, bytes per element) of all storages, in the order of the file.
 fn in_order(
     graph: &Graph,
     budget: &mut Budget,
@@ -83,7 +83,7 @@ fn in_order(
     Ok(storages)
 }
 
-/// Finds the storages. Each storage starts with the number of elements (8 bytes).
+/// Finds the byte range of each storage. Before each storage, 8 bytes store the number of elements.
 pub(super) fn storages(
     source: &ByteSource,
     budget: &mut Budget,

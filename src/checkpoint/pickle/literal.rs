@@ -4,7 +4,7 @@ use super::graph::{Bytes, Item, Node};
 use super::machine::Machine;
 use super::source::{Range, SHORT_TEXT};
 
-/// Maximum length of an integer in bytes. PyTorch's magic number needs 10.
+/// Maximum length of an integer in bytes.
 const LONG: u64 = 16;
 
 impl Machine<'_, '_> {
@@ -61,7 +61,7 @@ impl Machine<'_, '_> {
         self.add(Node::Bytes(Bytes { range, latin1: false }))
     }
 
-    /// Reads a length that has one, four or eight bytes.
+    /// Reads a length field of 1 byte (`one`), 8 bytes (`eight`) or 4 bytes.
     fn length(&mut self, one: bool, eight: bool) -> Result<u64, String> {
         Ok(if one {
             self.reader.byte()?.into()

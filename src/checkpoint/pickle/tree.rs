@@ -1,4 +1,4 @@
-//! Converts the graph to a tree. Each use of a shared object becomes a copy, within the budget.
+//! Converts the graph to a tree. Each use of a shared object becomes a copy. The budget limits the memory.
 
 use super::budget::Budget;
 use super::graph::{Graph, Item, Node, Object};
@@ -7,7 +7,7 @@ use super::storages::Storages;
 use super::view::{View, ViewData};
 use super::{HostTensor, Value};
 
-/// Maximum depth of nested containers. Dropping a tree is recursive.
+/// Maximum depth of nested containers. Limits the recursion when a tree is dropped.
 const DEPTH: usize = 128;
 
 const VALUE: usize = size_of::<Value>();
@@ -17,9 +17,9 @@ pub(super) struct Tree<'a> {
     pub(super) storages: &'a Storages,
     pub(super) source: &'a ByteSource,
     pub(super) budget: &'a mut Budget,
-    /// The containers around the current item. Used to find cycles.
+    /// Indices of the containers around the current item, to detect cycles.
     path: Vec<u32>,
-    /// Number of objects of unknown classes in `path`.
+    /// Number of containers in `path` that are objects of an unknown class.
     foreign: usize,
 }
 
@@ -33,7 +33,7 @@ impl<'a> Tree<'a> {
         Self { graph, storages, source, budget, path: Vec::new(), foreign: 0 }
     }
 
-    /// Converts an item to a [`Value`], within the memory budget.
+    /// Converts an item of the graph to a [`Value`].
     pub(super) fn value(&mut self, item: Item) -> Result<Value, String> {
         let id = match item {
             Item::None => return Ok(Value::None),
@@ -85,9 +85,9 @@ impl<'a> Tree<'a> {
         value
     }
 
-    /// Returns an error because the file contains `what`, such as a cycle.
+    /// Fails because the file contains `what`, such as a cycle.
     ///
-    /// Inside of an object of an unknown class, returns `what` as a description instead of an error.
+    /// Inside an object of an unknown class, returns the description `what` instead.
     fn refuse(&mut self, what: &str) -> Result<Value, String> {
         if self.foreign > 0 { self.opaque(what) } else { Err(format!("the pickle has {what}")) }
     }

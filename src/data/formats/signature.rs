@@ -1,18 +1,18 @@
-//! Tells by its first bytes what a file is that a reader cannot read.
+//! Recognizes files of a wrong kind by their first bytes, for error messages.
 
 /// Number of bytes that [`of_other_kind`] needs from the start of a file.
 pub(super) const BYTES: usize = 64;
 
-/// A description of a file that is neither a tar archive nor a parquet file.
+/// The actual kind of a file that should be a tar or parquet file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct OtherKind {
-    /// What the file is, for a message, such as "a zip archive".
+    /// What the file is, such as "a zip archive".
     pub(super) is: &'static str,
-    /// What the user can do, for the hint of a message.
+    /// The hint of the error about the file.
     pub(super) hint: &'static str,
 }
 
-/// Recognizes the kind of a file by its first bytes `start`. Returns `None` if the kind is unknown.
+/// Recognizes the kind of a file from `start`, its first bytes. Returns `None` if the kind is unknown.
 pub(super) fn of_other_kind(start: &[u8]) -> Option<OtherKind> {
     let kind = |is, hint| Some(OtherKind { is, hint });
     let lz4 = "decompress it: `lz4 -dc < OLD > NEW.tar`";
@@ -37,7 +37,7 @@ pub(super) fn of_other_kind(start: &[u8]) -> Option<OtherKind> {
         [b'R', b'a', b'r', b'!', 0x1a, ..] => kind("a rar archive", packed),
         [b'P', b'A', b'R', b'1', ..] => kind("a parquet file", "set `data.format = \"parquet\"`"),
         [0x89, b'H', b'D', b'F', ..] => {
-            kind("an HDF5 file", "write its images to files, or to tar shards")
+            kind("an HDF5 file", "convert the file to image files or tar shards")
         }
         _ if start.starts_with(b"version https://git-lfs") => kind(
             "a pointer of Git LFS, not the file itself",
@@ -49,14 +49,14 @@ pub(super) fn of_other_kind(start: &[u8]) -> Option<OtherKind> {
         {
             kind(
                 "a web page, not the file itself",
-                "download the file again, with the address of the file itself",
+                "download the file again, from the URL of the file itself",
             )
         }
         _ => None,
     }
 }
 
-/// Returns whether a file name is that of a compressed tar archive, such as `shard.tar.gz` or `shard.tgz`.
+/// Returns whether `name` has the ending of a compressed tar archive, such as `.tar.gz` or `.tgz`.
 pub(super) fn is_compressed_tar(name: &str) -> bool {
     const ENDINGS: [&str; 10] = [
         ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.lz4",

@@ -1,6 +1,6 @@
 //! The class of a sample: a number or a name in a `.cls` file, or under `label` or `cls` in a `.json` file.
 //!
-//! A class that cannot be used is no error here, because pre-training needs no classes.
+//! An unusable class is not an error here, because pre-training needs no classes.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::data::formats::listing_cache::ListedClass;
 /// Maximum size in bytes of a tar member that contains a class.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
 
-/// Returns whether a tar member may contain a class. `suffix` is the member's name after the first dot, in lower case.
+/// Returns whether a tar member may contain a class. `suffix` is the end of the member's name, such as `cls`.
 pub(super) fn is_label(suffix: &str) -> bool {
     matches!(extension(suffix), "cls" | "json")
 }

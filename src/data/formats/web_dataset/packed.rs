@@ -20,13 +20,13 @@ pub(in crate::data) struct Packed {
     /// Number of shards; `None` until packing is complete.
     #[serde(default)]
     pub(in crate::data) shards: Option<ShardCounts>,
-    /// Whether every shard has a checksum file. Older versions wrote no checksum files.
+    /// Whether every shard has a checksum file. Older versions of this program wrote no checksum files.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(in crate::data) checksums: bool,
     /// BLAKE3 hash of the file [`CLASSES`]; `None` if the file does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::data) classes: Option<String>,
-    /// BLAKE3 hash of the other fields as compact JSON.
+    /// BLAKE3 hash of the compact JSON of all other fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     blake3: Option<String>,
 }
@@ -67,7 +67,7 @@ impl Packed {
         Self { samples_per_shard, source, reencoded, shards, checksums: false, classes, blake3 }
     }
 
-    /// Returns whether `self` and `other` describe the same images and packing options.
+    /// Returns whether `self` and `other` have the same original data set and the same packing options.
     pub(in crate::data) fn is_of_the_same_images(&self, other: &Self) -> bool {
         let key = |packed: &Self| (packed.samples_per_shard, packed.reencoded);
         key(self) == key(other) && self.source == other.source
@@ -104,7 +104,7 @@ impl Packed {
         }
     }
 
-    /// Returns a warning if the class names have changed since packing.
+    /// Returns a warning if the class names have changed since `mae data pack` wrote them.
     pub(super) fn changed_classes(&self, folder: &Path) -> Option<String> {
         let (file, packed) = (folder.join(CLASSES), self.classes.as_ref()?);
         let now = fs::read(&file).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
@@ -117,7 +117,9 @@ impl Packed {
         })
     }
 
-    /// Returns an error if packing did not finish, or if the number of shards differs from `found`.
+    /// Returns an error if packing did not finish, or if the number of shards is wrong.
+    ///
+    /// `found` has the numbers of shards in `folder`.
     pub(super) fn problem(&self, folder: &Path, found: ShardCounts) -> Option<DataError> {
         let Some(all) = self.shards else {
             return Some(DataError::layout(
