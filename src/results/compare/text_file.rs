@@ -1,9 +1,8 @@
 //! Decodes text files of other programs: a byte order mark, UTF-16, and line ends of every system.
 
-/// Returns the text in `bytes`, which are UTF-8 or UTF-16 with or without a byte order mark.
+/// Decodes UTF-8 or UTF-16 text, with or without a byte order mark.
 ///
-/// PowerShell and the "Unicode text" of spreadsheets are UTF-16. NUL bytes at the end, which a power failure may leave,
-/// are removed. The error is the problem of a file with another encoding.
+/// Removes NUL bytes at the end, which a power failure may leave. An error describes why `bytes` are not text.
 pub(super) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
     let units = |pair: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = bytes.chunks_exact(2).map(|two| pair([two[0], two[1]])).collect();
