@@ -5,7 +5,7 @@ use crate::durable::{self, Holder};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// An error of a run folder.
+/// An error of a run folder, such as a lock or a changed recipe.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("cannot use {}: {} is working in this run\n\
@@ -59,18 +59,16 @@ pub enum RunError {
     NoFolder { path: PathBuf, source: io::Error },
 }
 
-/// What the user can do about a damaged file.
-///
-/// The user can always restore the file or start over.
+/// What the hint about a damaged file suggests, besides restoring the file or using `--fresh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// The user has no other choice than to restore the file or start over.
+    /// The hint suggests nothing else.
     None,
-    /// Remove the file. The run then repeats the job that wrote the file.
+    /// Remove the file, so that the run repeats the job that wrote the file.
     RemoveIt,
-    /// Remove the file. The run then writes the file again.
+    /// Remove the file, so that the next start writes the file again.
     WrittenAnew,
-    /// Remove the file's folder. The run then repeats the job that wrote the file.
+    /// Remove the folder that contains the file, so that the run repeats the job.
     RemoveItsFolder,
 }
 
@@ -88,7 +86,7 @@ impl Remedy {
     }
 }
 
-/// Returns text that names the process which holds a lock.
+/// Describes the process that holds a lock.
 fn process(holder: Option<&Holder>) -> String {
     holder.map_or_else(
         || "another process".to_owned(),
@@ -99,7 +97,6 @@ fn process(holder: Option<&Holder>) -> String {
 }
 
 impl RunError {
-    /// Returns a function that adds `path` to an I/O error.
     pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { path: path.to_owned(), source }
     }
