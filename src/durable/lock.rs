@@ -33,7 +33,7 @@ struct Held {
 pub enum NotTaken {
     /// Another process holds the lock; `None` if the lock file does not name that process.
     Busy(Option<Holder>),
-    /// A process on another host holds the lock. Nobody can tell from here whether it still runs.
+    /// A process on another host holds the lock. This host cannot check whether that process still runs.
     OnOtherHost(Holder),
 }
 
@@ -62,8 +62,8 @@ impl Lock {
 
     /// Locks `folder`, and writes the host and number of this process to the lock file.
     ///
-    /// Returns [`NotTaken`] if another process holds the lock. A process on another host may no longer run.
-    /// `break_lock` takes over the lock of such a process, and that process fails at its next write.
+    /// Returns [`NotTaken`] if another process holds the lock. With `break_lock`, takes over the lock of a process on
+    /// another host. That process then fails at its next write.
     pub fn take_named(folder: &Path, break_lock: bool) -> io::Result<Result<Self, NotTaken>> {
         let path = folder.join(LOCK);
         let holder = Holder::read(&path);
@@ -134,7 +134,7 @@ impl Held {
 
 /// Empties all lock files of this process. Call this just before the process exits.
 ///
-/// Does nothing if another thread is taking or releasing a lock. Then other hosts cannot lock these folders.
+/// Does nothing if another thread is using the locks. Then other hosts cannot lock these folders.
 pub fn remove_names() {
     if let Ok(held) = HELD.try_lock() {
         for held in held.iter().filter(|held| held.is_named) {

@@ -60,7 +60,7 @@ impl Manifest {
         files: impl IntoIterator<Item = (String, Option<Content>)>,
     ) -> io::Result<Self> {
         if root.join(MANIFEST).symlink_metadata().is_ok() {
-            let problem = "the folder contains a `mae-manifest.jsonl` that mae did not write\nhint: move this file away";
+            let problem = "the folder contains a file `mae-manifest.jsonl` of another program\nhint: move this file away";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));
         }
         let mut manifest = Self::empty(root, name.to_owned());

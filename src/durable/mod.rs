@@ -91,7 +91,7 @@ fn refuse_foreign(manifest: &Manifest, path: &Path, relative: &str) -> io::Resul
     }
     Err(io::Error::new(
         io::ErrorKind::AlreadyExists,
-        "a file that mae did not write is already there\nhint: move this file away",
+        "this file already exists and is not from mae\nhint: move this file away",
     ))
 }
 

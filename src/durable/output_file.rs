@@ -21,7 +21,7 @@ impl OutputFile {
     pub fn create(path: &Path) -> io::Result<Self> {
         let path = match fs::metadata(path) {
             Ok(there) if there.is_dir() => {
-                let problem = "it is a folder\nhint: name a file";
+                let problem = "this is a folder\nhint: pass the name of a file in this folder";
                 return Err(io::Error::new(io::ErrorKind::IsADirectory, problem));
             }
             Ok(there) if !there.is_file() => {
@@ -33,7 +33,7 @@ impl OutputFile {
         };
         if !folder_of(&path).is_dir() {
             let problem =
-                "its folder does not exist\nhint: create the folder, or choose another name";
+                "the folder does not exist\nhint: create the folder, or choose another name";
             return Err(io::Error::new(io::ErrorKind::NotFound, problem));
         }
         let temporary = temporary(&path);

@@ -127,7 +127,9 @@ impl EpochsCsv {
                 && row.epoch != before.epoch + 1
             {
                 let (before, after) = (before.epoch, row.epoch);
-                return Err(damaged(&format!("epoch {after} follows epoch {before}")));
+                return Err(damaged(&format!(
+                    "the epochs are not in order: epoch {after} follows epoch {before}"
+                )));
             }
             let end = reader.position().byte() as usize;
             // The reader stops before the second half of CR LF.

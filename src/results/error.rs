@@ -32,12 +32,11 @@ pub enum RunError {
     #[error("cannot use {} as a run folder: the folder contains files, but no `mae-manifest.jsonl` of a run\n\
              hint: choose another name (`--set name=...`) or another folder (`--runs DIR`), or move the files away", .0.display())]
     Foreign(PathBuf),
-    #[error("cannot write {}: a file that mae did not write is already there\n\
-             hint: move the file away, or choose another name (`--set name=...`). If mae wrote this file, \
-             `mae-manifest.jsonl` (the list of mae's files) is incomplete. Restore this list from a backup, or remove \
-             this list and start the run again to list all files", .0.display())]
+    #[error("cannot write {}: this file already exists and is not listed in `mae-manifest.jsonl`, so it may be from another program\n\
+             hint: move the file away, or choose another name (`--set name=...`). If mae wrote the file, restore \
+             `mae-manifest.jsonl` from a backup. Without a backup, remove `mae-manifest.jsonl` and start the run again", .0.display())]
     ForeignFile(PathBuf),
-    #[error("cannot move the files of {} to {}: {source}\nhint: run the same command again to finish the move; mae removed nothing", path.display(), to.display())]
+    #[error("cannot move the files of {} to {}: {source}\nhint: run the same command again to finish the move. No file is lost", path.display(), to.display())]
     NoTrash { path: PathBuf, to: PathBuf, source: io::Error },
     #[error("cannot use {}: the data has changed since this run started (fingerprint {began}, now {now})\n\
              hint: restore the data, choose another name (`--set name=...`), or start over with `--fresh`. With \

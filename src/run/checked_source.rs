@@ -78,7 +78,7 @@ impl Inspector<'_> {
         is_moved.then(|| {
             setting(
                 format!(
-                    "cannot start over: `--fresh` would move {} to the trash, but the recipe starts from this checkpoint",
+                    "cannot start over: `--fresh` would move {} to the trash, but the recipe starts from that checkpoint",
                     file.display()
                 ),
                 "give this run another name (`--set name=...`)",

@@ -148,7 +148,7 @@ impl HostFacts {
             );
         }
         if other.data != self.data {
-            return "sees different data: its fingerprint differs".to_owned();
+            return "sees different data (the fingerprint differs)".to_owned();
         }
         let own = self.jobs.iter().find(|job| !other.jobs.contains(job));
         let job = own.map_or("the run folder", |(folder, _)| folder.as_str());

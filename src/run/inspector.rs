@@ -294,7 +294,7 @@ impl<'a> Inspector<'a> {
             };
             let problem = if file.exists() {
                 format!(
-                    "cannot start {}: `--fresh` would move {} to the trash, but this job needs the checkpoint",
+                    "cannot start {}: `--fresh` would move {} to the trash, but this job starts from that checkpoint",
                     job.dir,
                     file.display()
                 )

@@ -59,8 +59,8 @@ pub(super) struct Sweep<'a> {
 impl Runner<'_> {
     /// Runs all runs of a sweep and returns the failed runs. A recipe without `[sweep]` is a single run.
     ///
-    /// If a run fails, the other runs continue. If a single run fails before its jobs start, returns the error. If no
-    /// run can start, returns the problems of the first run and creates no files.
+    /// If a run fails, the other runs continue. Without `[sweep]`, an error that stops the whole run is returned as an
+    /// error. If no run can start, creates no files and returns the problems of the first run.
     pub fn run(&self, resolved: &Resolved) -> Result<(JobEnd, Vec<FailedPoint>), PointError> {
         let preflight = preflight(resolved, self.options, Purpose::Run);
         let refusal = preflight.refusal();
@@ -273,7 +273,7 @@ fn moved_text(moved: &Moved) -> String {
             moved.stayed.iter().map(|path| path.display().to_string()).collect();
         let _ = write!(
             text,
-            ". mae did not move these files, because it did not write them: {}",
+            ". These files are not from mae and stay in the run folder: {}",
             stayed.join(", ")
         );
     }

@@ -116,10 +116,10 @@ fn refuse_other_val(point: &CheckedPoint, data: &DataSet) -> Result<(), TrainErr
     }
     Err(TrainError::Setting {
         problem: format!(
-            "cannot continue {}: {now} of the validation images are unreadable now, but {before} were when this run started",
+            "cannot continue {}: {now} validation images are unreadable now, but {before} were unreadable when this run started",
             point.path.display()
         ),
-        hint: "run `mae data check` to list them, and restore the files; or start a new run under a new `name`"
+        hint: "run `mae data check` to list the unreadable images, and restore them. Or choose another name (`--set name=...`)"
             .to_owned(),
     })
 }

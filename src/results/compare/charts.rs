@@ -45,7 +45,7 @@ pub(super) fn accuracy(
         page.write_string(
             below,
             0,
-            "Rows with annealed 0 are from the middle of a longer schedule. Do not compare them with rows with annealed 1.",
+            "Do not compare rows with annealed 0 (from the middle of a longer schedule) and rows with annealed 1 (from the end).",
         )?;
     }
     Ok(())

@@ -74,7 +74,7 @@ impl Epochs {
             true if PROBE.iter().any(|word| place.contains(word)) => StageKind::Linprobe,
             true => StageKind::Finetune,
         };
-        let end = self.points.last().ok_or("it has no epochs")?.epoch;
+        let end = self.points.last().ok_or("the file has no epochs")?.epoch;
         let evaluated = self.points.iter().rfind(|point| point.val_acc1.is_some());
         if let Some(last) = evaluated.filter(|last| last.epoch < end) {
             self.remarks.push(format!("the last accuracy is from epoch {} of {end}", last.epoch));
@@ -224,6 +224,6 @@ mod tests {
                 .starts_with("cannot read l.txt:3: not JSON")
         );
         assert!(error("{\"epoch\": 1}").starts_with("cannot read l.txt:1: the line has neither"));
-        assert!(error("\n").contains("it has no epochs"));
+        assert!(error("\n").contains("the file has no epochs"));
     }
 }

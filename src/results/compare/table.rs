@@ -240,7 +240,7 @@ mod tests {
             ),
             ("epoch,train_loss\n1,0.5\n2,x\n", "t.csv: line 3: `train_loss` is `x`"),
             ("epoch,train_loss\n0.5,0.5\n", "t.csv: line 2: `epoch` is `0.5`"),
-            ("epoch,train_loss\n", "t.csv: it has no epochs"),
+            ("epoch,train_loss\n", "t.csv: the file has no epochs"),
         ] {
             let error = error(text);
             assert!(error.contains(expected) && error.contains("\nhint: "), "{text}: {error}");

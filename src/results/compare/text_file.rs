@@ -17,7 +17,7 @@ pub(super) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
         _ if bytes.iter().any(|byte| *byte < b' ' && !b"\t\r\n\0".contains(byte)) => {
             return Err("this is not a text file");
         }
-        _ => String::from_utf8(bytes).map_err(|_| "its encoding is not UTF-8 or UTF-16")?,
+        _ => String::from_utf8(bytes).map_err(|_| "the encoding is neither UTF-8 nor UTF-16")?,
     };
     Ok(text.trim_start_matches('\u{feff}').trim_end_matches('\0').to_owned())
 }
@@ -44,6 +44,6 @@ mod tests {
             assert_eq!(text(bytes).unwrap(), expected);
         }
         assert_eq!(text(b"PK\x03\x04".to_vec()), Err("this is not a text file"));
-        assert_eq!(text(b"Gr\xf6\xdfe".to_vec()), Err("its encoding is not UTF-8 or UTF-16"));
+        assert_eq!(text(b"Gr\xf6\xdfe".to_vec()), Err("the encoding is neither UTF-8 nor UTF-16"));
     }
 }

@@ -62,7 +62,7 @@ impl FeatureFile {
             "safetensors" => arrays::safetensors(path, shape, &rows),
             "csv" if shape.len() > 1 => {
                 return refuse(
-                    "a CSV file holds one row of features for each image, but --pool tokens has many",
+                    "a CSV file has one row for each image, but `--pool tokens` gives several rows of features",
                     "end the name with .npy or .safetensors",
                 );
             }
