@@ -44,12 +44,12 @@ impl Holder {
         serde_json::to_vec(self).expect("text and numbers are valid JSON")
     }
 
-    /// Returns whether the process ran on this host. It may have ended.
+    /// Returns whether the process ran on this host. The process may have ended.
     pub(super) fn is_of_this_host(&self) -> bool {
         self.host == host_name() || !self.boot.is_empty() && self.boot == boot()
     }
 
-    /// Returns whether this is another process on this host that still runs.
+    /// Returns whether the holder is another process on this host and still runs.
     ///
     /// Always false on systems other than Linux.
     pub(super) fn is_running_here(&self) -> bool {

@@ -134,7 +134,7 @@ impl Held {
 
 /// Empties all lock files of this process. Call this just before the process exits.
 ///
-/// Does nothing if another thread is using the locks. Then other hosts cannot lock these folders.
+/// Does nothing if another thread is using the locks. Then only this host can lock the folders again.
 pub fn remove_names() {
     if let Ok(held) = HELD.try_lock() {
         for held in held.iter().filter(|held| held.is_named) {
@@ -233,7 +233,7 @@ fn is_same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
-/// This system does not allow replacing an open file.
+/// Returns true, because this system does not allow replacing an open file.
 #[cfg(not(unix))]
 fn is_same(_: &fs::Metadata, _: &fs::Metadata) -> bool {
     true

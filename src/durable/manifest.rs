@@ -18,7 +18,7 @@ pub const MANIFEST: &str = "mae-manifest.jsonl";
 
 /// Maximum number of valid checksums per file.
 const KEPT: usize = 4;
-/// With more outdated lines, the manifest is written again without them.
+/// Maximum number of outdated lines.
 const OUTDATED: usize = 1000;
 
 #[derive(Debug, Clone, Default)]
@@ -205,7 +205,7 @@ impl Manifest {
         Self { root: folder.to_owned(), ..self.clone() }.rewrite()
     }
 
-    /// Removes all files from the manifest, for a new run with the name `name`.
+    /// Replaces the manifest by an empty manifest for the new run `name`.
     pub fn restart(&mut self, name: &str) -> io::Result<()> {
         *self = Self::empty(&self.root, name.to_owned());
         self.rewrite()?;
@@ -237,7 +237,7 @@ impl Manifest {
         if self.lines > self.needed() + OUTDATED { self.rewrite() } else { Ok(()) }
     }
 
-    /// Returns the number of lines that a manifest without outdated lines has at most.
+    /// Returns the maximum number of lines that are not outdated.
     fn needed(&self) -> usize {
         self.files.len() * KEPT + self.folders.len() + 1
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 const FORMAT: u32 = 1;
-/// Stands before the CRC-32 at the end of a line.
+/// Text before the CRC-32 at the end of a line.
 const CRC: &str = ",\"crc\":\"";
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -52,10 +52,10 @@ pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Writes a file atomically. Creates its folder if the folder is missing.
+/// Writes a file atomically. Creates the folder of `path` if it is missing.
 ///
-/// If a parent folder has a [`Manifest`], first lists the file there. Fails if the file exists, but the manifest does
-/// not list it.
+/// If a parent folder has a [`Manifest`], adds the file to the manifest first. Fails if the file exists but is not in
+/// the manifest.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let is_new = with_manifest(path, |manifest, relative| {
         if is_temporary(relative) {
@@ -75,7 +75,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
-/// Writes a file as [`write()`] does, but lists the file without a checksum.
+/// Writes a file as [`write()`] does, but adds the file to the manifest without a checksum.
 pub fn write_unchecked(path: &Path, bytes: &[u8]) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;
@@ -192,7 +192,7 @@ pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -
     sync_folder(parent)
 }
 
-/// Lists the files of the temporary folder `filled` under their final paths below `path`.
+/// Adds the files in `filled` to the manifest, with their final paths below `path`.
 fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         let mut names = Vec::new();

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_mins(10);
 /// Waiting time after the first failed write. Doubles up to [`LONGEST`].
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
-/// How often a waiting run checks whether the user stops it.
+/// Time between two checks whether the user stops the run.
 const CHECK: Duration = Duration::from_millis(50);
 
 /// Settings for waiting while a disk is full.
@@ -39,7 +39,7 @@ pub fn wait_on_full_disks(pause: DiskPause) {
 
 /// Calls `write` again while the disk is full, for at most 10 minutes.
 ///
-/// A failed `write` must not leave a part of its `bytes` bytes.
+/// `write` must write all `bytes` bytes to `path`, or none.
 pub(super) fn patiently<T>(
     path: &Path,
     bytes: usize,

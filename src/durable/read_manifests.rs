@@ -9,9 +9,9 @@ use std::sync::{Mutex, PoisonError};
 /// Manifests that this process has read, by folder.
 static READ: Mutex<Option<HashMap<PathBuf, Manifest>>> = Mutex::new(None);
 
-/// Calls `with` with the manifest of the nearest parent folder that has one.
+/// Calls `with` with the manifest of the nearest parent folder of `path` that has a manifest.
 ///
-/// The second argument of `with` is `path`, relative to that folder. Returns `None` if no parent folder has a manifest.
+/// The second argument of `with` is `path`, relative to that folder. Returns `None` if there is no manifest.
 pub(super) fn with_manifest<T>(
     path: &Path,
     with: impl FnOnce(&mut Manifest, &str) -> io::Result<T>,

@@ -43,7 +43,7 @@ pub enum ProblemKind {
     /// The file is missing, or its content differs from the recorded checksum.
     Damaged,
     Unreadable,
-    /// The manifest does not list the file, although the name is one that mae uses.
+    /// The file has a name that mae uses, but the manifest does not list the file.
     Unlisted,
 }
 
@@ -73,7 +73,7 @@ pub fn check_run(path: &Path) -> Result<Vec<RunCheck>, RunError> {
     Ok(checks)
 }
 
-/// Returns the folders of all runs in `path` without checksums, which older versions of mae wrote.
+/// Returns the folders of runs without checksums. Older versions of mae wrote such runs.
 pub fn without_checksums(path: &Path) -> Vec<PathBuf> {
     let mut runs = run_folders(path).unwrap_or_default();
     runs.retain(|run| matches!(read_manifest(run), Ok(None)));
@@ -146,7 +146,7 @@ fn find_unlisted(folder: &Path, check: &mut RunCheck) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Retries once if a running job may be replacing the file.
+/// Verifies a checksum. Retries once if a running job may be replacing the file.
 fn verify(folder: &Path, file: &str) -> std::io::Result<Verdict> {
     let path = super::job_path(folder, file);
     match durable::verify(&path) {

@@ -16,7 +16,7 @@ pub(super) enum Contents {
     /// No files, or only the remains of a run that was killed at its start.
     Nothing,
     Run(Manifest),
-    /// The files of an older mae version, which wrote no manifest.
+    /// Files of a run from an older version of mae, without a manifest.
     Older(Vec<String>),
 }
 
@@ -103,7 +103,7 @@ fn list_as_they_are(folder: &Path, name: &str, files: Vec<String>) -> io::Result
     Manifest::create_with(folder, name, listed.into_iter().map(|(content, file)| (file, content)))
 }
 
-/// Returns the files whose names are names that mae uses.
+/// Returns the files with names that mae uses, such as `epochs.csv`.
 pub(super) fn known(folder: &Path) -> Result<Vec<String>, RunError> {
     let mut files = Vec::new();
     if folder.is_dir() {
@@ -175,8 +175,8 @@ fn is_job_file(parts: &[&str]) -> bool {
 
 /// Checks that mae wrote `accuracy.csv` and `report.html` in the folder of the sweep `name`.
 ///
-/// Fails if one of these two files is from another program. Returns the files from older versions of mae, which wrote
-/// no manifest.
+/// Fails if one of these two files is from another program. Returns the files that an older version of mae wrote
+/// without a manifest.
 pub fn check_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<Vec<String>, RunError> {
     let path = runs.join(name);
     let manifest = read_manifest(&path)?;
@@ -229,7 +229,7 @@ pub fn join_sweep(runs: &Path, name: &str) -> Result<SharedLock, RunError> {
 
 /// Returns the paths in `folder` that the manifest does not list.
 ///
-/// A folder without listed files is a single path.
+/// For a folder without listed files, returns only the path of the folder.
 pub(super) fn foreign(folder: &Path, manifest: &Manifest) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     foreign_below(folder, Path::new(""), manifest, &mut found)?;

@@ -29,7 +29,7 @@ pub struct EpochRow {
     pub skipped_updates: Option<usize>,
     /// Number of unreadable validation images that the validation results leave out.
     ///
-    /// `None` for pre-training, and unless `data.bad_val` is "skip".
+    /// `None` for pre-training, or if `data.bad_val` is not "skip".
     pub val_skipped: Option<usize>,
     /// Loss scale at the end of the epoch; `None` unless the precision is fp16.
     pub loss_scale: Option<f64>,

@@ -61,7 +61,7 @@ pub enum RunError {
 /// What the hint about a damaged file suggests, besides restoring the file or using `--fresh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// The hint suggests nothing else.
+    /// Only restore the file, or use `--fresh`.
     None,
     /// Remove the file, so that the run repeats the job that wrote the file.
     RemoveIt,

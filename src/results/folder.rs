@@ -120,8 +120,7 @@ fn write_provenance(run: &Path, provenance: &Provenance) -> Result<(), RunError>
 
 /// Adds the layout of `recipe` to `provenance.json` if the layout is new.
 ///
-/// Returns all layouts, and a description of the change. The first layout determines the learning rates, so the file
-/// must keep it.
+/// Returns all layouts, and a description of the change.
 fn record_layout(
     path: &Path,
     recipe: &Recipe,

@@ -87,7 +87,7 @@ pub struct FailedJobNote {
     pub reason: String,
 }
 
-/// A checkpoint file that a job starts from, with the length and hash at that time.
+/// A checkpoint file that a job starts from, with its recorded length and hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartFile {
     /// Folder of the job in the run folder, such as `finetune/from-vit.pth`.

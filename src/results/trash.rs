@@ -26,7 +26,7 @@ pub struct Moved {
 
 /// Moves all files in the manifest to a new folder in the trash.
 ///
-/// The run folder always has a manifest. So the next start can finish an interrupted move.
+/// After an interruption, the next start finishes the move.
 pub(super) fn move_away(
     runs: &Path,
     name: &str,

@@ -28,7 +28,7 @@ impl AccuracyTables {
         }
     }
 
-    /// Writes both tables. Does nothing if the recipe measures no accuracy.
+    /// Writes `accuracy.csv` of the run and of the sweep, if the recipe measures an accuracy.
     pub(super) fn write(&self) -> Result<(), RunError> {
         let Self { plan, all, run, .. } = self;
         if !plan.measures_accuracy() {

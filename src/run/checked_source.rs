@@ -59,7 +59,7 @@ impl Inspector<'_> {
         Some(source)
     }
 
-    /// Returns the result for the same job in an earlier run of the sweep.
+    /// Returns the result if an earlier run of the sweep has the same job.
     fn known_source(&self, index: usize, job: &Job) -> Option<CheckedSource> {
         let of = |other: &CheckedPoint| {
             let mut known = self.sources.iter();

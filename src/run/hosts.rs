@@ -77,7 +77,7 @@ impl Drop for Finish<'_> {
 
 /// Fails on all hosts if version, recipe, data or run folder differ between the hosts.
 ///
-/// `refusal` is the reason why this host cannot run. Then all hosts fail.
+/// If `refusal` is set, this host cannot run, and all hosts fail.
 pub(super) fn check_same(
     hosts: &Hosts,
     resolved: &Resolved,
@@ -133,7 +133,7 @@ impl HostFacts {
         }
     }
 
-    /// Describes how `other` differs from host 0 (`self`).
+    /// Describes how `other` differs from `self`, the facts of host 0.
     fn difference(&self, other: Option<&Self>) -> String {
         let Some(other) = other else {
             return format!("has a different version of mae than rank 0 ({})", self.version);

@@ -169,7 +169,7 @@ impl<'a> Inspector<'a> {
         opened
     }
 
-    /// Opens the test sets of `[robustness]` without results, and returns the problems.
+    /// Opens each test set of `[robustness]` that has no results yet. Returns the problems.
     fn test_sets(&mut self, plan: &'a Plan, run: &Path, data: Option<&DataSet>) -> Vec<Problem> {
         let Some(data) = data.filter(|_| self.is_asked(StageKind::Finetune)) else {
             return Vec::new();
@@ -244,7 +244,7 @@ impl<'a> Inspector<'a> {
         }
     }
 
-    /// Returns all jobs that `--stage` includes, and always the pre-training.
+    /// Returns the jobs of the stage in `--stage`, and always the pre-training.
     fn jobs(
         &self,
         index: usize,

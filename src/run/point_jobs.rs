@@ -76,8 +76,8 @@ impl Runner<'_> {
 
     /// Trains jobs on all devices, or several jobs in parallel on one device each.
     ///
-    /// Pre-training always uses all devices. If a job fails, the other jobs continue, unless the error affects them,
-    /// too.
+    /// Pre-training always uses all devices. If a job fails, the other jobs continue, unless the error affects all
+    /// jobs.
     fn all_jobs(
         &self,
         (index, work, device_threads): (usize, &RunContext, &DeviceThreads),

@@ -26,7 +26,7 @@ pub type Problem = Arc<TrainError>;
 pub enum Purpose {
     /// `mae run`: the data must exist.
     Run,
-    /// `mae plan`: if the recipe states the numbers of images and classes, the data may be missing.
+    /// `mae plan`: the data may be missing if the recipe states the numbers of images and classes.
     Plan,
 }
 
@@ -79,8 +79,7 @@ pub enum JobState {
     ToDo,
     /// The job is unfinished. `mae run` resumes the job after `epochs` epochs.
     Begun { epochs: usize },
-    /// The pre-training has not started. It continues the checkpoint `pretrain.resume`, which has finished `epochs`
-    /// epochs.
+    /// The pre-training continues the checkpoint `pretrain.resume`, which has finished `epochs` epochs.
     GoesOn { epochs: usize },
     /// The job is finished. `mae run` skips the job.
     Done,

@@ -59,8 +59,8 @@ pub(super) struct Sweep<'a> {
 impl Runner<'_> {
     /// Runs all runs of a sweep and returns the failed runs. A recipe without `[sweep]` is a single run.
     ///
-    /// If a run fails, the other runs continue. Without `[sweep]`, an error that stops the whole run is returned as an
-    /// error. If no run can start, creates no files and returns the problems of the first run.
+    /// If a run fails, the other runs continue. Without `[sweep]`, returns an error if the whole run fails. If no run
+    /// can start, creates no files and returns the problems of the first run.
     pub fn run(&self, resolved: &Resolved) -> Result<(JobEnd, Vec<FailedPoint>), PointError> {
         let preflight = preflight(resolved, self.options, Purpose::Run);
         let refusal = preflight.refusal();
@@ -255,9 +255,9 @@ impl Runner<'_> {
     }
 }
 
-/// Returns a function from a job to the recipe that the job's checkpoints record.
+/// Returns a function that gives the recipe to store in the checkpoints of a job.
 ///
-/// If several runs of a sweep share the job, this is the recipe of the first one.
+/// If several runs of a sweep share the job, this is the recipe of the first run.
 fn recipe_of(resolved: &Resolved, index: usize) -> Arc<dyn Fn(&Job) -> String + Send + Sync> {
     let resolved = resolved.clone();
     Arc::new(move |job| {

@@ -25,7 +25,7 @@ pub(super) struct JobContextMaker {
 }
 
 impl JobContextMaker {
-    /// Reports nothing, for hosts other than host 0.
+    /// For hosts other than host 0: the contexts report nothing.
     pub(super) fn silent() -> Self {
         Self {
             observer: Arc::new(|_| {}),
@@ -145,7 +145,7 @@ pub(super) fn side_by_side(
     Ok((if is_interrupted { JobEnd::Interrupted } else { JobEnd::Done }, failed))
 }
 
-/// Returns how the job ended if it is finished or the user stops; otherwise `None`.
+/// Returns how a job ends that needs no training; `None` if the job must run.
 fn not_to_run(
     work: &RunContext,
     job: &Job,

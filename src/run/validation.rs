@@ -11,7 +11,7 @@ use crate::shape::StageKind;
 use crate::train::{Event, TrainError};
 use std::sync::Arc;
 
-/// With fewer validation images, the run reads them without a notice.
+/// From this number of validation images, a notice says that the run reads all of them.
 const MANY_IMAGES: usize = 5_000;
 
 impl Runner<'_> {

@@ -12,7 +12,7 @@ const MOST_SERIES: usize = 255;
 const WIDTH: u32 = 620;
 const HEIGHT: u32 = 360;
 
-/// A line in an Excel chart. Rows count from 0, which is the header.
+/// A line in an Excel chart, with its first and last row in the sheet.
 struct ChartRows {
     name: String,
     first: u32,

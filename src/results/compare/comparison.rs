@@ -13,7 +13,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct Comparison {
     pub(super) runs: Vec<Run>,
-    /// Runs that differ only in their seed form a group. Values are indices into `runs`.
+    /// Groups of runs that differ only in their seed, as indices into `runs`.
     pub(super) groups: Vec<Vec<usize>>,
     /// Settings that differ between the runs. Swept recipe keys come first.
     pub(super) settings: Vec<Setting>,

@@ -25,8 +25,8 @@ pub(super) struct Epochs {
 
 /// Reads a `log.txt` of the official code as a run with one row.
 ///
-/// A log without accuracies is a pre-training. A log with accuracies is a linear probe if its path contains `linprobe`.
-/// Otherwise it is a fine-tuning.
+/// A log without accuracies is a pre-training. A log with accuracies is a linear probe if its path contains `linprobe`,
+/// otherwise a fine-tuning.
 pub(super) fn read_log(name: &str, place: &str, text: &str) -> Result<Run, CompareError> {
     let mut epochs = Epochs::default();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -59,7 +59,9 @@ pub(super) fn read_log(name: &str, place: &str, text: &str) -> Result<Run, Compa
 }
 
 impl Epochs {
-    /// Adds an epoch. Removes the results of this epoch and of later epochs from before the run was resumed.
+    /// Adds an epoch. Removes older results of this epoch and of later epochs.
+    ///
+    /// A resumed run writes some epochs twice.
     pub(super) fn add(&mut self, point: CurvePoint) {
         self.points.retain(|old| old.epoch < point.epoch);
         self.points.push(point);

@@ -18,9 +18,9 @@ pub(super) struct CsvRow {
 }
 
 impl CsvTable {
-    /// Parses `text`. Chooses the separator for which the header has a name in `columns`.
+    /// Parses `text` with the separator for which the header contains one of `columns`.
     ///
-    /// An error is a description of the problem, with the line if there is one.
+    /// An error describes the problem.
     pub(super) fn read(text: &str, columns: &[&str]) -> Result<Self, String> {
         let (text, skipped) = without_separator_line(text);
         let known = |separator: &u8| {
@@ -64,7 +64,7 @@ impl CsvTable {
         Ok(Self { header, rows })
     }
 
-    /// Returns the column names. The name is empty if the column has no cells.
+    /// Returns the column names. An empty column may have an empty name.
     pub(super) fn header(&self) -> &[String] {
         &self.header
     }
@@ -106,7 +106,7 @@ fn records(
     })
 }
 
-/// Removes the quotes if every line of the table is quoted as one cell.
+/// Removes the quotes if each line of `text` is quoted as one cell; otherwise `None`.
 fn unquoted_lines(text: &str) -> Option<String> {
     let first = |record: Result<(usize, Vec<String>), String>| {
         let (_, mut cells) = record.ok()?;

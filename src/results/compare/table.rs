@@ -161,7 +161,7 @@ fn one_row(
     run
 }
 
-/// Adds `row` to the run that matches `new`. If no run matches, adds the run `new`.
+/// Adds `row` to the run with the name of `new`. Without such a run, adds `new`.
 fn add(runs: &mut Vec<Run>, new: Run, row: ComparisonRow) {
     let fits = |run: &&mut Run| {
         let same = run.name == new.name

@@ -7,7 +7,7 @@ use super::run::{Metric, Run, SettingKey};
 use crate::recipe::{KNN_COLUMN, ModelSize, Recipe};
 use crate::results::accuracy::measure_name;
 
-/// With more groups of runs, a table has one row per group instead of one column.
+/// Up to this number of groups of runs, a table has one column per group.
 const SIDE_BY_SIDE: usize = 4;
 /// Maximum width of all result columns together, in characters.
 const HEADINGS: usize = 94;

@@ -142,7 +142,7 @@ impl ValueFormatter<f64> for PlotAxis {
     }
 }
 
-/// Adds a margin of `share` times the range at both ends.
+/// Returns the range of `values` with a margin at both ends.
 fn padded(values: &[f64], share: f64) -> (f64, f64) {
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);

@@ -47,10 +47,10 @@ impl PublishedRow {
     }
 }
 
-/// Returns the published results to show with runs of `recipe`.
+/// Returns the published results of the recipe's model.
 ///
-/// `asked` lists published tables. If `asked` is empty, uses all tables, but only for ImageNet-1k. Leaves out results
-/// of other models.
+/// `asked` lists published tables. If `asked` is empty, uses all tables, but only for ImageNet-1k. If a table in
+/// `asked` lacks the model, returns all results of this table.
 pub(super) fn beside(recipe: &Recipe, asked: &[String]) -> Vec<PublishedRow> {
     let model = model(recipe);
     let same = |row: &PublishedRow| Some(&row.model) == model.as_ref();

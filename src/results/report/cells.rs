@@ -23,7 +23,7 @@ pub(super) enum Mark {
     Near,
 }
 
-/// Returns one cell of a row.
+/// A function that returns one cell of a row.
 pub(super) type Read = fn(&AccuracyRow) -> &str;
 
 const NOTES: [(&str, &str); 6] = [
@@ -77,7 +77,7 @@ impl Cell {
     }
 }
 
-/// Returns two HTML cells: the start checkpoint, and `ended here` or `mid-schedule`.
+/// Returns two HTML cells: the checkpoint, and `ended here` or `mid-schedule`.
 pub(super) fn start_cells(start: &str, annealed: &str) -> String {
     let start = if start == "0" { "0 (scratch)" } else { start };
     let schedule = match annealed {

@@ -26,7 +26,7 @@ struct Column {
     /// Returns the folder of the job that measures the value.
     job: Option<Read>,
     digits: usize,
-    /// Whether the best values get a mark. Losses of different masks are not comparable.
+    /// Whether the best values get a mark. Losses do not.
     is_marked: bool,
 }
 

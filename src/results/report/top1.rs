@@ -192,7 +192,7 @@ fn name(report: &Report<'_>, row: &PublishedRow) -> String {
     }
 }
 
-/// Numbers the published tables, to give each its own colour.
+/// Returns the index of the published table that contains `row`.
 fn table(report: &Report<'_>, row: &PublishedRow) -> usize {
     let mut tables: Vec<&str> = report.beside.iter().map(|row| row.table).collect();
     tables.dedup();
