@@ -1,7 +1,7 @@
-//! The process that holds a lock, as the lock file names it.
+//! The process that holds a lock, as written in the lock file.
 //!
-//! A lock of the operating system ends with its process. But on some shared file systems, such a lock holds only on one host.
-//! So the lock file also names its holder.
+//! A lock of the operating system ends with its process. But on some shared file systems, such a lock holds only on one
+//! host. So the lock file also names the process that holds the lock.
 
 use serde::{Deserialize, Serialize};
 use std::fs;

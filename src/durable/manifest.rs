@@ -170,13 +170,13 @@ impl Manifest {
         self.moving_to.as_deref()
     }
 
-    /// Lists files that are about to be written, as (relative path, new content).
+    /// Adds files to the manifest before they are written, as (relative path, new content).
     pub fn list(&mut self, files: impl IntoIterator<Item = (String, Content)>) -> io::Result<()> {
         let entries = files.into_iter().map(|(path, content)| Entry::of(path, content, false));
         self.append(entries.collect())
     }
 
-    /// Lists a folder that is about to be created.
+    /// Adds a folder to the manifest before the folder is created.
     pub(super) fn list_folder(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Folder { path: path.to_owned() }])
     }
@@ -186,7 +186,7 @@ impl Manifest {
         self.append(vec![Entry::of(path.to_owned(), content, true)])
     }
 
-    /// Lists a file without a checksum.
+    /// Adds a file to the manifest without a checksum.
     pub fn list_unchecked(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Unchecked { path: path.to_owned() }])
     }

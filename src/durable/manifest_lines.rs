@@ -66,7 +66,7 @@ impl Content {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Entry {
-    /// A file with this content, listed before mae writes the file.
+    /// A file with this content. mae adds this line before it writes the file.
     Wrote { path: String, bytes: u64, blake3: String },
     /// A file to which rows are appended. `blake3` covers the first `bytes` bytes.
     Grew { path: String, bytes: u64, blake3: String },
@@ -74,7 +74,7 @@ pub(super) enum Entry {
     Unchecked { path: String },
     /// mae removed the file.
     Removed { path: String },
-    /// A folder, listed before mae creates the folder.
+    /// A folder. mae adds this line before it creates the folder.
     Folder { path: String },
     /// `--fresh` is moving all files to this folder in the trash.
     MovingTo { folder: String },

@@ -229,7 +229,7 @@ pub fn join_sweep(runs: &Path, name: &str) -> Result<SharedLock, RunError> {
 
 /// Returns the paths in `folder` that the manifest does not list.
 ///
-/// For a folder without listed files, returns only the path of the folder.
+/// A subfolder without listed files is one path. Its content is left out.
 pub(super) fn foreign(folder: &Path, manifest: &Manifest) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     foreign_below(folder, Path::new(""), manifest, &mut found)?;

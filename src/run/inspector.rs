@@ -244,7 +244,7 @@ impl<'a> Inspector<'a> {
         }
     }
 
-    /// Returns the jobs of the stage in `--stage`, and always the pre-training.
+    /// Returns the jobs that `--stage` includes. The pre-training is always included.
     fn jobs(
         &self,
         index: usize,

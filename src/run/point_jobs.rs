@@ -1,4 +1,4 @@
-//! The jobs of one sweep point: which of them are left, in which order they run, and what is written after each.
+//! Trains the jobs of one run of a sweep, and records their results.
 
 use super::accuracy_tables::AccuracyTables;
 use super::failed_jobs::{FailedJob, Failures, PointError};

@@ -1,7 +1,7 @@
 //! The checks before a run: what the run would do, and what would make it fail.
 //!
-//! `mae run` uses the result, and `mae plan` prints it. So both report the same problems. Two checks are too slow for a
-//! plan: the device check and the pass over the validation images. The runner makes them.
+//! `mae run` uses the result, and `mae plan` prints the result. So both report the same problems. Two checks are too
+//! slow for `mae plan`: the device check and reading all validation images. Only `mae run` makes these two checks.
 
 use super::RunOptions;
 use super::inspector::Inspector;

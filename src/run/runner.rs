@@ -46,7 +46,7 @@ pub struct Runner<'a> {
 /// The state of a sweep. A recipe without `[sweep]` is a sweep of one run.
 pub(super) struct Sweep<'a> {
     pub resolved: &'a Resolved,
-    /// Results of the checks before the runs.
+    /// Results of the checks, one per run of the sweep.
     pub points: Vec<CheckedPoint>,
     pub device_threads: DeviceThreads,
     /// Lock on the folder of the sweep; `None` until a run starts.

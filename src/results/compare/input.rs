@@ -189,8 +189,6 @@ fn tell_apart(runs: &mut [Run]) {
 }
 
 /// Clears the checkpoint file name if only one row has a file.
-///
-/// A log has no file name, so its row can then match this row.
 fn one_file_has_no_name(run: &mut Run) {
     let mut files = run.rows.iter_mut().filter(|row| row.key.epoch.is_none());
     if let (Some(row), None) = (files.next(), files.next()) {

@@ -111,9 +111,7 @@ impl RunOrigin {
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
-    /// Returns whether two published results have the same model and the same varied setting.
-    ///
-    /// Their numbers of pre-training epochs may differ.
+    /// Returns whether two published results differ only in the number of pre-training epochs.
     pub(super) fn is_series_of(&self, other: &Self) -> bool {
         let value =
             |of: &Self| if of.variant == "epochs" { String::new() } else { of.value.clone() };

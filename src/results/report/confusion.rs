@@ -8,7 +8,7 @@ use crate::shape::StageKind;
 
 /// Returns the confusion matrices of the fine-tunings as HTML; empty if there are none.
 ///
-/// For a sweep, shows one matrix for all runs that differ only in their seed.
+/// Of runs that differ only in their seed, shows only the first run.
 pub(super) fn confusions(report: &Report<'_>) -> Result<String, RunError> {
     let mut figures = String::new();
     for run in report.groups.iter().map(|group| group.runs[0]) {

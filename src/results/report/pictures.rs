@@ -16,7 +16,7 @@ const UN_NORMALIZED: &str = "The model predicts patches that are normalized by t
 
 /// Returns the reconstruction figures of each checkpoint as HTML.
 ///
-/// For a sweep, shows one figure for all runs that differ only in their seed.
+/// Of runs that differ only in their seed, shows only the first run.
 pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
     let mut figures = String::new();
     let mut un_normalized = false;

@@ -31,7 +31,7 @@ struct Scalar {
 }
 
 impl TfEvent {
-    /// Returns the first event of every file, which names the format version.
+    /// Returns the event that starts every file and names the format version.
     pub(super) fn version(wall_time: f64) -> Self {
         let file_version = Some("brain.Event:2".to_owned());
         Self { wall_time, step: 0, file_version, summary: None }
