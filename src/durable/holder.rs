@@ -82,7 +82,7 @@ fn boot() -> String {
     id.trim().to_owned()
 }
 
-/// Returns the start time in clock ticks; `None` if the process is not running.
+/// Returns the start time in clock ticks since boot; `None` if the process is not running.
 fn process_start(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // In `/proc/PID/stat`, field 2 is the name in parentheses, field 3 the state and field 22 the start time.

@@ -1,7 +1,7 @@
 //! Atomic writes, locks, and the manifest of a run folder.
 //!
 //! A file or a checkpoint folder is written under a temporary name (`.tmp-…`) in the same folder, flushed to the disk
-//! and then renamed. So the file or folder is complete or missing, even if the process or the machine stops at any time.
+//! and then renamed. So the file or folder is complete or missing, even if the process or the machine stops.
 //!
 //! In a folder with a [`Manifest`], a path is added to the manifest before it is written. Unlisted files are never
 //! replaced.

@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_spread_is_the_sample_standard_deviation() {
-        // Four seeds of ViT-B with the official code. The official page states 0.08, because it divides by n, not n - 1.
+        // Four seeds of ViT-B with the official code. The official page states 0.08: it divides by n, not n - 1.
         let official = Measured::of(&[83.63, 83.66, 83.52, 83.46]).unwrap();
         assert!((official.mean - 83.5675).abs() < 1e-9 && official.runs == 4);
         assert!((official.spread.unwrap() - 0.0936).abs() < 1e-4);

@@ -1,7 +1,7 @@
 //! Files of features, in the formats that Python and spreadsheets read.
 //!
-//! The format follows from the ending of the file's name. Each format also has the name and the class of each image: CSV
-//! and parquet in the same file, `.npy` and `.safetensors` in a CSV file beside it.
+//! The ending of the file name selects the format. CSV and parquet files also contain the name and the class of each
+//! image. For `.npy` and `.safetensors`, a second CSV file contains them.
 
 mod arrays;
 #[cfg(feature = "parquet")]
