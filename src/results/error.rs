@@ -36,7 +36,7 @@ pub enum RunError {
              hint: move the file away, or choose another name (`--set name=...`). If mae wrote the file, restore \
              `mae-manifest.jsonl` from a backup. Without a backup, remove `mae-manifest.jsonl` and start the run again", .0.display())]
     ForeignFile(PathBuf),
-    #[error("cannot move the files of {} to {}: {source}\nhint: run the same command again to finish the move. No file is lost", path.display(), to.display())]
+    #[error("cannot move the files of {} to {}: {source}\nhint: run the same command again to finish the move. mae has deleted no file", path.display(), to.display())]
     NoTrash { path: PathBuf, to: PathBuf, source: io::Error },
     #[error("cannot use {}: the data has changed since this run started (fingerprint {began}, now {now})\n\
              hint: restore the data, choose another name (`--set name=...`), or start over with `--fresh`. With \
