@@ -8,7 +8,7 @@ use std::path::Path;
 
 const FILE: &str = "confusion.csv";
 
-/// A confusion matrix. `counts[label][predicted]` is a number of images.
+/// A confusion matrix: `counts[label][predicted]` is a number of images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confusion {
     /// Class names in label order.

@@ -106,7 +106,7 @@ fn features_are_the_same_in_every_format() {
         (&["-o", "f.csv", "--pool", "tokens"], "one row of features for each image"),
         (&["-o", "f.npy", "--layer", "3"], "the encoder has 2 blocks"),
         (&["-o", "f.npy", "nowhere.png"], "nowhere.png"),
-        (&["-o", "no/f.npy"], "its folder does not exist"),
+        (&["-o", "no/f.npy"], "the folder does not exist"),
     ] {
         let output = bench.mae(&[&["features", LAST], args].concat());
         let error = String::from_utf8_lossy(&output.stderr).into_owned();

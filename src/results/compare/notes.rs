@@ -5,7 +5,7 @@ use super::run::{ComparisonRow, Metric, SettingKey};
 use crate::results::seeds::SINGLE_RUN_FLOOR;
 use std::fmt::Write as _;
 
-/// Returns the notes below the tables, one paragraph each.
+/// Returns the notes below the tables, one paragraph per note.
 pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]]) -> Vec<String> {
     let mut notes: Vec<String> = noise(comparison, shown).into_iter().collect();
     let open = |metric| {
@@ -49,7 +49,7 @@ pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]])
     notes
 }
 
-/// Explains the mark `~`: a difference that chance may have caused.
+/// Explains the mark `~`, which shows that a difference may be chance.
 fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let (mut seeds, mut single, mut images) = (false, false, None);
     let (mut widest_of_seeds, mut widest_of_two) = (0.0_f64, 0.0_f64);
@@ -106,7 +106,7 @@ fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     Some(text)
 }
 
-/// Warns if a row compares checkpoints from the middle and the end of a schedule.
+/// Warns if a checkpoint from mid-schedule is compared with one from the end of a schedule.
 fn annealed(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let there = |epoch: usize, annealed: bool| {
         let mut runs = shown.iter().flat_map(|(_, group)| group.iter());
@@ -141,7 +141,7 @@ fn data(comparison: &Comparison, shown: &Shown) -> Option<String> {
     })
 }
 
-/// Warns if the accuracies of the compared runs leave out different numbers of validation images.
+/// Warns if the runs left out different numbers of unreadable validation images.
 fn skipped(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let runs = shown.iter().flat_map(|(number, group)| group.iter().map(move |run| (number, run)));
     let counts = runs.filter_map(|(number, run)| {

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 pub(super) struct Cell {
     pub(super) text: String,
     pub(super) mark: Mark,
-    /// Whether the job that measures this value is unfinished.
+    /// Whether the job that measures the value is unfinished.
     pub(super) open: bool,
 }
 
@@ -17,13 +17,13 @@ pub(super) struct Cell {
 pub(super) enum Mark {
     #[default]
     None,
-    /// Marks the best value of a column.
+    /// The best value of a column.
     Best,
-    /// Marks a value whose difference from the best may be chance.
+    /// A value whose difference from the best value may be chance.
     Near,
 }
 
-/// A function that returns one column of an `accuracy.csv` row.
+/// A function that returns one cell of a row.
 pub(super) type Read = fn(&AccuracyRow) -> &str;
 
 const NOTES: [(&str, &str); 6] = [
@@ -77,9 +77,7 @@ impl Cell {
     }
 }
 
-/// Returns two HTML cells: the start checkpoint, and whether the pre-training schedule ended at that checkpoint.
-///
-/// `start` must already be escaped for HTML.
+/// Returns two HTML cells: the checkpoint, and `ended here` or `mid-schedule`.
 pub(super) fn start_cells(start: &str, annealed: &str) -> String {
     let start = if start == "0" { "0 (scratch)" } else { start };
     let schedule = match annealed {
@@ -97,7 +95,7 @@ pub(super) fn boxed(name: &str, table: &str) -> String {
     )
 }
 
-/// Appends an explanation of each mark that occurs in `table`, such as `★` or `mid-schedule`.
+/// Adds an explanation of each mark in `table`, such as `★`.
 pub(super) fn explained(table: String) -> String {
     let mut html = table;
     let notes: Vec<&str> =
