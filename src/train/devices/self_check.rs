@@ -25,7 +25,7 @@ fn tolerance(precision: Precision) -> f64 {
         Precision::Bf16 | Precision::Fp16 => 0.1,
     }
 }
-/// Number of different images in a test batch.
+/// A test batch has at most this many different images.
 const IMAGES: usize = 2;
 
 /// A training step that is computed on a device and on the CPU.
