@@ -255,7 +255,7 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     Ok(ResumePoint { optimizer, progress })
 }
 
-/// Converts the number of images that a checkpoint has `seen` to a position in the training schedule.
+/// Returns where in the schedule a checkpoint stopped. The checkpoint has been trained for `seen` epochs.
 ///
 /// Fails for a checkpoint from mid-epoch if its effective batch size differs from that in `training`.
 fn progress(opened: &Opened, seen: usize, training: &TrainingPlan) -> Result<Progress, TrainError> {

@@ -348,7 +348,7 @@ impl<T: Transport> LinkThread<T> {
         let cause = ended.and_then(|rank| end_cause(&messages[rank]));
         let rank = ended.or_else(|| headers.iter().position(|header| !same(header)));
         let other_step = || HostCause {
-            text: "it makes a different step than the other hosts".to_owned(),
+            text: "this host is at a different step of the run than the other hosts".to_owned(),
             is_input: false,
         };
         let rank = rank.unwrap_or_else(|| self.transport.index());
