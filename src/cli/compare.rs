@@ -19,7 +19,8 @@ pub(super) struct Args {
     /// Add published results: `mae-official`, `mae-paddle`, `mae-paper` or `mmpretrain`
     #[arg(long, value_name = "NAME")]
     published: Vec<String>,
-    /// Write a CSV table with one row for each run and pre-training epoch. The table compares means over the seeds
+    /// Write a CSV table with one row for each run and pre-training epoch. Runs that differ only in their seed are
+    /// compared by their mean
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Write an Excel workbook: the comparison table, every epoch of every job, and charts

@@ -110,7 +110,7 @@ fn on_validation(args: &Args, ready: Ready, stop: &StopFlag) -> Result<(), CliEr
     show(&tallies[0].metrics(), skipped, args.json)
 }
 
-/// Prints the metrics. `skipped` counts unreadable images; `None` if the recipe stops at them.
+/// Prints the metrics. `skipped` counts unreadable images; `None` if such an image stops the command.
 fn show(metrics: &Metrics, skipped: Option<usize>, json: bool) -> Result<(), CliError> {
     let Metrics { loss, top1, top5, images } = *metrics;
     if json {
@@ -143,7 +143,7 @@ fn write_csv(
 
 /// Fails if a class has a different label in the data than in the checkpoint.
 ///
-/// `named` says that the checkpoint stores class names. A different name then causes only a warning.
+/// If `named` is true, the checkpoint stores class names. A renamed class then causes only a warning.
 fn check_classes(
     checkpoint: &Path,
     known: &[String],

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 /// with 2 if a case is invalid.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Folders of cases, or folders that contain cases, such as `tests/golden`
+    /// Case folders, or folders that contain case folders, such as `tests/golden`
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Device that computes the numbers

@@ -122,7 +122,7 @@ impl Mae {
         MaeOutput { loss: self.score(pred.clone(), imgs, &rows, loss), pred }
     }
 
-    /// Returns images `[N, C, H, W]` in which every patch is predicted.
+    /// Returns images `[N, C, H, W]` with the predicted pixels of every patch.
     ///
     /// If `norm_pix_loss` is true, the network predicts normalized patches. This function then scales each predicted
     /// patch to the mean and variance of the original patch.
@@ -153,8 +153,7 @@ impl Mae {
 
     /// Returns the input of the encoder's first block: the class token and the kept patches, `[N, 1 + K, D]`.
     ///
-    /// With an encoder mask token, the result has all patches, `[N, 1 + L, D]`. Only kept patches are embedded.
-    /// Embedding all patches first would give the same tokens.
+    /// With an encoder mask token, the result also has a mask token for each removed patch, `[N, 1 + L, D]`.
     pub(super) fn encoder_tokens(&self, imgs: Tensor<4>, rows: &MaskRows) -> Tensor<3> {
         let patches = self.patch_embed.cut(imgs);
         let [n, l, values] = patches.dims();

@@ -8,9 +8,9 @@ use burn::tensor::{Bool, Int, Tensor, TensorData};
 /// Counts the updates that the device has skipped since the host last read the losses.
 #[derive(Clone)]
 pub(super) struct SkipCount {
-    /// Number of updates since the last read, with skipped updates.
+    /// Number of updates since the host last read the losses, including skipped updates.
     pub attempts: usize,
-    /// Number of skipped updates since the last read, `[1]`.
+    /// Number of skipped updates among `attempts`, `[1]`.
     skipped: Tensor<1, Int>,
 }
 

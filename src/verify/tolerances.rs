@@ -75,7 +75,8 @@ impl Tolerances {
     ///
     /// For parameters, the tolerance limits the mean difference, relative to the sum of the learning rates so far.
     /// Adam's first updates move a parameter by the full learning rate in the direction of its gradient. The sign of a
-    /// gradient near 0 is noise. So in a tensor of fewer than 20 values, one value may move in the wrong direction.
+    /// gradient near 0 is noise. So in a tensor of fewer than 20 values, one value may move in the wrong direction
+    /// without a failure.
     pub const BF16: Self = Self {
         precision: Precision::Bf16,
         forward: 3e-2,

@@ -14,7 +14,7 @@ pub(super) struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Returns a view of `values` with this size and these strides.
+    /// Views `values` as a matrix with the given size and strides.
     ///
     /// Panics if an entry is outside of `values`.
     pub(super) fn strided(

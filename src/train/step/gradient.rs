@@ -40,7 +40,7 @@ pub(crate) struct Gradient {
 }
 
 impl<'a> GradientSum<'a> {
-    /// Calls `run` for each micro-batch of an update. `run` must add its loss and gradients to the sum.
+    /// Calls `run` for each micro-batch of an update. `run` must add loss and gradients to the sum.
     ///
     /// If `early` is true, the all-reduce of a full bucket starts during the backward pass. A running `timer` prevents
     /// this, to measure computation and communication separately.
