@@ -161,7 +161,7 @@ mod tests {
     use crate::infer::{Features, StopFlag};
     use burn::tensor::Device;
 
-    /// Returns two features of norm 2 for each pair of (angle in degrees, label).
+    /// Returns 2-D features of norm 2, one vector for each (angle in degrees, label).
     fn at(angles: &[(f32, u32)]) -> Features {
         let point = |(angle, _): &(f32, u32)| {
             [2.0 * angle.to_radians().cos(), 2.0 * angle.to_radians().sin()]

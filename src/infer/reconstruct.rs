@@ -35,8 +35,7 @@ pub struct ReconstructionInput {
 /// Kind, ratio and seed of the masks in a figure.
 ///
 /// The mask of an image depends only on these settings and the image's index. So two networks with the same number of
-/// patches get the same masks. Of two random masks, the mask with the larger ratio removes all patches of the other
-/// mask, and more.
+/// patches get the same masks. With a larger ratio, a random mask removes the same patches and additional ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MaskSettings {
     pub masking: Masking,

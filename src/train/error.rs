@@ -73,7 +73,7 @@ pub enum TrainError {
     OtherRank,
 }
 
-/// Why a job failed on a host, for the other hosts.
+/// Why a job failed on one host. This host sends the cause to all other hosts.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{text}")]
 pub struct HostCause {

@@ -37,7 +37,7 @@ pub enum Event<'a> {
     },
     /// The job failed.
     ///
-    /// If `error` is `None`, the whole run ends and returns the error.
+    /// If `error` is `None`, the whole run ends, and its result contains the error.
     JobFailed {
         job: &'a str,
         error: Option<&'a TrainError>,
@@ -58,5 +58,5 @@ pub enum Event<'a> {
     },
 }
 
-/// Receives the events of a run, on the thread of the job.
+/// A callback for the events of a run. It runs on the thread of the job.
 pub type Observer = Arc<dyn Fn(Event<'_>) + Send + Sync>;

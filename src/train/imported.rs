@@ -257,7 +257,7 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
 
 /// Returns where in the schedule a checkpoint stopped. The checkpoint has been trained for `seen` epochs.
 ///
-/// Fails for a checkpoint from mid-epoch if its effective batch size differs from that in `training`.
+/// Fails if a checkpoint from the middle of an epoch has a different effective batch size than `training`.
 fn progress(opened: &Opened, seen: usize, training: &TrainingPlan) -> Result<Progress, TrainError> {
     let Some(note) = &opened.progress else {
         return Ok(Progress { epoch: seen + 1, ..Progress::start() });

@@ -322,7 +322,7 @@ fn refuse_precision(runtime: &RuntimePlan, device: &Device, name: &str) -> Resul
     })
 }
 
-/// Returns the first backend of CUDA, Vulkan, wgpu and CPU that works, and its devices.
+/// Tries CUDA, Vulkan, wgpu and the CPU, in this order. Returns the first backend that works, and its devices.
 ///
 /// Adds a note for each backend that does not work.
 fn automatic(notes: &mut Vec<String>) -> Result<(Backend, Vec<FoundDevice>), TrainError> {

@@ -29,7 +29,7 @@ pub(crate) fn on_every_rank<T: Send + 'static>(
 
 /// Returns the results of all ranks, or one error if any rank failed.
 ///
-/// Prefers errors that explain the failure to [`TrainError::OtherRank`].
+/// Returns [`TrainError::OtherRank`] only if no rank has a different error.
 pub(crate) fn first_error<T>(ends: Vec<Result<T, TrainError>>) -> Result<Vec<T>, TrainError> {
     let (mut all, mut failed) = (Vec::new(), None);
     for end in ends {

@@ -55,7 +55,7 @@ struct ExchangeRound {
     brought: Vec<Option<Box<dyn Any + Send>>>,
     arrived: usize,
     leaving: usize,
-    /// Whether a rank has ended, so that no rank waits for its value.
+    /// Whether a rank has ended. No other rank then waits for the value of that rank.
     broken: bool,
 }
 
@@ -216,7 +216,7 @@ impl Rank {
         }
     }
 
-    /// Sums gradients over this host's ranks in CPU memory, in rank order. Concatenates the tensors.
+    /// Sums the gradients of this host's ranks in CPU memory, in rank order. Returns the sums as one list.
     fn sum_here(&self, tensors: &[Tensor<1>]) -> Result<Vec<f32>, TrainError> {
         let own = read(tensors)?;
         if self.group.devices == 1 {
@@ -249,7 +249,7 @@ impl Rank {
 }
 
 impl Drop for Rank {
-    /// This rank has finished or failed. The waiting ranks must notice this.
+    /// Wakes all ranks that wait for this rank.
     fn drop(&mut self) {
         self.lock().broken = true;
         self.group.changed.notify_all();

@@ -17,9 +17,9 @@ pub(crate) struct FitPlan {
     /// Effective batch size: the number of images of one update over all devices.
     pub images_per_update: usize,
     pub steps: Steps,
-    /// The micro-steps that learning rates and TensorBoard steps count.
+    /// Micro-steps per epoch and per update, for learning rates and TensorBoard steps.
     ///
-    /// These are the micro-steps of the job's first start. A later start may have different `devices` or `accum_iter`.
+    /// The job's first start sets these numbers. A later start may have different `devices` or `accum_iter`.
     pub pace: EpochSteps,
     pub schedule: LrSchedule,
     pub clip_grad: Option<f64>,

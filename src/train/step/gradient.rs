@@ -70,7 +70,7 @@ impl<'a> GradientSum<'a> {
         Ok(sum)
     }
 
-    /// Returns when the backward pass of the current micro-batch passes on gradients.
+    /// Returns how to run the backward pass of the current micro-batch.
     pub(super) fn backward_mode(&self, gradient_checkpointing: bool) -> BackwardMode {
         match self.bucket_size {
             _ if gradient_checkpointing => BackwardMode::Recomputed,
@@ -79,7 +79,7 @@ impl<'a> GradientSum<'a> {
         }
     }
 
-    /// Adds the loss of a micro-batch, `[1]`. The caller has multiplied it by the micro-batch's weight.
+    /// Adds the loss of a micro-batch, `[1]`, already multiplied by the micro-batch's weight.
     pub(crate) fn add_loss(&mut self, loss: Tensor<1>) {
         self.loss = Some(match self.loss.take() {
             Some(sum) => sum + loss,
@@ -87,7 +87,7 @@ impl<'a> GradientSum<'a> {
         });
     }
 
-    /// Adds the gradients of a micro-batch. The caller has multiplied them by the micro-batch's weight.
+    /// Adds the gradients of a micro-batch, already multiplied by the micro-batch's weight.
     ///
     /// All ranks must add gradients in the same order.
     pub(crate) fn add(&mut self, grads: PartialGrads) {

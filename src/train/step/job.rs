@@ -109,7 +109,7 @@ pub struct JobContext {
     pub row_written: RowWritten,
 }
 
-/// Measures new checkpoints and updates the accuracy tables of the run.
+/// A callback that measures new checkpoints and updates the accuracy tables of the run.
 pub type RowWritten = Arc<dyn Fn() -> Result<(), TrainError> + Send + Sync>;
 
 impl JobContext {

@@ -75,7 +75,7 @@ mod tests {
         params.map(|param| param.values.into_data().try_to_vec().unwrap()).collect()
     }
 
-    /// Updates with this scaled loss and this scaled gradient.
+    /// Makes an update with this scaled loss and this scaled gradient.
     fn update(state: &mut TrainingState<ProbeHead>, loss: f32, grad: f32) -> (bool, ScaleChange) {
         let device = Device::flex();
         let grads = vec![

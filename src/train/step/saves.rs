@@ -118,7 +118,7 @@ impl<M: Module + 'static> Saves<M> {
         self.0.changed.notify_all();
     }
 
-    /// Forbids other threads to save the state. Call this before the job changes the state.
+    /// Prevents other threads from saving the state. Call this before the job changes the state.
     ///
     /// Returns false if another thread has already saved the state. The job must then end.
     pub(super) fn begin_update(&self) -> Result<bool, TrainError> {
@@ -130,7 +130,7 @@ impl<M: Module + 'static> Saves<M> {
         }
     }
 
-    /// Forbids other threads to save the state until the job ends.
+    /// Prevents other threads from saving the state until the job ends.
     ///
     /// Returns false if another thread has already saved the state.
     pub(super) fn close(&self) -> Result<bool, TrainError> {

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 /// The host reads losses from the device after at most this many updates.
 const READ_EVERY: usize = 20;
-/// Longest work in the device's queue. A stop has to wait for this work.
+/// Maximum duration of the work in the device's queue. A stop has to wait for this work.
 const QUEUE: Duration = Duration::from_secs(3);
 
 /// Trains `stage` until its last epoch is finished or the user stops the run.
@@ -341,14 +341,14 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         }
     }
 
-    /// Forbids other threads to save the state, before an update changes the state.
+    /// Prevents other threads from saving the state, before an update changes the state.
     ///
     /// Returns false if another thread has already saved the state.
     fn begin_update(&self) -> Result<bool, TrainError> {
         self.saves.as_ref().map_or(Ok(true), Saves::begin_update)
     }
 
-    /// Forbids other threads to save the state, at the end of an epoch.
+    /// Prevents other threads from saving the state, at the end of an epoch.
     ///
     /// Returns true on all ranks if another thread has already saved the state.
     fn is_saved_late(&self) -> Result<bool, TrainError> {

@@ -169,7 +169,7 @@ impl SumSlot {
     }
 }
 
-/// A sum over all hosts that is still running. Several ranks can wait for it through clones.
+/// A sum over all hosts that is still running. All clones wait for the same sum.
 #[derive(Clone)]
 pub(crate) struct PendingSum(Arc<SumSlot>);
 
@@ -256,14 +256,14 @@ impl Header {
 enum Round {
     /// All hosts made the same request. Holds the messages of all hosts.
     Same(Vec<Vec<u8>>),
-    /// At least one host made a different request, because its job has ended. Holds the failure of this host.
+    /// One host made a different request, because it has ended the job. Holds the failure of that host.
     Broken(HostFailure),
 }
 
 struct LinkThread<T> {
     transport: T,
     names: Vec<String>,
-    /// Failure of the current job on another host. Until this host also ends the job, its requests fail.
+    /// Failure of the current job on another host. All requests then fail until this host ends the job, too.
     failure: Option<HostFailure>,
     reduced: Arc<AtomicU64>,
 }
@@ -355,7 +355,7 @@ impl<T: Transport> LinkThread<T> {
         Round::Broken(self.failure(rank, cause.unwrap_or_else(other_step)))
     }
 
-    /// Returns the messages of all hosts. Exchanges them first if one is too long for a header.
+    /// Returns the messages of all hosts. If a message is too long for its header, the hosts first exchange all messages.
     fn messages(&mut self, headers: &[Header], own: &[u8]) -> Vec<Vec<u8>> {
         let longest = headers.iter().map(Header::len).max().unwrap_or(0);
         if longest <= INLINE {

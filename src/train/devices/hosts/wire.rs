@@ -68,7 +68,7 @@ impl<T: Wire> Wire for Option<T> {
     }
 }
 
-/// Encodes values as bytes. Before its words, each value has the number of its words.
+/// Encodes values as bytes. Each value is stored as a word count and its words.
 pub(crate) fn encode<T: Wire>(values: &[T]) -> Vec<u8> {
     let mut words = Vec::new();
     for value in values {
