@@ -14,7 +14,7 @@ use std::path::Path;
 /// Measure the speed of training or of the data pipeline
 #[derive(clap::Subcommand)]
 pub(super) enum Bench {
-    /// Measure one training stage on the recipe's data: images/s, ms per step, TFLOP/s
+    /// Measure how fast a stage trains on the recipe's data: images/s, ms per step, TFLOP/s
     Train(Args),
     /// Measure the data pipeline of one stage: images/s, and the time to read, decode, resize and augment
     Data(Args),

@@ -28,12 +28,11 @@ pub(super) struct Args {
     /// Split of the data set to read
     #[arg(long, value_enum, default_value = "val", value_name = "SPLIT")]
     split: SplitName,
-    /// Number of the transformer block whose output is the features; the first block is 1. By default, the last block,
-    /// after the final LayerNorm
+    /// Transformer block whose output to write, counted from 1. By default, the last block, after the final LayerNorm
     #[arg(long, value_name = "N")]
     layer: Option<usize>,
-    /// Class token (cls), mean of the patch tokens (mean), or all tokens (tokens). By default, the input of the
-    /// classifier; cls for a pre-trained checkpoint
+    /// Class token (cls), mean of the patch tokens (mean), or all tokens (tokens). By default, the features that the
+    /// checkpoint's classifier reads, or cls if there is no classifier
     #[arg(long, value_enum, value_name = "POOL")]
     pool: Option<Pool>,
     /// File to write: `.safetensors`, `.npy`, `.csv` or `.parquet`; an existing file is replaced

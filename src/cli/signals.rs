@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// A second signal within this time after the first is ignored.
 const TOGETHER: Duration = Duration::from_secs(1);
 
-/// Time that the work has to stop after the first signal.
+/// After the first signal, the work gets this much time to stop.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]

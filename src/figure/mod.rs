@@ -20,7 +20,7 @@ const MARGIN: usize = 16;
 const GAP: usize = 8;
 /// Space between groups of rows, in pixels.
 const GROUP_GAP: usize = 24;
-/// A picture with a smaller short side than this is enlarged. In pixels.
+/// Minimum length of the shorter side of a picture, in pixels. Smaller pictures are enlarged.
 const SMALLEST: usize = 112;
 /// Maximum number of characters in a label.
 const LABEL_CHARS: usize = 32;

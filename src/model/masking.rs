@@ -84,7 +84,7 @@ impl Masks {
     }
 }
 
-/// Draws a random number for each patch of a sample. Sorting them shuffles the patches.
+/// Draws a random number for each patch of a sample. Sorting the patches by these numbers shuffles the patches.
 fn mask_noise(sample: u64, patches: usize, key: Key) -> Vec<f32> {
     let mut rng = key.rng(sample, Purpose::Mask);
     (0..patches).map(|_| rng.random::<f32>()).collect()

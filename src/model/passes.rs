@@ -26,7 +26,7 @@ pub enum BackwardMode {
     Sections(usize),
     /// Gradient checkpointing, to save memory.
     ///
-    /// The backward pass computes the activations of one block at a time again.
+    /// The backward pass recomputes the activations of one block at a time.
     Recomputed,
 }
 

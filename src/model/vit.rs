@@ -64,7 +64,7 @@ impl Vit {
         self
     }
 
-    /// Returns the number of blocks at the start without a trained parameter. Above 0, the embeddings are frozen, too.
+    /// Returns how many of the first blocks are completely frozen. If there are any, the embeddings are frozen, too.
     pub(super) fn frozen_blocks(&self) -> usize {
         self.blocks.iter().take_while(|block| trainable_names(*block).is_empty()).count()
     }

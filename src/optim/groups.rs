@@ -54,8 +54,8 @@ pub fn probe_group(shape: &[usize], weight_decay: f64) -> ParamGroup {
 
 /// Returns the layer number of a parameter, for layer-wise learning rate decay.
 ///
-/// The embeddings are layer 0. Block `i`, counted from 0, is layer `i + 1`. The head and the last norm are layer `depth
-/// + 1`.
+/// The embeddings are layer 0. Block `i`, counted from 0, is layer `i + 1`. The head and the last norm are layer
+/// `depth + 1`.
 pub fn layer_id(name: &str, depth: usize) -> usize {
     if name == "cls_token" || name == "pos_embed" || name.starts_with("patch_embed") {
         return 0;

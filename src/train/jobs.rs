@@ -36,7 +36,9 @@ pub struct RunContext {
     pub parallel_jobs: usize,
     /// Length and hash of each checkpoint file that a job starts from.
     pub start_files: Arc<[StartFile]>,
-    /// `devices`, `batch_size` and `accum_iter` of each start of the run, oldest first. If empty, learning rates follow `plan`.
+    /// `devices`, `batch_size` and `accum_iter` of each start of the run, oldest first.
+    ///
+    /// If this list is empty, learning rates follow `plan`.
     pub layouts: Arc<[StartLayout]>,
     /// The hosts that train the run together.
     pub hosts: Hosts,

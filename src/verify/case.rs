@@ -142,7 +142,7 @@ impl Case {
         self.tensors.get(name).is_some_and(|stored| stored.shape == shape)
     }
 
-    /// Fails if no comparison has used some tensor of the case.
+    /// Fails if the case has a tensor that no comparison has used.
     pub(super) fn all_read(&self) -> Result<(), VerifyError> {
         let read = self.read.borrow();
         // If all numbers of a case are in `case.json`, the only tensor is a dummy called `none`.

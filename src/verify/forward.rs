@@ -59,7 +59,7 @@ pub(super) fn loss(case: &Case) -> Result<MaeLoss, VerifyError> {
     Ok(MaeLoss { patches, ..masked })
 }
 
-/// Returns images `[N, C, H, W]` and masks. The case has only one step.
+/// Returns the images `[N, C, H, W]` and the masks of a case with a single step.
 pub(super) fn inputs(
     case: &Case,
     encoder: &EncoderDims,

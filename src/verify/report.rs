@@ -54,7 +54,7 @@ impl CaseReport {
         self.rows.iter().all(|row| row.passed)
     }
 
-    /// Returns the comparison whose difference is largest in relation to its tolerance.
+    /// Returns the comparison with the largest [`ReportRow::excess`].
     pub fn worst(&self) -> Option<&ReportRow> {
         self.rows.iter().max_by(|a, b| a.excess().total_cmp(&b.excess()))
     }

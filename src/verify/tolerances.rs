@@ -24,12 +24,12 @@ pub struct Tolerances {
     pub schedule: f64,
     /// Absolute tolerance of position embeddings.
     pub pos_embed: f64,
-    /// Relative tolerance of resized position embeddings, for each patch per side of the original grid.
+    /// Tolerance of resized position embeddings, relative to the largest expected value.
     ///
-    /// The tolerance is relative to the largest expected value. This program computes coordinates in float64, and torch
-    /// computes them in float32. The rounding error of float32 grows with the coordinate, and depends on the processor
-    /// (fused multiply-add). For 465 pairs of grids from 7 to 48 patches per side, torch in float32 differs from torch
-    /// in float64 by up to 1.8e-7 for each patch.
+    /// This number is multiplied by the number of patches per side of the original grid. The reason: this program
+    /// computes coordinates in float64, but torch in float32. The rounding error of float32 grows with the coordinate,
+    /// and depends on the processor (fused multiply-add). For 465 pairs of grids from 7 to 48 patches per side, torch
+    /// in float32 differs from torch in float64 by up to 1.8e-7 times the patches per side.
     pub pos_embed_resize: f64,
 }
 

@@ -156,7 +156,7 @@ fn numbers_text(checked: &Checked) -> String {
     text
 }
 
-/// Formats a number with at most 6 decimals, as `1.2346e-5` below 0.001.
+/// Formats a number with at most 6 decimals, or like `1.2346e-5` if it is below 0.001.
 fn number_text(number: f64) -> String {
     if number != 0.0 && number.abs() < 1e-3 {
         return format!("{number:.4e}");

@@ -17,8 +17,8 @@ pub(in crate::cli) struct Args {
     /// Folder to write: shards in `train/` and `val/`, `classes.txt`, `pack.json`, checksums, and a table of unreadable
     /// files
     out: PathBuf,
-    /// Shrink images so that their shorter side has at most PIXELS pixels. Training crops then differ slightly from the official
-    /// code, and `mae run` prints a warning
+    /// Shrink images so that their shorter side has at most PIXELS pixels. Training crops then differ slightly from the
+    /// official code, and `mae run` prints a warning
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     short_side: Option<u32>,
     /// JPEG quality of shrunk images

@@ -22,7 +22,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "SET")]
     test: Vec<String>,
     /// With --test: classes that the classifier may predict. present: only classes with images in the test set. all:
-    /// all classes of the checkpoint. auto: present for ImageNet-A and ImageNet-R, otherwise all
+    /// all classes of the checkpoint. auto: like present for ImageNet-A and ImageNet-R, otherwise like all
     #[arg(long, value_enum, default_value = "auto", value_name = "CLASSES", requires = "test")]
     classes: Classes,
     /// With --test: write a CSV table with one row for each test set

@@ -44,7 +44,7 @@ pub(super) fn matrix(w: &Values) -> Matrix<'_> {
     Matrix::strided(&w.storage::<f32>()[w.layout().start_offset()..], [shape[0], shape[1]], strides)
 }
 
-/// Smaller buffers are not kept for reuse. Counts values.
+/// Size of the smallest buffer that is kept for reuse, in values.
 const LEAST_KEPT: usize = 4096;
 /// A buffer that is unused for this long is freed.
 const KEPT_FOR: Duration = Duration::from_secs(30);

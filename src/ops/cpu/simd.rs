@@ -42,7 +42,7 @@ pub(super) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Calls `f` for each column of the `N` rows, and sums its `M` results over the columns.
+/// Calls `f` for each column of the `N` rows. Sums each of the `M` results over all columns.
 ///
 /// All rows have the same length. The order of the additions depends only on this length.
 #[inline(always)]

@@ -2,10 +2,10 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// The right factor must have a multiple of this number of columns.
+/// The number of columns of the right factor must be a multiple of this number.
 pub(super) const WIDTH: usize = 16;
 
-/// The left factor of a product, `[m, k]`: a slice with the distance between two rows or two columns.
+/// The left factor of a product, `[m, k]`: a slice, and the distance between two rows (or columns) in this slice.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Left<'a> {
     /// The slice stores the matrix row by row.

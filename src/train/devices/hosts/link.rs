@@ -355,7 +355,7 @@ impl<T: Transport> LinkThread<T> {
         Round::Broken(self.failure(rank, cause.unwrap_or_else(other_step)))
     }
 
-    /// Returns the messages of all hosts. If a message is too long for its header, the hosts first exchange all messages.
+    /// Returns the messages of all hosts. The hosts first exchange them if a message is too long for its header.
     fn messages(&mut self, headers: &[Header], own: &[u8]) -> Vec<Vec<u8>> {
         let longest = headers.iter().map(Header::len).max().unwrap_or(0);
         if longest <= INLINE {
