@@ -229,7 +229,7 @@ impl Fields {
         })
     }
 
-    /// Reads an object of numbers, such as `{"blocks.0.norm1.bias": 0.0}`.
+    /// Reads a JSON object of numbers, such as `{"blocks.0.norm1.bias": 0.0}`.
     pub(super) fn by_name(&self, key: &str) -> Result<BTreeMap<String, f64>, VerifyError> {
         self.wanted(key, "an object of numbers", |value| {
             value.as_object()?.iter().map(|(k, v)| Some((k.clone(), v.as_f64()?))).collect()

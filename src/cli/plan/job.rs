@@ -142,7 +142,7 @@ fn disk(plan: &Plan, stage: StageKind, memory: Memory) -> (f64, f64) {
 
 /// Returns whether each device trains its own job.
 ///
-/// The result depends on the number of unfinished jobs. If all jobs are finished, all jobs count.
+/// The result depends on the number of unfinished jobs, or on the number of all jobs if all are finished.
 pub(super) fn is_job_parallel(plan: &Plan, checked: &CheckedPoint) -> bool {
     let all = || plan.jobs().iter().filter(|job| job.is_independent()).count();
     match checked.independent_jobs_left() {

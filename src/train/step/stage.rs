@@ -38,7 +38,7 @@ pub(crate) trait Stage: Send + Sync + 'static {
         model::named(model)
     }
 
-    /// Draws a figure of the model's output if the stage has one.
+    /// Draws a figure of the model's output. Does nothing if the stage has no such figure.
     fn show(&self, _model: &Self::Model, _dir: &JobDir, _epoch: usize) -> Result<(), TrainError> {
         Ok(())
     }
