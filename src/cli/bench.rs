@@ -14,13 +14,12 @@ use std::path::Path;
 /// Measure the speed of training or of the data pipeline
 #[derive(clap::Subcommand)]
 pub(super) enum Bench {
-    /// Measure the training of a stage on the recipe's data: images/s, ms per step, TFLOP/s
+    /// Measure how fast a stage trains on the recipe's data: images/s, ms per step, TFLOP/s
     Train(Args),
-    /// Measure the data pipeline of a stage: images/s, and the time of each part
+    /// Measure the data pipeline of one stage: images/s, and the time to read, decode, resize and augment
     Data(Args),
 }
 
-/// What to measure, and for how long.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -71,7 +70,7 @@ fn print<T: serde::Serialize>(
     Ok(output::result(&text(measured))?)
 }
 
-/// Runs a benchmark of one stage of a recipe for some seconds in a temporary folder.
+/// Runs `bench` on one stage for `args.seconds`.
 fn measure<T>(
     args: &Args,
     hosts: &Hosts,

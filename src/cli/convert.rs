@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 /// Convert a checkpoint: mae, PyTorch, Paddle, timm, Hugging Face
 ///
-/// mae recognizes the format of IN by its content, and copies the weights bit for bit. OUT may need a setting that IN
-/// does not store, such as the number of heads. The error then names the key to pass with `--set`.
+/// mae recognizes the format of IN by its content, and copies the weights bit for bit. The format of OUT may need a
+/// setting that IN does not store, such as the number of heads. The error message then names the key to pass with
+/// `--set`.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Checkpoint folder, Hugging Face folder, or a `.pth`, `.bin`, `.pd`, `.pdparams` or `.safetensors` file
@@ -37,11 +38,11 @@ pub(super) struct Args {
 enum To {
     /// Checkpoint folder of mae
     Mae,
-    /// File with the official parameter names: safetensors, or for `torch.load` if OUT ends with `.pth`
+    /// File with the official parameter names: for `torch.load` if OUT ends with `.pth`, otherwise safetensors
     Official,
-    /// Safetensors file for timm, without the decoder
+    /// Safetensors file for timm; it has no decoder
     Timm,
-    /// Folder for `from_pretrained` of transformers
+    /// Folder for `from_pretrained` of Hugging Face transformers
     Huggingface,
 }
 
@@ -81,7 +82,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&summary(&ready, out))?)
 }
 
-/// Fails if the output path exists or its extension does not fit the format.
+/// Fails if `out` exists, or if its extension does not fit the format.
 fn refuse_name(out: &Path, to: To) -> Result<(), CliError> {
     if out.symlink_metadata().is_ok() {
         return Err(CliError::Usage(format!(
@@ -110,7 +111,7 @@ fn ending(out: &Path) -> Option<String> {
     out.extension().map(|ending| ending.to_string_lossy().to_lowercase())
 }
 
-/// Returns a sentence for each unusual setting that the output file cannot store.
+/// Returns a warning for each unusual setting that the output file cannot store.
 fn unsaid(ready: &Ready) -> Vec<String> {
     let Ready { opened, plan, .. } = ready;
     let mut unsaid = Vec::new();

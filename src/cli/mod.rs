@@ -93,7 +93,9 @@ pub fn command() -> clap::Command {
     Args::command()
 }
 
-/// Moves each command's long description below its options, so that `--help` starts like `-h`.
+/// Moves each command's long description below its options.
+///
+/// So `--help` starts with the same lines as `-h`.
 fn compact(command: clap::Command) -> clap::Command {
     let about = command.get_long_about().map(ToString::to_string).unwrap_or_default();
     let details = about.split_once("\n\n").map(|(_, details)| details.to_owned());

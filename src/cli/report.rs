@@ -14,7 +14,7 @@ pub(super) struct Args {
     /// HTML file to write; by default `report.html` in the run's folder
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Published results to show; by default those of the run's model on ImageNet-1k
+    /// Published results to show; by default the ImageNet-1k results of the run's model
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(results::published_names()))]
     published: Vec<String>,
 }

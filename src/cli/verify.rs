@@ -16,7 +16,7 @@ use std::path::PathBuf;
 /// with 2 if a case is invalid.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Cases, or folders that contain cases, such as `tests/golden`
+    /// Case folders, or folders that contain case folders, such as `tests/golden`
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Device that computes the numbers
@@ -119,7 +119,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 }
 
 impl Outcome {
-    /// Fails if a comparison failed or a case is unusable.
+    /// Fails if a comparison failed or a case is invalid.
     fn verdict(self) -> Result<(), CliError> {
         let failed: Vec<_> = self.reports.iter().filter(|report| !report.passed()).collect();
         let mut errors = String::new();
@@ -162,11 +162,11 @@ impl Outcome {
         );
         let (precision, parameters) = match tolerances.precision {
             shape::Precision::Fp32 => {
-                ("fp32".to_owned(), " (for key biases, plus the sum of the learning rates)")
+                ("fp32".to_owned(), " (for key biases, add the sum of the learning rates)")
             }
             narrow => (
                 narrow.to_string(),
-                " times the sum of the learning rates (mean difference; for key biases, this plus the sum)",
+                " times the sum of the learning rates (of the mean difference; for key biases, add this sum)",
             ),
         };
         let _ = writeln!(

@@ -32,9 +32,9 @@ impl Product for CubeBackend {
     }
 }
 
-/// Returns the kernels to try for factors of this type, best first.
+/// Returns the kernels to try for this type, best first.
 ///
-/// fp32 products do not use tensor cores, which round to TF32.
+/// Tensor cores would round fp32 to TF32, so fp32 products do not use them.
 fn kernels(factors: DType) -> impl Iterator<Item = Strategy> {
     let tensor_cores = multi_level::Strategy::SimpleCyclicCmma(BlueprintStrategy::default());
     let units = multi_level::Strategy::SimpleUnit(BlueprintStrategy::default());

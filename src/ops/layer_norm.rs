@@ -1,4 +1,4 @@
-//! Layer normalization. The backward pass needs only the input; Burn's needs two tensors.
+//! Layer normalization. The backward pass keeps only the input; Burn's backward pass keeps two tensors.
 
 use super::cpu;
 use super::dtype::is_cpu_fp32;
@@ -10,7 +10,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
-/// Normalizes each row of `x` `[.., D]`, then multiplies by `gamma` and adds `beta`.
+/// Normalizes each row of `x` `[.., D]`, multiplies by `gamma`, and adds `beta`.
 ///
 /// `gamma` and `beta` are `[D]`. All tensors are fp32. The variance is biased.
 pub fn layer_norm<const R: usize>(
@@ -25,7 +25,7 @@ pub fn layer_norm<const R: usize>(
     own(x, gamma, beta, eps)
 }
 
-/// Computes layer normalization with this module's own backward pass.
+/// Computes layer normalization with the backward pass of this module.
 pub(super) fn own<const R: usize>(
     x: Tensor<R>,
     gamma: Tensor<1>,
@@ -76,7 +76,11 @@ impl<B: LayerNorm, C: CheckpointStrategy> LayerNorm for Autodiff<B, C> {
 
 /// The backward pass of layer normalization.
 ///
-/// Here `n` are the normalized rows and `g = γ ∂y`. `∂x = (g - mean g - n mean(g n)) / σ`, `∂γ = Σ n ∂y`, `∂β = Σ ∂y`.
+/// `n` are the normalized rows, `σ` is their standard deviation before the normalization, and `g = γ ∂y`:
+///
+/// - `∂x = (g - mean g - n mean(g n)) / σ`
+/// - `∂γ = Σ n ∂y`
+/// - `∂β = Σ ∂y`
 #[derive(Debug)]
 struct Rows;
 
@@ -110,7 +114,7 @@ impl<B: LayerNorm> Backward<B, 3> for Rows {
     }
 }
 
-/// Returns the sum `[D]` of a tensor `[.., D]` over all axes but the last.
+/// Sums `[.., D]` over all axes except the last. Returns `[D]`.
 fn sum_of_rows<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let shape = x.shape();
     let width = shape[shape.num_dims() - 1];

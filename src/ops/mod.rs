@@ -1,7 +1,7 @@
 //! Operations with their own backward pass. Tests compare each operation with Burn's operations.
 //!
 //! GPUs use the operations in this folder. The CPU uses the folder `cpu` for fp32. For bf16, the CPU uses attention and
-//! GELU from this folder, and Burn's operations otherwise.
+//! GELU from this folder, and Burn's operations for everything else.
 
 mod attention;
 mod cpu;
@@ -30,7 +30,7 @@ mod tests {
         Tensor::from_data(data, &Device::flex().autodiff()).require_grad()
     }
 
-    /// Returns the output of `f`, and the gradients of a weighted sum of the output.
+    /// Returns the output of `f`, and the gradients of a weighted sum of this output.
     fn results(
         shape: [usize; 3],
         f: impl Fn(Tensor<3>, [Tensor<1>; 2]) -> Tensor<3>,

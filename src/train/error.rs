@@ -1,4 +1,4 @@
-//! Training errors, sorted by what the user can do about them.
+//! Errors of training jobs.
 
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
@@ -40,7 +40,7 @@ pub enum TrainError {
         lr: f64,
         /// Recipe key of the learning rate: `lr` or `blr`.
         rate: &'static str,
-        /// Number of updates that `on_nan = "skip"` skipped in this epoch before the error.
+        /// Number of updates that `on_nan = "skip"` has skipped earlier in this epoch.
         skipped: usize,
     },
     #[error(transparent)]
@@ -57,7 +57,7 @@ pub enum TrainError {
          hint: fix the error of {point} first"
     )]
     SharedPretraining { point: String },
-    /// The job needs a checkpoint that the failed pre-training did not write.
+    /// The pre-training failed before it wrote the checkpoint that this job needs.
     #[error("not started: the pre-training failed before it wrote the checkpoint of epoch {epoch}")]
     NotStarted { epoch: String },
     #[error(
@@ -68,17 +68,17 @@ pub enum TrainError {
     /// A job failed on another host.
     #[error("rank {rank} on host {host} failed: {cause}")]
     OtherHost { rank: usize, host: String, cause: HostCause },
-    /// Another rank of the job failed. The run reports that rank's error instead.
+    /// Another rank of the same job failed. The run reports the error of that rank.
     #[error("cannot continue: another device of this job has failed")]
     OtherRank,
 }
 
-/// Why a job failed on a host, as the other hosts learn it.
+/// Why a job failed on one host. This host sends the cause to all other hosts.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{text}")]
 pub struct HostCause {
     pub text: String,
-    /// Whether the user's input caused the failure.
+    /// Whether the recipe, the data or a checkpoint caused the failure.
     pub is_input: bool,
 }
 
@@ -112,12 +112,12 @@ fn after_skipped(skipped: usize) -> String {
 }
 
 impl TrainError {
-    /// Returns whether the error affects only one job, so that other jobs can continue.
+    /// Returns whether the other jobs of the run can continue after this error.
     pub fn is_of_one_job(&self) -> bool {
         matches!(self, Self::NotFinite { .. } | Self::BadWeights { .. })
     }
 
-    /// Returns whether the user's input caused the error.
+    /// Returns whether the recipe, the data or a checkpoint caused the error.
     pub fn is_input(&self) -> bool {
         match self {
             Self::Data(_) | Self::Recipe(_) | Self::NeverUpdates(_) | Self::Setting { .. } => true,

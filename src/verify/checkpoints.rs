@@ -1,4 +1,4 @@
-//! Kinds `checkpoint_mae`, `checkpoint_vit`, `resume_step` and `pretrain_from`: checkpoint files of other programs.
+//! Cases `checkpoint_mae`, `checkpoint_vit`, `resume_step` and `pretrain_from`: checkpoint files of other programs.
 
 use super::case::{Case, VerifyError};
 use super::networks::{self, vector};
@@ -59,7 +59,7 @@ pub(super) fn mae(
     Ok(())
 }
 
-/// Loads another program's optimizer state, makes one update, and compares the parameters with the case.
+/// Loads another program's optimizer state, makes one update, and compares the parameters.
 pub(super) fn resume_step(
     case: &Case,
     device: &Device,
@@ -83,14 +83,13 @@ pub(super) fn resume_step(
         train::load_optimizer(&mut optimizer, state, device)
             .map_err(|error| case.error(format!("{file}: {error}")))?;
         let (mae, _) = one_update(case, mae, &encoder, &mut optimizer)?;
-        // The key biases' moments in the file are rounding noise already, so `lr` is their tolerance.
+        // In the file, the moments of key biases are already rounding noise. So the tolerance of key biases is `lr`.
         updates::same_parameters(case, &mae, "after.", lr, tolerances, out)?;
     }
     Ok(())
 }
 
-/// Verifies a case of kind `pretrain_from`: starts a new pre-training from another program's weights and compares the first
-/// update.
+/// Starts pre-training from another program's weights, and compares the first update.
 pub(super) fn pretrain_from(
     case: &Case,
     device: &Device,
@@ -117,7 +116,7 @@ pub(super) fn pretrain_from(
     Ok(())
 }
 
-/// Makes one update of a masked autoencoder with the images, noise and learning rate of the case. Also returns the loss.
+/// Makes one update with the images, noise and learning rate of the case. Also returns the loss.
 fn one_update(
     case: &Case,
     mae: Mae,
@@ -160,7 +159,7 @@ pub(super) fn vit(
 
 /// Returns whether the recorded prediction `expected` has wrong offsets.
 ///
-/// Paddle wrote such predictions from the buffer of a view. They are the values of `tokens` after the first token.
+/// Paddle wrote some predictions from the buffer of a view. They are the values of `tokens` after the first token.
 fn is_raw_buffer(expected: &[f32], pred: &[f32], tokens: &[f32], patch_values: usize) -> bool {
     let distance = |got: &[f32]| -> f64 {
         got.iter().zip(expected).map(|(a, b)| f64::from(a - b).abs()).fold(0.0, f64::max)
@@ -177,7 +176,7 @@ fn refused(case: &Case, file: &str, error: &CheckpointError) -> VerifyError {
     case.error(format!("{file}: {error}"))
 }
 
-/// Returns the encoder dimensions of the case, with the checkpoint's LayerNorm epsilon.
+/// Returns the encoder dimensions of the case, with the LayerNorm epsilon of the checkpoint.
 ///
 /// Fails if the checkpoint has different dimensions or a different number of heads.
 fn dims(case: &Case, opened: &Opened, precision: Precision) -> Result<EncoderDims, VerifyError> {
@@ -200,7 +199,7 @@ fn dims(case: &Case, opened: &Opened, precision: Precision) -> Result<EncoderDim
     }
 }
 
-/// Compares a checkpoint's tensors with the case. All bits must be equal.
+/// Compares the tensors of a checkpoint with the case, bit by bit.
 ///
 /// Returns the tolerance for the outputs of the model.
 fn weights(
@@ -235,7 +234,7 @@ fn weights(
     if half { case.tolerance("half_tolerance", 0.1) } else { Ok(tolerances.forward) }
 }
 
-/// Returns a weight of the case. Linear weights are `[out, in]`.
+/// Returns a weight of the case. A linear weight is `[out, in]`.
 fn case_weight(case: &Case, name: &str) -> Result<Vec<f32>, VerifyError> {
     let full = format!("weights.{name}");
     let values = case.floats(&full)?;

@@ -54,7 +54,7 @@ fn erasings(item: &Fields, draws: usize, out: &mut TensorComparison) -> Result<(
         return Err(item.error("`image` must be square, and `prob` above 0 and at most 1"));
     }
     let plan = ErasingPlan { reprob: prob, remode: EraseMode::Pixel, recount: 1 };
-    // An image gets a box with probability `prob`, so this makes about `draws` boxes.
+    // A random box appears with probability `prob`. So this loop makes about `draws` boxes.
     let images = (draws as f64 / prob) as usize;
     let boxes: Vec<CropBox> = (0..images as u64)
         .flat_map(|sample| erasing_boxes(side.into(), &plan, &mut KEY.rng(sample, Purpose::Erase)))
@@ -84,8 +84,8 @@ fn quantiles(
     for (p, quantile) in item.by_name("quantiles")? {
         let share: f64 = p.parse().map_err(|_| item.error(format!("{p:?} is not a quantile")))?;
         let tolerance = 5.0 * (2.0 * share * (1.0 - share) / n).sqrt();
-        // Sides are whole pixels, so many draws may equal the quantile. They do not count as below it, although the
-        // recorded quantile is rounded to 5 decimals.
+        // Sides are whole pixels, so many values may be equal to a quantile. The recorded quantile is rounded to 5
+        // decimals. Equal values must not count as below it.
         let below = drawn.iter().filter(|d| **d < quantile - 1e-5).count() as f64 / n;
         let up_to = drawn.iter().filter(|d| **d <= quantile + 1e-5).count() as f64 / n;
         let nearest = share.clamp(below, up_to);

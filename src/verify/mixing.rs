@@ -7,7 +7,7 @@ use crate::infer;
 
 /// Tolerance for rounding errors in pixels and probabilities.
 const ROUNDING: f64 = 1e-6;
-/// Tolerance for accuracies in percent, and for losses.
+/// Tolerance for accuracies (in percentage points) and for losses.
 const METRICS: f64 = 1e-5;
 
 pub(super) fn mixup(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
@@ -45,7 +45,7 @@ pub(super) fn mixup(case: &Case, out: &mut TensorComparison) -> Result<(), Verif
     Ok(())
 }
 
-/// Returns the recorded mixup lambda or CutMix box of two images.
+/// Returns the recorded mixup lambda or CutMix box of an item.
 fn given(item: &Fields, side: usize) -> Result<Mix, VerifyError> {
     if !item.flag("cutmix")? {
         return Ok(Mix::Blend(item.number("lam")?));

@@ -1,4 +1,4 @@
-//! Cases `transforms` (resizing, crops, flips), `augment_ops` and `decode`, in levels from 0 to 255.
+//! Cases `transforms` (resizing, crops, flips), `augment_ops` and `decode`. Differences are in levels from 0 to 255.
 
 use super::case::{Case, Fields, VerifyError};
 use super::report::TensorComparison;
@@ -155,7 +155,7 @@ pub(super) fn decode(case: &Case, out: &mut TensorComparison) -> Result<(), Veri
     Ok(())
 }
 
-/// Returns the mean `distance` between values at the same position; infinite if the lengths differ.
+/// Returns the mean of `distance` over all pairs of values; infinite if the lengths differ.
 fn share_of(got: &[u8], expected: &[u8], distance: impl Fn(u8, u8) -> f64) -> f64 {
     if got.len() != expected.len() {
         return f64::INFINITY;

@@ -22,7 +22,7 @@ pub(super) fn schedule(
         if points.is_empty() {
             return Err(curve.error("the curve has no points"));
         }
-        // Divide each rate by its expected value, so that small rates count as much as large ones.
+        // Divide each rate by its expected value. Small rates then count as much as large rates.
         let share = |got: f64, expected: f64| {
             if expected.abs() > 1e-12 {
                 got / expected
@@ -36,7 +36,7 @@ pub(super) fn schedule(
     Ok(())
 }
 
-/// Returns pairs of fractional epoch and learning rate.
+/// Returns pairs of epoch (may be fractional) and learning rate.
 fn points(curve: &Fields) -> Result<Vec<(f64, f64)>, VerifyError> {
     let list = curve.get("points").and_then(serde_json::Value::as_array);
     let pairs = list.and_then(|points| {

@@ -70,7 +70,7 @@ fn skipped_validation_images_are_in_the_last_column() {
     // `eval` measures on the same images as the run.
     let checkpoint = "runs/tiny/finetune/from-scratch/checkpoints/epoch-0002";
     let text = bench.done(&["eval", checkpoint]);
-    assert!(text.contains("on 7 images (2 unreadable left out)"), "{text}");
+    assert!(text.contains("on 7 images (2 unreadable images left out)"), "{text}");
     let json: serde_json::Value =
         serde_json::from_str(&bench.done(&["eval", checkpoint, "--json"])).unwrap();
     assert_eq!((&json["images"], &json["val_skipped"]), (&7.into(), &2.into()));

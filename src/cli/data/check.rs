@@ -52,7 +52,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Returns one value per channel. A single value is repeated for all channels.
+/// Returns one value per channel; repeats a single value.
 fn for_channels(values: &[f64], in_chans: usize) -> Vec<f64> {
     match values {
         [value] => vec![*value; in_chans],
@@ -121,7 +121,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
     text
 }
 
-/// Returns the percentiles of the numbers in the files, and a recipe line to copy; empty if all files have 8 bits.
+/// Returns the percentiles of the pixel values, and a `range = ...` line for the recipe.
 fn numbers_text(checked: &Checked) -> String {
     let mut text = String::new();
     if checked.cut_images > 0 {
@@ -156,7 +156,7 @@ fn numbers_text(checked: &Checked) -> String {
     text
 }
 
-/// Returns a number with at most 6 digits after the decimal point, or in scientific notation if it is tiny.
+/// Formats a number with at most 6 decimals, or like `1.2346e-5` if it is below 0.001.
 fn number_text(number: f64) -> String {
     if number != 0.0 && number.abs() < 1e-3 {
         return format!("{number:.4e}");
@@ -180,7 +180,6 @@ fn summary(split: &CheckedSplit) -> String {
     text
 }
 
-/// Returns a path as one line of text.
 fn shown(path: &Path) -> String {
     one_line(&path.display().to_string()).into_owned()
 }

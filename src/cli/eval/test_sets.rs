@@ -17,15 +17,15 @@ use std::sync::Arc;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Measure on this test set instead, as `PATH` or `NAME=PATH`: a folder of class folders with the names of the checkpoint's
-    /// classes, or ImageNet-C
+    /// Measure on this test set instead of the validation split. Write `PATH` or `NAME=PATH`. PATH is the folder of
+    /// ImageNet-C, or a folder with one subfolder for each class
     #[arg(long, value_name = "SET")]
     test: Vec<String>,
-    /// With --test: the classes that can be predicted. auto: those of the set for ImageNet-A and -R (200 of ImageNet's classes),
-    /// otherwise all
+    /// With --test: classes that the classifier may predict. present: only classes with images in the test set. all:
+    /// all classes of the checkpoint. auto: like present for ImageNet-A and ImageNet-R, otherwise like all
     #[arg(long, value_enum, default_value = "auto", value_name = "CLASSES", requires = "test")]
     classes: Classes,
-    /// With --test: write a CSV table with a row for each set
+    /// With --test: write a CSV table with one row for each test set
     #[arg(long, value_name = "F.csv", requires = "test")]
     csv: Option<PathBuf>,
 }
@@ -85,7 +85,6 @@ pub(super) fn run(args: &super::Args, ready: Ready, stop: &StopFlag) -> Result<(
     Ok(())
 }
 
-/// Returns the line that the terminal shows for a test set.
 fn line(name: &str, result: &TestResult, num_classes: usize) -> String {
     let metrics = &result.metrics;
     let mce = result.mce().map_or_else(String::new, |mce| format!(", mCE {mce:.2} %"));
