@@ -38,7 +38,7 @@ pub(super) struct Args {
 enum To {
     /// Checkpoint folder of mae
     Mae,
-    /// File with the official parameter names: for `torch.load` if OUT ends with `.pth`, otherwise safetensors
+    /// File with the official parameter names: a PyTorch file if OUT ends with `.pth`, otherwise a safetensors file
     Official,
     /// Safetensors file for timm; it has no decoder
     Timm,

@@ -83,7 +83,7 @@ fn check_hosts(resolved: &Resolved, hosts: &Hosts) -> Result<(), TrainError> {
     Err(TrainError::Setting {
         problem: format!("cannot run with runtime.hosts = {planned}: {started}"),
         hint: format!(
-            "add `--set runtime.hosts={}`, or start {planned} with `mpirun -n {planned}` or `srun`. To keep the \
+            "add `--set runtime.hosts={}`, or start {planned} processes with `mpirun -n {planned}` or `srun`. To keep the \
              effective batch size, change `accum_iter`",
             hosts.count()
         ),

@@ -18,7 +18,7 @@ struct Received {
 #[derive(Debug, PartialEq, Eq)]
 enum Request {
     Stop,
-    /// The signal repeats the first signal.
+    /// A second signal right after the first: ignored.
     Nothing,
     EndAtOnce,
 }

@@ -60,9 +60,7 @@ impl Replicas {
         }
     }
 
-    /// Returns a value without worker threads, for a GPU.
-    ///
-    /// The calling thread then computes each micro-batch as one shard.
+    /// Starts no worker threads, for a GPU: the calling thread computes each micro-batch as one shard.
     pub fn whole() -> Self {
         Self { workers: Vec::new(), pool: OnceLock::new(), queue: None, shard_images: usize::MAX }
     }

@@ -28,11 +28,11 @@ pub struct Cost {
 pub struct Memory {
     /// Memory of the fp32 parameters, in bytes.
     pub params: f64,
-    /// Memory of the fp32 gradients, in bytes.
-    pub gradients: f64,
     /// Memory of the fp32 gradients of the trained parameters, in bytes.
-    pub optimizer: f64,
+    pub gradients: f64,
     /// Memory of the fp32 optimizer state and of the averaged weights (EMA), in bytes.
+    pub optimizer: f64,
+    /// Memory of the activations of one micro-batch, with the temporary values of one block, in bytes.
     pub activations: f64,
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Setup<'a> {
     pub(super) runtime: &'a RuntimePlan,
 }
 
-/// One stage's values of the keys that all three stages have.
+/// The keys of a stage that pre-training, fine-tuning and linear probing share.
 struct SharedKeys<'a> {
     stage: StageKind,
     epochs: usize,

@@ -145,7 +145,9 @@ pub(super) fn side_by_side(
     Ok((if is_interrupted { JobEnd::Interrupted } else { JobEnd::Done }, failed))
 }
 
-/// Returns how a job ends that needs no training; `None` if the job must run.
+/// Returns `Done` for a job that has finished before, and `Interrupted` after a stop request.
+///
+/// `None` means that the job must run.
 fn not_to_run(
     work: &RunContext,
     job: &Job,

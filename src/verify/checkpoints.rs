@@ -157,9 +157,9 @@ pub(super) fn vit(
     Ok(())
 }
 
-/// Returns whether the recorded prediction `expected` has wrong offsets.
+/// Returns whether `expected` is one of the predictions that Paddle recorded at a wrong offset.
 ///
-/// Paddle wrote some predictions from the buffer of a view. They are the values of `tokens` after the first token.
+/// Such a prediction contains the values of `tokens` after the first token, class token included.
 fn is_raw_buffer(expected: &[f32], pred: &[f32], tokens: &[f32], patch_values: usize) -> bool {
     let distance = |got: &[f32]| -> f64 {
         got.iter().zip(expected).map(|(a, b)| f64::from(a - b).abs()).fold(0.0, f64::max)

@@ -69,7 +69,7 @@ pub(super) fn weights(name: &str) -> Option<String> {
 
 /// Loads the weights of the case into `module`.
 ///
-/// `name_of` returns the tensor name of a parameter; `None` keeps the values. Fails if a tensor is missing or has the
+/// `name_of` returns the tensor name of a parameter; For `None`, the parameter keeps its value. Fails if a tensor is missing or has the
 /// wrong shape. Fixed position embeddings may be missing.
 pub(super) fn weighted<M: Module>(
     case: &Case,

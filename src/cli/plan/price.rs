@@ -26,7 +26,7 @@ pub(super) enum Price {
     Assumed(f64, String),
     /// Measured FLOP/s of all devices together, by stage. `words` is the text for the user.
     Measured { flops: HashMap<StageKind, f64>, devices: usize, words: String },
-    /// A CPU, for which a plan assumes no speed.
+    /// The speed of a CPU, which a plan does not estimate.
     Unknown,
 }
 
@@ -92,7 +92,7 @@ impl Price {
         Ok(Self::Measured { flops, devices, words: words.trim_end_matches(',').to_owned() })
     }
 
-    /// Returns the seconds to train on and to evaluate these numbers of images.
+    /// Estimates the time of a stage in seconds, from the numbers of trained and evaluated images.
     pub(super) fn wall_s(
         &self,
         stage: StageKind,
