@@ -208,7 +208,7 @@ impl<'a> Dib<'a> {
 
     /// Decodes run-length coded pixels to palette indices, in the order of the file.
     ///
-    /// Returns fewer than `count` indices if the data ends early.
+    /// Returns at least `count` indices, or fewer if the data ends early.
     fn expanded(&self, width: usize, count: usize) -> Vec<u8> {
         let mut file = ByteReader::at(self.bytes, self.pixels_at);
         let mut pixels = Vec::with_capacity(count.min(1 << 24));

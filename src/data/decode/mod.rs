@@ -12,7 +12,7 @@
 //! format; the file name does not matter. A truncated file is an error; it never becomes a partly grey picture.
 //!
 //! `opened_image` decodes files of any format, `jpeg` decodes rectangles of JPEG files, and `resize` changes the size.
-//! Each other module decodes one format to a `Bitmap`.
+//! Most other modules decode one format to a `Bitmap`.
 
 #[cfg(feature = "avif")]
 mod avif;

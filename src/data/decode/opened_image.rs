@@ -30,7 +30,9 @@ pub(in crate::data) fn decode_file(path: &Path, reading: Reading) -> Result<Pict
     whole.map_err(|error| error.of(path))
 }
 
-/// An image before decoding. The methods decode only the needed part of a JPEG file.
+/// An opened image: a JPEG file before decoding, or a decoded picture.
+///
+/// For a JPEG file, the methods decode only the needed part.
 pub(in crate::data) enum OpenedImage<'a> {
     Jpeg(Jpeg<'a>, Colour),
     Picture(Picture),
@@ -91,9 +93,10 @@ impl<'a> OpenedImage<'a> {
         }
     }
 
-    /// Decodes like [`Self::around`], but reduces large JPEG files to 1/2, 1/4 or 1/8 of their size.
+    /// Decodes like [`Self::around`], but reduces JPEG files to 1/2, 1/4 or 1/8 of their width and height.
     ///
-    /// The reduced `crop` still has at least the width and height of `size`.
+    /// Chooses the smallest picture in which `crop` has at least the width and height of `size`. Does not reduce the
+    /// file if `crop` is too small.
     pub(in crate::data) fn fast_around(
         self,
         crop: CropBox,
@@ -178,7 +181,8 @@ fn jpeg2000(_: &[u8]) -> Result<Bitmap, ImageError> {
 
 /// Returns whether the markers of a JPEG file show that the file is complete.
 ///
-/// libjpeg fills missing parts with grey and reports no error. So truncated downloads need this check.
+/// libjpeg fills missing parts with grey and reports no error. So truncated downloads need this check. For unusual
+/// markers, returns false even if the file is complete. The caller then checks the file with [`jpeg::is_whole`].
 fn has_usual_end(bytes: &[u8]) -> bool {
     let mut rest = bytes.get(2..).unwrap_or_default();
     // `has_scans` says whether the file may have several scans.

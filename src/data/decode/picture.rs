@@ -75,7 +75,7 @@ impl Picture {
 impl Reading {
     /// Returns how to read the image files of the recipe's data set.
     ///
-    /// Without `data.range`, the recipe key `data.in_chans` must be 1 or 3.
+    /// Without `data.range`, fails if the recipe key `data.in_chans` is not 1 or 3.
     pub(in crate::data) fn of(plan: &DataPlan) -> Result<Self, DataError> {
         let channels = plan.in_chans;
         match (plan.range, channels) {

@@ -86,6 +86,9 @@ fn reason(error: &image::ImageError) -> ImageError {
 }
 
 /// Converts an image to 8-bit levels, like Pillow. Drops alpha without blending.
+///
+/// Clamps 16-bit grey to 255; with an alpha channel, only if `is_grey16` is true. Other 16-bit samples keep the high
+/// byte.
 fn levels(image: DynamicImage, is_grey16: bool) -> Levels {
     match image {
         DynamicImage::ImageRgb8(pixels) => Levels::Rgb(pixels.into_raw()),

@@ -149,8 +149,7 @@ fn bits(file: &mut ByteReader<'_>, width: usize, height: usize) -> Result<Vec<u8
 /// The floats are little-endian if the scale in the header is negative.
 fn floats(file: &mut ByteReader<'_>, width: usize, height: usize) -> Result<Vec<u8>, ImageError> {
     let scale = parsed(&token(file)?).filter(|scale: &f64| scale.is_finite() && *scale != 0.0);
-    let scale =
-        scale.ok_or_else(|| ImageError::damaged("the PFM scale is not a nonzero number"))?;
+    let scale = scale.ok_or_else(|| ImageError::damaged("the PFM scale is 0 or not a number"))?;
     let data = file.take(4 * width * height)?;
     let level = |bytes: &[u8; 4]| {
         if scale < 0.0 {

@@ -43,7 +43,7 @@ fn missing() -> ImageError {
     ImageError::damaged("the AVIF file has no primary image")
 }
 
-/// Limits the tile data to this multiple of the file size.
+/// Maximum size of the data of all tiles, as a multiple of the file size.
 ///
 /// Tiles may share bytes of the file. Without a limit, a small file could need much memory.
 const MAX_REPEATS: usize = 16;
@@ -182,7 +182,11 @@ impl Items<'_> {
             let source = match method {
                 0 => self.file,
                 1 => find(self.meta, *b"idat").unwrap_or_default(),
-                _ => return Err(ImageError::Unsupported("derived AVIF image".to_owned())),
+                _ => {
+                    return Err(ImageError::Unsupported(
+                        "AVIF file whose data is stored in other items".to_owned(),
+                    ));
+                }
             };
             let mut data = Vec::new();
             for _ in 0..list.u16_be()? {
@@ -257,7 +261,7 @@ fn first_frame(bytes: &[u8]) -> Result<Option<Coded>, ImageError> {
     };
     let start = usize::try_from(offset).map_err(|_| ImageError::Truncated)?;
     let sample = ByteReader::at(bytes, start).take(size as usize)?.to_vec();
-    // The description of the frame has 8 bytes, then an entry of 78 bytes that ends with boxes.
+    // `stsd` has 8 bytes, then the entry `av01`: 78 bytes of fields, then boxes such as `colr`.
     let entry = find(table, *b"stsd").and_then(|list| find(list.get(8..)?, *b"av01"));
     let colours = entry.and_then(|entry| find(entry.get(78..)?, *b"colr")).and_then(Colours::read);
     Ok(Some(Coded { tiles: vec![sample], grid: None, colours, has_alpha }))

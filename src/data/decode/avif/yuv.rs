@@ -119,6 +119,7 @@ fn chroma_row(yuv: &Yuv, plane: usize, row: usize) -> Vec<u16> {
     }
 }
 
+/// Returns the index of the second nearest sample for pixel column `x`; `None` for the first and last column.
 fn second_nearest(x: usize, width: usize) -> Option<usize> {
     let inside = x > 0 && x + 1 < width;
     inside.then(|| if x % 2 == 1 { x / 2 + 1 } else { x / 2 - 1 })

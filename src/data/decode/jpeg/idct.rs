@@ -144,6 +144,7 @@ fn is_used<const N: usize>(index: usize) -> bool {
     }
 }
 
+/// Returns the number of fraction bits in the results of [`one_dimension`], minus `CONST_BITS`.
 #[inline(always)]
 fn extra_bits<const N: usize>() -> u32 {
     match N {

@@ -141,12 +141,12 @@ impl Layout {
 
 /// Samples of a colour component in one row of minimum coded units (MCUs).
 ///
-/// Starts with one extra row of samples from the MCUs above.
+/// The first stored row is an extra row: the last row of samples from the MCUs above.
 struct Plane<'a> {
     layout: &'a ColourLayout,
-    /// Column in the picture of the first stored sample.
+    /// Column of the first stored sample, in samples from the left edge of the picture.
     left: usize,
-    /// Row in the picture of the first stored sample.
+    /// Row of the first sample after the extra row, in samples from the top of the picture.
     top: usize,
     /// Number of samples per stored row.
     stride: usize,
@@ -172,7 +172,7 @@ impl<'a> Plane<'a> {
         }
     }
 
-    /// Converts a row of minimum coded units (MCUs) from coefficients to samples. `row` is the row index.
+    /// Converts a row of minimum coded units (MCUs) from coefficients to samples. `row` is the index of the MCU row.
     ///
     /// Returns `None` on overflow. Also resets the coefficients to 0.
     fn read<'b>(

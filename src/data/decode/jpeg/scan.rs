@@ -38,8 +38,9 @@ pub(super) struct UnitRow {
 
 struct UnitBlock {
     colour: usize,
+    /// Index in [`UnitRow::groups`] of the first group of the block's row.
     groups: usize,
-    /// Number of blocks side by side in a minimum coded unit (MCU).
+    /// Number of blocks of this component side by side in a minimum coded unit (MCU).
     across: usize,
     column: usize,
 }

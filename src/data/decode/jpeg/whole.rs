@@ -34,7 +34,7 @@ pub(in crate::data::decode) fn is_whole(bytes: &[u8]) -> bool {
                 jpeg_read_scanlines(decompress, [row.as_mut_ptr().cast()].as_mut_ptr(), 1) == 1
             });
             if has_rows {
-                // Reads to the end of the file. A missing end is allowed, but an invalid marker is an error.
+                // Reads to the end of the file. A missing end marker is allowed, but an invalid marker is an error.
                 jpeg_finish_decompress(decompress);
             }
             has_rows

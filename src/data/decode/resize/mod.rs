@@ -109,7 +109,7 @@ fn resize(values: &[f32], picture: &Picture, crop: CropBox, to: [usize; 2]) -> V
 
 /// Resizes one channel to `[width, height]` pixels.
 ///
-/// `rows` may interleave several channels. The channel has every `step`-th value.
+/// `rows` may interleave several channels. Every `step`-th value belongs to the channel.
 fn resize_pixels<'a, P: PixelTrait<Component = f32>>(
     rows: impl Iterator<Item = &'a [f32]>,
     step: usize,

@@ -29,7 +29,7 @@ pub(super) enum Colours {
         premultiplied: bool,
     },
     Cmyk,
-    /// `YCbCr` with one sample of each channel per pixel.
+    /// `YCbCr` with one sample of each channel per pixel. Ignores subsampling tags, like Pillow.
     YcbcrWhole,
     /// RGB that the JPEG decoder has converted from `YCbCr`.
     RgbFromJpeg,

@@ -189,7 +189,7 @@ fn undo_prediction(layout: &Layout, width: usize, data: &mut [u8]) -> Result<(),
     Ok(())
 }
 
-/// Adds the left neighbour to each sample of a row. A sample has `bytes` bytes.
+/// Adds the left neighbour of the same channel to each sample of a row. A sample has `bytes` bytes.
 fn add_left(row: &mut [u8], bytes: usize, samples: usize, order: ByteOrder) {
     let step = bytes * samples;
     for at in (step..row.len()).step_by(bytes) {

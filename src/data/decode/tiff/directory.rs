@@ -131,7 +131,7 @@ impl<'a> Directory<'a> {
         first.map_or(Ok(default), |value| value.try_into().map_err(too_large))
     }
 
-    /// Returns the fractions or floats of `tag`; `None` if the tag is missing.
+    /// Returns the fractions or floats of `tag`; `None` if the tag is missing or has a different type.
     pub(super) fn floats(&self, tag: u16) -> Result<Option<Vec<f32>>, ImageError> {
         let Some(field) = self.field(tag) else { return Ok(None) };
         let bytes = self.values(field)?;
@@ -156,7 +156,7 @@ impl<'a> Directory<'a> {
     }
 }
 
-/// Returns the size in bytes of a number of the TIFF type `kind`.
+/// Returns the size in bytes of one value of the TIFF type `kind`.
 fn size_of_kind(kind: u16) -> usize {
     match kind {
         3 | 8 => 2,

@@ -1,4 +1,4 @@
-//! Reads from the tags of a TIFF file how and where its pixels are stored.
+//! Reads from the tags of a TIFF file how and where the file stores the pixels.
 
 use super::directory::{ByteOrder, Directory};
 use crate::data::decode::bitmap::{MAX_BYTES, checked_size};

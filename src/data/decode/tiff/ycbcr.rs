@@ -86,7 +86,7 @@ impl Converter {
 
 /// Returns the size in bytes of a strip or tile of subsampled `YCbCr`.
 ///
-/// Each block stores the luma of all pixels in the block, then one `Cb` and one `Cr`.
+/// The data consists of blocks. Each block stores the luma of all its pixels, then one `Cb` and one `Cr`.
 pub(super) fn coded_length(layout: &Layout, width: usize, height: usize) -> usize {
     let [across, down] = layout.subsampling;
     width.div_ceil(across) * height.div_ceil(down) * (across * down + 2)
