@@ -20,7 +20,7 @@ const ASPECT: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
 /// Draws a random crop inside an image of `width` x `height` pixels.
 ///
 /// `scale` is the range of the crop area, as a fraction of the image area. `aspect` is the aspect ratio (width /
-/// height) of the model input. The aspect ratio of the crop is 3/4 to 4/3 of `aspect`.
+/// height) of the model input. The aspect ratio of the crop is `aspect` times 3/4 to 4/3.
 pub fn random_resized_crop(
     rule: CropRule,
     scale: [f64; 2],

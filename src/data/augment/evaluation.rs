@@ -14,7 +14,8 @@ use crate::shape::ImageSize;
 
 use super::frame::Frame;
 
-// Side of the crop divided by the short side of the resized picture. For an `input_size` above 224, the ratio is 1.
+// Side of the crop divided by the short side of the resized picture. For CIFAR and for inputs above 224 pixels, the
+// ratio is 1.
 const CROP_PCT: f64 = 224.0 / 256.0;
 
 /// Resizes, centre-crops and normalizes pictures for evaluation.
@@ -72,7 +73,8 @@ pub fn short_side(plan: &DataPlan) -> usize {
 
 /// Returns the minimum size of a resized picture before the centre crop.
 ///
-/// The size is `input_size` / 0.875. For CIFAR and for inputs above 224 pixels, the size is `input_size`.
+/// The size is `input_size` / 0.875. For CIFAR and for inputs with a side above 224 pixels, the size is
+/// `input_size`.
 pub(super) fn cover(plan: &DataPlan) -> ImageSize {
     let is_whole = matches!(plan.format, Format::Cifar10 | Format::Cifar100);
     let crop_pct = if plan.input_size.longer() > 224 || is_whole { 1.0 } else { CROP_PCT };
@@ -80,7 +82,9 @@ pub(super) fn cover(plan: &DataPlan) -> ImageSize {
     ImageSize { height: side(plan.input_size.height), width: side(plan.input_size.width) }
 }
 
-/// Resizes the picture to cover `cover`, then crops the centre to `input_size`.
+/// Resizes the picture to the smallest size that covers `cover`, then crops the centre to `input_size`.
+///
+/// Returns a picture of floats unchanged if the picture already has the size `input_size`.
 pub(super) fn centre(
     picture: &Picture,
     cover: ImageSize,

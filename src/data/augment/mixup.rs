@@ -36,7 +36,7 @@ pub enum Mix {
 impl Mixup {
     /// Mixes the images of `batch` in place, and replaces the labels by soft targets.
     ///
-    /// `key` and `micro_step` determine the random numbers. Panics if `batch` already has soft targets.
+    /// `key` and `micro_step` determine the random numbers. Panics if `batch` has soft targets or 8-bit pixel values.
     pub(in crate::data) fn apply(
         &self,
         batch: &mut Batch,
@@ -83,7 +83,8 @@ impl Mixup {
 
 /// Mixes the images of `batch` in place, and replaces the labels by soft targets.
 ///
-/// `mixes[i]` says how to mix image `i` with image `N - 1 - i`. Panics if `batch` already has soft targets.
+/// `mixes[i]` says how to mix image `i` with image `N - 1 - i`. Panics if `batch` has soft targets or 8-bit pixel
+/// values.
 pub fn mix(batch: &mut Batch, size: ImageSize, mixes: &[Mix], num_classes: usize, smoothing: f64) {
     let Images::Values(values) = &mut batch.images else { panic!("mixup needs normalized images") };
     mix_images(values, mixes, size);

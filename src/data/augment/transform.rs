@@ -27,7 +27,7 @@ pub struct TrainTransform {
     pub(in crate::data) frame: Frame,
     decode: Decode,
     crop: Crop,
-    /// Minimum size of a picture that is resized for evaluation or [`Cut::At`].
+    /// Minimum size of the resized picture for [`Cut::At`], the same as in evaluation.
     eval_cover: ImageSize,
     hflip: bool,
     /// Number of times that an epoch uses each image (repeated augmentation).
@@ -137,7 +137,7 @@ impl TrainTransform {
         Ok(())
     }
 
-    /// Decodes the pixels that `cut` needs. Also returns the position of `cut` in the decoded pixels.
+    /// Decodes the pixels that `cut` needs. Also returns `cut` in coordinates of the decoded picture.
     fn decoded(&self, opened: OpenedImage<'_>, cut: Cut) -> Result<(Picture, Cut), ImageError> {
         let Cut::Box(crop) = cut else { return Ok((opened.whole()?, cut)) };
         let (picture, crop) = match self.decode {

@@ -94,6 +94,7 @@ type Pixel = [f64; 4];
 struct Padded {
     /// Width in pixels without the border.
     width: usize,
+    /// Height in pixels without the border.
     height: usize,
     stride: usize,
     pixels: Vec<[f32; 4]>,

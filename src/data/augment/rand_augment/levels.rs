@@ -29,7 +29,7 @@ fn stretched(counts: &[u32; 256]) -> Table {
     if high <= low {
         return table(|level| level);
     }
-    // Keep Pillow's order of operations, which decides the rounding of exact integers.
+    // Keep Pillow's order of operations. The order decides the result if the exact value is an integer.
     let scale = 255.0 / (high - low) as f64;
     let offset = -(low as f64) * scale;
     table(|level| (f64::from(level) * scale + offset) as u32)

@@ -6,7 +6,8 @@ use super::{blend, levels};
 
 /// An operation of timm's RandAugment.
 ///
-/// Variants named `…Increasing` always get stronger with the magnitude.
+/// A variant named `…Increasing` gets stronger with the magnitude. The variant of the same name without `Increasing`
+/// does not: for example, `Posterize` gets weaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     AutoContrast,
