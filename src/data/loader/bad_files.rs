@@ -9,7 +9,7 @@ use crate::data::table::{self, Problems};
 /// Collects the unusable files of a run. All loaders of the run share this list.
 #[derive(Debug)]
 pub struct BadFiles {
-    /// Maximum number of unusable training files before the run stops.
+    /// Maximum number of unusable training files. One more file stops the run.
     allowed: usize,
     files: usize,
     max_bad_fraction: f64,

@@ -1,8 +1,9 @@
 //! Loads the batches of an epoch. Their order and content depend only on the random key of the epoch.
 //!
-//! Files and classes are sorted, so every image has a fixed index. The shuffled order of an epoch depends on (seed,
-//! stage, epoch). Crop, flip and erasing depend on (seed, stage, epoch, sample number). Mixup depends on (seed, stage,
-//! epoch, micro-step). So neither the number of workers nor an interruption changes a batch.
+//! Files and classes are sorted, so every image has a fixed index. The sample number of an image combines this index
+//! with the repeat number of repeated augmentation. The shuffled order of an epoch depends on (seed, stage, epoch).
+//! Crop, flip and erasing depend on (seed, stage, epoch, sample number). Mixup depends on (seed, stage, epoch,
+//! micro-step). So neither the number of workers nor an interruption changes a batch.
 
 pub(super) mod bad_files;
 pub(super) mod epoch;

@@ -34,7 +34,7 @@ pub(super) struct LoaderShared {
     pub(super) times: LoadTimes,
 }
 
-/// The batches that one device loads: every `of`-th batch of an epoch, starting with batch `index`.
+/// The batches that one device loads: every `of`-th batch of an epoch, starting with batch `index` (from 0).
 #[derive(Debug, Clone, Copy)]
 pub struct Share {
     pub index: usize,

@@ -16,7 +16,7 @@ const CHUNK: usize = 8;
 
 /// Loads batches in advance on a separate thread.
 pub(super) struct Prefetcher {
-    /// Receives finished batches; `None` stops the thread.
+    /// Receives finished batches. `drop` sets `None`, which stops the thread.
     batches: Option<Receiver<Result<Batch, DataError>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -64,7 +64,7 @@ struct Gather {
 impl Gather {
     fn start(workers: usize, pass: &Arc<EpochPass>, steps: Range<usize>) -> Self {
         let chunks = pass.work.batch_size.div_ceil(CHUNK);
-        // Keep two batches in memory. Keep more if the workers would otherwise wait.
+        // Keep at most two batches in memory. Allow more if some workers would otherwise have no job.
         let window = (2 * chunks).max(2 * workers);
         let pass = Arc::clone(pass);
         let jobs = steps.start * chunks..steps.end.max(steps.start) * chunks;
