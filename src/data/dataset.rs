@@ -40,7 +40,7 @@ pub struct DataSet {
     pub passed_over: BTreeMap<String, u64>,
     /// One message for each unreadable image that [`DataSet::with_readable_val`] removed from the validation split.
     ///
-    /// `None` if that function was not called, or with `data.bad_val = "stop"`.
+    /// `None` if that function was not called, with `data.bad_val = "stop"`, or without a validation split.
     pub val_skipped: Option<Arc<[String]>>,
 }
 

@@ -11,7 +11,7 @@ pub(super) fn unit(rng: &mut impl Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 * (-53f64).exp2()
 }
 
-/// Draws a uniform number in `range`. Returns `range.start` if the range is empty.
+/// Draws a uniform number in `range`. Returns `range.start` if both ends are equal.
 pub(super) fn uniform(rng: &mut impl Rng, range: Range<f64>) -> f64 {
     range.start + (range.end - range.start) * unit(rng)
 }

@@ -79,9 +79,9 @@ impl DataError {
         Self::Unwritable { path: path.to_owned(), source }
     }
 
-    /// Returns the path of the unusable image file.
+    /// Returns the path if the error is about one damaged, unsupported, mismatched or unreadable file.
     ///
-    /// Returns `None` if the error is not about a single image file.
+    /// Returns `None` for all other errors, such as an invalid setting.
     pub(super) fn bad_file(&self) -> Option<&Path> {
         match self {
             Self::BadImage { path, .. }

@@ -44,7 +44,7 @@ pub(super) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send
     done
 }
 
-/// Runs `work` on a new thread. Returns `None` if `work` panics.
+/// Runs `work` on a new thread. Returns `None` if `work` panics or the thread cannot start.
 ///
 /// This is for libraries with a C interface, where a panic would abort the process. After a panic, the thread sleeps
 /// until the process ends, keeps its memory, and blocks [`panic::take_hook`]. So use this only for rare, unknown bugs.

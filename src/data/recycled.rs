@@ -16,7 +16,7 @@ pub(super) struct Pools {
     pub(super) values: Pool<f32>,
 }
 
-/// A vector that returns its memory to a [`Pool`] when dropped.
+/// A vector. If a [`Pool`] created the vector, dropping the vector returns the memory to that pool.
 #[derive(Debug)]
 pub struct Recycled<T> {
     values: Vec<T>,

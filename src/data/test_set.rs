@@ -37,7 +37,7 @@ pub const CORRUPTIONS: [(&str, f64); 15] = [
 pub const SEVERITIES: usize = 5;
 /// Maximum number of folder or class names in a message.
 const SHOWN: usize = 3;
-const HINT: &str = "rename the class folders like the class folders of the training data";
+const HINT: &str = "rename the class folders to match the class folders of the training data";
 
 /// A test set whose labels match the classes of a checkpoint.
 pub struct TestImages {
@@ -56,8 +56,8 @@ pub struct TestPart {
 
 /// Opens the test set in the folder `path`. `names` are the checkpoint's class names in label order.
 ///
-/// The folder may contain class folders, a data set with `val/`, or ImageNet-C. A class folder is named after a class
-/// name, a `WordNet` ID or a label.
+/// The folder may contain class folders, a data set with `val/`, or ImageNet-C. The name of a
+/// class folder is a class name, a `WordNet` ID or a label.
 pub fn open_test_set(
     path: &Path,
     plan: &DataPlan,
