@@ -236,7 +236,7 @@ def torch_integers_beside(folder):
 def torch_int8_weights(folder):
     tensors = state(vit())
     tensors["blocks.0.mlp.fc1.weight"] = tensors["blocks.0.mlp.fc1.weight"].to(torch.int8)
-    return save(folder, tensors), "the file has: int8 tensor", {}
+    return save(folder, tensors), "it is stored as: int8 tensor", {}
 
 
 @case
@@ -539,7 +539,7 @@ def safetensors_position_ids(folder):
 def safetensors_float8(folder):
     tensors = state(vit())
     tensors["head.weight"] = tensors["head.weight"].to(torch.float8_e4m3fn)
-    return safe(folder, tensors), "the file has: F8_E4M3 tensor", {}
+    return safe(folder, tensors), "it is stored as: F8_E4M3 tensor", {}
 
 
 def sharded(folder, tensors, parts=3, ending="safetensors"):

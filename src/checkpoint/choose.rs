@@ -15,7 +15,7 @@ const LISTED: usize = 5;
 /// Chooses the network to use. Also returns notes about ignored networks.
 ///
 /// Without `prefix`, ignores unsupported networks. Also ignores averaged weights if there are other weights. Fails if
-/// several networks remain.
+/// no network or several networks remain.
 pub(super) fn choose(
     mut candidates: Vec<Candidate>,
     prefix: Option<&str>,

@@ -32,7 +32,7 @@ pub(super) struct Content {
     pub state: Option<(OptimizerState, String)>,
     /// The first keys of the outermost dict in a pickle, for an error message.
     pub first_keys: Vec<String>,
-    /// Total length of all tensor names so far, in bytes.
+    /// Total length of all tensor names and attribute names so far, in bytes.
     names: usize,
 }
 
@@ -45,7 +45,7 @@ pub(super) enum Attribute {
 
 /// Maximum length in bytes of the path to a dict, list or module in a pickle. Deeper items are ignored.
 const LONGEST_PATH: usize = 256;
-/// Maximum total length of all tensor names in bytes. Limits the memory.
+/// Maximum total length of all tensor names and attribute names in bytes. Limits the memory.
 const NAMES: usize = 16 << 20;
 /// Attributes of pickled modules that change a network's outputs.
 const ATTRIBUTES: [&str; 4] = ["num_heads", "num_attention_heads", "eps", "global_pool"];

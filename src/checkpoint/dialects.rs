@@ -107,7 +107,7 @@ impl Dialect {
     }
 }
 
-/// Returns whether `name` is the name of a tensor in the official code.
+/// Returns whether `name` is an official tensor name that this program supports.
 pub(super) fn is_official(name: &str) -> bool {
     const OUTER: [&str; 5] = ["cls_token", "pos_embed", "mask_token", "decoder_pos_embed", ""];
     const LAYERS: [&str; 9] = [

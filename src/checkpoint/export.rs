@@ -50,8 +50,8 @@ pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize,
 
 /// Writes a Hugging Face folder for `ViTMAEForPreTraining` or `ViTForImageClassification`.
 ///
-/// These classes do not support average pooling, linear probes, or encoders without decoder and head. The function
-/// fails for such networks.
+/// Fails for networks that these classes do not support: average pooling, linear probes, mask tokens in the encoder, or
+/// neither decoder nor head.
 pub fn write_huggingface(
     file: &TensorFile,
     facts: &Facts,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub struct Facts {
     /// Height and width of the images in pixels; `None` if unknown.
     ///
-    /// The size is unknown if the file does not store it and the number of patches is not a square number.
+    /// If the number of patches is not a square number, the size is known only if the file stores a size that fits.
     pub input_size: Option<ImageSize>,
     pub patch_size: usize,
     pub in_chans: usize,

@@ -82,7 +82,7 @@ pub(super) fn is_pos_embed(name: &str) -> bool {
 
 /// Loads the weights in `file` into `mae`, to start a new pre-training.
 ///
-/// If `file` lacks the decoder or the last norm, `mae` keeps its own weights there. Ignores the head of a classifier.
+/// `mae` keeps its own weights for the [`missing_parts`] of `file`. Ignores the head and the `fc_norm` of a classifier.
 /// Resizes the position embeddings as [`load_encoder`] does.
 pub fn load_start(
     mae: Mae,

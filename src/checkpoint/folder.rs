@@ -61,7 +61,9 @@ pub fn publish(
     written.map_err(|source| CheckpointError::Write { path: folder.into(), source })
 }
 
-/// Reads `meta.json` in the folder of the file `weights`; `None` if there is no `meta.json`.
+/// Reads `meta.json` in the folder of the file `weights`.
+///
+/// Returns `None` if `meta.json` is missing, or if the name of `weights` is not `model.safetensors`.
 pub(super) fn meta_beside(weights: &Path) -> Result<Option<Meta>, CheckpointError> {
     let path = weights.with_file_name(META);
     if !path.is_file() || weights.file_name().is_none_or(|name| name != MODEL) {

@@ -56,7 +56,7 @@ const PARTS_IN_MEMORY: [&str; 3] = ["attention.q_proj", "attention.k_proj", "att
 pub(super) const BASES: [&str; 6] =
     ["vit", "deit", "beit", "dinov2", "dinov2_with_registers", "base_model"];
 
-/// Returns the tensor name with the prefix `vit.` if the tensor belongs to the encoder.
+/// Adds the prefix `vit.` to a tensor name of the encoder. Returns all other names unchanged.
 fn full(name: &str) -> String {
     let bare = ["embeddings.", "encoder.layer.", "layers.", "layernorm.", "pooler."];
     match name.split_once('.') {

@@ -15,7 +15,7 @@ const LISTED: usize = 4;
 
 /// Fails if a tensor that the network needs is missing or has a wrong shape, or if there are other tensors.
 ///
-/// Error texts do not include the file path.
+/// Also fails if a tensor contains NaN or infinity. Error texts do not include the file path.
 pub(super) fn check(facts: &Facts, tensors: &BTreeMap<String, HostTensor>) -> Result<(), String> {
     let shapes = Inventory::of(facts, tensors)?.shapes;
     for (name, shape) in &shapes {

@@ -22,8 +22,8 @@
 //! `export` and `torch_file` write the formats of other programs.
 //!
 //! A file may be malicious. So names and shapes are compared before weights are loaded, and the size of the file limits
-//! the memory. The functions that read a file return error texts without the path. [`open`] adds the path and returns a
-//! [`CheckpointError`].
+//! the memory. The functions that interpret the content return error texts without the path. [`open`] adds the path and
+//! returns a [`CheckpointError`].
 
 mod candidate;
 mod choose;

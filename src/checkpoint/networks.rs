@@ -1,5 +1,5 @@
-//! Finds the Vision Transformers in a flat list of tensors. Determines the prefix of each network, and the library
-//! whose tensor names it has.
+//! Finds the Vision Transformers in a flat list of tensors. Determines the prefix of each network, and the library that
+//! defines the tensor names of the network.
 //!
 //! Each network has exactly one patch projection. In `model.patch_embed.proj.weight`, the prefix is `model.`. If the
 //! encoder is a submodule, as in `model.vit.embeddings`, the prefix ends before the submodule. If the prefixes of
@@ -146,7 +146,8 @@ pub(super) fn nearest(names: &[String]) -> Option<(Dialect, String, usize)> {
             }
         }
     }
-    // If several candidates have the same count, prefers the official names, then the shortest prefix.
+    // If several candidates have the same count, prefers the library that is first in `Dialect::ALL`, then the prefix
+    // that is first in alphabetical order.
     let most = votes.values().copied().max()?;
     let ((dialect, prefix), _) = votes.into_iter().find(|(_, count)| *count == most)?;
     Some((Dialect::ALL[dialect], prefix.to_owned(), most))

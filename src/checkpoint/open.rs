@@ -54,8 +54,8 @@ pub struct Opened {
 
 /// Opens a checkpoint in any supported format.
 ///
-/// If the checkpoint contains several networks, `prefix` selects one. Fails if the file is damaged, or if the choice is
-/// ambiguous.
+/// If the checkpoint contains several networks, `prefix` selects one. Fails if the file is damaged, if this program
+/// supports none of the networks, or if the choice is ambiguous.
 pub fn open(path: &Path, prefix: Option<&str>) -> Result<Opened, CheckpointError> {
     let file = weights_file(path)?;
     let meta = folder::meta_beside(&file)?;
@@ -103,7 +103,7 @@ pub fn open(path: &Path, prefix: Option<&str>) -> Result<Opened, CheckpointError
 
 /// Reads a checkpoint file, or all files that an index file lists.
 ///
-/// Returns (whether a file is a pickle, content).
+/// Returns (whether at least one file is a pickle, content).
 fn read(file: &Path) -> Result<(bool, Content), CheckpointError> {
     if !sharded::is_index(file) {
         return read_one(file);

@@ -113,7 +113,8 @@ impl Opened {
 
     /// Returns the data settings `supplied` of `--recipe`, with the checkpoint's `input_size`.
     ///
-    /// The checkpoint's `mean`, `std` and `range` also replace those of `supplied`, unless `--set` changes them.
+    /// If the checkpoint stores `mean`, `std` and `range`, these values also replace the values in `supplied`, unless
+    /// `--set` changes them.
     fn data(
         &self,
         own: &DataPlan,

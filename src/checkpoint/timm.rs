@@ -9,7 +9,7 @@ pub(super) fn recognises(config: &Value) -> bool {
 
 /// Returns the settings in timm's `config.json` that affect predictions.
 ///
-/// `fc_norm` is true if the checkpoint has `fc_norm`.
+/// `fc_norm` is true if the checkpoint has the tensor `fc_norm.weight`, a norm after pooling.
 pub(super) fn settings(config: &Value, fc_norm: bool) -> Result<Settings, String> {
     let args = &config["model_args"];
     let floats = |key: &str| -> Option<Vec<f64>> {

@@ -9,7 +9,7 @@ use super::numpy;
 use super::source::Range;
 use super::view::{View, ViewData};
 
-/// Maximum number of parts of a `pathlib` path.
+/// Maximum number of parts of a `pathlib` path. Longer paths become descriptions.
 const PARTS: usize = 64;
 
 /// What a function call in a pickle returns.

@@ -145,7 +145,9 @@ impl Graph {
         }
     }
 
-    /// Converts a tuple of sizes or strides to numbers; `None` if a number is invalid.
+    /// Converts a tuple of sizes or strides to numbers.
+    ///
+    /// Returns `None` if a number is invalid, or if there are more than [`DIMS`] numbers.
     pub(super) fn sizes(&self, item: Item) -> Option<Box<[u64]>> {
         let items = self.items(item).filter(|items| items.len() <= DIMS)?;
         items.iter().map(|size| size.count()).collect()

@@ -4,7 +4,7 @@ use super::graph::{Bytes, Item, Node};
 use super::machine::Machine;
 use super::source::{Range, SHORT_TEXT};
 
-/// Maximum length of an integer in bytes.
+/// Maximum length of an integer in bytes. PyTorch's magic number needs 10. A longer integer becomes a description.
 const LONG: u64 = 16;
 
 impl Machine<'_, '_> {

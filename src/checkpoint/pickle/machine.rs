@@ -130,7 +130,7 @@ impl Machine<'_, '_> {
 
     /// Returns the list or dict to which an opcode adds stack items. `start` is the index of the first item.
     ///
-    /// For a Python object, returns the object's own list or dict. If it is missing, `fresh` becomes this container.
+    /// For a Python object, returns the object's own list or dict. If the object has none, adds `fresh` to the object.
     fn target(&mut self, start: usize, fresh: Node) -> Result<Item, String> {
         let floor = self.floor();
         let below = start.checked_sub(1).filter(|below| *below >= floor);

@@ -45,7 +45,7 @@ impl ByteSource {
 
     /// Returns a reader of a byte range.
     ///
-    /// Do not read the file in another way during its lifetime, because both share the file position.
+    /// Do not read the file in another way while the reader exists, because both share the file position.
     pub(super) fn reader(&self, range: Range) -> Result<Reader<'_>, String> {
         let end = range.at.checked_add(range.len).filter(|end| *end <= self.len);
         let end = end.ok_or_else(cut_short)?;

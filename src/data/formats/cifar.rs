@@ -114,7 +114,9 @@ fn check(file: &Path, bytes: &[u8], layout: &CifarLayout, hint: &str) -> Result<
     }
 }
 
-/// Reads the class names from a file in `folder`. Without this file, returns the class numbers as names.
+/// Reads the class names from a file in `folder`.
+///
+/// Returns the class numbers as names if the file is missing or has a wrong number of names.
 fn classes(folder: &Path, layout: &CifarLayout) -> Vec<String> {
     let text = fs::read_to_string(folder.join(layout.names)).unwrap_or_default();
     let names: Vec<String> =

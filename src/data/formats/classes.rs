@@ -1,5 +1,7 @@
-//! Assigns labels to the classes of all images. A class number is the label. The label of a class name is its index in
-//! the sorted names.
+//! Assigns labels to the classes of all images.
+//!
+//! A class number is the label. The label of a class name is the index of the name in the list of names that the data
+//! set has, such as `classes.txt`. Without such a list, the label is the index in the sorted names.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -67,11 +69,11 @@ pub(super) struct Naming<'a> {
 /// The result of [`ClassTable::number`]: the names and labels of all classes.
 #[derive(Default)]
 pub(super) struct Numbered {
-    /// The class names in label order; empty if an image has no usable class.
+    /// The class names in label order; empty if `problem` is not `None`.
     pub(super) classes: Vec<String>,
     /// Whether the data stores class names. If false, the data stores class numbers.
     pub(super) are_names: bool,
-    /// The error about missing or unusable classes; `None` if all classes are usable.
+    /// The first error about the classes, such as an image without a class; `None` if all classes are usable.
     pub(super) problem: Option<DataError>,
     /// True if the data set has no classes at all.
     pub(super) none: bool,
@@ -197,8 +199,8 @@ impl ClassTable {
 
     /// Returns (class names in label order, label of each name).
     ///
-    /// The labels are indexed by [`ReadClass::Name`]. `naming.known` decides the order of the names. Without it, the
-    /// names are sorted.
+    /// The labels are indexed by [`ReadClass::Name`]. `naming.known` decides the order of the names. If `naming.known`
+    /// is `None`, the names are sorted. Fails if `naming.known` lacks a name.
     fn sorted_names(
         &self,
         naming: Naming<'_>,

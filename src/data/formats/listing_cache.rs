@@ -1,8 +1,9 @@
 //! Caches the listings of the folders and shards of large data sets, in the user's cache folder.
 //!
 //! A folder is listed again if its modification time has changed. A shard is indexed again if its modification time or
-//! size has changed. Overwriting an image in place does not change its folder, so the cached listing stays valid.
-//! `mae data check` ignores the cache.
+//! size has changed. Overwriting an image in place does not change the modification time of the folder. So the cached
+//! listing stays in use, with the old size of the image. But decoding reads the new image. `mae data check` deletes the
+//! cache file first.
 //!
 //! The cache file contains labels and offsets, so damage would be harmful. Therefore, the cache file starts with the
 //! BLAKE3 hash of its remaining bytes. A damaged cache file is ignored.
@@ -25,6 +26,8 @@ use crate::recipe::DataPlan;
 /// Minimum number of images of a data set. The listing of a smaller data set is not cached.
 const WORTH_KEEPING: usize = 10_000;
 /// Version of the cache file. A cache file of a different version is ignored.
+///
+/// Increase this number if the file format or the rules for images and classes change.
 const VERSION: u32 = 3;
 /// Length of the hash at the start of the cache file, in bytes.
 const HASH_BYTES: usize = 32;
@@ -187,7 +190,7 @@ impl ListingCache {
         self.now.last()?.contents.as_ref()
     }
 
-    /// Adds `contents`, the listing of `place`, to the cache. Does nothing if `stamp` is `None`.
+    /// Adds `contents`, the listing of `place`, to the cache. Does not add `contents` if `stamp` is `None`.
     ///
     /// Call [`Stamp::now`] to get `stamp` before reading `place`.
     pub(super) fn add(&mut self, place: &Path, stamp: Option<Stamp>, contents: Contents) {
@@ -233,7 +236,7 @@ fn intact(bytes: &[u8]) -> Option<&[u8]> {
     (blake3::hash(content).as_bytes() == hash).then_some(content)
 }
 
-/// Returns the path of a data set's cache file; `None` without a cache folder.
+/// Returns the path of a data set's cache file; `None` if the data set or the user's cache folder is missing.
 ///
 /// The file name depends on the path of the data set and on the settings that select its images.
 fn file_of(plan: &DataPlan) -> Option<PathBuf> {

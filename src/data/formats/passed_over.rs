@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 /// Number of ignored files, by description such as `hidden files`.
 pub(in crate::data) type PassedOver = BTreeMap<String, u64>;
 
-/// Maximum number of different descriptions in a [`PassedOver`].
+/// Maximum number of different descriptions. After that, [`count`] uses a general description for new files.
 const DESCRIPTIONS: usize = 20;
 
 /// Adds `count` ignored files with the description `what`.
 ///
-/// If there are already too many descriptions, uses the description `others` instead.
+/// Uses the description `others` instead if `what` is new and [`DESCRIPTIONS`] is reached.
 pub(super) fn count(passed_over: &mut PassedOver, what: &str, others: &str, count: u64) {
     let is_known = passed_over.contains_key(what) || passed_over.len() < DESCRIPTIONS;
     let what = if is_known { what } else { others };
@@ -26,7 +26,7 @@ pub(in crate::data) fn merge(all: &mut PassedOver, more: &PassedOver) {
 
 /// Returns the description of an ignored file or folder, such as `hidden files`.
 ///
-/// Returns `None` if the file is not ignored. `name` is a file name without parent folders.
+/// Returns `None` if the file or folder is not ignored. `name` is a file name without parent folders.
 pub(in crate::data) fn of_no_use(name: &str) -> Option<&'static str> {
     match name {
         "." | ".." => None,

@@ -133,7 +133,8 @@ pub fn pack(
 
 /// Finds the data set that `plan` describes. Also returns whether the images have classes.
 ///
-/// Fails if packing would lose classes: the data has a validation split, but only some images have a usable class.
+/// Fails if packing would lose classes. In tar or parquet data with a validation split, either all images or no images
+/// must have a class. An image folder with classes needs a validation split.
 fn find(plan: &DataPlan) -> Result<(Found, bool), DataError> {
     if matches!(plan.format, Format::WebDataset | Format::Parquet) {
         let found = dataset::find(plan, Labels::IfAny)?;
@@ -162,7 +163,7 @@ struct Packer<'a, F> {
 }
 
 impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
-    /// Writes one shard, unless it already exists. Returns false if `progress` returned false.
+    /// Writes a shard and its checksum file, unless both exist. Returns false if `progress` returned false.
     fn add(&mut self, name: &str, split: &Arc<dyn Split>, shard: usize) -> Result<bool, DataError> {
         let first = shard * self.options.samples_per_shard;
         let samples = first..(first + self.options.samples_per_shard).min(split.len());

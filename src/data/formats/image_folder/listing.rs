@@ -204,8 +204,8 @@ fn read_entries(
             continue;
         }
         let path = folder.join(&name);
-        // Follows links. A broken link with an image extension counts as an unusable file. All other broken links are
-        // errors, because the link could be a class folder.
+        // Follows links. A broken link with an image extension counts as an unusable file. Any other broken link is an
+        // error, because the link could be a class folder.
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() && leads_back(&path) => {
                 let problem = "the symbolic link leads back to a parent folder";

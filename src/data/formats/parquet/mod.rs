@@ -118,14 +118,16 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
     Ok(Found { former: Some(former), passed_over, ..found })
 }
 
-/// Returns the fingerprint of the data. If `former` is true, returns the fingerprint of older versions of this program.
+/// Returns the fingerprint of the data.
 ///
 /// The fingerprint covers:
 ///
 /// - the file name and size of each row group,
 /// - the class of each image,
 /// - the class names `names`,
-/// - the name of the image column if older versions chose a different column.
+/// - the name of the image column if older versions of this program chose a different column.
+///
+/// If `former` is true, leaves out classes that older versions of this program did not read.
 fn hash_of(
     train: &ParquetSplit,
     val: Option<&ParquetSplit>,

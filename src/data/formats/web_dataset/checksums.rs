@@ -4,7 +4,7 @@
 //! columns `image,class,blake3`, one row for each image of the shard.
 //!
 //! This module and the module `index` use each other. An index stores [`ImageHash`] values, and [`Checksums::compare`]
-//! reads an index.
+//! adds these values to an index.
 
 use std::collections::HashMap;
 use std::io;

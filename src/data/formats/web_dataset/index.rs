@@ -195,7 +195,7 @@ fn read_members(path: &Path, rules: Rules<'_>) -> Indexed {
     Ok(index)
 }
 
-/// Fails if the file is not a tar file but, for example, a zip archive. Sets the read position of `file` to 0.
+/// Fails if the file is of a known other kind, such as a zip archive. Sets the read position of `file` to 0.
 fn refuse_other_kind(path: &Path, file: &mut File) -> Result<(), DataError> {
     let mut start = Vec::new();
     let read = file.take(signature::BYTES as u64).read_to_end(&mut start);

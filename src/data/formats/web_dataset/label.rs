@@ -11,7 +11,7 @@ use crate::data::formats::listing_cache::ListedClass;
 /// Maximum size in bytes of a tar member that contains a class.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
 
-/// Returns whether a tar member may contain a class. `suffix` is the end of the member's name, such as `cls`.
+/// Returns whether a tar member may contain a class. For the member `a.Output.cls`, `suffix` is `output.cls`.
 pub(super) fn is_label(suffix: &str) -> bool {
     matches!(extension(suffix), "cls" | "json")
 }

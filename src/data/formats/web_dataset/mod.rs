@@ -46,7 +46,7 @@ const NO_CLASS: &str = "add the class as a whole number or as a name: in a `.cls
 
 /// Finds and indexes the tar shards of the data set that `plan` describes. Skips damaged shards.
 ///
-/// Also returns errors about damaged shards and about images without a class. Fails if there are no training images.
+/// Also returns errors, such as damaged shards or images without a class. Fails if there are no training images.
 pub(in crate::data) fn find(
     plan: &DataPlan,
     labels: Labels,

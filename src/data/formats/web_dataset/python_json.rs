@@ -1,6 +1,7 @@
 //! Reads the JSON that Python's `json.dumps` writes: with `NaN`, `Infinity` and lone surrogates.
 //!
-//! Only the values of a few top-level keys are parsed. Invalid values of other keys are not an error.
+//! Only the values of a few top-level keys are parsed. Other values need valid syntax, but may be out of range, such as
+//! the number `1e999`.
 
 use std::borrow::Cow;
 use std::fmt;

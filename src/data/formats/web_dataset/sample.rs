@@ -39,7 +39,7 @@ impl SampleGroup {
         Self { key: key.to_owned(), ..Self::default() }
     }
 
-    /// Returns whether a tar member is an image. `suffix` is the end of the member's name, such as `left.jpg`.
+    /// Returns whether a tar member is an image. For the member `a.Left.JPG`, `suffix` is `left.jpg`.
     pub(super) fn is_image(suffix: &str, rules: Rules<'_>) -> bool {
         rules.keys.iter().any(|key| key == suffix)
             || rules.images.contain(Path::new(&format!("x.{suffix}")))
@@ -121,7 +121,8 @@ impl SampleGroup {
 
 /// Returns the sort key of an image. The sample uses the image with the lowest key.
 ///
-/// The key is (suffix has a second dot, suffix is not like `input.jpg`, index of the extension).
+/// The key is (suffix has a dot, suffix has a dot and is not like `input.jpg`, index of the extension in [`FIRST`]).
+/// For the suffix `depth.png`, the key is `(true, true, 1)`.
 fn image_rank(suffix: &str) -> (bool, bool, usize) {
     let place = FIRST.iter().position(|first| *first == extension(suffix)).unwrap_or(FIRST.len());
     match suffix.rsplit_once('.') {
@@ -130,7 +131,7 @@ fn image_rank(suffix: &str) -> (bool, bool, usize) {
     }
 }
 
-/// The lowest [`class_rank`] of a name with a second dot. Older versions of this program ignored such names.
+/// The lowest [`class_rank`] of members such as `a.x.cls`. Older versions of this program ignored such members.
 const FIRST_DOTTED: usize = 2;
 
 /// Returns the priority of a member that contains a class; 0 is the highest.

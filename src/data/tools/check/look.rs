@@ -26,7 +26,7 @@ pub(super) struct Image {
     pub(super) warning: Option<String>,
     /// For each channel, `[mean, mean square]` of the pixel values (0 to 1).
     pub(super) moments: Vec<[f64; 2]>,
-    /// The pixel values in the file, before scaling. Kept only for files with more than 8 bits, or if `data.range` is set.
+    /// The pixel values in the file, before scaling. Kept if they have more than 8 bits, or if `data.range` is set.
     pub(super) numbers: Option<ImageNumbers>,
     /// Whether the decoder reduced the pixel values to 8 bits.
     pub(super) is_cut: bool,
