@@ -256,7 +256,9 @@ fn named(kind: DeviceKind) -> Option<Backend> {
     }
 }
 
-/// Returns the first `runtime.devices` devices. Fails if `found` has fewer devices.
+/// Returns the first `runtime.devices` devices. Fails if `found` has fewer GPUs.
+///
+/// A CPU that the recipe names simulates several devices: all entries are this CPU.
 fn together(
     runtime: &RuntimePlan,
     backend: Backend,
