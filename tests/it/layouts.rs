@@ -65,7 +65,7 @@ fn pictures_in_no_class_folder_are_counted_or_named() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("problems of the whole data set: 1\n"), "{text}");
-    assert!(text.contains("2 pictures lie in val/ itself"), "{text}");
+    assert!(text.contains("2 images are directly in val/"), "{text}");
 
     // Beside class folders, torchvision ignores them.
     for class in ["a", "b"] {

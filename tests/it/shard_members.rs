@@ -95,7 +95,7 @@ fn a_text_label_is_a_class_name() {
     shard(&dir.path().join("train/0.tar"), &mixed);
     let error = error_of(&plan, Labels::Needed);
     assert!(
-        error.contains("0.tar/d.jpg: the class of this image is a number, but that of"),
+        error.contains("0.tar/d.jpg: the class of this image is a number, but the class of"),
         "{error}"
     );
     assert_eq!(open(&plan, Labels::Unneeded).unwrap().train.len(), 4);
