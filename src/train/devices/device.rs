@@ -234,6 +234,8 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
 }
 
 /// Returns the number of GPUs of this `kind` on this machine. Software adapters do not count.
+///
+/// For `auto`, counts the GPUs of the first backend that works.
 pub fn count_gpus(kind: DeviceKind) -> usize {
     let found = match named(kind) {
         Some(backend) => backend.find().ok().map(|found| (backend, found)),
