@@ -240,7 +240,7 @@ struct MeasuredSteps {
 
 /// End time and epoch of each update.
 struct Clock {
-    /// Start of the measurement; `None` during the warm-up.
+    /// Start of the measurement on the CPU; `None` on a GPU, which starts after the warm-up.
     start: Option<Instant>,
     ends: Vec<(usize, Instant)>,
 }

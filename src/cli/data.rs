@@ -98,7 +98,7 @@ fn format_of(folder: &Path) -> &'static str {
     }
 }
 
-/// Progress bar of a command that reads all images.
+/// Progress bar of a command that reads all images. Ctrl-C stops the command.
 struct CheckPass {
     bar: ProgressBar,
     stop: StopFlag,

@@ -22,7 +22,7 @@ pub(super) enum CliError {
     Refused(#[from] Problems),
     #[error("{0}")]
     Usage(String),
-    /// The text has one line for each failed run, case or file.
+    /// A run, a case or a file failed. The text says which.
     #[error("{0}")]
     Failed(String),
     #[error("interrupted: the state is saved; run the same command again to resume")]

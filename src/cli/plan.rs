@@ -147,7 +147,7 @@ fn refuse_without_numbers(checked: &Preflight, measure: bool) -> Result<(), CliE
     }
 }
 
-/// The training speed of each run. Runs with the same data and devices share an entry.
+/// The training speed of each run. Runs with the same `[data]` and `[runtime]` share an entry.
 #[derive(Default)]
 struct Prices<'a>(Vec<(&'a Plan, Price)>);
 

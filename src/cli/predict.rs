@@ -11,8 +11,8 @@ use std::path::PathBuf;
 
 /// Classify images
 ///
-/// Prints the most probable classes of each image with their probabilities. Lists unreadable images at the end, and
-/// then exits with 2.
+/// Prints the most probable classes of each image with their probabilities. If images are unreadable, mae lists them at
+/// the end and exits with 2.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Fine-tuned or probed checkpoint: a folder such as `runs/NAME/finetune/from-0160/checkpoints/epoch-0010`, a

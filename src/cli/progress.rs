@@ -212,7 +212,7 @@ impl BarState {
 /// Speed and time left as text; empty while unknown.
 #[derive(Default)]
 struct Remaining {
-    /// Training images per second of all jobs together.
+    /// Training images per second of all jobs that train now.
     images_per_s: String,
     /// Time left for the jobs that train now, and for all jobs.
     left: String,

@@ -125,7 +125,7 @@ fn last_part(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Fails if mae cannot write `path`, or if `path` is one of `images`.
+/// Fails if `path` does not end with `.png`, is a folder, is one of `images`, or is in a missing folder.
 fn refuse_output(path: &Path, images: &[PathBuf]) -> Result<(), CliError> {
     let refuse = |problem: &str, hint: &str| {
         Err(CliError::Usage(format!("cannot write {}: {problem}\nhint: {hint}", path.display())))

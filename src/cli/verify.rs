@@ -166,7 +166,7 @@ impl Outcome {
             }
             narrow => (
                 narrow.to_string(),
-                " times the sum of the learning rates (of the mean difference; for key biases, add this sum)",
+                " times the sum of the learning rates (limits the mean difference; for key biases, add this sum)",
             ),
         };
         let _ = writeln!(

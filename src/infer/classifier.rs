@@ -66,7 +66,7 @@ impl Classifier {
         Ok(Self { network, encoder, device: device.clone(), path: path.clone() })
     }
 
-    /// Counts the predictions for the images of `pass`. Of several hosts, each counts only its `share` of the images.
+    /// Counts the predictions for the part `share` of the images of `pass`.
     ///
     /// With `among`, the classifier can predict only these labels. Returns `None` if the user stops the command.
     pub fn tally(

@@ -28,7 +28,7 @@ pub struct Autoencoder {
 pub struct ReconstructionInput {
     /// Normalized pixels, `[C, H, W]`. `H` and `W` are the `input_size` of the network.
     pub values: Vec<f32>,
-    /// Index of the image in the figure. The mask of the image depends on this index.
+    /// Index of the image. The mask of the image depends on this index.
     pub place: u64,
 }
 

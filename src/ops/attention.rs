@@ -156,7 +156,9 @@ impl Sizes {
         B::float_reshape(B::float_swap_dims(x, 1, 2), self.of_heads())
     }
 
-    /// Backward pass of softmax. `scores` is the output of softmax, and `grad` is the gradient of `scores`.
+    /// Backward pass of softmax: returns `r` of [`Heads`].
+    ///
+    /// `scores` is the output of softmax, and `grad` is the gradient of `scores`.
     fn before_softmax<B: Backend>(
         self,
         scores: FloatTensor<B>,

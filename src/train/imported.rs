@@ -49,7 +49,7 @@ fn check_encoder(
 
 /// Fails if pre-training cannot start from the weights of this checkpoint.
 ///
-/// Returns notes about missing weights, which stay random, and about settings that differ.
+/// Returns notes about missing weights, which keep their initial values, and about settings that differ.
 fn check_start(opened: &Opened, plan: &Plan) -> Result<Vec<String>, TrainError> {
     load_start(zeros(plan, &Device::flex()), opened, plan)?;
     let mut notes = Vec::new();

@@ -32,13 +32,13 @@ pub struct RunContext {
     /// Returns the resolved recipe of a job as TOML text, to store in checkpoints.
     pub recipe_of: Arc<dyn Fn(&Job) -> String + Send + Sync>,
     pub stop: StopFlag,
-    /// Number of jobs that train at the same time as this job, each on its own device.
+    /// Number of other jobs that train at the same time, each on its own device.
     pub parallel_jobs: usize,
     /// Length and hash of each checkpoint file that a job starts from.
     pub start_files: Arc<[StartFile]>,
-    /// `devices`, `batch_size` and `accum_iter` of each start of the run, oldest first.
+    /// The layouts of the run (`devices`, `batch_size`, `accum_iter`), oldest first.
     ///
-    /// If this list is empty, learning rates follow `plan`.
+    /// A start with the layout of the start before adds no entry. If this list is empty, learning rates follow `plan`.
     pub layouts: Arc<[StartLayout]>,
     /// The hosts that train the run together.
     pub hosts: Hosts,

@@ -159,7 +159,7 @@ pub(super) fn vit(
 
 /// Returns whether `expected` is one of the predictions that Paddle recorded at a wrong offset.
 ///
-/// Such a prediction contains the values of `tokens` after the first token, class token included.
+/// Such a prediction has the values of `tokens` after the first token. So it also has the class tokens of later images.
 fn is_raw_buffer(expected: &[f32], pred: &[f32], tokens: &[f32], patch_values: usize) -> bool {
     let distance = |got: &[f32]| -> f64 {
         got.iter().zip(expected).map(|(a, b)| f64::from(a - b).abs()).fold(0.0, f64::max)

@@ -69,8 +69,9 @@ pub(super) fn weights(name: &str) -> Option<String> {
 
 /// Loads the weights of the case into `module`.
 ///
-/// `name_of` returns the tensor name of a parameter; For `None`, the parameter keeps its value. Fails if a tensor is missing or has the
-/// wrong shape. Fixed position embeddings may be missing.
+/// `name_of` returns the tensor name of a parameter. If it returns `None`, the parameter keeps its value.
+///
+/// Fails if a tensor is missing or has the wrong shape. Fixed position embeddings may be missing.
 pub(super) fn weighted<M: Module>(
     case: &Case,
     module: M,

@@ -16,7 +16,7 @@ pub struct Tolerances {
     pub loss: f64,
     /// Tolerance of gradients, relative to the tensor's largest expected value.
     pub gradient: f64,
-    /// Absolute tolerance of parameters after a few updates.
+    /// Absolute tolerance of parameters after a few updates. For bf16 and fp16, see [`Self::BF16`].
     ///
     /// Key biases have a larger tolerance, because the gradient of a key bias is only rounding noise.
     pub parameter: f64,

@@ -233,7 +233,7 @@ pub(super) fn step<M: Module>(
 
 /// Compares one optimizer setting of each trained parameter with the JSON object `table` of the case.
 ///
-/// `value` returns this program's setting for a name and a shape. Fails if a parameter is missing on either side.
+/// `value` returns this program's setting for a name and a shape. If one side lacks a parameter, the comparison fails.
 fn same_groups<M: Module>(
     case: &Case,
     table: &str,

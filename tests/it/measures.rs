@@ -103,7 +103,7 @@ fn features_are_the_same_in_every_format() {
     assert!(parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1"));
     for (args, expected) in [
         (&["-o", "f.txt"][..], "end the name with .safetensors, .npy, .csv or .parquet"),
-        (&["-o", "f.csv", "--pool", "tokens"], "one row of features for each image"),
+        (&["-o", "f.csv", "--pool", "tokens"], "a CSV file has one row for each image"),
         (&["-o", "f.npy", "--layer", "3"], "the encoder has 2 blocks"),
         (&["-o", "f.npy", "nowhere.png"], "nowhere.png"),
         (&["-o", "no/f.npy"], "the folder does not exist"),

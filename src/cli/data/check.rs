@@ -122,6 +122,8 @@ fn text(checked: &Checked, in_chans: usize) -> String {
 }
 
 /// Returns the percentiles of the pixel values, and a `range = ...` line for the recipe.
+///
+/// The text is empty if all files have 8 bits.
 fn numbers_text(checked: &Checked) -> String {
     let mut text = String::new();
     if checked.cut_images > 0 {

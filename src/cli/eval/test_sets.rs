@@ -18,7 +18,7 @@ use std::sync::Arc;
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Measure on this test set instead of the validation split. Write `PATH` or `NAME=PATH`. PATH is the folder of
-    /// ImageNet-C, or a folder with one subfolder for each class
+    /// ImageNet-C, or a folder with one subfolder for each class. A subfolder has the name of a class of the checkpoint
     #[arg(long, value_name = "SET")]
     test: Vec<String>,
     /// With --test: classes that the classifier may predict. present: only classes with images in the test set. all:

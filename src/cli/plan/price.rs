@@ -26,7 +26,7 @@ pub(super) enum Price {
     Assumed(f64, String),
     /// Measured FLOP/s of all devices together, by stage. `words` is the text for the user.
     Measured { flops: HashMap<StageKind, f64>, devices: usize, words: String },
-    /// The speed of a CPU, which a plan does not estimate.
+    /// The device is a CPU. A plan estimates the speed of a CPU only with `--measure`.
     Unknown,
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Scaled {
     pub wire_bytes_per_update: f64,
     /// Fraction of an update's time for the exchange of gradients.
     pub communication: Option<f64>,
-    /// Hours of the whole stage; `null` if the number of images is unknown.
+    /// Hours of the whole stage; `null` if unknown.
     pub hours: Option<f64>,
 }
 

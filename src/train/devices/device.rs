@@ -234,6 +234,8 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
 }
 
 /// Returns the number of GPUs of this `kind` on this machine. Software adapters do not count.
+///
+/// For `auto`, counts the GPUs of the first backend that works.
 pub fn count_gpus(kind: DeviceKind) -> usize {
     let found = match named(kind) {
         Some(backend) => backend.find().ok().map(|found| (backend, found)),
@@ -256,7 +258,9 @@ fn named(kind: DeviceKind) -> Option<Backend> {
     }
 }
 
-/// Returns the first `runtime.devices` devices. Fails if `found` has fewer devices.
+/// Returns the first `runtime.devices` devices. Fails if `found` has fewer GPUs.
+///
+/// A CPU that the recipe names simulates several devices: all entries are this CPU.
 fn together(
     runtime: &RuntimePlan,
     backend: Backend,

@@ -22,7 +22,7 @@ pub(crate) struct PretrainStage {
 }
 
 impl ShardLoss<Mae> for PretrainStage {
-    /// Returns the forward pass with one random mask for each image.
+    /// Returns the forward pass with one mask for each image.
     ///
     /// By default, only the removed patches count in the loss (paper §3).
     fn loss(&self, mae: &Mae, shard: &Shard<'_>, key: Key) -> Chain<Mae> {

@@ -113,7 +113,7 @@ pub struct JobContext {
 pub type RowWritten = Arc<dyn Fn() -> Result<(), TrainError> + Send + Sync>;
 
 impl JobContext {
-    /// Reports an event to the run. Does nothing except on rank 0.
+    /// Reports an event to the run. Only rank 0 reports events.
     pub(crate) fn tell(&self, event: Event<'_>) {
         if self.rank_context.rank.is_first() {
             (self.observer)(event);

@@ -1,6 +1,6 @@
 //! Dynamic loss scaling for fp16, as in `torch.amp.GradScaler`.
 //!
-//! Gradients below 6e-8 become zero in fp16. So the loss is multiplied by a large factor before the backward pass, and
+//! fp16 has no numbers between 0 and 6e-8. So the loss is multiplied by a large factor before the backward pass, and
 //! the gradients are divided by this factor afterwards. The factor is a power of two, so it does not change the digits
 //! of an fp32 number. If a scaled gradient exceeds the largest fp16 number, the job skips the update and halves the
 //! factor.

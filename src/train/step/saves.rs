@@ -194,7 +194,7 @@ impl<M: Module> Shared<M> {
 }
 
 impl<M: Module + 'static> LastUpdate for Inner<M> {
-    /// Waits until the update in progress is complete, and saves the state.
+    /// Saves the state after the last complete update. Waits only while the job changes or saves the state.
     fn save(&self) -> Result<bool, String> {
         let is_replaced = |shared: &mut Shared<M>| {
             shared.phase == Phase::Training && shared.failed.is_none() && shared.last.is_none()

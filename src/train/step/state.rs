@@ -96,7 +96,7 @@ impl<M: Module> TrainingState<M> {
         Self { loss_scale, ..self }
     }
 
-    /// Returns the model to evaluate and to save: the averaged weights if there is EMA.
+    /// Returns the model to evaluate and to save: the averaged weights with EMA, otherwise the model.
     pub(crate) fn result(&self) -> &M {
         self.average.as_ref().map_or(&self.model, |average| &average.model)
     }

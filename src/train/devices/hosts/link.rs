@@ -256,7 +256,7 @@ impl Header {
 enum Round {
     /// All hosts made the same request. Holds the messages of all hosts.
     Same(Vec<Vec<u8>>),
-    /// One host made a different request, because it has ended the job. Holds the failure of that host.
+    /// A host made a different request, mostly because this host has ended the job. Holds the failure of this host.
     Broken(HostFailure),
 }
 

@@ -120,7 +120,7 @@ fn wait<'a, D: ?Sized>(mut request: Request<'a, D, &LocalScope<'a>>, mut meanwhi
 }
 
 impl Beats {
-    /// Sends and receives heartbeats, once per second. Ends all processes if a host is silent for too long.
+    /// Sends and receives heartbeats, at most once per second. Ends all processes if a host is silent for too long.
     fn exchange(&mut self, world: &SimpleCommunicator, names: &[String]) {
         let since = self.sent.elapsed();
         if since < BEAT {
