@@ -34,7 +34,7 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     String::from_utf8(read(path)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
-/// Verifies the checksum of a file, without reading the whole file into memory.
+/// Verifies the checksum of a file. Does not read a large file, such as a checkpoint, into memory as a whole.
 ///
 /// If the checksum is wrong, the error has the kind `InvalidData`.
 pub fn verify(path: &Path) -> io::Result<Verdict> {
@@ -105,7 +105,7 @@ impl GrowingFile {
         Ok(growing)
     }
 
-    /// Appends rows and flushes the file to the disk. If this fails, the file is unchanged.
+    /// Appends rows and flushes the file to the disk. If this fails, [`read()`] returns only the earlier rows.
     pub fn append(&mut self, rows: &[u8]) -> io::Result<()> {
         with_manifest(&self.path, |manifest, _| manifest.confirm_lock())?;
         super::append_synced(&mut self.file, &self.path, rows)?;

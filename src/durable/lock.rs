@@ -33,7 +33,7 @@ struct Held {
 pub enum NotTaken {
     /// Another process holds the lock; `None` if the lock file does not name that process.
     Busy(Option<Holder>),
-    /// A process on another host holds the lock. This host cannot check whether that process still runs.
+    /// The lock file names a process on another host. This host cannot check whether that process still runs.
     OnOtherHost(Holder),
 }
 
@@ -62,8 +62,8 @@ impl Lock {
 
     /// Locks `folder`, and writes the host and number of this process to the lock file.
     ///
-    /// Returns [`NotTaken`] if another process holds the lock. With `break_lock`, takes over the lock of a process on
-    /// another host. That process then fails at its next write.
+    /// Returns [`NotTaken`] if another process holds the lock. A process on another host holds the lock as long as the
+    /// lock file names it. With `break_lock`, takes over that lock. The other process then fails at its next write.
     pub fn take_named(folder: &Path, break_lock: bool) -> io::Result<Result<Self, NotTaken>> {
         let path = folder.join(LOCK);
         let holder = Holder::read(&path);

@@ -62,7 +62,7 @@ impl Content {
     }
 }
 
-/// A line of the manifest. Paths are relative to the manifest's folder.
+/// A line of the manifest after the header. Paths are relative to the manifest's folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Entry {

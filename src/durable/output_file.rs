@@ -18,6 +18,8 @@ pub struct OutputFile {
 
 impl OutputFile {
     /// Creates the file under a temporary name. Fails if `path` is a folder, or if the folder of `path` is missing.
+    ///
+    /// If `path` is a link, [`OutputFile::finish`] replaces the target of the link.
     pub fn create(path: &Path) -> io::Result<Self> {
         let path = match fs::metadata(path) {
             Ok(there) if there.is_dir() => {

@@ -251,7 +251,7 @@ impl<'a> Dims<'a> {
             + 2.0 * product(tokens, width, self.hidden(width))
     }
 
-    /// Returns (number of trained parameters, forward FLOPs per image) of one encoder block.
+    /// Returns the number of trained parameters of one encoder block, and their forward FLOPs for one image.
     fn trained_block(&self, trained: TrainedBlocks) -> (u64, f64) {
         let (tokens, width) = (self.patches() + 1, self.model.embed_dim);
         let hidden = self.hidden(width);

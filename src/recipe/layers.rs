@@ -1,8 +1,8 @@
 //! The layers of a recipe, lowest first: defaults, `extends`, the file, the environment, `--set`.
 //!
-//! The crate `figment` merges the layers and remembers which layer set each value. It merges tables key by key. A later
-//! layer replaces all other values. An entry of `extends` includes the files that this entry extends, so a later entry
-//! overrides everything in an earlier entry.
+//! The crate `figment` merges the layers and remembers which layer set each value. It merges tables key by key. Of
+//! any other value, such as a list, only the value of the last layer remains. An entry of `extends` includes the files
+//! that this entry extends, so a later entry overrides everything in an earlier entry.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -19,7 +19,7 @@ pub(super) fn masking(table: &Pretrain, setup: &Setup<'_>, cx: &mut Context<'_>)
     masking
 }
 
-/// Returns false and adds a problem if the mask does not fit the patches.
+/// Returns whether the mask settings fit each other and the patches. If not, adds a problem.
 fn is_possible(masking: Masking, grid: ImageSize, cx: &mut Context<'_>) -> bool {
     let Masking { kind, ratio, granularity } = masking;
     let (mask, side) = ("pretrain.mask", "pretrain.mask_granularity");

@@ -33,7 +33,8 @@ impl RandAugmentPlan {
     /// | `inc1` | stronger effect at a higher magnitude | `inc0` |
     /// | `w0` | timm's probabilities of operations | equal probabilities |
     ///
-    /// Unlike timm 0.3.2, rejects unknown and repeated parts. In timm 0.3.2, `inc0` means the same as `inc1`.
+    /// Unlike timm 0.3.2, rejects unknown and repeated parts. Here `inc0` disables `inc1`. In timm 0.3.2, `inc0` means
+    /// the same as `inc1`.
     pub fn parse(policy: &str) -> Result<Self, String> {
         let mut sections = policy.split('-');
         if sections.next() != Some("rand") {

@@ -83,7 +83,7 @@ fn usable_range(range: [f64; 2], format: Format, cx: &mut Context<'_>) -> bool {
     has_files
 }
 
-/// Returns the parts of `data.image_key` between `;`, in lower case.
+/// Splits `data.image_key` at `;`. Returns the parts in lower case; empty if the recipe does not set the key.
 fn image_key(data: &Data, format: Format, cx: &mut Context<'_>) -> Vec<String> {
     const KEY: &str = "data.image_key";
     let Some(text) = data.image_key.as_deref() else { return Vec::new() };

@@ -39,7 +39,7 @@ pub struct AccuracyRow {
     pub pretrain_epoch: String,
     /// `1` if the pre-training schedule ended at `pretrain_epoch`, `0` if not.
     ///
-    /// Empty for a row without pre-training.
+    /// Empty unless the row belongs to a pre-training epoch of the run.
     pub annealed: String,
     pub finetune: JobCells,
     pub linprobe: JobCells,
@@ -65,9 +65,10 @@ pub struct JobCells {
 
 /// Returns the rows of `accuracy.csv` for the run in `folder`.
 ///
-/// Each row belongs to one checkpoint that fine-tuning and linear probing start from. The rows are sorted by
-/// pre-training epoch. Epoch 0 is training from scratch. The text `prefix` is put in front of every job folder in the
-/// rows.
+/// Each row belongs to one checkpoint that fine-tuning and linear probing start from. The order is: training from
+/// scratch (epoch 0), the weights of `pretrain.from`, pre-training epochs, checkpoint files. The row is missing if all
+/// jobs of a checkpoint failed. With `[knn]`, each kept pre-training checkpoint has a row. The text `prefix` is put in
+/// front of every job folder in the rows.
 pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<AccuracyRow>, RunError> {
     let provenance = read_provenance(folder)?;
     let skipped = provenance.as_ref().and_then(|run| run.val_skipped);
@@ -203,7 +204,7 @@ pub(super) fn is_table_of(path: &Path, swept: &[String]) -> bool {
     fs::read(path).is_ok_and(|text| text.starts_with(header.trim_ascii_end()))
 }
 
-/// Returns the swept recipe keys and the rows of `accuracy.csv`.
+/// Returns the swept recipe keys and the rows of `accuracy.csv`. Both are empty if the file is missing.
 pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyRow>), RunError> {
     let path = folder.join("accuracy.csv");
     if !path.is_file() {

@@ -227,7 +227,7 @@ pub fn join_sweep(runs: &Path, name: &str) -> Result<SharedLock, RunError> {
     SharedLock::join(&path, clean).map_err(RunError::io(&path))
 }
 
-/// Returns the paths in `folder` that the manifest does not list.
+/// Returns the paths that the manifest does not list, relative to `folder`.
 ///
 /// A subfolder without listed files is one path. Its content is left out.
 pub(super) fn foreign(folder: &Path, manifest: &Manifest) -> io::Result<Vec<PathBuf>> {

@@ -34,8 +34,8 @@ pub struct OpenOptions {
 impl RunFolder {
     /// Opens and locks the folder `name` below `runs`.
     ///
-    /// Creates the folder if it is missing, and writes `recipe.toml`. With `fresh`, moves the files of an earlier run
-    /// to the trash, and returns the trash folder.
+    /// Creates the folder if it is missing, and writes `recipe.toml`. Adds a changed layout to `provenance.json`. With
+    /// `fresh`, moves the files of an earlier run to the trash, and returns the trash folder.
     ///
     /// Fails if another process works in the folder, if the run in the folder has a different recipe, or if a file that
     /// mae did not write would be overwritten. A failure changes nothing.
@@ -118,7 +118,7 @@ fn write_provenance(run: &Path, provenance: &Provenance) -> Result<(), RunError>
     durable::write(&path, &text).map_err(RunError::io(&path))
 }
 
-/// Adds the layout of `recipe` to `provenance.json` if the layout is new.
+/// Adds the layout of `recipe` to `provenance.json` if the layout has changed.
 ///
 /// Returns all layouts, and a description of the change.
 fn record_layout(
@@ -151,7 +151,8 @@ fn read_recipe(path: &Path) -> Result<Option<Recipe>, RunError> {
 
 /// Checks whether a run of `recipe` can use the folder `path`. Changes nothing.
 ///
-/// Returns whether the run would resume an earlier run. With `fresh`, returns false.
+/// Returns whether the run would keep the files in the folder. Returns false with `fresh`, and after an interrupted
+/// `--fresh`. Returns true for an empty folder.
 ///
 /// Fails if the run in the folder has a different recipe, or if a file that mae did not write would be overwritten.
 pub fn check_folder(path: &Path, recipe: &Recipe, fresh: bool) -> Result<bool, RunError> {

@@ -106,7 +106,7 @@ impl MeasureTables {
         write(&folder.join(ROBUSTNESS), &self.robustness)
     }
 
-    /// Returns the cells for `accuracy.csv`, as (column name, cell).
+    /// Returns the cells for the row of `source` in `accuracy.csv`, as (column name, cell).
     pub(super) fn cells(
         &self,
         plan: &Plan,

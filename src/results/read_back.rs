@@ -70,7 +70,8 @@ impl Results {
 
 /// Reads the run in `path`, or all runs of the sweep in `path`.
 ///
-/// Runs are sorted by name. Fails if `path` contains no run, or if a file cannot be read.
+/// Runs are sorted by name, with `epochs=800` before `epochs=1600`. Fails if `path` contains no run, or if a file cannot
+/// be read.
 pub fn read_results(path: &Path) -> Result<Vec<Results>, RunError> {
     let mut runs = run_folders(path)?;
     // A run that was killed in its first moments has no recipe yet.

@@ -16,7 +16,7 @@ pub(super) fn read_checked(file: &Path, way_on: Remedy) -> Result<Vec<u8>, RunEr
     })
 }
 
-/// Reads the manifest in `folder`; `None` if the file is missing.
+/// Reads the manifest in `folder`; `None` if mae wrote no manifest there.
 pub(super) fn read_manifest(folder: &Path) -> Result<Option<Manifest>, RunError> {
     Manifest::read(folder).map_err(|error| match error.kind() {
         // The message names the line and the way out.

@@ -27,7 +27,7 @@ impl Identity {
 
 /// Groups the runs that differ only in their seed. Each group is a list of indices into `runs`.
 ///
-/// A run without an identity forms its own group.
+/// Runs with the same seed are in different groups. A run without an identity forms its own group.
 pub(super) fn over_seeds(runs: &[Option<Identity>]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (index, run) in runs.iter().enumerate() {
@@ -74,8 +74,8 @@ impl Measured {
 ///
 /// - `2 sqrt(s1² / n1 + s2² / n2)`: two standard errors over seeds. `s` is the standard deviation, `n` the number of
 ///   runs. A single run uses the standard deviation of the other mean.
-/// - `2 sqrt(p1 (1 - p1) / (n1 val_images) + p2 (1 - p2) / (n2 val_images))`: two standard errors over validation
-///   images. `p` is the accuracy as a fraction.
+/// - `200 sqrt(p1 (1 - p1) / (n1 val_images) + p2 (1 - p2) / (n2 val_images))`: two standard errors over validation
+///   images. `p` is the accuracy as a fraction. This value is 0 if `val_images` is `None`.
 /// - [`SINGLE_RUN_FLOOR`], if `a` or `b` is a single run.
 pub(super) fn noise(a: &Measured, b: &Measured, val_images: Option<usize>) -> f64 {
     let variance = |of: &Measured, other: &Measured| {

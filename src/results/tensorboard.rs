@@ -96,7 +96,7 @@ impl TensorBoard {
         self.append(&bytes)
     }
 
-    /// Writes the last epoch to the event file and to `log.txt`.
+    /// Writes the last epoch to `log.txt`, and the validation results of this epoch to the event file.
     ///
     /// `rows` are all epochs of the job. The first call in a process writes all of `log.txt` again.
     pub fn epoch(&mut self, rows: &[EpochRow]) -> Result<(), RunError> {

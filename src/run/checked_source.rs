@@ -19,7 +19,7 @@ pub(super) struct CheckedSource {
 }
 
 impl Inspector<'_> {
-    /// Checks the checkpoint file that a job starts from; `None` if there is no file.
+    /// Checks the checkpoint file that a job starts from; `None` if there is no file to check.
     pub(super) fn source(
         &mut self,
         index: usize,

@@ -34,7 +34,7 @@ impl Sweep<'_> {
         .collect()
     }
 
-    /// Returns an earlier run of the sweep that failed in the same pre-training.
+    /// Returns the name of an earlier run of the sweep that failed in the same pre-training.
     pub(super) fn failed_pretraining(&self, index: usize) -> Option<String> {
         let jobs = &self.points[index].jobs;
         let pretraining = jobs.iter().find(|job| job.job.stage == StageKind::Pretrain)?;

@@ -82,7 +82,7 @@ impl Failures<'_> {
         Ok(self.tables.write()?)
     }
 
-    /// Returns an error if the job needs a checkpoint of the failed pre-training.
+    /// Returns an error if the job needs a checkpoint that is missing because the pre-training failed.
     pub(super) fn prevents(&self, work: &RunContext, job: &Job) -> Option<FailedJob> {
         let source = source_file(&work.run, job).filter(|_| job.is_after_pretraining())?;
         let pretrain = StageKind::Pretrain.to_string();

@@ -104,7 +104,7 @@ impl EvalImages {
     }
 }
 
-/// Returns the validation split. If it is missing, the error text contains `what`.
+/// Returns the validation split. If the data has none, the error starts with "cannot" and the text `what`.
 fn validation(plan: &Plan, data: &DataSet, what: &str) -> Result<Arc<dyn Split>, TrainError> {
     data.val.clone().ok_or_else(|| TrainError::Setting {
         problem: format!("cannot {what}: {} has no validation split", plan.data.path.display()),

@@ -169,7 +169,7 @@ impl<'a> Inspector<'a> {
         opened
     }
 
-    /// Opens each test set of `[robustness]` that has no results yet. Returns the problems.
+    /// Opens each test set of `[robustness]` that lacks the results of a fine-tuning. Returns the problems.
     fn test_sets(&mut self, plan: &'a Plan, run: &Path, data: Option<&DataSet>) -> Vec<Problem> {
         let Some(data) = data.filter(|_| self.is_asked(StageKind::Finetune)) else {
             return Vec::new();
@@ -273,7 +273,7 @@ impl<'a> Inspector<'a> {
         jobs
     }
 
-    /// Returns [`JobState::Shared`] if an earlier run of the sweep has the same job.
+    /// Returns [`JobState::Shared`] if an earlier run of the sweep has finished or will finish the same job.
     fn shared(&self, index: usize, job: &Job) -> Option<JobState> {
         Preflight::with_same_job(&self.points, self.resolved, index, job)
             .find(|other| other.will_have(&job.dir))
@@ -282,7 +282,8 @@ impl<'a> Inspector<'a> {
 
     /// Adds a problem for each job whose pre-training checkpoint is missing.
     ///
-    /// With `--fresh`, checkpoints in this run folder count as missing.
+    /// With `--fresh`, checkpoints in this run folder count as missing. Does nothing if this command pre-trains,
+    /// or copies a finished pre-training.
     fn check_own_epochs(&self, run: &Path, jobs: &[CheckedJob], problems: &mut Vec<Problem>) {
         if will_pretrain(jobs) {
             return;

@@ -121,7 +121,7 @@ impl Runner<'_> {
         Ok(end)
     }
 
-    /// Reports the jobs that an earlier start has finished.
+    /// Reports the finished jobs of an earlier start, and makes the missing measurements.
     fn skip_all(
         &self,
         work: &RunContext,

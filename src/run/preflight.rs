@@ -44,7 +44,7 @@ pub struct CheckedPoint {
     pub name: String,
     /// Path of the run folder.
     pub path: PathBuf,
-    /// All jobs of the run, in the order of training.
+    /// The jobs that `--stage` includes, in the order of training. The pre-training is always included.
     pub jobs: Vec<CheckedJob>,
     /// Problems that prevent the run. Empty if the run can start.
     pub problems: Vec<Problem>,
@@ -58,7 +58,7 @@ pub struct CheckedPoint {
     pub(super) data: Option<Arc<DataSet>>,
     /// Provenance of an earlier start of this run.
     pub(super) before: Option<Provenance>,
-    /// Whether an earlier start of this run exists.
+    /// Whether the run keeps the files in its folder. False if `--fresh` moves them to the trash.
     pub(super) continues: bool,
 }
 

@@ -85,7 +85,7 @@ pub(super) fn resumes(plan: &Plan, job: &Job) -> bool {
 
 /// Returns whether the job still has to read the checkpoint it starts from.
 ///
-/// A linear probe reads the frozen encoder at every start.
+/// A linear probe reads the frozen encoder at every start, until the probe is finished.
 pub(super) fn needs_file(job: &Job, state: &JobState) -> bool {
     match state {
         JobState::ToDo | JobState::GoesOn { .. } => true,

@@ -8,6 +8,7 @@ use rust_xlsxwriter::{
     Chart, ChartLegendPosition, ChartMarker, ChartMarkerType, ChartType, Worksheet, XlsxError,
 };
 
+/// Excel's limit for the number of lines in a chart.
 const MOST_SERIES: usize = 255;
 const WIDTH: u32 = 620;
 const HEIGHT: u32 = 360;
@@ -45,7 +46,7 @@ pub(super) fn accuracy(
         page.write_string(
             below,
             0,
-            "Do not compare rows with annealed 0 (from the middle of a longer schedule) and rows with annealed 1 (from the end).",
+            "Rows with annealed 0 are from the middle of a longer schedule, rows with annealed 1 from the end. Do not compare the two.",
         )?;
     }
     Ok(())

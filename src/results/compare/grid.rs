@@ -30,7 +30,7 @@ impl Cell {
 
 /// Formats a table as indented lines of at most [`WIDTH`] characters.
 ///
-/// A wider table is split. Each part repeats the first `lead` columns.
+/// A wider table is split. Each part repeats the first `lead` columns and leaves out empty rows.
 pub(super) fn lines(columns: &[Column], lead: usize) -> Vec<String> {
     let rendered: Vec<Vec<String>> = columns.iter().map(render).collect();
     let width = |column: &Vec<String>| column.first().map_or(0, |line| length(line)) + GAP.len();

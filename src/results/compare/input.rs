@@ -16,7 +16,7 @@ const WHAT: &str = "pass the folder of a run or a sweep (`runs/quickstart`), a t
 
 /// Reads the runs in `arguments` and the published tables `names`.
 ///
-/// A run that two arguments name is read once.
+/// A run that two arguments name is in the result once.
 pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, CompareError> {
     let mut runs: Vec<Run> = Vec::new();
     let mut seen: Vec<PathBuf> = Vec::new();
@@ -25,8 +25,8 @@ pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, C
         for run in read_argument(argument)? {
             let place = Path::new(&run.place);
             let place = place.canonicalize().unwrap_or_else(|_| place.to_owned());
-            // All runs of one table have the same path. So a run from a table is compared only with the runs of earlier
-            // arguments.
+            // All runs of one table have the same path. So the path of such a run is compared only with the paths of
+            // earlier arguments.
             let again = if run.recipe.is_some() { seen.len() } else { before };
             if !seen[..again].contains(&place) {
                 runs.push(run);
@@ -189,6 +189,8 @@ fn tell_apart(runs: &mut [Run]) {
 }
 
 /// Clears the checkpoint file name if only one row has a file.
+///
+/// A log has no file name. So this row and the result of a log are then in the same row of a table.
 fn one_file_has_no_name(run: &mut Run) {
     let mut files = run.rows.iter_mut().filter(|row| row.key.epoch.is_none());
     if let (Some(row), None) = (files.next(), files.next()) {

@@ -20,7 +20,8 @@ pub(super) struct CsvRow {
 impl CsvTable {
     /// Parses `text` with the separator for which the header contains one of `columns`.
     ///
-    /// An error describes the problem.
+    /// Fails if no separator fits, or if a row has a different number of cells. Also fails if a column name is missing or
+    /// repeated.
     pub(super) fn read(text: &str, columns: &[&str]) -> Result<Self, String> {
         let (text, skipped) = without_separator_line(text);
         let known = |separator: &u8| {

@@ -161,7 +161,9 @@ fn one_row(
     run
 }
 
-/// Adds `row` to the run with the name of `new`. Without such a run, adds `new`.
+/// Adds `row` to a run with the name and series of `new` that lacks a row with this key.
+///
+/// Without such a run, adds `new` with this row.
 fn add(runs: &mut Vec<Run>, new: Run, row: ComparisonRow) {
     let fits = |run: &&mut Run| {
         let same = run.name == new.name

@@ -1,7 +1,7 @@
 //! Files of features, in the formats that Python and spreadsheets read.
 //!
 //! The ending of the file name selects the format. CSV and parquet files also contain the name and the class of each
-//! image. For `.npy` and `.safetensors`, a second CSV file contains them.
+//! image. For `.npy` and `.safetensors`, a separate CSV file contains the names and classes.
 
 mod arrays;
 #[cfg(feature = "parquet")]

@@ -26,7 +26,10 @@ struct Parquet {
     values: Vec<f32>,
 }
 
-/// Columns are `image`, `features` and, if there are classes, `label` and `class`.
+/// Creates a parquet file with the columns `image`, `label`, `class` and `features`.
+///
+/// `label` and `class` are missing if there are no classes. The metadata entry `shape` is the shape of the features of
+/// one image.
 pub(super) fn parquet(
     path: &Path,
     shape: &[usize],

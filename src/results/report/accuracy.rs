@@ -141,7 +141,7 @@ fn table(keys: &[String], rows: &[AccuracyTableRow<'_>], marks: Marks) -> String
                     }
                     _ => Mark::None,
                 };
-                // While the job runs, the top-1 of the last epoch still changes.
+                // While the job runs, the top-1 and top-5 of the last epoch still change.
                 let open = row.open[*stage] && heading.starts_with("top");
                 let text = read(row.cells).to_owned();
                 body.push_str(&Cell { text, mark, open }.html());

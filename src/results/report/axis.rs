@@ -3,6 +3,7 @@
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use std::ops::Range;
 
+/// Width of a letter, as a fraction of the length of the horizontal axis.
 const LETTER: f64 = 0.027;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -142,7 +143,7 @@ impl ValueFormatter<f64> for PlotAxis {
     }
 }
 
-/// Returns the range of `values` with a margin at both ends.
+/// Returns the range of `values` with a margin at both ends. Each margin is `share` times the range.
 fn padded(values: &[f64], share: f64) -> (f64, f64) {
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);

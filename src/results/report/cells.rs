@@ -78,6 +78,8 @@ impl Cell {
 }
 
 /// Returns two HTML cells: the checkpoint, and `ended here` or `mid-schedule`.
+///
+/// The caller must escape `start` for HTML.
 pub(super) fn start_cells(start: &str, annealed: &str) -> String {
     let start = if start == "0" { "0 (scratch)" } else { start };
     let schedule = match annealed {

@@ -8,7 +8,8 @@ use crate::shape::StageKind;
 
 /// Returns the confusion matrices of the fine-tunings as HTML; empty if there are none.
 ///
-/// Of runs that differ only in their seed, shows only the first run.
+/// Of runs that differ only in their seed, shows only the first run. In a sweep, shows only the last checkpoint of each
+/// run.
 pub(super) fn confusions(report: &Report<'_>) -> Result<String, RunError> {
     let mut figures = String::new();
     for run in report.groups.iter().map(|group| group.runs[0]) {

@@ -12,6 +12,7 @@ use crate::shape::StageKind;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+/// Maximum number of points in a line, about one per pixel.
 const MOST_POINTS: usize = 400;
 
 struct CurveFigure {

@@ -27,6 +27,8 @@ impl Report<'_> {
 }
 
 impl<'a> Report<'a> {
+    /// Collects the results that the report shows.
+    ///
     /// `points` are the runs in the folder `run`. `published` lists published tables.
     pub(super) fn new(
         run: &Path,

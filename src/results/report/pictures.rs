@@ -16,7 +16,8 @@ const UN_NORMALIZED: &str = "The model predicts patches that are normalized by t
 
 /// Returns the reconstruction figures of each checkpoint as HTML.
 ///
-/// Of runs that differ only in their seed, shows only the first run.
+/// Of runs that differ only in their seed, shows only the first run. In a sweep, shows only the last checkpoint of each
+/// run.
 pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
     let mut figures = String::new();
     let mut un_normalized = false;
@@ -53,6 +54,8 @@ pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
 }
 
 /// Returns a PNG picture of a run as an HTML figure with the caption `what`.
+///
+/// In a sweep, the caption also names the run.
 pub(super) fn figure(
     report: &Report<'_>,
     run: &Results,

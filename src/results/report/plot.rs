@@ -189,7 +189,7 @@ impl Chart {
         root.present().expect(INTO_A_STRING);
     }
 
-    /// Returns the right margin in pixels, which the last label needs.
+    /// Returns the right margin that the last label needs, in SVG units.
     fn right_margin(&self) -> u32 {
         let Some((_, last)) = self.x.ticks.last() else { return 12 * UNIT };
         let half = last.chars().count() as f64 * DIGIT * f64::from(FONT * UNIT) / 2.0;

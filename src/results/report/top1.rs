@@ -68,7 +68,7 @@ pub(super) fn plots(report: &Report<'_>) -> String {
     html
 }
 
-/// Shows charts and their legends side by side.
+/// Returns HTML that shows charts and their legends side by side.
 fn grid(charts: &[Chart]) -> String {
     let with_legend = |chart: &Chart| {
         format!("<div>{}{}</div>", chart.figure(), legend(&chart.series, &chart.baselines))
