@@ -66,7 +66,7 @@ impl Classifier {
         Ok(Self { network, encoder, device: device.clone(), path: path.clone() })
     }
 
-    /// Counts the predictions for the part `share` of the images of `pass`.
+    /// Counts right and wrong predictions. `share` selects the images of `pass` that this rank evaluates.
     ///
     /// With `among`, the classifier can predict only these labels. Returns `None` if the user stops the command.
     pub fn tally(

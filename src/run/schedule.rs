@@ -183,9 +183,9 @@ impl BenchDevices {
         together(work, job, &context, &self.device_threads)
     }
 
-    /// Runs `work` once in the thread of the first device. Returns the result.
+    /// Runs `work` once per worker, and returns the results.
     ///
-    /// With more than one worker, runs `work` in `workers` other threads. Returns all results.
+    /// A single worker uses the thread of the first device. Several workers get a new thread each.
     pub fn on_first<T: Send + 'static>(
         &self,
         workers: usize,

@@ -75,7 +75,7 @@ impl Sweep<'_> {
         })
     }
 
-    /// Sets the data of run `index`, and of later runs with the same data.
+    /// Gives `data` to run `index`, and to later runs whose recipes name the same data.
     fn use_data(&mut self, index: usize, data: &Arc<DataSet>) {
         let resolved = &self.resolved.points;
         for (point, other) in self.points.iter_mut().zip(resolved).skip(index) {

@@ -15,7 +15,7 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Run(#[from] RunError),
-    /// A file that the recipe names is missing.
+    /// The recipe refers to a missing file.
     #[error(transparent)]
     Recipe(#[from] RecipeErrors),
     #[error(

@@ -22,7 +22,9 @@ pub(super) enum Made {
 }
 
 impl Machine<'_, '_> {
-    /// Calls a known function with `args`, and pushes the result onto the stack. Describes all other calls.
+    /// Calls a known function with `args`, and pushes the result onto the stack.
+    ///
+    /// For an unknown function, pushes a description of the call.
     pub(super) fn call(&mut self, callable: Item, args: Item) -> Result<(), String> {
         let items = self.graph.items(args).ok_or("a function call has no arguments")?;
         if !matches!(callable, Item::Node(_)) {

@@ -22,9 +22,9 @@ pub enum Labels {
 }
 
 impl Labels {
-    /// Returns whether a missing class is an error.
+    /// Returns whether each image must have a class.
     ///
-    /// `are_there` is true if the data has validation images and some images have classes.
+    /// For `IfAny`, this is `are_there`: there are validation images, and some images have a class.
     pub(super) fn are_needed(self, are_there: bool) -> bool {
         match self {
             Self::Needed => true,

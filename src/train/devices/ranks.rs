@@ -319,7 +319,9 @@ pub(crate) mod tests {
         }
     }
 
-    /// Exchanges the index of `rank` and sums two tensors. Returns both results.
+    /// Exchanges rank indices with all ranks, and sums two tensors over the ranks.
+    ///
+    /// Returns the indices and the sums.
     fn one_update(rank: &Rank) -> (Vec<Vec<f32>>, Vec<TensorData>) {
         let index = rank.index() as f32;
         let own = [vec![index, 1.0], vec![2.0 * index]];

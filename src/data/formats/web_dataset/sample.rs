@@ -121,8 +121,8 @@ impl SampleGroup {
 
 /// Returns the sort key of an image. The sample uses the image with the lowest key.
 ///
-/// The key is (suffix has a dot, suffix has a dot and is not like `input.jpg`, index of the extension in [`FIRST`]).
-/// For the suffix `depth.png`, the key is `(true, true, 1)`.
+/// `jpg` comes first, then `input.jpg`, then other suffixes with a dot, such as `depth.jpg`. The last number of the key
+/// is the index of the extension in [`FIRST`].
 fn image_rank(suffix: &str) -> (bool, bool, usize) {
     let place = FIRST.iter().position(|first| *first == extension(suffix)).unwrap_or(FIRST.len());
     match suffix.rsplit_once('.') {
