@@ -172,7 +172,18 @@ fn summary(split: &CheckedSplit) -> String {
     let mut text = format!("{name}: {}, {:.1} MB", count(*images, "image"), *bytes as f64 / 1e6);
     let counts = || split.classes.iter().map(|(_, count)| *count);
     if let (Some(least), Some(most)) = (counts().min(), counts().max()) {
-        let _ = write!(text, ", {} classes with {least} to {most} images", split.classes.len());
+        let classes = match split.classes.len() {
+            1 => "1 class".to_owned(),
+            classes => format!("{classes} classes"),
+        };
+        let of_class = match (least, most) {
+            (least, most) if least == most && split.classes.len() > 1 => {
+                format!("{} each", count(most, "image"))
+            }
+            (least, most) if least == most => count(most, "image"),
+            (least, most) => format!("{least} to {most} images"),
+        };
+        let _ = write!(text, ", {classes} with {of_class}");
     }
     let _ = write!(
         text,
