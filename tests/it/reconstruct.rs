@@ -114,9 +114,9 @@ fn what_cannot_be_reconstructed_or_written_is_refused_with_a_hint() {
     let (encoder, classifier) = (golden("torch-mae/encoder-only.pth"), golden("huggingface-vit"));
     let many = vec!["0.5"; 101].join(",");
     for (checkpoint, image, out, more, expected) in [
-        (tuned, "a.png", "x.png", &[][..], "this is a fine-tuned classifier without a decoder"),
-        (probe, "a.png", "x.png", &[], "this is a linear probe without a decoder"),
-        (&encoder, "a.png", "x.png", &[], "this is an encoder without a decoder"),
+        (tuned, "a.png", "x.png", &[][..], "fine-tuned classifier without a decoder"),
+        (probe, "a.png", "x.png", &[], "linear probe without a decoder"),
+        (&encoder, "a.png", "x.png", &[], "encoder without a decoder"),
         (&classifier, "a.png", "x.png", &[], "pretrain/checkpoints/epoch-0800"),
         ("nowhere", "a.png", "x.png", &[], "nowhere"),
         (mae, "gone.png", "x.png", &[], "gone.png"),
