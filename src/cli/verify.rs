@@ -19,7 +19,7 @@ pub(super) struct Args {
     /// Case folders, or folders that contain case folders, such as `tests/golden`
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Device that computes the numbers
+    /// Device that computes the reference cases
     #[arg(long, value_enum, default_value_t = DeviceArg::Cpu, value_name = "D")]
     device: DeviceArg,
     /// Precision of the computation
@@ -166,7 +166,7 @@ impl Outcome {
             }
             narrow => (
                 narrow.to_string(),
-                " times the sum of the learning rates (limits the mean difference; for key biases, add this sum)",
+                " times the sum of the learning rates, for the mean difference (for key biases, add this sum)",
             ),
         };
         let _ = writeln!(
@@ -174,7 +174,7 @@ impl Outcome {
             "tolerances on {device} in {precision}:\n  \
              forward {:e}, loss {:e}, gradients {:e} (relative to the tensor's largest entry)\n  \
              parameters after updates {:e}{parameters}\n  \
-             learning rates {:e}, position embeddings {:e}, resized {:e} for each patch per side",
+             learning rates {:e}, position embeddings {:e}, resized position embeddings {:e} times the patches per side",
             tolerances.forward,
             tolerances.loss,
             tolerances.gradient,
