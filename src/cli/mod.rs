@@ -1,6 +1,6 @@
 //! The command line: parses arguments, prints results, and maps errors to exit codes.
 //!
-//! There is one file per command. Results go to stdout, logs and progress to stderr. Exit codes: 0 done, 1 the work
+//! There is one file per command. Results go to stdout, logs and progress to stderr. Exit codes: 0 done, 1 the command
 //! failed, 2 invalid command line, recipe or input, 130 interrupted.
 
 mod bench;
