@@ -161,12 +161,13 @@ impl Outcome {
             self.cases()
         );
         let (precision, parameters) = match tolerances.precision {
-            shape::Precision::Fp32 => {
-                ("fp32".to_owned(), " (for key biases, add the sum of the learning rates)")
-            }
+            shape::Precision::Fp32 => (
+                "fp32".to_owned(),
+                " (for key biases, this tolerance plus the sum of the learning rates)",
+            ),
             narrow => (
                 narrow.to_string(),
-                " times the sum of the learning rates, for the mean difference (for key biases, add this sum)",
+                " times the sum of the learning rates, for the mean difference (for key biases, this tolerance plus the sum)",
             ),
         };
         let _ = writeln!(
@@ -186,7 +187,7 @@ impl Outcome {
         if let Some((report, row)) = self.worst() {
             let _ = write!(
                 text,
-                "closest to its tolerance: {} in {}, error / tolerance = {:.3}",
+                "closest to its tolerance: {} in {} (the error is {:.3} times the tolerance)",
                 row.tensor,
                 report.path.display(),
                 row.excess()

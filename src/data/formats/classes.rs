@@ -13,7 +13,7 @@ use crate::text::one_line;
 use super::listing_cache::ListedClass;
 
 const INVALID: &str =
-    "correct the class, or download the file again; pre-training alone needs no classes";
+    "correct the class, or download the file again. Pre-training alone needs no classes";
 
 /// The class that a file stores for an image.
 #[derive(Debug, Clone, Copy, PartialEq)]
