@@ -89,7 +89,7 @@ fn unreadable_val(bad_val: BadVal, files: &[String], images: usize) -> DataError
     }
     let hint = match bad_val {
         BadVal::Stop => {
-            "download or delete these files, or set `data.bad_val = \"skip\"` to leave these files out of every accuracy"
+            "download these files again or delete these files. To leave these files out of every accuracy, set `data.bad_val = \"skip\"`"
         }
         BadVal::Skip => "download these files again: no readable validation image remains",
     };
