@@ -204,7 +204,7 @@ fn refuse_short_epoch(updates: usize, images: usize) -> Result<(), TrainError> {
     }
     Err(TrainError::Setting {
         problem: format!(
-            "cannot measure a step: an epoch needs at least two updates of {images} images, but the data is enough for {updates}"
+            "cannot measure a step: one epoch has {updates} updates of {images} images each, but the measurement needs at least 2 updates"
         ),
         hint: "lower `batch_size`, or raise `data.train_images`".to_owned(),
     })

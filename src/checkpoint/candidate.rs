@@ -78,15 +78,13 @@ impl Candidate {
         if !left_out.is_empty() {
             let modules: Vec<String> = left_out.iter().map(|m| format!("`{m}.`")).collect();
             self.notes.push(format!(
-                "mae ignores the unsupported head or decoder {}",
+                "mae does not support this head or decoder and ignores its tensors: {}",
                 modules.join(", ")
             ));
         }
         for (name, what) in others {
             if self.dialect.knows(name) {
-                return Err(format!(
-                    "`{name}` must be a float tensor, but it is stored as: {what}"
-                ));
+                return Err(format!("`{name}` is not a float tensor. Type in the file: {what}"));
             }
         }
         self.transposed = transpose(&mut tensors);
@@ -254,10 +252,10 @@ fn zeros_like(tensor: &HostTensor) -> HostTensor {
 /// Concatenates query, key and value. Fails if one of them is missing, or if their shapes differ.
 fn joined(name: &str, parts: [Option<HostTensor>; 3]) -> Result<HostTensor, String> {
     let [Some(query), Some(key), Some(value)] = parts else {
-        return Err(format!("the query, key or value of `{name}` is missing"));
+        return Err(format!("`{name}` is incomplete: its query, key or value tensor is missing"));
     };
     if query.shape != key.shape || query.shape != value.shape || query.shape.is_empty() {
-        return Err(format!("the query, key and value of `{name}` have different shapes"));
+        return Err(format!("the query, key and value tensors of `{name}` have different shapes"));
     }
     let mut shape = query.shape.clone();
     shape[0] *= 3;
@@ -326,7 +324,7 @@ fn wrong_activation(prefix: &str, attributes: &BTreeMap<String, Attribute>) -> O
     let mut own = attributes.range(prefix.to_owned()..).take_while(|(n, _)| n.starts_with(prefix));
     own.find_map(|(name, value)| match (name.rsplit('.').next()?, value) {
         ("activation", Attribute::Word(act)) if !name.contains("pooler") => {
-            Some(format!("the activation is {act} (`{name}`), but mae supports only GELU"))
+            Some(format!("the activation function is {act} (`{name}`), but mae supports only GELU"))
         }
         ("approximate", Attribute::Word(how)) if how != "none" => Some(format!(
             "the GELU is approximate (`{name}` is {how}), but mae supports only the exact GELU"
@@ -335,11 +333,11 @@ fn wrong_activation(prefix: &str, attributes: &BTreeMap<String, Attribute>) -> O
     })
 }
 
-pub(super) const MEAN_AFTER_NORM: &str = "the head averages the patches after the last norm (`global_pool=\"avg\"` \
+pub(super) const MEAN_AFTER_NORM: &str = "the head averages the patch tokens after the last norm (`global_pool=\"avg\"` \
                                           without `fc_norm`), but mae supports only averaging before the norm (with \
                                           `fc_norm`)";
 
-/// Fails if the head averages the patches after the last norm. This program does not support such a head.
+/// Fails if the head averages the patch tokens after the last norm. This program does not support such a head.
 fn check_pooling(facts: &Facts) -> Result<(), String> {
     match (facts.head, facts.settings.average_pool) {
         (Head::Linear { global_pool: false, .. }, Some(true)) => Err(MEAN_AFTER_NORM.to_owned()),

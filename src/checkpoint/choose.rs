@@ -92,7 +92,7 @@ fn with_prefix(
             path: path.to_owned(),
             problem: match candidates.iter().filter(is_inside).count() {
                 0 => format!("no network has the prefix `{prefix}`"),
-                n => format!("{n} networks have the prefix `{prefix}`"),
+                n => format!("{n} networks have the prefix `{prefix}`, but mae can load only one"),
             },
             hint: format!("use one of these prefixes: {}", listed.join(", ")),
         });
@@ -171,7 +171,7 @@ pub(super) fn no_network(path: &Path, names: &[String], first_keys: &[String]) -
     if names.is_empty() {
         let keys = match first_keys {
             [] => String::new(),
-            keys => format!("; the first keys are {}", keys.join(", ")),
+            keys => format!("; its first keys are {}", keys.join(", ")),
         };
         return unsupported(
             format!("the file contains no named tensors{keys}"),
@@ -190,12 +190,12 @@ pub(super) fn no_network(path: &Path, names: &[String], first_keys: &[String]) -
         let missing = dialect.anchor().join(".");
         let _ = write!(
             problem,
-            ". The tensor names are closest to {}{place}: {count} names fit, but `{missing}` is missing",
+            ". The most similar names are those of {}{place}: {count} names match, but `{missing}` is missing",
             dialect.label()
         );
         let parts = super::parts::list(names.iter().map(String::as_str));
         if !parts.is_empty() {
-            let _ = write!(problem, ". The network has {parts}");
+            let _ = write!(problem, ". Unsupported parts of the network: {parts}");
         }
     }
     let hint = way_out(path, &problem);

@@ -32,7 +32,7 @@ pub enum CheckpointError {
     )]
     Unstated { path: PathBuf, key: &'static str, what: String },
     #[error(
-        "cannot reconstruct with {}: this is {what} without a decoder\n\
+        "cannot reconstruct images with {}: the checkpoint is {what} without a decoder\n\
          hint: use a pre-training checkpoint, such as `runs/NAME/pretrain/checkpoints/epoch-0800`. The official files \
          `mae_visualize_*` and `mae_pretrain_*_full` also have a decoder",
         path.display()

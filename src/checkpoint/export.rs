@@ -62,7 +62,7 @@ pub fn write_huggingface(
         (Some(decoder), _) if decoder.encoder_mask_token => {
             return Err(no_form(
                 out,
-                "the network's encoder gets mask tokens, but Hugging Face's ViTMAE does not support this",
+                "the encoder of this network reads mask tokens, but Hugging Face's ViTMAE has mask tokens only in the decoder",
             ));
         }
         (Some(_), _) => mae_config(facts, settings),
@@ -72,7 +72,7 @@ pub fn write_huggingface(
         (None, Head::Linear { global_pool: true, .. }) => {
             return Err(no_form(
                 out,
-                "the Hugging Face ViT does not support a head on the mean of the patches (`global_pool`)",
+                "the Hugging Face ViT does not support a classification head that reads the mean of the patch tokens (`global_pool`)",
             ));
         }
         (None, Head::Probe { .. }) => {

@@ -73,7 +73,7 @@ pub(super) fn meta_beside(weights: &Path) -> Result<Option<Meta>, CheckpointErro
     let text = durable::read_text(&path).map_err(|e| CheckpointError::unread(&path, e))?;
     serde_json::from_str(&text)
         .map(Some)
-        .map_err(|e| damaged(format!("this is not the `meta.json` of a checkpoint: {e}")))
+        .map_err(|e| damaged(format!("the content is not valid checkpoint metadata: {e}")))
 }
 
 /// Returns the latest complete checkpoint folder of a job; `None` if the job has no checkpoints.

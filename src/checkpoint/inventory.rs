@@ -52,7 +52,9 @@ struct Inventory {
 impl Inventory {
     fn of(facts: &Facts, tensors: &BTreeMap<String, HostTensor>) -> Result<Self, String> {
         let (d, p) = (facts.embed_dim, facts.patch_size);
-        let grid = facts.grid().ok_or("`pos_embed` does not fit a square grid of patches")?;
+        let grid = facts
+            .grid()
+            .ok_or("the length of `pos_embed` does not fit a square grid of patches")?;
         let tokens = 1 + grid.area();
         let mut all = Self::default();
         all.add("cls_token", &[1, 1, d]);

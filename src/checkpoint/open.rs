@@ -295,7 +295,7 @@ fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     }
     if let Some(last) = folder::last_epoch(path) {
         let problem = format!(
-            "this is the folder of a job. The last checkpoint of the job is {}",
+            "this is the folder of a job, not of a checkpoint. The last checkpoint of the job is {}",
             last.display()
         );
         return Err(CheckpointError::not_one(path, &problem));
@@ -328,7 +328,7 @@ fn refuse_stand_in(file: &Path, first: &[u8]) -> Result<(), CheckpointError> {
     } else if first.starts_with(b"<!doctype") || first.starts_with(b"<html") {
         (
             "this is a web page, not a checkpoint",
-            "download the file itself: on Hugging Face, replace `/blob/` by `/resolve/` in the URL",
+            "download the file itself: on Hugging Face, replace `/blob/` with `/resolve/` in the URL",
         )
     } else {
         return Ok(());

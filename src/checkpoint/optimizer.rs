@@ -118,8 +118,7 @@ fn official_rule(groups: &[Value]) -> Result<(), String> {
             };
             if other {
                 return Err(format!(
-                    "the optimizer state has a different `{key}` than pre-training. Pre-training uses betas ({BETA_1}, \
-                     {BETA_2}), eps {EPSILON:e} and no amsgrad"
+                    "the optimizer setting `{key}` differs from pre-training in mae. mae uses betas ({BETA_1}, {BETA_2}) and eps {EPSILON:e}, without amsgrad or maximize"
                 ));
             }
         }
@@ -140,7 +139,7 @@ fn group_ids(groups: &[Value]) -> Result<Vec<i64>, String> {
         };
         for id in params {
             let Value::Int(id) = id else {
-                return Err("the optimizer has a parameter id that is not a number".to_owned());
+                return Err("a parameter index in the optimizer state is not an integer".to_owned());
             };
             ids.push(*id);
         }

@@ -91,7 +91,7 @@ impl OptimizerState {
     /// Error texts do not include the file path.
     pub(super) fn of_file(file: TensorFile, epoch: usize) -> Result<Self, String> {
         let note: OptimizerNote = serde_json::from_str(&file.note)
-            .map_err(|e| format!("this is not the optimizer state of a checkpoint: {e}"))?;
+            .map_err(|e| format!("the content is not a valid optimizer state: {e}"))?;
         if note.epoch != epoch {
             let own = note.epoch;
             return Err(format!(

@@ -19,7 +19,7 @@ pub(super) fn settings(config: &Value, fc_norm: bool) -> Result<Settings, String
     let pool = config["global_pool"].as_str().or(args["global_pool"].as_str()).unwrap_or("token");
     if !pool.is_empty() && (pool == "avg") != fc_norm {
         return Err(format!(
-            "`config.json` has `global_pool = \"{pool}\"`, but the file has {} `fc_norm`. mae does not support this combination",
+            "`config.json` has `global_pool = \"{pool}\"`, but the checkpoint has {} `fc_norm`. mae does not support this combination",
             if fc_norm { "an" } else { "no" }
         ));
     }

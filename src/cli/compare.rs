@@ -12,8 +12,8 @@ use std::path::PathBuf;
 /// (annealed 1) have separate rows. Runs may be unfinished.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Run or sweep folder, pattern (`'runs/mr*'`), table with the columns of `accuracy.csv`, or `log.txt` of the
-    /// official code. A log whose path contains `linprobe` is the log of a linear probe
+    /// Folder of a run or sweep, pattern such as `'runs/mr*'`, table with the columns of `accuracy.csv`, or `log.txt`
+    /// of the official code. mae reads a log as the log of a linear probe if the path of the log contains `linprobe`
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<String>,
     /// Add published results: `mae-official`, `mae-paddle`, `mae-paper` or `mmpretrain`

@@ -9,7 +9,7 @@ use clap_complete::Shell;
 /// `~/.config/fish/completions/mae.fish`. zsh: `_mae` in a folder of `$fpath`.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Shell that will read the script
+    /// Shell for which to write the completion script
     shell: Shell,
 }
 

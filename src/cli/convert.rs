@@ -92,16 +92,18 @@ fn refuse_name(out: &Path, to: To) -> Result<(), CliError> {
     }
     let problem = match (to, ending(out).as_deref()) {
         (To::Mae | To::Huggingface, Some("safetensors" | "pth" | "bin" | "pd" | "pdparams")) => {
-            "`--to mae` and `--to huggingface` write a folder\n\
+            "the name has a file extension, but `--to mae` and `--to huggingface` write a folder\n\
              hint: remove the extension of OUT, or write one file with `--to official`"
         }
         (To::Official, Some("safetensors" | "pth")) | (To::Timm, Some("safetensors")) => {
             return Ok(());
         }
         (To::Official, _) => {
-            "`--to official` writes one file\nhint: end OUT with `.safetensors`, or with `.pth` for `torch.load`"
+            "the name must end with `.safetensors` or `.pth`, because `--to official` writes one file\nhint: end OUT with `.safetensors`, or with `.pth` for `torch.load`"
         }
-        (To::Timm, _) => "`--to timm` writes a safetensors file\nhint: end OUT with `.safetensors`",
+        (To::Timm, _) => {
+            "the name must end with `.safetensors`, because `--to timm` writes a safetensors file\nhint: end OUT with `.safetensors`"
+        }
         _ => return Ok(()),
     };
     Err(CliError::Usage(format!("cannot write {}: {problem}", out.display())))
@@ -131,7 +133,7 @@ fn unsaid(ready: &Ready) -> Vec<String> {
     let known = opened.facts.num_heads.is_some();
     if known && checkpoint::usual_heads(opened.facts.embed_dim) != Some(heads) {
         unsaid.push(format!(
-            "the file does not store the number of heads: build the model with {heads} heads"
+            "the file does not store the number of attention heads: build the model with {heads} heads"
         ));
     }
     let stated = opened.facts.settings.mean.as_ref().zip(opened.facts.settings.std.as_ref());

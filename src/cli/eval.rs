@@ -68,7 +68,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         && ready.plan.data.format == Format::Synthetic
     {
         return Err(CliError::Usage(format!(
-            "cannot measure {}: the checkpoint does not name its training data\n\
+            "cannot evaluate {}: the checkpoint does not name its training data\n\
              hint: pass the data with `--data RECIPE`, or with `--set data.format=... --set data.path=...`",
             args.checkpoint.display()
         )));
@@ -87,8 +87,8 @@ fn on_validation(args: &Args, ready: Ready, stop: &StopFlag) -> Result<(), CliEr
     // A checkpoint without a head gets a better error below.
     if data.facts.num_classes != meta.num_classes && opened.facts.num_classes() > 0 {
         return Err(CliError::Usage(format!(
-            "cannot measure {}: the checkpoint has {} classes, but the data has {} classes\n\
-             hint: pass data with the classes of the checkpoint, with `--data` or `--set data.path=...`",
+            "cannot evaluate {}: the checkpoint has {} classes, but the data has {} classes\n\
+             hint: use `--data` or `--set data.path=...` to pass data with the classes of the checkpoint",
             args.checkpoint.display(),
             meta.num_classes,
             data.facts.num_classes
@@ -160,7 +160,7 @@ fn check_classes(
     if let Some((class, name, other)) = moved {
         let shown = one_line(name);
         return Err(CliError::Usage(format!(
-            "cannot measure {}: `{shown}` is class {class} in the checkpoint, but class {other} in the data\n\
+            "cannot evaluate {}: `{shown}` is class {class} in the checkpoint, but class {other} in the data\n\
              hint: use the classes of the training data in the same order. In an image folder, mae sorts the classes \
              by folder name",
             checkpoint.display()

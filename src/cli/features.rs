@@ -76,7 +76,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let recipe = args.images.iter().find(|path| is_recipe(path));
     if recipe.is_some() && args.images.len() > 1 {
         return Err(CliError::Usage(
-            "cannot read images and the data of a recipe together\nhint: name either image files and folders, or one recipe"
+            "cannot read image files and a recipe's data set in one command\nhint: name either image files and folders, or one recipe"
                 .to_owned(),
         ));
     }
@@ -149,7 +149,7 @@ fn refuse_input_as_output(args: &Args) -> Result<(), CliError> {
     let mut inputs = std::iter::once(&args.checkpoint).chain(&args.images);
     if output.is_some() && inputs.any(|input| place(input) == output) {
         return Err(CliError::Usage(format!(
-            "cannot write {}: it is one of the inputs\nhint: choose another name",
+            "cannot write {}: this path is one of the inputs\nhint: choose another name",
             args.output.display()
         )));
     }

@@ -33,10 +33,10 @@ fn connect_all(name: &str, size: usize) -> Result<Hosts, CliError> {
     }
     Err(setting(
         format!(
-            "cannot run as one of {size} processes ({name} = {size}): MPI connects {} of them",
+            "cannot run as one of {size} processes ({name} = {size}): MPI connects {} of these processes",
             hosts.count()
         ),
-        "start them with the `mpirun` of the MPI library that mae was built with, or with `srun --mpi=pmix`".to_owned(),
+        "start the processes with the `mpirun` of the MPI library that mae was built with, or with `srun --mpi=pmix`".to_owned(),
     ))
 }
 

@@ -1,7 +1,7 @@
 //! The command line: parses arguments, prints results, and maps errors to exit codes.
 //!
-//! There is one file per command. Results go to stdout, logs and progress to stderr. Exit codes: 0 done, 1 the work
-//! failed, 2 wrong usage, recipe or input, 130 interrupted.
+//! There is one file per command. Results go to stdout, logs and progress to stderr. Exit codes: 0 done, 1 the command
+//! failed, 2 invalid command line, recipe or input, 130 interrupted.
 
 mod bench;
 mod check;
@@ -49,8 +49,8 @@ Then change a setting:
 
 Exit codes:
   0    done
-  1    the work failed
-  2    wrong usage, recipe or input
+  1    the command failed
+  2    invalid command line, recipe or input
   130  interrupted; the same `mae run` resumes";
 
 #[derive(Subcommand)]

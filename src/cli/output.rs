@@ -48,7 +48,7 @@ pub(super) fn warn_without_checksums<P: AsRef<Path>>(runs: &[P]) {
         more => format!(" and {}", results::count(more, "more run")),
     };
     warning(&format!(
-        "{}{more}: an older version of mae wrote no checksums, so mae cannot detect damaged files",
+        "{}{more}: no checksums (an older version of mae wrote the files), so mae cannot detect damaged files",
         first.display()
     ));
 }

@@ -123,14 +123,14 @@ fn unknown_counts(plan: &Plan, checked: &CheckedPoint) -> Option<String> {
         return None;
     }
     let steps = match plan.data.promised.train_images {
-        Some(_) => "the plan uses `data.train_images` of the recipe",
+        Some(_) => "the plan uses `data.train_images` from the recipe",
         None => "the number of steps is unknown",
     };
     let classes = match plan.data.promised.num_classes {
         Some(_) => String::new(),
         None => format!(", and the plan assumes {} classes", checked.counts.num_classes),
     };
-    Some(format!("mae cannot open the data: {steps}{classes}"))
+    Some(format!("mae cannot open the data, so {steps}{classes}"))
 }
 
 /// Fails if the recipe makes no updates, or if `measure` is true and the data is unusable.

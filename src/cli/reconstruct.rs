@@ -62,7 +62,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let rows = args.checkpoints.len() * args.images.len() * args.mask_ratio.len().max(1);
     if rows > MAX_ROWS {
         return Err(CliError::Usage(format!(
-            "cannot draw {rows} rows, one for each image, checkpoint and mask ratio: the limit is {MAX_ROWS} rows\n\
+            "cannot draw a figure of {rows} rows: the limit is {MAX_ROWS} rows, and each combination of image, checkpoint and mask ratio has one row\n\
              hint: pass fewer images"
         )));
     }
@@ -131,7 +131,7 @@ fn refuse_output(path: &Path, images: &[PathBuf]) -> Result<(), CliError> {
         Err(CliError::Usage(format!("cannot write {}: {problem}\nhint: {hint}", path.display())))
     };
     if !path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
-        return refuse("the figure is a PNG file", "end the name with `.png`");
+        return refuse("the name of the figure must end with `.png`", "end the name with `.png`");
     }
     if path.is_dir() {
         return refuse("this is a folder", "pass a file name");
@@ -150,6 +150,6 @@ fn refuse_output(path: &Path, images: &[PathBuf]) -> Result<(), CliError> {
 fn mask_ratio(text: &str) -> Result<f64, String> {
     match text.trim().parse::<f64>() {
         Ok(ratio) if ratio > 0.0 && ratio < 1.0 => Ok(ratio),
-        _ => Err("expected ratios between 0 and 1, as in 0.75 or 0.5,0.75,0.9".to_owned()),
+        _ => Err("expected mask ratios between 0 and 1, such as 0.75 or 0.5,0.75,0.9".to_owned()),
     }
 }

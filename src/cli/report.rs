@@ -28,7 +28,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if !file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("html")) {
         let (file, hint) = (file.display(), "end the name with `.html`");
         return Err(CliError::Usage(format!(
-            "cannot write {file}: the report is an HTML file\nhint: {hint}"
+            "cannot write {file}: the name of the report must end with `.html`\nhint: {hint}"
         )));
     }
     results::write_report_to(&args.run, file, &args.published)?;

@@ -119,7 +119,7 @@ fn save_last_updates(stop: &StopFlag, progress: &ProgressBar) {
             Ok(false) => std::thread::sleep(AGAIN),
             Err(text) => {
                 let text = format!(
-                    "cannot save the state yet, so the run first finishes the update in progress: {text}"
+                    "cannot save the state yet ({text}), so the run first finishes the update in progress"
                 );
                 return progress.show(&Event::Warning { job: "run", text: &text });
             }
@@ -151,7 +151,7 @@ fn write_reports(runs: &Path, resolved: &Resolved) {
                 tracing::info!("report: {}", file.display());
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!("mae did not write the report: {error}"),
+            Err(error) => tracing::warn!("cannot write the report of the run: {error}"),
         }
     }
 }

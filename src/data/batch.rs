@@ -100,7 +100,7 @@ impl Batch {
         match (&mut self.images, &other.images) {
             (Images::Levels(all, _), Images::Levels(more, _)) => all.extend_from_slice(more),
             (Images::Values(all), Images::Values(more)) => all.extend_from_slice(more),
-            _ => unreachable!("all batches of a loader have the same kind of pixels"),
+            _ => unreachable!("all batches of a loader have the same pixel type"),
         }
         match (&mut self.targets, &other.targets) {
             (Targets::Hard(all), Targets::Hard(more)) => all.extend_from_slice(more),

@@ -89,7 +89,7 @@ fn unreadable_val(bad_val: BadVal, files: &[String], images: usize) -> DataError
     }
     let hint = match bad_val {
         BadVal::Stop => {
-            "download these files again or delete them; or set `data.bad_val = \"skip\"` to leave them out of every accuracy"
+            "download these files again or delete these files. To leave these files out of every accuracy, set `data.bad_val = \"skip\"`"
         }
         BadVal::Skip => "download these files again: no readable validation image remains",
     };
@@ -105,13 +105,13 @@ const SHOWN: usize = 5;
 pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
     let data = data_set(plan, find(plan, labels)?)?;
     if !data.passed_over.is_empty() {
-        tracing::info!("files that are not used: {}", listed(&data.passed_over));
+        tracing::info!("files that mae does not use: {}", listed(&data.passed_over));
     }
     let lost = &data.integrity.lost;
     if !lost.is_empty() {
         let shown = lost[..lost.len().min(SHOWN)].join("; ");
         tracing::warn!(
-            "the tar shards may lack samples ({} {}): {shown}. The run uses the remaining samples. Run `mae data \
+            "the tar shards may be incomplete ({} {}): {shown}. The run uses the remaining samples. Run `mae data \
              check` to list all problems",
             lost.len(),
             if lost.len() == 1 { "problem" } else { "problems" }

@@ -32,7 +32,9 @@ pub enum DataError {
     #[error("cannot write {}: {source}{}", shown(.path), durable::hint(source))]
     Unwritable { path: PathBuf, source: io::Error },
     /// A loader thread panicked. This is a bug in `mae`.
-    #[error("a data loader thread panicked: {message}\nhint: report this bug in mae")]
+    #[error(
+        "cannot load the data: a data loader thread panicked: {message}\nhint: report this bug in mae"
+    )]
     Panicked { message: String },
 }
 

@@ -116,7 +116,7 @@ fn mask_tokens_in_the_encoder_and_the_loss_over_all_patches_train_and_are_rememb
     bench.done(&["reconstruct", &kept, "--images", "x.png", "-o", "out.png"]);
     done(&bench, "tuned", "finetune", &[&format!("finetune.from={kept}")]);
     let error = bench.refused(&["convert", &kept, "hf", "--to", "huggingface"], 2);
-    assert!(error.contains("the network's encoder gets mask tokens"), "{error}");
+    assert!(error.contains("the encoder of this network reads mask tokens"), "{error}");
     // A recipe without the token does not fit.
     let from = format!("pretrain.from={kept}");
     let error = bench.refused(&["run", "r.toml", "--set", "name=c", "--set", &from], 2);

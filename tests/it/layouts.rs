@@ -122,7 +122,7 @@ fn files_of_no_use_are_counted_wherever_they_are() {
     ];
     assert_eq!(counts, expected);
     let text = Bench::new("").done(&["data", "check", dir.path().to_str().unwrap()]);
-    assert!(text.contains("files that are not used: 6\n"), "{text}");
+    assert!(text.contains("files that mae does not use: 6\n"), "{text}");
     assert!(text.contains("files without an image extension: 1 .tar\n"), "{text}");
 }
 

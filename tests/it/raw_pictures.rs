@@ -194,9 +194,14 @@ fn five_bands_train_and_are_reconstructed() {
 fn data_check_prints_the_percentiles_to_copy() {
     let bench = bands();
     let text = bench.done(&["data", "check", "r.toml", "--set", "data.range=[0, 1]"]);
-    assert!(text.contains("numbers in the training files, before scaling:"), "{text}");
+    assert!(text.contains("pixel values in the training files, before scaling:"), "{text}");
     assert!(text.contains("  channel 5: smallest "), "{text}");
-    assert!(text.contains("from 0.5 % to 99.5 %, for [data] in a recipe:\nrange = ["), "{text}");
+    assert!(
+        text.contains(
+            "range from the 0.5 % to the 99.5 % percentile, for `[data]` in a recipe:\nrange = ["
+        ),
+        "{text}"
+    );
     let json = bench.done(&["data", "check", "r.toml", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["numbers"]["channels"].as_array().unwrap().len(), 5);
@@ -205,7 +210,7 @@ fn data_check_prints_the_percentiles_to_copy() {
     fs::copy(golden("grey16.tif"), bench.path("grey/a.tif")).unwrap();
     let grey = ["data", "check", "grey", "--set", "data.in_chans=1"];
     let text = bench.done(&grey);
-    assert!(text.contains("images with more than 8 bits: 1; without data.range"), "{text}");
+    assert!(text.contains("images with more than 8 bits: 1. Without `data.range`"), "{text}");
     let mut numbers = array(&golden("grey16.npy")).1;
     numbers.sort_by(f64::total_cmp);
     let ends = format!("channel 1: smallest {}, 0.5 % ", numbers[0]);

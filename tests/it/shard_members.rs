@@ -55,7 +55,7 @@ fn sidecars_matter_only_where_classes_are_needed() {
     shard(&dir.path().join("val.tar"), &[("v.jpg", &image), ("v.cls", b"0")]);
     let error = error_of(&shards(dir.path()), Labels::Needed);
     assert!(error.contains("00000.tar/3.json: -1 is not a valid class"), "{error}");
-    assert!(error.contains("(2 of 6 images have no usable class)"), "{error}");
+    assert!(error.contains("(2 of 6 images have no valid class)"), "{error}");
     (sidecars[3], sidecars[4]) = (r#"{"label": 1}"#, r#"{"label": true}"#);
     write(&sidecars);
     let data = open(&shards(dir.path()), Labels::Needed).unwrap();
@@ -88,7 +88,7 @@ fn a_text_label_is_a_class_name() {
     assert_eq!((labels(&data), data.class_names.len()), (vec![0, 1, 2], 5));
     fs::write(dir.path().join("classes.txt"), "tabby\nowl\n7\n").unwrap();
     let error = error_of(&plan, Labels::Needed);
-    assert!(error.contains("classes.txt: the file does not list the class `ant`"), "{error}");
+    assert!(error.contains("classes.txt: an image has the class `ant`"), "{error}");
     fs::remove_file(dir.path().join("classes.txt")).unwrap();
 
     let mixed = [&train[..], &[("d.jpg", &image), ("d.json", br#"{"label": 3}"#)]].concat();

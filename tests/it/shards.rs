@@ -78,7 +78,7 @@ fn a_zeroed_header_of_a_packed_shard_is_found() {
     let run = bench.mae(&["run", "r.toml"]);
     let said = String::from_utf8(run.stderr).unwrap();
     assert!(run.status.success(), "{said}");
-    assert!(said.contains("the tar shards may lack samples (2 problems)"), "{said}");
+    assert!(said.contains("the tar shards may be incomplete (2 problems)"), "{said}");
     // An empty shard.
     fs::write(&shard, vec![0; good.len()]).unwrap();
     let problems = checked(&pack).unwrap().problems.join("\n");

@@ -101,7 +101,10 @@ impl Entry {
         let mut header = [0; LOCAL_LEN];
         source.read_at(self.at, &mut header)?;
         if !header.starts_with(LOCAL) {
-            return Err("the zip directory points to an offset without an entry".to_owned());
+            return Err(
+                "the zip directory is corrupt: no entry begins at an offset in the directory"
+                    .to_owned(),
+            );
         }
         let at = self.at
             + LOCAL_LEN as u64
@@ -177,7 +180,8 @@ fn check_byteorder(source: &ByteSource, range: Range) -> Result<(), String> {
     source.read_at(range.at, &mut order)?;
     match order.trim_ascii() {
         b"little" => Ok(()),
-        _ => Err("mae does not support files of big-endian machines".to_owned()),
+        _ => Err("the file stores big-endian numbers, but mae supports only little-endian numbers"
+            .to_owned()),
     }
 }
 

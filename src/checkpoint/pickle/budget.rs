@@ -61,7 +61,7 @@ impl Budget {
     /// Takes `bytes` bytes for a read from the budget. Fails if the budget is too small.
     pub(super) fn read(&mut self, bytes: usize) -> Result<(), String> {
         take(&mut self.reads, bytes as u64)
-            .ok_or_else(|| "too many tensors share the same bytes".to_owned())
+            .ok_or_else(|| "too many tensors share the same bytes of the file".to_owned())
     }
 }
 

@@ -26,7 +26,10 @@ impl Machine<'_, '_> {
     ///
     /// For an unknown function, pushes a description of the call.
     pub(super) fn call(&mut self, callable: Item, args: Item) -> Result<(), String> {
-        let items = self.graph.items(args).ok_or("a function call has no arguments")?;
+        let items = self
+            .graph
+            .items(args)
+            .ok_or("the pickle calls a function without a list of arguments")?;
         if !matches!(callable, Item::Node(_)) {
             return Err("the pickle calls an object that is not a function".to_owned());
         }
@@ -45,7 +48,9 @@ impl Machine<'_, '_> {
     pub(super) fn build(&mut self, target: Item, state: Item) -> Result<(), String> {
         let array = match self.graph.node(target) {
             None => {
-                return Err("the pickle sets the state of a number instead of an object".to_owned());
+                return Err(
+                    "the pickle sets the attributes of a value that is not an object".to_owned()
+                );
             }
             Some(Node::Array) => Some(numpy::array(self.graph, state)?),
             Some(Node::NumpyType { dtype, .. }) => {
@@ -74,14 +79,14 @@ impl Machine<'_, '_> {
             (Some("storage"), [_, class, key, _, numel, rest @ ..]) => {
                 let view = rest.first().and_then(|view| self.graph.items(*view));
                 let node = storage(self.graph, *class, *key, *numel, view);
-                self.add(node.ok_or("the pickle has an invalid description of a storage")?)
+                self.add(node.ok_or("the pickle has an invalid description of a tensor storage")?)
             }
             // The legacy format stores some classes with their source code.
             (Some("module"), [_, class, ..]) => {
                 let class = *class;
                 self.push(class)
             }
-            _ => self.add(Node::Opaque("an object outside of the file")),
+            _ => self.add(Node::Opaque("an object that is not in the file")),
         }
     }
 }
@@ -183,7 +188,8 @@ fn dict(graph: &Graph, content: Option<&Item>) -> Result<Made, String> {
     };
     let pairs: Option<Vec<_>> = items.iter().map(pair).collect();
     // This is an error, because repeated descriptions of a long list would take time without using the budget.
-    let pairs = pairs.ok_or("the pickle builds a dict from items that are not pairs")?;
+    let pairs =
+        pairs.ok_or("the pickle creates a dict from items that are not (key, value) pairs")?;
     Ok(Made::New(Node::Dict(pairs)))
 }
 

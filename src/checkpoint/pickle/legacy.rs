@@ -41,7 +41,10 @@ pub(super) fn read(
         graph.text(*key) == Some("little_endian") && matches!(value, Item::Bool(false))
     });
     if is_big {
-        return Err("mae does not support files of big-endian machines".to_owned());
+        return Err(
+            "the file stores big-endian numbers, but mae supports only little-endian numbers"
+                .to_owned(),
+        );
     }
     let object = machine::run(reader, graph, budget)?;
     let keys = machine::run(reader, graph, budget)?;
@@ -65,19 +68,21 @@ fn in_order(
             sizes.entry(key).or_insert(storage.dtype.size);
         }
     }
-    let keys = graph.items(keys).ok_or("the list of storages is missing")?;
+    let keys = graph.items(keys).ok_or("the list of tensor storages is missing")?;
     let mut storages = Vec::new();
     for key in keys {
-        let key = graph.text(*key).ok_or("a storage has no name")?;
+        let key = graph.text(*key).ok_or("a tensor storage has no name")?;
         match sizes.get(key) {
             Some(0) => {
-                return Err(format!("storage `{}` has an unknown type", shown(key)));
+                return Err(format!("the tensor storage `{}` has an unknown type", shown(key)));
             }
             Some(size) => {
                 budget.object(ENTRY + key.len())?;
                 storages.push((key.into(), *size));
             }
-            None => return Err(format!("storage `{}` does not belong to a tensor", shown(key))),
+            None => {
+                return Err(format!("the storage `{}` does not belong to a tensor", shown(key)));
+            }
         }
     }
     Ok(storages)

@@ -23,7 +23,7 @@ impl Machine<'_, '_> {
         let len = self.length(op == 0x8a, false)?;
         if len > LONG {
             self.reader.skip(len)?;
-            return self.add(Node::Opaque("an integer of many digits"));
+            return self.add(Node::Opaque("an integer of more than 16 bytes"));
         }
         let mut bytes = vec![0; len as usize];
         self.reader.fill(&mut bytes)?;
@@ -51,7 +51,7 @@ impl Machine<'_, '_> {
             Err(_) if matches!(op, b'U' | b'T') => {
                 self.add(Node::Bytes(Bytes { range, latin1: false }))
             }
-            Err(_) => Err("a text is not valid UTF-8".to_owned()),
+            Err(_) => Err("a string in the pickle is not valid UTF-8".to_owned()),
         }
     }
 

@@ -178,7 +178,7 @@ impl Machine<'_, '_> {
         };
         if matches!(op, b'h' | b'j') {
             let item =
-                self.memo.get(&index).ok_or("the pickle reads a memo entry before it is set")?;
+                self.memo.get(&index).ok_or("the pickle reads a memo entry that does not exist")?;
             return self.push(*item);
         }
         let top = self.stack[self.above(1)?];
@@ -256,7 +256,7 @@ impl Machine<'_, '_> {
     }
 
     fn pop_mark(&mut self) -> Result<usize, String> {
-        self.marks.pop().ok_or_else(|| "the pickle stack has no MARK".to_owned())
+        self.marks.pop().ok_or_else(|| "the pickle is corrupt: its stack has no MARK".to_owned())
     }
 
     /// Returns the stack index of the `n`-th item from the top. Fails if this item is below the last `MARK`.
@@ -276,13 +276,13 @@ pub(super) fn object(class: Item, args: Item) -> Node {
 
 fn pairs(items: &[Item]) -> Result<impl ExactSizeIterator<Item = (Item, Item)>, String> {
     let (pairs, []) = items.as_chunks::<2>() else {
-        return Err("a dict key has no value".to_owned());
+        return Err("a dict key in the pickle has no value".to_owned());
     };
     Ok(pairs.iter().map(|[key, value]| (*key, *value)))
 }
 
 fn underflow() -> String {
-    "the pickle stack is empty".to_owned()
+    "the pickle is corrupt: an operation needs more items than its stack has".to_owned()
 }
 
 fn refused(op: u8) -> &'static str {
@@ -290,8 +290,8 @@ fn refused(op: u8) -> &'static str {
         b'I' | b'L' | b'F' | b'S' | b'V' | b'g' | b'p' | b'P' => {
             "mae does not support the opcodes of pickle protocol 0"
         }
-        0x82..=0x84 => "mae does not support extension codes",
-        0x97 | 0x98 => "mae does not support buffers outside of the file",
+        0x82..=0x84 => "mae does not support pickle extension codes",
+        0x97 | 0x98 => "mae does not support pickles with buffers outside the file",
         _ => "unknown opcode",
     }
 }

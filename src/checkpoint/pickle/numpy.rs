@@ -58,7 +58,7 @@ pub(super) fn array(graph: &Graph, state: Item) -> Result<Node, String> {
     let shape = graph.sizes(*shape).ok_or_else(malformed)?;
     let is_fortran = matches!(is_fortran, Item::Bool(true) | Item::Int(1));
     let node = view(graph, *dtype, *content, shape, is_fortran)?;
-    Ok(node.unwrap_or(Node::Opaque("a NumPy array without plain numbers")))
+    Ok(node.unwrap_or(Node::Opaque("a NumPy array with elements that are not numbers")))
 }
 
 /// Returns a view of the array's elements; `None` if the elements are not numbers.
@@ -99,6 +99,6 @@ fn strides(shape: &[u64], is_fortran: bool) -> Result<Box<[u64]>, String> {
     } else {
         (0..shape.len()).rev().try_for_each(&mut set)
     };
-    all.ok_or_else(|| format!("an array with the shape {shape:?} is too large"))?;
+    all.ok_or_else(|| format!("a NumPy array with the shape {shape:?} is too large"))?;
     Ok(strides.into())
 }

@@ -26,7 +26,7 @@ impl ByteSource {
         let unreadable = |e: std::io::Error| e.to_string();
         let meta = std::fs::metadata(path).map_err(unreadable)?;
         if !meta.is_file() {
-            return Err("this is not a file".to_owned());
+            return Err("this is not a regular file".to_owned());
         }
         let file = File::open(path).map_err(unreadable)?;
         Ok(Self { file, len: meta.len() })
@@ -104,10 +104,11 @@ impl Reader<'_> {
             return Err(if most < SHORT_TEXT {
                 cut_short()
             } else {
-                "a name has no line break at its end".into()
+                "a class name in the pickle has no line break at its end".into()
             });
         }
-        String::from_utf8(line).map_err(|_| "a name is not valid UTF-8".to_owned())
+        String::from_utf8(line)
+            .map_err(|_| "a class name in the pickle is not valid UTF-8".to_owned())
     }
 
     fn advance(&mut self, len: u64) -> Result<(), String> {
@@ -123,5 +124,6 @@ pub(super) fn shown(name: &str) -> String {
 }
 
 pub(super) fn cut_short() -> String {
-    "the file is truncated or corrupt: a part reaches beyond the end of the file".to_owned()
+    "the file is truncated or corrupt: an offset or a length points beyond the end of the file"
+        .to_owned()
 }

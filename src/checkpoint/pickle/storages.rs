@@ -24,12 +24,12 @@ impl Storages {
         source: &ByteSource,
         budget: &mut Budget,
     ) -> Result<Range, String> {
-        let key = graph.text(key).ok_or("a storage has no name")?;
+        let key = graph.text(key).ok_or("a tensor storage has no name")?;
         let range = match self {
             Self::Zip(archive) => archive.storage(key, source, budget)?,
             Self::Legacy(ranges) => ranges.get(key).copied(),
             Self::Absent => None,
         };
-        range.ok_or_else(|| format!("storage `{}` is missing", shown(key)))
+        range.ok_or_else(|| format!("the tensor storage `{}` is missing", shown(key)))
     }
 }

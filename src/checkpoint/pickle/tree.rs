@@ -146,8 +146,10 @@ impl<'a> Tree<'a> {
         let checked = view.check(storage)?;
         if dtype.is_integer() {
             let value = checked.integer(self.source, self.budget)?;
-            return value
-                .map_or_else(|| self.opaque("an integer beyond 63 bits"), |n| Ok(Value::Int(n)));
+            return value.map_or_else(
+                || self.opaque("an integer that needs more than 63 bits"),
+                |n| Ok(Value::Int(n)),
+            );
         }
         let values = checked.floats(self.source, self.budget)?;
         let shape = view.shape.iter().map(|size| *size as usize).collect();
@@ -160,7 +162,7 @@ impl<'a> Tree<'a> {
         self.source.read_at(range.at, &mut bytes)?;
         String::from_utf8(bytes)
             .map(Value::Text)
-            .map_err(|_| "a text is not valid UTF-8".to_owned())
+            .map_err(|_| "a string in the pickle is not valid UTF-8".to_owned())
     }
 
     fn opaque(&mut self, what: &str) -> Result<Value, String> {

@@ -50,7 +50,10 @@ impl View {
         if shape.len() == strides.len() {
             Ok(Self { dtype, big_endian, data, offset, shape, strides })
         } else {
-            Err(format!("a tensor of shape {shape:?} has {} strides", strides.len()))
+            Err(format!(
+                "a tensor with the shape {shape:?} has {} strides, expected one stride for each dimension",
+                strides.len()
+            ))
         }
     }
 
@@ -69,7 +72,7 @@ impl View {
                 let (base, len) = bytes(part.start).zip(bytes(part.numel)).ok_or_else(cut_short)?;
                 if base.checked_add(len).is_none_or(|end| end > storage.len) {
                     return Err(format!(
-                        "a storage should have {len} bytes, but has only {}",
+                        "a tensor storage has {} bytes, expected at least {len} bytes",
                         storage.len
                     ));
                 }
@@ -84,7 +87,7 @@ impl View {
             } else {
                 format!("needs {end} values")
             };
-            return Err(format!("a tensor {problem}, but its storage has only {available}"));
+            return Err(format!("a tensor {problem}, but its storage has only {available} values"));
         }
         Ok(CheckedView { view: self, bytes, base, numel, end })
     }
@@ -110,7 +113,7 @@ fn content_numel(bytes: Bytes, size: u64, numel: u64) -> Result<u64, String> {
     if fits {
         Ok(numel)
     } else {
-        Err(format!("an array should have {numel} values of {size} bytes, but it has {len} bytes"))
+        Err(format!("a NumPy array has {len} bytes, expected {numel} values of {size} bytes each"))
     }
 }
 
@@ -148,7 +151,7 @@ impl CheckedView<'_> {
     fn too_much(&self) -> String {
         let available = self.bytes.range.len / self.view.dtype.size;
         format!(
-            "the tensors need more than twice the file's size. A tensor has {} values, but its storage has only {available}",
+            "the tensors need more memory than twice the file size. A tensor has {} values, but its storage has only {available} values",
             self.numel
         )
     }

@@ -91,7 +91,11 @@ fn decode(text: &[u8], bytes: &mut Vec<u8>) -> Result<u64, String> {
                 used += 2;
             }
             [0xc2..=0xc3] | [] if used > 0 => return Ok(used as u64),
-            _ => return Err("the text that stores an array is corrupt".to_owned()),
+            _ => {
+                return Err(
+                    "the text that encodes the content of a NumPy array is corrupt".to_owned()
+                );
+            }
         }
     }
 }

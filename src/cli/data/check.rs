@@ -75,7 +75,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
     }
     if !checked.passed_over.is_empty() {
         let all: u64 = checked.passed_over.values().sum();
-        let _ = writeln!(text, "files that are not used: {all}");
+        let _ = writeln!(text, "files that mae does not use: {all}");
         for (what, count) in &checked.passed_over {
             let _ = writeln!(text, "  {}: {count}", one_line(what));
         }
@@ -96,7 +96,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
         let named = |(path, problem): &(PathBuf, String)| format!("{}: {problem}", shown(path));
         let CheckedSplit { name, bad, damaged, .. } = split;
         list(&mut text, &format!("unreadable files in {name}"), bad.iter().map(named));
-        let what = format!("damaged files in {name}, which decode only partly");
+        let what = format!("damaged files in {name}, of which mae decodes only a part");
         list(&mut text, &what, damaged.iter().map(named));
     }
     let pair = |[train, val]: &[PathBuf; 2]| format!("{} = {}", shown(train), shown(val));
@@ -129,13 +129,13 @@ fn numbers_text(checked: &Checked) -> String {
     if checked.cut_images > 0 {
         let _ = writeln!(
             text,
-            "images with more than 8 bits: {}; without data.range, they are read as Pillow reads them: grey above 255 becomes 255",
+            "images with more than 8 bits: {}. Without `data.range`, mae reads these images like Pillow: grey values above 255 become 255",
             checked.cut_images
         );
     }
     let Some(numbers) = &checked.numbers else { return text };
-    let sample = if numbers.is_sample { ", of a sample of the pixels" } else { "" };
-    let _ = writeln!(text, "numbers in the training files, before scaling{sample}:");
+    let sample = if numbers.is_sample { ", from a sample of the pixels" } else { "" };
+    let _ = writeln!(text, "pixel values in the training files, before scaling{sample}:");
     for (channel, ChannelNumbers { percentiles }) in numbers.channels.iter().enumerate().take(SHOWN)
     {
         let percentile = |(percent, number): &(f64, f64)| match percent {
@@ -153,8 +153,10 @@ fn numbers_text(checked: &Checked) -> String {
     if low == high {
         return text;
     }
-    let _ =
-        writeln!(text, "from 0.5 % to 99.5 %, for [data] in a recipe:\nrange = [{low}, {high}]");
+    let _ = writeln!(
+        text,
+        "range from the 0.5 % to the 99.5 % percentile, for `[data]` in a recipe:\nrange = [{low}, {high}]"
+    );
     text
 }
 
@@ -181,7 +183,7 @@ fn summary(split: &CheckedSplit) -> String {
                 format!("{} each", count(most, "image"))
             }
             (least, most) if least == most => count(most, "image"),
-            (least, most) => format!("{least} to {most} images"),
+            (least, most) => format!("{least} to {most} images each"),
         };
         let _ = write!(text, ", {classes} with {of_class}");
     }

@@ -65,7 +65,7 @@ fn text(packing: &Packing, args: &Args) -> String {
     let (image, shard) = (count(*images, "image"), count(*shards, "shard"));
     let mut text = format!("{image} in {shard}, {:.1} MB", *bytes as f64 / 1e6);
     if *shards_there > 0 {
-        let _ = write!(text, " ({shards_there} of them existed before)");
+        let _ = write!(text, " ({shards_there} of these shards existed before)");
     }
     for (file, problem) in left_out {
         let _ = write!(text, "\nleft out: {file}: {problem}");

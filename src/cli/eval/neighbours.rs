@@ -55,6 +55,6 @@ pub(super) fn run(args: &super::Args, ready: Ready, stop: &StopFlag) -> Result<(
 fn temperature(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
-        _ => Err("expected a number above 0, as in 0.07".to_owned()),
+        _ => Err("expected a temperature above 0, such as 0.07".to_owned()),
     }
 }

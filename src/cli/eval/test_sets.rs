@@ -21,8 +21,8 @@ pub(super) struct Args {
     /// ImageNet-C, or a folder with one subfolder for each class. A subfolder has the name of a class of the checkpoint
     #[arg(long, value_name = "SET")]
     test: Vec<String>,
-    /// With --test: classes that the classifier may predict. present: only classes with images in the test set. all:
-    /// all classes of the checkpoint. auto: like present for ImageNet-A and ImageNet-R, otherwise like all
+    /// With --test: classes that the classifier may predict. `present`: only classes with images in the test set. `all`:
+    /// all classes of the checkpoint. `auto`: `present` for ImageNet-A and ImageNet-R, `all` for other test sets
     #[arg(long, value_enum, default_value = "auto", value_name = "CLASSES", requires = "test")]
     classes: Classes,
     /// With --test: write a CSV table with one row for each test set
@@ -90,7 +90,7 @@ fn line(name: &str, result: &TestResult, num_classes: usize) -> String {
     let mce = result.mce().map_or_else(String::new, |mce| format!(", mCE {mce:.2} %"));
     let classes = match (result.classes, result.is_restricted) {
         (classes, true) => {
-            format!(" ({classes} of {num_classes} classes, only these can be predicted)")
+            format!(" ({classes} of {num_classes} classes; mae predicts only these classes)")
         }
         (classes, false) if classes < num_classes => {
             format!(" ({classes} of {num_classes} classes)")

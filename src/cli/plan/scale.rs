@@ -137,7 +137,7 @@ pub(super) fn text(plan: &Plan, rows: &[Scaled], price: &Price) -> String {
     let network = plan.runtime.network(1);
     let _ = writeln!(
         text,
-        "The effective batch size stays the same. `-` means that the devices cannot share an update equally.\n\
+        "The effective batch size stays the same. `-` means that the devices cannot share the images of an update equally.\n\
          The plan assumes that each host is a separate machine. Processes on one machine share its cores and are slower.\n\
          network: {} Gbit/s per host (`runtime.link_gbit`), {:.0} us per message. The plan assumes that a host \
          does not compute while it exchanges gradients.\nspeed: {}",
@@ -154,7 +154,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<usize>, CliError> {
     let hosts: Option<Vec<usize>> = text.split(',').map(number).collect();
     hosts.ok_or_else(|| {
         CliError::Usage(format!(
-            "cannot read `--scale {text}`: expected numbers of hosts from 1 to 65536\nhint: write them with commas, as in \
+            "cannot read `--scale {text}`: expected numbers of hosts from 1 to 65536\nhint: separate the numbers with commas, as in \
              `--scale 1,8,64`"
         ))
     })

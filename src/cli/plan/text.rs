@@ -128,7 +128,7 @@ fn of_network(text: &mut String, plan: &Plan, jobs: &[PlannedJob]) {
         );
         let _ = writeln!(
             text,
-            "# network, {}: in each update, each of {} hosts sums {} of gradients and sends {}; {share} of the time at {} Gbit/s",
+            "# network, {}: in each update, each of {} hosts sums {} of gradients and sends {}. This takes {share} of the time at {} Gbit/s",
             job.stage,
             job.hosts,
             size(job.reduced_bytes),

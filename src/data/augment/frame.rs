@@ -70,7 +70,7 @@ impl Frame {
                     push_plane(out, values, picture, from, hflip, |value| (value - mean) / std);
                 }
                 (Images::Levels(..), Pixels::F32(_)) => {
-                    unreachable!("a split with holds_levels() contains no floats")
+                    unreachable!("a split of 8-bit images contains no float images")
                 }
             }
         }

@@ -62,7 +62,11 @@ impl<'a> Dib<'a> {
         let mut dib = match size {
             12 => Self::core(bytes, &mut header)?,
             40 | 52 | 56 | 64 | 108 | 124 => Self::info(bytes, &mut header)?,
-            _ => return Err(ImageError::Unsupported(format!("BMP with a header of {size} bytes"))),
+            _ => {
+                return Err(ImageError::Unsupported(format!(
+                    "mae does not support BMP files with a header of {size} bytes"
+                )));
+            }
         };
         let entry = if size == 12 { 3 } else { 4 };
         let mut colours = if size == 12 { 0 } else { ByteReader::at(bytes, at + 32).u32_le()? };
@@ -78,7 +82,7 @@ impl<'a> Dib<'a> {
         if dib.bits <= 8 {
             if colours == 0 || colours > 65_536 {
                 return Err(ImageError::damaged(format!(
-                    "the palette has {colours} colours, not 1 to 65536"
+                    "the BMP palette has {colours} colours, expected 1 to 65536"
                 )));
             }
             let palette = file.take_up_to(entry * colours as usize);
@@ -130,10 +134,14 @@ impl<'a> Dib<'a> {
             }
             (RAW | BITFIELDS, 16 | 24 | 32) => Levels::Rgb(self.colours(width, height)?),
             (RAW..=BITFIELDS, bits) => {
-                return Err(ImageError::Unsupported(format!("BMP with {bits} bits per pixel")));
+                return Err(ImageError::Unsupported(format!(
+                    "mae does not support BMP files with {bits} bits per pixel"
+                )));
             }
             (other, _) => {
-                return Err(ImageError::Unsupported(format!("BMP with compression {other}")));
+                return Err(ImageError::Unsupported(format!(
+                    "mae does not support BMP files with compression {other}"
+                )));
             }
         };
         Ok(Bitmap { width, height, levels })
@@ -187,7 +195,9 @@ impl<'a> Dib<'a> {
             (32, [0xff00_0000, 0xff00, 0xff]) => |p| [p[3], p[1], p[0]],
             (32, [0xff, 0xff00, 0xff_0000]) => |p| [p[0], p[1], p[2]],
             _ => {
-                let problem = format!("BMP with the colour masks {r:#x}, {g:#x}, {b:#x}");
+                let problem = format!(
+                    "mae does not support BMP files with the colour masks {r:#x}, {g:#x}, {b:#x}"
+                );
                 return Err(ImageError::Unsupported(problem));
             }
         })

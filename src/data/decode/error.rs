@@ -14,7 +14,7 @@ pub(in crate::data) enum ImageError {
     #[error("corrupt or unsupported image: {0}")]
     Undecodable(String),
     /// `mae` does not support the image format, or this variant of the format. The file may be undamaged.
-    #[error("not supported: {0}")]
+    #[error("{0}")]
     Unsupported(String),
     #[error("the file has {}, but data.in_chans is {recipe}{}", channels(*file), more_pages(*pages))]
     Channels { file: usize, recipe: usize, pages: bool },
@@ -47,7 +47,8 @@ impl ImageError {
                 DataError::mismatched_image(name, self, hint)
             }
             Self::NotANumber => {
-                let hint = "replace NaN in the file by a number, or remove the file from the data";
+                let hint =
+                    "replace NaN in the file with a number, or remove the file from the data";
                 DataError::mismatched_image(name, self, hint.to_owned())
             }
             _ => DataError::bad_image(name, self),
@@ -60,5 +61,5 @@ fn channels(count: usize) -> String {
 }
 
 fn more_pages(pages: bool) -> &'static str {
-    if pages { " (only the first page of a TIFF file is read)" } else { "" }
+    if pages { " (mae reads only the first page of a TIFF file)" } else { "" }
 }

@@ -116,7 +116,7 @@ fn is_cursor(bytes: &[u8]) -> bool {
 }
 
 fn unsupported(bytes: &[u8], brand: Option<&[u8]>) -> ImageError {
-    let named = |name: &str| ImageError::Unsupported(format!("{name} file"));
+    let named = |name: &str| ImageError::Unsupported(format!("mae does not support {name} files"));
     match brand {
         Some(b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis") => {
             return named("HEIC (HEIF with HEVC)");

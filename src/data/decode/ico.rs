@@ -25,7 +25,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     let entry = |i| Entry::read(&mut ByteReader::at(bytes, 6 + ENTRY * i));
     let mut entries = (0..count.into()).map(entry).collect::<Result<Vec<_>, _>>()?;
     entries.sort_by_key(|entry| (std::cmp::Reverse(entry.area), entry.colour_depth));
-    let entry = entries.first().ok_or_else(|| ImageError::damaged("the icon has no images"))?;
+    let entry =
+        entries.first().ok_or_else(|| ImageError::damaged("the ICO file contains no images"))?;
     let image = bytes.get(entry.at..).ok_or(ImageError::Truncated)?;
     if png_webp::is_png(image) {
         return png_webp::png(image);

@@ -108,7 +108,9 @@ impl Decoder {
             let of = |component: &openjpeg_sys::opj_image_comp_t| {
                 let (width, height) = (component.w as usize, component.h as usize);
                 if component.data.is_null() || component.dx == 0 || component.dy == 0 {
-                    return Err(ImageError::damaged("a colour of the JPEG 2000 image is missing"));
+                    return Err(ImageError::damaged(
+                        "a colour component of the JPEG 2000 image is missing",
+                    ));
                 }
                 Ok(Component {
                     data: std::slice::from_raw_parts(component.data, width * height),
@@ -132,7 +134,9 @@ impl Decoder {
         {
             let most = width * height;
             if grey.data.len() < most || grey.width != width {
-                return Err(ImageError::Unsupported("subsampled grey JPEG 2000 image".to_owned()));
+                return Err(ImageError::Unsupported(
+                    "mae does not support JPEG 2000 images with subsampled grey".to_owned(),
+                ));
             }
             // Pillow scales grey of more than 8 bits to 16 bits, and clamps to 255 in the conversion to RGB.
             return Ok(if components.len() == 1 && grey.bits > 8 {

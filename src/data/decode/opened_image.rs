@@ -156,7 +156,7 @@ fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
         Format::Tga => tga::decode(bytes),
         Format::Tiff => tiff::decode(bytes),
         Format::Webp => png_webp::webp(bytes),
-        Format::Jpeg => unreachable!("JPEG files are opened, not decoded at once"),
+        Format::Jpeg => unreachable!("JPEG files have a separate decoder"),
     }
 }
 
@@ -166,7 +166,7 @@ use super::avif::decode as avif;
 #[cfg(not(feature = "avif"))]
 fn avif(_: &[u8]) -> Result<Bitmap, ImageError> {
     Err(ImageError::Unsupported(
-        "AVIF file, because mae was built without the feature `avif`".to_owned(),
+        "this build of mae does not support AVIF files (Cargo feature `avif`)".to_owned(),
     ))
 }
 
@@ -175,7 +175,7 @@ use super::jpeg2000::decode as jpeg2000;
 
 #[cfg(not(feature = "jpeg2000"))]
 fn jpeg2000(_: &[u8]) -> Result<Bitmap, ImageError> {
-    let problem = "JPEG 2000 file, because mae was built without the feature `jpeg2000`";
+    let problem = "this build of mae does not support JPEG 2000 files (Cargo feature `jpeg2000`)";
     Err(ImageError::Unsupported(problem.to_owned()))
 }
 

@@ -84,8 +84,7 @@ impl Reading {
             (None, 3) => Ok(Self::Levels(Colour::Rgb)),
             (None, other) => Err(DataError::setting(
                 format!("cannot decode images to {other} channels (`data.in_chans = {other}`)"),
-                "set `data.in_chans` to 3 for colour, or to 1 for grey; or set `data.range = [lo, hi]` to read the numbers of \
-                 TIFF, PNG and .npy files",
+                "set `data.in_chans` to 3 for colour or to 1 for grey. To read the numbers of TIFF, PNG and .npy files, set `data.range = [lo, hi]`",
             )),
         }
     }

@@ -62,7 +62,9 @@ fn token(file: &mut ByteReader<'_>) -> Result<Vec<u8>, ImageError> {
             Ok(byte) if is_space(byte) && token.is_empty() => {}
             Ok(byte) if is_space(byte) => return Ok(token),
             Ok(_) if token.len() == LONGEST => {
-                return Err(ImageError::damaged("a number has more than 10 characters"));
+                return Err(ImageError::damaged(
+                    "a number in the PNM file has more than 10 characters",
+                ));
             }
             Ok(byte) => token.push(byte),
         }
@@ -79,7 +81,10 @@ fn parsed<T: FromStr>(token: &[u8]) -> Option<T> {
 
 fn number(token: &[u8]) -> Result<u32, ImageError> {
     parsed(token).ok_or_else(|| {
-        ImageError::damaged(format!("\"{}\" is not a whole number", token.escape_ascii()))
+        ImageError::damaged(format!(
+            "the PNM file contains \"{}\", expected a whole number",
+            token.escape_ascii()
+        ))
     })
 }
 
@@ -87,7 +92,9 @@ fn number(token: &[u8]) -> Result<u32, ImageError> {
 fn maximum(file: &mut ByteReader<'_>) -> Result<u32, ImageError> {
     let most = number(&token(file)?)?;
     if !(1..=65_535).contains(&most) {
-        return Err(ImageError::damaged(format!("the maximum value is {most}, not 1 to 65535")));
+        return Err(ImageError::damaged(format!(
+            "the maximum value of the PNM file is {most}, expected 1 to 65535"
+        )));
     }
     Ok(most)
 }
@@ -107,7 +114,9 @@ fn values<'a>(
         for _ in 0..count {
             let value = number(&token(file)?)?;
             if value > most {
-                let problem = format!("a sample is {value}, above the maximum {most}");
+                let problem = format!(
+                    "the pixel value {value} is above the maximum value {most} of the PNM file"
+                );
                 return Err(ImageError::damaged(problem));
             }
             values.push(value);
@@ -130,7 +139,11 @@ fn plain_bits(file: &mut ByteReader<'_>, count: usize) -> Result<Vec<u8>, ImageE
             b'1' => levels.push(0),
             b'#' => while !matches!(file.u8()?, b'\r' | b'\n') {},
             byte if is_space(byte) => {}
-            _ => return Err(ImageError::damaged("a pixel value is neither 0 nor 1")),
+            _ => {
+                return Err(ImageError::damaged(
+                    "a pixel value of the PBM file is neither 0 nor 1",
+                ));
+            }
         }
     }
     Ok(levels)

@@ -117,7 +117,7 @@ fn palette(header: &Header, file: &mut ByteReader<'_>) -> Result<Palette, ImageE
 fn expanded(file: &mut ByteReader<'_>, depth: usize, length: usize) -> Result<Vec<u8>, ImageError> {
     if depth < 8 {
         return Err(ImageError::Unsupported(
-            "run-length coded TGA with 1 bit per pixel".to_owned(),
+            "mae does not support run-length coded TGA files with 1 bit per pixel".to_owned(),
         ));
     }
     let bytes = depth / 8;

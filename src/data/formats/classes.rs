@@ -13,7 +13,7 @@ use crate::text::one_line;
 use super::listing_cache::ListedClass;
 
 const INVALID: &str =
-    "correct the class, or download the file again; pre-training alone needs no classes";
+    "correct the class, or download the file again. Pre-training alone needs no classes";
 
 /// The class that a file stores for an image.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -176,7 +176,7 @@ impl ClassTable {
     fn problem(&self, hint: &str) -> Option<DataError> {
         let more = match self.without {
             0 | 1 => String::new(),
-            without => format!(" ({without} of {} images have no usable class)", self.images),
+            without => format!(" ({without} of {} images have no valid class)", self.images),
         };
         if let Some((member, problem)) = &self.invalid {
             let problem = format!("{problem}{more}");
@@ -193,7 +193,7 @@ impl ClassTable {
         Some(DataError::layout(
             number,
             problem,
-            "store numbers for all images, or names for all images",
+            "store a class number for all images, or a class name for all images",
         ))
     }
 
@@ -215,7 +215,7 @@ impl ClassTable {
         if sorted.len() > MAX_CLASSES {
             let count = sorted.len();
             let problem = format!(
-                "there are {count} class names, but at most {MAX_CLASSES} classes are supported"
+                "there are {count} class names, but mae supports at most {MAX_CLASSES} classes"
             );
             return Err(DataError::layout(&file, problem, INVALID));
         }
@@ -235,7 +235,10 @@ impl ClassTable {
         match missing.into_iter().min() {
             Some(name) => Err(DataError::layout(
                 &file,
-                format!("the file does not list the class `{}` of an image", one_line(name)),
+                format!(
+                    "an image has the class `{}`, but the file does not list this class",
+                    one_line(name)
+                ),
                 "add a line with the class, or remove the file",
             )),
             None => Ok((sorted, places)),

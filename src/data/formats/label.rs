@@ -15,7 +15,7 @@ const MAX_NAME: usize = 200;
 pub(super) fn of_bytes(bytes: &[u8]) -> ListedClass {
     match std::str::from_utf8(bytes) {
         Ok(text) => of_text(text),
-        Err(_) => invalid("the class is not text"),
+        Err(_) => invalid("the class is not valid UTF-8 text"),
     }
 }
 

@@ -42,8 +42,10 @@ pub fn open_images(
         if let Some(split) =
             ["train", "val"].map(|name| path.join(name)).iter().find(|p| p.is_dir())
         {
-            let problem = "the folder is a data set with train/ or val/";
-            let hint = format!("choose a folder inside it, for example {}", split.display());
+            let problem =
+                "this folder is a data set with `train/` or `val/`, not a folder of images";
+            let hint =
+                format!("choose a folder inside this data set, for example {}", split.display());
             return Err(DataError::layout(path, problem, &hint));
         }
         let listing = Listing::of(path, plan)?;

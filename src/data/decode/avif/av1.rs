@@ -145,7 +145,7 @@ impl Decoder {
 
     /// Copies the samples of the stored picture.
     fn yuv(&self) -> Result<Yuv, ImageError> {
-        let missing = || ImageError::damaged("the AV1 picture has no samples");
+        let missing = || ImageError::damaged("the AV1 data contains no pixels");
         let picture = self.picture.as_ref().ok_or_else(missing)?;
         let (width, height) = checked_size(picture.p.w as u32, picture.p.h as u32)?;
         let halved = match picture.p.layout {

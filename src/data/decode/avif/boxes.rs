@@ -39,7 +39,9 @@ pub(super) fn sized(reader: &mut ByteReader<'_>, size: u8) -> Result<u64, ImageE
         0 => Ok(0),
         4 => reader.u32_be().map(u64::from),
         8 => reader.u64_be(),
-        _ => Err(ImageError::damaged("a size in the AVIF file is not 0, 4 or 8 bytes")),
+        _ => Err(ImageError::damaged(
+            "the AVIF file has an integer field whose size is not 0, 4 or 8 bytes",
+        )),
     }
 }
 

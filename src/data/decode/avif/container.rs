@@ -68,15 +68,19 @@ impl Items<'_> {
                 (self.tiles(parts.map(|(_, to)| to))?, Some(Grid::read(&self.data(primary)?)?))
             }
             b"hvc1" | b"hev1" => {
-                return Err(ImageError::Unsupported("HEIC (HEIF with HEVC) file".to_owned()));
+                return Err(ImageError::Unsupported(
+                    "mae does not support HEIC (HEIF with HEVC) files".to_owned(),
+                ));
             }
             other => {
                 let kind = other.escape_ascii();
-                return Err(ImageError::Unsupported(format!("HEIF file with items of \"{kind}\"")));
+                return Err(ImageError::Unsupported(format!(
+                    "mae does not support HEIF files with items of the type \"{kind}\""
+                )));
             }
         };
         if self.references(*b"prem")?.iter().any(|(from, _)| *from == primary) {
-            let problem = "AVIF file with premultiplied alpha".to_owned();
+            let problem = "mae does not support AVIF files with premultiplied alpha".to_owned();
             return Err(ImageError::Unsupported(problem));
         }
         let aux = self.references(*b"auxl")?.into_iter().filter(|(_, to)| *to == primary);
@@ -105,7 +109,7 @@ impl Items<'_> {
             bytes += tiles[tiles.len() - 1].len();
             if bytes > MAX_REPEATS * self.file.len() {
                 return Err(ImageError::damaged(
-                    "the tiles of the AVIF file use the same data too often",
+                    "too many tiles of the AVIF file use the same data",
                 ));
             }
         }
@@ -184,7 +188,8 @@ impl Items<'_> {
                 1 => find(self.meta, *b"idat").unwrap_or_default(),
                 _ => {
                     return Err(ImageError::Unsupported(
-                        "AVIF file whose data is stored in other items".to_owned(),
+                        "mae does not support AVIF files that store the image data in other items"
+                            .to_owned(),
                     ));
                 }
             };
@@ -282,6 +287,6 @@ mod tests {
         let tiles = items.tiles([1; MAX_REPEATS].into_iter()).unwrap();
         assert!(tiles.iter().all(|tile| tile == &file));
         let error = items.tiles([1; MAX_REPEATS + 1].into_iter()).unwrap_err().to_string();
-        assert!(error.contains("the same data too often"), "{error}");
+        assert!(error.contains("use the same data"), "{error}");
     }
 }

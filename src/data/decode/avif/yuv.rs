@@ -179,7 +179,8 @@ mod float {
             4 => [0.30, 0.11],
             7 => [0.212, 0.087],
             other => {
-                let problem = format!("AVIF file with colour matrix {other}");
+                let problem =
+                    format!("mae does not support AVIF files with the colour matrix {other}");
                 return Err(ImageError::Unsupported(problem));
             }
         };

@@ -72,7 +72,7 @@ impl<'a> Jpeg<'a> {
         };
         let mut jpeg = Self { state: Box::new(state), bytes };
         let state = &mut *jpeg.state;
-        let too_long = |_| ImageError::Undecodable("the file is too long".to_owned());
+        let too_long = |_| ImageError::Undecodable("the JPEG file is too large".to_owned());
         let length = c_ulong::try_from(bytes.len()).map_err(too_long)?;
         // SAFETY: the box lives as long as libjpeg uses its content, and `bytes` lives longer.
         caught(|| unsafe {

@@ -67,7 +67,7 @@ fn convert(
             ycc_to_rgb(luma.samples(y, columns), cb, cr, out);
         }
         [luma, ..] => grey_to_rgb(luma.samples(y, columns), out),
-        [] => unreachable!("a frame has a colour"),
+        [] => unreachable!("a JPEG frame has at least one colour component"),
     }
 }
 

@@ -89,7 +89,7 @@ fn decode(bytes: &[u8], channels: usize) -> Result<RawPicture, ImageError> {
             Ok(of_levels(OpenedImage::levels(bytes, colour)?.whole()?))
         }
         other => Err(ImageError::Unsupported(format!(
-            "{other:?} file; data.range supports only TIFF, PNG, .npy, JPEG, WebP, BMP and GIF"
+            "mae does not support {other:?} files with `data.range`, only TIFF, PNG, .npy, JPEG, WebP, BMP and GIF files"
         ))),
     }
 }

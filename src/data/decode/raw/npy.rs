@@ -29,7 +29,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RawPicture, ImageError> {
         1 => reader.u16_le()?.into(),
         2 | 3 => reader.u32_le()? as usize,
         other => {
-            return Err(ImageError::Unsupported(format!(".npy file of version {other}")));
+            return Err(ImageError::Unsupported(format!(
+                "mae does not support .npy files of version {other}"
+            )));
         }
     };
     if length > MAX_HEADER {
@@ -41,8 +43,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RawPicture, ImageError> {
         [height, width] => [1, height, width],
         [channels, height, width] => [channels, height, width],
         _ => {
-            let problem =
-                format!(".npy array of the shape {:?}; expected [H, W] or [C, H, W]", header.shape);
+            let problem = format!(
+                "mae does not support .npy arrays with the shape {:?}, expected [H, W] or [C, H, W]",
+                header.shape
+            );
             return Err(ImageError::Unsupported(problem));
         }
     };
@@ -80,7 +84,9 @@ impl Header {
         let quote = descr.chars().next().filter(|first| matches!(first, '\'' | '"'));
         let descr = quote.and_then(|quote| descr[1..].split_once(quote)).map(|(descr, _)| descr);
         let descr = descr.ok_or_else(|| {
-            ImageError::Unsupported(".npy array with named fields; expected plain numbers".into())
+            ImageError::Unsupported(
+                "mae does not support .npy arrays with named fields, expected plain numbers".into(),
+            )
         })?;
         let shape = after("shape")?.strip_prefix('(').and_then(|rest| rest.split_once(')'));
         let sides = shape.map(|(sides, _)| sides.split(',').map(str::trim));
@@ -100,7 +106,7 @@ impl Header {
 fn sample_type(descr: &str) -> Result<SampleType, ImageError> {
     let unsupported = || {
         ImageError::Unsupported(format!(
-            ".npy array of the type `{descr}`; expected whole numbers or floats, such as uint16 or float32"
+            "mae does not support .npy arrays of the type `{descr}`, expected whole numbers or floats, such as uint16 or float32"
         ))
     };
     let mut chars = descr.chars();

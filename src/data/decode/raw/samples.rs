@@ -32,7 +32,8 @@ impl SampleType {
             (Float, 64) => self.map(bytes, |b| f64::from_le_bytes(b) as f32),
             (kind, bits) => {
                 let kind = format!("{kind:?}").to_lowercase();
-                let problem = format!("numbers of the type {kind}, {bits} bits");
+                let problem =
+                    format!("mae does not support images with {kind} numbers of {bits} bits");
                 return Err(ImageError::Unsupported(problem));
             }
         })

@@ -47,7 +47,12 @@ pub(super) fn decompressed(layout: &Layout, coded: &Coded<'_>) -> Result<Vec<u8>
             read_from(decoder.map_err(ImageError::damaged)?, coded.length)?
         }
         50_001 => webp(layout, data)?,
-        other => return Err(ImageError::Unsupported(format!("TIFF with {}", name(other)))),
+        other => {
+            return Err(ImageError::Unsupported(format!(
+                "mae does not support TIFF files with {}",
+                name(other)
+            )));
+        }
     };
     if out.len() < coded.length {
         return Err(ImageError::Truncated);
@@ -62,7 +67,7 @@ pub(super) fn decompressed(layout: &Layout, coded: &Coded<'_>) -> Result<Vec<u8>
 /// Returns the name of an unsupported compression, for messages.
 fn name(compression: u32) -> String {
     match compression {
-        6 => "JPEG compression of the old style".to_owned(),
+        6 => "old-style JPEG compression".to_owned(),
         32_809 => "ThunderScan compression".to_owned(),
         34_661 => "JBIG compression".to_owned(),
         34_676 | 34_677 => "SGILog compression".to_owned(),
@@ -147,7 +152,7 @@ fn jpeg(layout: &Layout, coded: &Coded<'_>, data: &[u8]) -> Result<Vec<u8>, Imag
         return Err(ImageError::damaged("the JPEG data does not match the TIFF tags"));
     }
     if decoded.width < coded.width {
-        return Err(ImageError::damaged("the JPEG data is narrower than the TIFF file"));
+        return Err(ImageError::damaged("the JPEG data is narrower than the TIFF image"));
     }
     let (row, wanted) = (decoded.width * decoded.channels, coded.width * decoded.channels);
     let mut out = keep(&decoded.samples, row, wanted);
@@ -182,7 +187,9 @@ fn undo_prediction(layout: &Layout, width: usize, data: &mut [u8]) -> Result<(),
                 .for_each(|row| join_bytes(row, bytes, samples, layout.order));
         }
         (predictor, bits) => {
-            let problem = format!("TIFF with predictor {predictor} for {bits} bits");
+            let problem = format!(
+                "mae does not support TIFF files with predictor {predictor} for {bits}-bit samples"
+            );
             return Err(ImageError::Unsupported(problem));
         }
     }

@@ -117,7 +117,11 @@ impl<'a> Directory<'a> {
         let Some(field) = self.field(tag) else { return Ok(Vec::new()) };
         let size = match field.kind {
             1 | 3 | 4 | 13 | 16 | 18 => size_of_kind(field.kind),
-            kind => return Err(ImageError::damaged(format!("TIFF tag {tag} has the type {kind}"))),
+            kind => {
+                return Err(ImageError::damaged(format!(
+                    "TIFF tag {tag} has the type {kind}, which is not an unsigned integer type"
+                )));
+            }
         };
         self.values(field)?;
         (0..field.count).map(|i| self.number_at(field.at + i * size, size)).collect()

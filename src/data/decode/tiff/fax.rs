@@ -150,7 +150,8 @@ pub(super) fn decode(
             }
             _ => bits.line_below(&above, width),
         };
-        above = changes.ok_or_else(|| ImageError::damaged("a CCITT code is invalid"))?;
+        above = changes
+            .ok_or_else(|| ImageError::damaged("the CCITT fax data contains an invalid code"))?;
         write_line(&above, width, &mut out);
     }
     Ok(out)

@@ -96,12 +96,15 @@ impl Layout {
         bits.truncate(samples);
         if samples == 0 || as_pillow && samples > 6 || bits.iter().any(|of| *of != bits[0]) {
             return Err(ImageError::Unsupported(format!(
-                "TIFF with {samples} samples per pixel of {bits:?} bits"
+                "mae does not support TIFF files with {samples} samples per pixel of {bits:?} bits"
             )));
         }
         let formats = directory.numbers(339)?;
         if formats.iter().any(|of| *of != formats[0]) {
-            return Err(ImageError::Unsupported("TIFF with mixed sample formats".to_owned()));
+            return Err(ImageError::Unsupported(
+                "mae does not support TIFF files with different sample formats in one pixel"
+                    .to_owned(),
+            ));
         }
         let subsampling = directory.numbers(530)?;
         let subsampling = match subsampling[..] {
@@ -172,7 +175,7 @@ impl Layout {
         let order = if self.order == ByteOrder::Little { "little-endian" } else { "big-endian" };
         let planes = if self.planar { ", in planes" } else { "" };
         ImageError::Unsupported(format!(
-            "TIFF with {colours} colours, {} samples per pixel of {} bits ({format}, {order}{planes})",
+            "mae does not support TIFF files with {colours} colours, {} samples per pixel of {} bits ({format}, {order}{planes})",
             self.samples, self.bits
         ))
     }

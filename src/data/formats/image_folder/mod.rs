@@ -127,7 +127,7 @@ fn no_images(plan: &DataPlan, folder: &Path, labels: Labels) -> DataError {
     if archives.is_empty() {
         return DataError::layout(folder, problem, layout_hint(labels));
     }
-    let problem = format!("{problem}. It contains archives: {}", archives.join(", "));
+    let problem = format!("{problem}. The folder contains archives: {}", archives.join(", "));
     DataError::layout(
         folder,
         problem,
@@ -177,7 +177,7 @@ fn empty_classes(folder: &Path, listing: &Listing) -> Option<DataError> {
     if empty.is_empty() {
         return None;
     }
-    let problem = format!("class folders without images: {}", first_of(&empty, SHOWN));
+    let problem = format!("these class folders contain no images: {}", first_of(&empty, SHOWN));
     let hint = "add images (jpg, png, webp, …), or remove these folders from `train/` and `val/`";
     Some(DataError::layout(folder, problem, hint))
 }

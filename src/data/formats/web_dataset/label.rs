@@ -79,6 +79,6 @@ mod tests {
         }
         assert!(problem(parse("json", b"{")).contains("invalid JSON"));
         assert!(problem(cls("")).contains("empty") && problem(cls("a\nb")).contains("one line"));
-        assert!(problem(parse("cls", b"\xff")).contains("not text"));
+        assert!(problem(parse("cls", b"\xff")).contains("not valid UTF-8"));
     }
 }
