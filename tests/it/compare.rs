@@ -65,12 +65,12 @@ fn two_runs_are_compared_with_their_differences_and_the_noise() {
                            [1] mr75  [2] mr50
       pretrain.mask_ratio  0.75      0.5
 
-    fine-tuning: top-1 in %, difference to [1] in points
+    fine-tuning: top-1 accuracy in %, difference to run [1] in points
       pretrain_epoch  annealed  [1] mr75  [2] mr50
        800            0         82.40     82.82 +0.42 ~
       1600            1         83.50     83.60 +0.10 ~
 
-    linear probe: top-1 in %, difference to [1] in points
+    linear probe: top-1 accuracy in %, difference to run [1] in points
       pretrain_epoch  annealed  [1] mr75  [2] mr50
        800            0         65.00     64.90 -0.10 ~
       1600            1         68.00

@@ -169,7 +169,7 @@ fn nearest_neighbours_of_a_run_equal_a_count_on_exported_features() {
     assert!(bench.read("runs/tiny/report.html").contains("k nearest neighbours: top-1"));
     fs::copy(bench.path("runs/tiny/accuracy.csv"), bench.path("copy.csv")).unwrap();
     let compared = bench.done(&["compare", "runs/tiny", "copy.csv", "--csv", "c.csv"]);
-    assert!(compared.contains("k nearest neighbours: top-1 in %"), "{compared}");
+    assert!(compared.contains("k nearest neighbours: top-1 accuracy in %"), "{compared}");
     assert!(bench.read("c.csv").lines().next().unwrap().ends_with(",knn_top1"));
     // Another setting is measured anew, and the finished jobs stay as they are.
     let weights = fs::read(bench.path(&format!("{LAST}/model.safetensors"))).unwrap();
