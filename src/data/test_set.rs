@@ -108,7 +108,7 @@ fn all_severities(
         for severity in 1..=SEVERITIES {
             let folder = folder.join(severity.to_string());
             if !folder.is_dir() {
-                let problem = "the folder does not exist, and mCE needs all 15 corruptions of ImageNet-C with 5 severities";
+                let problem = "the folder does not exist, but the mCE needs all 15 corruptions of ImageNet-C with all 5 severities";
                 return Err(DataError::layout(
                     &folder,
                     problem,
@@ -126,8 +126,12 @@ fn labelled(folder: &Path, plan: &DataPlan, names: &[String]) -> Result<ImageFol
     let mut listing = Listing::of(folder, plan)?;
     listing.drop_loose();
     if !listing.is_labelled() {
-        let problem = "there are no class folders with images";
-        return Err(DataError::layout(folder, problem, "pass a folder with class folders"));
+        let problem = "the folder contains no class folders with images";
+        return Err(DataError::layout(
+            folder,
+            problem,
+            "pass a folder that contains one folder for each class",
+        ));
     }
     let labels = matched(&listing.classes, names)
         .map_err(|problem| DataError::layout(folder, problem, HINT))?;
@@ -178,7 +182,7 @@ fn matched(folders: &[String], names: &[String]) -> Result<Vec<u32>, String> {
     let unknown: Vec<&str> = unknown.map(|(folder, _)| folder.as_str()).collect();
     let own: Vec<&str> = names.iter().map(String::as_str).collect();
     Err(format!(
-        "{} of {} class folders match no class of the checkpoint: {}; the checkpoint has the classes {}",
+        "{} of {} class folders match no class of the checkpoint: {}. The classes of the checkpoint are {}",
         unknown.len(),
         folders.len(),
         first_of(&unknown, SHOWN),

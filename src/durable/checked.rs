@@ -67,7 +67,7 @@ fn valid_length(bytes: &[u8], listed: &Listed) -> Option<usize> {
 fn damaged(listed: &Listed, found: usize) -> io::Error {
     let expected = listed.contents.last().map_or(0, |content| content.bytes);
     let problem = if expected == found as u64 || listed.grows && expected < found as u64 {
-        "the checksum differs from the checksum in `mae-manifest.jsonl`".to_owned()
+        "the checksum of the file differs from the checksum in `mae-manifest.jsonl`".to_owned()
     } else {
         format!("the file has {found} bytes, but mae wrote {expected} bytes")
     };

@@ -192,7 +192,7 @@ pub(super) fn confirm(folder: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     }
     let problem = format!(
-        "another process may be working in {}, because the lock file was replaced\n\
+        "the lock file in {} was replaced, so another process may be working in this folder\n\
          hint: wait until no other process works in this run, then run the same command again. The run resumes from \
          its last saved state",
         folder.display()

@@ -274,8 +274,8 @@ fn damaged(root: &Path, line: usize, problem: &str) -> io::Error {
     let path = root.join(MANIFEST);
     let text = format!(
         "{} is corrupt in line {line}: {problem}\n\
-         hint: restore this file from a backup, or remove it. If you remove it, the next start of the run lists the \
-         existing files with new checksums",
+         hint: restore this file from a backup, or remove this file. If you remove this file, the next start of the \
+         run writes a new file with checksums of the existing files",
         path.display()
     );
     io::Error::new(io::ErrorKind::InvalidData, text)

@@ -45,8 +45,7 @@ pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
         Ok(_) => write_unlisted(&path.canonicalize()?, bytes),
         Err(_) if folder_of(path).is_dir() => write_unlisted(path, bytes),
         Err(_) => {
-            let problem =
-                "the folder does not exist\nhint: create the folder, or choose another name";
+            let problem = "the folder of this file does not exist\nhint: create the folder, or choose another path";
             Err(io::Error::new(io::ErrorKind::NotFound, problem))
         }
     }

@@ -23,7 +23,7 @@ impl OutputFile {
     pub fn create(path: &Path) -> io::Result<Self> {
         let path = match fs::metadata(path) {
             Ok(there) if there.is_dir() => {
-                let problem = "this is a folder\nhint: pass the name of a file in this folder";
+                let problem = "the path is a folder, not a file\nhint: pass the path of a file in this folder";
                 return Err(io::Error::new(io::ErrorKind::IsADirectory, problem));
             }
             Ok(there) if !there.is_file() => {
@@ -34,8 +34,7 @@ impl OutputFile {
             Err(_) => path.to_owned(),
         };
         if !folder_of(&path).is_dir() {
-            let problem =
-                "the folder does not exist\nhint: create the folder, or choose another name";
+            let problem = "the folder of this file does not exist\nhint: create the folder, or choose another path";
             return Err(io::Error::new(io::ErrorKind::NotFound, problem));
         }
         let temporary = temporary(&path);

@@ -169,7 +169,7 @@ fn waiting_text(path: &Path, bytes: usize, error: &io::Error, left: Duration) ->
     let (hour, minute, second) = (clock / 3600, clock / 60 % 60, clock % 60);
     format!(
         "{cause}: cannot write {path} ({needed} needed{free}). Free some space. The run waits until \
-         {hour:02}:{minute:02}:{second:02} UTC and then stops. Ctrl-C ends the wait"
+         {hour:02}:{minute:02}:{second:02} UTC and then stops. Press Ctrl-C to stop the run now"
     )
 }
 

@@ -61,10 +61,10 @@ impl FeatureExtractor {
         if !(1..=encoder.depth).contains(&layer) {
             return Err(InferError::Setting {
                 problem: format!(
-                    "cannot use the output of layer {layer}: the encoder has {} blocks",
+                    "cannot use the output of layer {layer}: the encoder has layers 1 to {}",
                     encoder.depth
                 ),
-                hint: format!("set a layer from 1 to {}", encoder.depth),
+                hint: format!("choose a layer from 1 to {}", encoder.depth),
             });
         }
         let global_pool = match opened.facts.head {

@@ -133,11 +133,11 @@ fn check(features: &Features, split: &str) -> Result<(), InferError> {
     if features.labels.is_empty() {
         return refuse(
             &format!("the {split} split has no images"),
-            "set data.path to the whole data set",
+            "set `data.path` to the folder of the whole data set",
         );
     }
     if features.values.iter().any(|value| !value.is_finite()) {
-        let hint = "the weights are damaged: download the file again, or use another checkpoint";
+        let hint = "download the checkpoint again, because its weights are damaged. Or use another checkpoint";
         return refuse("the features contain NaN or infinity", hint);
     }
     Ok(())

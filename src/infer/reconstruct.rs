@@ -108,9 +108,9 @@ impl Autoencoder {
         if kind == MaskKind::Grid && (mask_ratio - Masking::GRID_RATIO).abs() > 1e-9 {
             return Err(InferError::Setting {
                 problem: format!(
-                    "cannot mask: grid masks keep one of every four patches, not a mask ratio of {mask_ratio}"
+                    "cannot mask an image: grid masks keep one of every four patches, but the mask ratio is {mask_ratio}"
                 ),
-                hint: "use a mask ratio of 0.75, or add --set pretrain.mask=random".to_owned(),
+                hint: "set a mask ratio of 0.75, or add `--set pretrain.mask=random`".to_owned(),
             });
         }
         let grid = self.encoder.grid();

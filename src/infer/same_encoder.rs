@@ -18,7 +18,7 @@ pub fn same_encoder(opened: &Opened, model: &ModelPlan) -> Result<(), InferError
         Some(eps) if (eps - model.norm_eps).abs() > SAME_EPSILON => Err(setting(
             &opened.path,
             &format!(
-                "the checkpoint has `model.norm_eps = {eps:e}`, but the recipe has {:e}",
+                "the checkpoint has `model.norm_eps = {eps:e}`, but the recipe has `model.norm_eps = {:e}`",
                 model.norm_eps
             ),
             &format!("add `--set model.norm_eps={eps:e}`"),
@@ -40,8 +40,8 @@ pub(crate) fn same_heads(
         Some(stated) if stated != planned => Err(setting(
             &opened.path,
             &format!(
-                "the checkpoint has `{key} = {stated}`, but the recipe has {planned}. The shapes fit, but the results \
-                 would be wrong"
+                "the checkpoint has `{key} = {stated}`, but the recipe has `{key} = {planned}`. The weights would load, but \
+                 the results would be wrong"
             ),
             &format!("add `--set {key}={stated}`"),
         )),

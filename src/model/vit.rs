@@ -123,7 +123,7 @@ impl Vit {
             }
             // Only the class token is normalized: the head reads no other token.
             (None, Some(norm)) => norm.forward(x.slice([0..n, 0..1]).reshape([n, d])),
-            (None, None) => unreachable!("`zeros` makes one of the two norms"),
+            (None, None) => unreachable!("`Vit::zeros` creates either `norm` or `fc_norm`"),
         }
     }
 }

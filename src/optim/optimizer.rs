@@ -228,7 +228,7 @@ impl Optimizer {
         match tensors.into_keys().next() {
             None => Ok(()),
             Some(name) => {
-                Err(StateError { name, problem: "unknown: no trained parameter has this name" })
+                Err(StateError { name, problem: "unexpected: no trained parameter has this name" })
             }
         }
     }

@@ -23,7 +23,7 @@ pub(super) fn augment(
             &key,
             format!("{crop_scale:?}"),
             why,
-            "set [0.2, 1.0], or set [1.0, 1.0] to keep the whole image",
+            "set the range [0.2, 1.0], or set [1.0, 1.0] to keep the whole image",
         );
     }
     AugmentPlan {
@@ -49,7 +49,7 @@ fn no_colours(data: &DataPlan) -> Option<(&'static str, &'static str)> {
     if ![1, 3].contains(&data.in_chans) {
         return Some(("data.in_chans", "needs images with 1 or 3 channels"));
     }
-    let why = "needs 8-bit colours, but `data.range` reads the numbers of the files as they are";
+    let why = "needs 8-bit colours, but `data.range` keeps the original pixel values of the files";
     data.range.map(|_| ("data.range", why))
 }
 

@@ -136,7 +136,7 @@ impl fmt::Display for RecipeError {
                 write!(f, "cannot read the recipe: {cause}")?;
             }
             Problem::Unreadable { cause } => {
-                write!(f, "cannot read a recipe that `{key}` names: {cause}")?;
+                write!(f, "cannot read the recipe in `{key}`: {cause}")?;
             }
             Problem::Syntax { message } => write!(f, "cannot parse the recipe: {message}")?,
             Problem::Cycle { chain } => {

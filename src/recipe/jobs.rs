@@ -47,8 +47,8 @@ pub struct Steps {
 /// The error that one optimizer update needs more images than an epoch has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{stage} would never update the weights: one update needs {effective_batch_size} images (`batch_size` {batch_size} \
-     x `accum_iter` {accum_iter} x devices), but an epoch has only {train_images} images"
+    "one update of {stage} needs {effective_batch_size} images (`batch_size` {batch_size} x \
+     `accum_iter` {accum_iter} x devices), but an epoch has only {train_images} images"
 )]
 pub struct NeverUpdates {
     /// The stage that would have no optimizer updates.
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn an_epoch_without_an_update_is_refused() {
         let error = training(64, 4, 1).steps(StageKind::Finetune, 200).unwrap_err();
-        insta::assert_snapshot!(error, @"finetune would never update the weights: one update needs 256 images (`batch_size` 64 x `accum_iter` 4 x devices), but an epoch has only 200 images");
+        insta::assert_snapshot!(error, @"one update of finetune needs 256 images (`batch_size` 64 x `accum_iter` 4 x devices), but an epoch has only 200 images");
     }
 
     #[test]

@@ -350,6 +350,8 @@ fn plain(value: Tagged) -> Value {
         Tagged::Dict(_, inner) => {
             Value::Table(inner.into_iter().map(|(key, value)| (key, plain(value))).collect())
         }
-        Tagged::Char(..) | Tagged::Empty(..) => unreachable!("TOML has no such values"),
+        Tagged::Char(..) | Tagged::Empty(..) => {
+            unreachable!("TOML has neither characters nor empty values")
+        }
     }
 }

@@ -25,16 +25,24 @@ fn is_possible(masking: Masking, grid: ImageSize, cx: &mut Context<'_>) -> bool 
     let (mask, side) = ("pretrain.mask", "pretrain.mask_granularity");
     let word = format!("\"{kind}\"");
     if granularity > 1 && kind != MaskKind::Random {
-        let hint = format!("remove `mask_granularity`, or use --set {mask}=random");
+        let hint = format!("remove `mask_granularity`, or use `--set {mask}=random`");
         cx.conflict((mask, &word), "cannot be combined with", (side, granularity), hint);
     } else if !divides(granularity, grid) {
         let others = ["data.input_size", "model.patch_size", "model.size"];
         let fitting: Vec<_> = (1..=grid.longer()).filter(|side| divides(*side, grid)).collect();
         let why = format!("does not divide the {} of an image", patches(grid));
-        cx.refuse_with(side, &others, granularity, &why, format!("use one of {fitting:?}"));
+        cx.refuse_with(
+            side,
+            &others,
+            granularity,
+            &why,
+            format!("set `{side}` to one of {fitting:?}"),
+        );
     } else if kind == MaskKind::Grid && (ratio - Masking::GRID_RATIO).abs() > 1e-9 {
-        let hint =
-            format!("use --set pretrain.mask_ratio={}, or another mask", Masking::GRID_RATIO);
+        let hint = format!(
+            "use `--set pretrain.mask_ratio={}`, or set another `{mask}`",
+            Masking::GRID_RATIO
+        );
         let found = ("pretrain.mask_ratio", rate_text(ratio));
         cx.conflict(
             (mask, &word),

@@ -86,8 +86,13 @@ pub(super) fn knn(
     cx: &mut Context<'_>,
 ) -> KnnPlan {
     if pretrain.is_none() {
-        let hint = "add [pretrain], or use `mae eval --knn` on a checkpoint";
-        cx.refuse("knn", "", "needs checkpoints, but the recipe has no [pretrain]", hint);
+        let hint = "add `[pretrain]` to the recipe, or run `mae eval --knn` with a checkpoint";
+        cx.refuse(
+            "knn",
+            "",
+            "needs the checkpoints of `[pretrain]`, but the recipe has no `[pretrain]`",
+            hint,
+        );
     }
     KnnPlan {
         k: given(table.k.as_ref()),
@@ -103,8 +108,14 @@ pub(super) fn robustness(
 ) -> Vec<TestSet> {
     const KEY: &str = "robustness.sets";
     if finetune.is_none() {
-        let hint = "add [finetune], or use `mae eval --test PATH` on a checkpoint";
-        cx.refuse("robustness", "", "needs checkpoints, but the recipe has no [finetune]", hint);
+        let hint =
+            "add `[finetune]` to the recipe, or run `mae eval --test PATH` with a checkpoint";
+        cx.refuse(
+            "robustness",
+            "",
+            "needs the checkpoints of `[finetune]`, but the recipe has no `[finetune]`",
+            hint,
+        );
     }
     let mut sets: Vec<TestSet> = Vec::new();
     let mut written = Vec::new();
@@ -113,8 +124,13 @@ pub(super) fn robustness(
         written.push(vars::escape(&text));
         let set = TestSet::parse(&text);
         if !is_name(&set.name) {
-            let hint = "write \"NAME=PATH\" with a name of letters, digits, `_` and `-`";
-            cx.refuse(KEY, format!("\"{text}\""), "has no valid name for its column", hint);
+            let hint = "write \"NAME=PATH\". The name may contain letters, digits, `_` and `-`";
+            cx.refuse(
+                KEY,
+                format!("\"{text}\""),
+                "needs a valid name for its column of the results",
+                hint,
+            );
         } else if sets.iter().any(|other| other.name == set.name) || set.name == "knn" {
             let why = format!("has the name `{}`, which is already taken", set.name);
             let hint = "write \"NAME=PATH\" with another name";
@@ -123,7 +139,7 @@ pub(super) fn robustness(
         sets.push(set);
     }
     if sets.is_empty() && table.sets.as_ref().is_none_or(Vec::is_empty) {
-        let hint = "write `sets = [\"/data/imagenet-a\"]`, or remove [robustness]";
+        let hint = "write `sets = [\"/data/imagenet-a\"]`, or remove `[robustness]`";
         cx.refuse(KEY, "", "is missing", hint);
     }
     table.sets = Some(written);

@@ -86,7 +86,7 @@ impl RandAugmentPlan {
                 };
             }
             "w" if value == "0" => self.weighted = true,
-            "w" => return Err("`w0`, the only supported weights"),
+            "w" => return Err("`w0`, the only supported set of weights"),
             _ => return Err("`m`, `n`, `mstd`, `inc` or `w` and a number"),
         }
         Ok(())
@@ -131,7 +131,7 @@ mod tests {
             ("mstd1e999", "`mstd` and a number, such as `mstd0.5`"),
             ("mstdinf", "`m`, `n`, `mstd`, `inc` or `w` and a number"),
             ("inc2", "`inc0` or `inc1`"),
-            ("w1", "`w0`, the only supported weights"),
+            ("w1", "`w0`, the only supported set of weights"),
             ("nine", "`m`, `n`, `mstd`, `inc` or `w` and a number"),
             ("", "`m`, `n`, `mstd`, `inc` or `w` and a number"),
         ] {

@@ -37,8 +37,8 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
             cx.conflict((key, format!("{list:?}")), relation, ("data.in_chans", in_chans), hint);
         }
         if list.iter().any(|value| value.abs() > 1.0) {
-            let why = "is out of range: mae normalizes pixel values from 0 to 1";
-            let hint = "divide the values by 255 if they are for pixel values from 0 to 255";
+            let why = "is out of range: each value must be from -1 to 1, because mae normalizes pixel values from 0 to 1";
+            let hint = "divide the values by 255 if they describe pixel values from 0 to 255";
             cx.refuse(key, format!("{list:?}"), why, hint);
         }
     }
@@ -70,15 +70,16 @@ fn usable_range(range: [f64; 2], format: Format, cx: &mut Context<'_>) -> bool {
     let found = || format!("{range:?}");
     let [low, high] = range;
     if low >= high || !low.is_finite() || !high.is_finite() {
-        let why = "is not a valid range: expected [lo, hi] with lo < hi";
-        let hint = "write the smallest and the largest number; `mae data check` prints them";
+        let why = "is not a valid range: expected [low, high] with low < high";
+        let hint = "set the smallest and the largest pixel value of the data. `mae data check` prints both values";
         cx.refuse("data.range", found(), why, hint);
         return false;
     }
     let has_files = matches!(format, Format::ImageFolder | Format::WebDataset | Format::Parquet);
     if !has_files {
-        let why = "scales the numbers of image files, but this format has none";
-        cx.refuse_with("data.range", &["data.format"], found(), why, "remove data.range");
+        let why =
+            "is for the pixel values of image files, but this `data.format` has no image files";
+        cx.refuse_with("data.range", &["data.format"], found(), why, "remove `data.range`");
     }
     has_files
 }
@@ -91,11 +92,11 @@ fn image_key(data: &Data, format: Format, cx: &mut Context<'_>) -> Vec<String> {
     let keys: Vec<String> = text.split(';').map(part).collect();
     if keys.iter().any(String::is_empty) {
         let hint = "write file endings such as `depth.png`, or column names such as `image.bytes`, separated by `;`";
-        cx.refuse(KEY, format!("{text:?}"), "has an empty part", hint);
+        cx.refuse(KEY, format!("{text:?}"), "contains an empty entry", hint);
     }
     if !matches!(format, Format::WebDataset | Format::Parquet) {
         let word = serde_json::to_value(format).unwrap_or_default();
-        let hint = "remove `data.image_key`: in other formats, a sample has only one image";
+        let hint = "remove `data.image_key`, because a sample of this format has only one image";
         let relation = "is for tar shards and parquet files, not for";
         cx.conflict((KEY, format!("{text:?}")), relation, ("data.format", word), hint);
     }
@@ -274,7 +275,7 @@ fn check_width(
         cx.refuse(dim_key, dim, why, format!("set `{dim_key}` to {near}"));
     }
     if (dim as f64 * mlp_ratio) < 1.0 {
-        let relation = "makes the hidden width of the MLP 0 with";
+        let relation = "is too small: the hidden width of the MLP would be 0 with";
         cx.conflict(
             ("model.mlp_ratio", mlp_ratio),
             relation,

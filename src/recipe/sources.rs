@@ -52,9 +52,9 @@ fn spelled_out(
                 return vec![Source::Start(path.clone())];
             }
             // A faulty `pretrain.from` is already reported.
-            let why = "means the weights of `pretrain.from`, which is not set";
+            let why = "means the weights of `pretrain.from`, but `pretrain.from` is not set";
             let hint = format!(
-                "set `pretrain.from` to a checkpoint file, or set {key} to \"scratch\" for random weights"
+                "set `pretrain.from` to a checkpoint file, or set `{key}` to \"scratch\" for random weights"
             );
             cx.refuse_with(key, &["pretrain.from"], "\"start\"", why, hint);
             Vec::new()
@@ -70,7 +70,7 @@ fn spelled_out(
         FromEntry::Epoch(epoch) => {
             let kept = kept_or_refuse(key, &epoch.to_string(), kept, cx);
             if !kept.is_empty() && !kept.contains(epoch) {
-                let why = "is not an epoch with a checkpoint";
+                let why = "is an epoch without a checkpoint";
                 let hint = format!(
                     "use one of the epochs {kept:?}, or add this epoch to `pretrain.checkpoint_epochs`"
                 );
@@ -115,7 +115,7 @@ pub(super) fn start(table: &mut Pretrain, cx: &mut Context<'_>) -> PretrainStart
         (Some(from), None) => PretrainStart::Weights(from),
         (None, Some(resume)) => PretrainStart::Resume(resume),
         (Some(from), Some(resume)) => {
-            let hint = "remove one: `from` starts a new pre-training, `resume` continues the schedule of the checkpoint";
+            let hint = "remove one of the two keys. `from` starts a new pre-training. `resume` continues the schedule of the checkpoint";
             cx.conflict(
                 ("pretrain.from", format!("{:?}", from.display())),
                 "cannot be combined with",

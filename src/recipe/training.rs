@@ -183,7 +183,7 @@ fn other_batch(stage: StageKind, plan: &TrainingPlan, runtime: &RuntimePlan) -> 
     let on_devices = plan.batch_size * devices;
     let way_out = if published % on_devices == 0 {
         format!(
-            "Use `--set {stage}.accum_iter={}` to restore the published number",
+            "Use `--set {stage}.accum_iter={}` to restore the published number of images",
             published / on_devices
         )
     } else if published % devices == 0 {
@@ -192,7 +192,7 @@ fn other_batch(stage: StageKind, plan: &TrainingPlan, runtime: &RuntimePlan) -> 
         // At most the recipe's batch_size, because a larger one may not fit into the device memory.
         let batch_size = (1..=plan.batch_size).rev().find(fits).unwrap_or(1);
         format!(
-            "Use `--set {stage}.batch_size={batch_size} --set {stage}.accum_iter={}` to restore the published number",
+            "Use `--set {stage}.batch_size={batch_size} --set {stage}.accum_iter={}` to restore the published number of images",
             on_device / batch_size
         )
     } else {

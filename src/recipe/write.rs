@@ -36,7 +36,7 @@ const NO_SETTING: [&str; 3] = ["name", "extends", "sweep"];
 /// Returns the recipe as TOML, with the keys in the order of the schema.
 pub fn recipe_toml(recipe: &Recipe) -> String {
     let mut text = String::from(
-        "# The resolved recipe of this run, every default written out: running it repeats the run.\n",
+        "# The resolved recipe of this run, with all default values. To repeat the run, run this recipe.\n",
     );
     write_table(&mut text, "", &tree(recipe));
     text

@@ -269,7 +269,7 @@ pub(super) fn measure_columns<'a>(rows: impl IntoIterator<Item = &'a AccuracyRow
 pub(super) fn csv_problem(text: &str, error: &csv::Error) -> String {
     let problem = match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("found {len} cells, but the header has {expected_len}")
+            format!("found {len} cells, but the header has {expected_len} cells")
         }
         _ => error.to_string(),
     };

@@ -11,7 +11,7 @@ pub enum RunError {
     #[error("cannot use {}: {} is working in this run\n\
              hint: wait until this process ends, or choose another name (`--set name=...`)", path.display(), process(holder.as_ref()))]
     Busy { path: PathBuf, holder: Option<Holder> },
-    #[error("cannot use {}: {} has locked this run and did not unlock it\n\
+    #[error("cannot use {}: {} has locked this run and has not released the lock\n\
              hint: wait until this process ends. If the process has already ended, add `--break-lock` to take over the run", path.display(), process(Some(holder)))]
     LockedElsewhere { path: PathBuf, holder: Holder },
     #[error("cannot use {}: the folder contains a run with a different recipe:\n\

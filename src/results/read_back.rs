@@ -149,7 +149,7 @@ fn name(path: &Path, recipe: &Recipe) -> String {
 pub(super) fn resolved_recipe(file: &Path, text: &str) -> Result<Recipe, RunError> {
     toml::from_str(text).map_err(|e| RunError::Damaged {
         path: file.to_owned(),
-        problem: format!("this is not the recipe of a run: {}", e.message()),
+        problem: format!("the file is not a valid recipe of a run: {}", e.message()),
         way_on: Remedy::None,
     })
 }

@@ -71,7 +71,7 @@ impl Runner<'_> {
         let CopiedJob { dir, folder } = copied;
         let own = job_path(run, dir);
         durable::share_folder(folder, &own).map_err(|source| RunError::Io { path: own, source })?;
-        let text = format!("copied from {} (same job)", folder.display());
+        let text = format!("copied from {}, because both runs have the same job", folder.display());
         (self.observer)(Event::Notice { job: dir, text: &text });
         Ok(())
     }

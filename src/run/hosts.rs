@@ -106,7 +106,7 @@ pub(super) fn check_same(
                 hosts.name(host),
                 first.difference(all[host].as_ref())
             ),
-            hint: "give all hosts the same program, recipe, environment and data, and one shared folder for `--runs`"
+            hint: "use the same program, recipe, environment variables and data on all hosts. Use one shared folder for `--runs`"
                 .to_owned(),
         }),
         _ => Ok(()),
@@ -136,10 +136,10 @@ impl HostFacts {
     /// Describes how `other` differs from `self`, the facts of host 0.
     fn difference(&self, other: Option<&Self>) -> String {
         let Some(other) = other else {
-            return format!("has a different version of mae than rank 0 ({})", self.version);
+            return format!("has a different version of mae, but rank 0 has mae {}", self.version);
         };
         if other.version != self.version {
-            return format!("has mae {}, but rank 0 has {}", other.version, self.version);
+            return format!("has mae {}, but rank 0 has mae {}", other.version, self.version);
         }
         if other.recipes != self.recipes {
             return format!(
@@ -148,11 +148,11 @@ impl HostFacts {
             );
         }
         if other.data != self.data {
-            return "sees different data (the fingerprint differs)".to_owned();
+            return "reads different data than rank 0 (the fingerprints differ)".to_owned();
         }
         let own = self.jobs.iter().find(|job| !other.jobs.contains(job));
         let job = own.map_or("the run folder", |(folder, _)| folder.as_str());
-        format!("sees a different state of {job}")
+        format!("sees a different state of {job} than rank 0")
     }
 }
 
@@ -227,7 +227,7 @@ fn wait_for_provenance(run: &Path, hash: &str) -> Result<(), TrainError> {
     while provenance_hash(run) != hash {
         if since.elapsed() > PATIENCE {
             return Err(TrainError::Setting {
-                problem: format!("cannot see the run folder of rank 0 in {}", run.display()),
+                problem: format!("cannot find the run folder of rank 0 on this host: {}", run.display()),
                 hint: "put the folder of all runs (`--runs DIR`) on a file system that all hosts share"
                     .to_owned(),
             });

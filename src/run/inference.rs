@@ -99,7 +99,7 @@ pub struct EvalImages {
 impl EvalImages {
     /// Returns the validation split. Fails if the data has none.
     pub fn validation(plan: &Plan, data: &DataSet) -> Result<Self, TrainError> {
-        let split = validation(plan, data, "measure")?;
+        let split = validation(plan, data, "measure an accuracy")?;
         Ok(Self { split, transform: EvalTransform::new(&plan.data), among: None })
     }
 }
@@ -108,7 +108,7 @@ impl EvalImages {
 fn validation(plan: &Plan, data: &DataSet, what: &str) -> Result<Arc<dyn Split>, TrainError> {
     data.val.clone().ok_or_else(|| TrainError::Setting {
         problem: format!("cannot {what}: {} has no validation split", plan.data.path.display()),
-        hint: "add a val/ folder with the same class folders as train/".to_owned(),
+        hint: "add a `val/` folder with the same class folders as `train/`".to_owned(),
     })
 }
 

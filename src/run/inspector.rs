@@ -124,10 +124,10 @@ impl<'a> Inspector<'a> {
         Some(match self.options.only {
             Some(stage) => setting(
                 format!("cannot run `--stage {stage}`: the recipe has no `[{stage}]`"),
-                "remove `--stage`, or add this table to the recipe",
+                "remove `--stage`, or add the table of this stage to the recipe",
             ),
             None => setting(
-                "cannot run the recipe: it has no stage".to_owned(),
+                "cannot run the recipe: the recipe has no stage".to_owned(),
                 "add `[pretrain]`, `[finetune]` or `[linprobe]`",
             ),
         })

@@ -267,7 +267,7 @@ fn recipe_of(resolved: &Resolved, index: usize) -> Arc<dyn Fn(&Job) -> String + 
 }
 
 fn moved_text(moved: &Moved) -> String {
-    let mut text = format!("the files of the earlier run are in {}", moved.to.display());
+    let mut text = format!("mae moved the files of the earlier run to {}", moved.to.display());
     if !moved.stayed.is_empty() {
         let stayed: Vec<String> =
             moved.stayed.iter().map(|path| path.display().to_string()).collect();

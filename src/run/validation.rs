@@ -54,7 +54,7 @@ impl Runner<'_> {
         if let Some(skipped) = skipped.filter(|skipped| !skipped.is_empty()) {
             let are = if skipped.len() == 1 { "is" } else { "are" };
             let text = format!(
-                "{} of {} validation images {are} unreadable and left out of every accuracy:\n  {}",
+                "{} of {} validation images {are} unreadable. All accuracies leave out unreadable images:\n  {}",
                 skipped.len(),
                 data.facts.val_images,
                 skipped.join("\n  ")

@@ -19,7 +19,7 @@ pub enum TrainError {
     #[error(transparent)]
     Recipe(#[from] RecipeErrors),
     #[error(
-        "{0}\nhint: lower `batch_size` or `accum_iter`. The official code would run this recipe without a single update"
+        "cannot train: {0}\nhint: lower `batch_size` or `accum_iter`. The official code would run this recipe without a single update"
     )]
     NeverUpdates(#[from] NeverUpdates),
     /// A setting does not fit the machine, the data or a checkpoint.
@@ -58,7 +58,9 @@ pub enum TrainError {
     )]
     SharedPretraining { point: String },
     /// The pre-training failed before it wrote the checkpoint that this job needs.
-    #[error("not started: the pre-training failed before it wrote the checkpoint of epoch {epoch}")]
+    #[error(
+        "cannot start: the pre-training failed before it wrote the checkpoint of epoch {epoch}"
+    )]
     NotStarted { epoch: String },
     #[error(
         "cannot continue: one device has failed, and another device still waits for the failed device\n\

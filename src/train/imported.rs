@@ -55,8 +55,8 @@ fn check_start(opened: &Opened, plan: &Plan) -> Result<Vec<String>, TrainError> 
     let mut notes = Vec::new();
     for part in checkpoint::missing_parts(&opened.file) {
         notes.push(match part {
-            MaePart::Decoder => "it has no decoder, so the decoder starts from random weights".to_owned(),
-            MaePart::Norm => "it is a classifier without `norm`, so the encoder's last normalization starts from its initial values".to_owned(),
+            MaePart::Decoder => "the checkpoint has no decoder, so the decoder starts from random weights".to_owned(),
+            MaePart::Norm => "the checkpoint is a classifier without `norm`, so the last normalization of the encoder starts from its initial values".to_owned(),
         });
     }
     let stated = opened.facts.settings.norm_pix_loss.filter(|_| opened.facts.decoder.is_some());
@@ -65,7 +65,7 @@ fn check_start(opened: &Opened, plan: &Plan) -> Result<Vec<String>, TrainError> 
         && stated != planned
     {
         notes.push(format!(
-            "its decoder was trained with norm_pix_loss = {stated}, but this run has {planned}, so the first losses are high"
+            "the decoder of the checkpoint was trained with `norm_pix_loss = {stated}`, but this run has `norm_pix_loss = {planned}`. So the first losses are high"
         ));
     }
     Ok(notes)
@@ -97,8 +97,8 @@ fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
         return None;
     }
     Some(format!(
-        "the checkpoint was trained with mean {mean:?} and std {std:?}, but this run normalizes images with {:?} and \
-         {:?}. To use the values of the checkpoint, add `--set 'data.mean={mean:?}' --set 'data.std={std:?}'`",
+        "the checkpoint was trained with mean {mean:?} and std {std:?}, but this run normalizes images with mean \
+         {:?} and std {:?}. To use the values of the checkpoint, add `--set 'data.mean={mean:?}' --set 'data.std={std:?}'`",
         plan.data.mean, plan.data.std
     ))
 }
@@ -117,7 +117,7 @@ pub fn check_resume(path: &Path, plan: &Plan) -> Result<(usize, Vec<String>), Tr
     let fresh = from.optimizer.is_none().then(|| {
         let path = path.display();
         format!(
-            "{path} has no `optimizer.safetensors`, so training continues with its weights and a new optimizer state"
+            "{path} has no `optimizer.safetensors`, so training continues with the weights of this checkpoint and a new optimizer state"
         )
     });
     notes.extend(fresh);
@@ -247,7 +247,7 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     for (key, stated, planned) in pairs {
         if let Some(stated) = stated.filter(|stated| *stated != planned) {
             let problem = format!(
-                "the checkpoint was trained with `{key} = {stated}`, but the recipe has {planned}"
+                "the checkpoint was trained with `{key} = {stated}`, but the recipe has `{key} = {planned}`"
             );
             return refuse(&problem, &format!("add `--set pretrain.{key}={stated}`"));
         }

@@ -65,7 +65,7 @@ impl RunContext {
     /// Runs a job until it is finished or the user stops it.
     pub fn run(&self, job: &Job, context: &JobContext) -> Result<JobEnd, TrainError> {
         let dir = self.dir(job);
-        let stage_missing = "a job's stage is part of the plan";
+        let stage_missing = "the plan contains the stage of this job";
         match job.stage {
             StageKind::Pretrain => {
                 self.pretrain(self.plan.pretrain.as_ref().expect(stage_missing), &dir, context)

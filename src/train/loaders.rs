@@ -18,7 +18,7 @@ pub fn train_loader(
     bad_files: Option<PathBuf>,
 ) -> Result<Loader, TrainError> {
     let transform = |augment, rule| TrainTransform::new(&plan.data, augment, rule);
-    let missing = "the stage is part of the plan";
+    let missing = "the plan contains the stage of this loader";
     let (transform, mixup) = match stage {
         StageKind::Pretrain => {
             let pretrain = plan.pretrain.as_ref().expect(missing);

@@ -82,7 +82,7 @@ impl Case {
     }
 
     fn tensor(&self, name: &str) -> Result<&StoredTensor, VerifyError> {
-        self.tensors.get(name).ok_or_else(|| self.error(format!("the case has no tensor `{name}`")))
+        self.tensors.get(name).ok_or_else(|| self.error(format!("the tensor `{name}` is missing")))
     }
 
     fn stored(&self, name: &str, dtype: Dtype) -> Result<&StoredTensor, VerifyError> {

@@ -39,7 +39,7 @@ pub(super) fn mae(
         out.relative(format!("{file}: loss"), &loss, &case.floats("loss")?, tolerance);
         let expected = case.floats("pred")?;
         if is_raw_buffer(&expected, &pred, &tokens, encoder.patch_values()) {
-            let name = format!("{file}: pred (buffer of a view, written without strides)");
+            let name = format!("{file}: pred (stored as raw memory, without strides)");
             let from = encoder.patch_values();
             out.relative(name, &tokens[from..from + expected.len()], &expected, tolerance);
         } else {
@@ -143,7 +143,7 @@ pub(super) fn vit(
         let tolerance = weights(case, &file, &opened, tolerances, out)?;
         if opened.facts.head != (Head::Linear { classes, global_pool }) {
             return Err(case.error(format!(
-                "{file} has {:?}, expected a linear head with {classes} classes and `global_pool = {global_pool}`",
+                "the head of {file} is {:?}, expected a linear head with {classes} classes and `global_pool = {global_pool}`",
                 opened.facts.head
             )));
         }
@@ -188,11 +188,12 @@ fn dims(case: &Case, opened: &Opened, precision: Precision) -> Result<EncoderDim
     if !same || facts.input_size != Some(dims.input_size) {
         let keys = facts.keys().into_iter().map(|(key, value)| format!("{key} = {value}"));
         let keys = keys.collect::<Vec<_>>().join(", ");
-        return Err(case.error(format!("`model` does not match {}: {keys}", opened.path.display())));
+        return Err(case
+            .error(format!("`model` does not match {}, which has {keys}", opened.path.display())));
     }
     match settings.num_heads {
         Some(heads) if heads != dims.num_heads => Err(case.error(format!(
-            "`model` does not match {}: `num_heads = {heads}`",
+            "`model` does not match {}, which has `num_heads = {heads}`",
             opened.path.display()
         ))),
         _ => Ok(EncoderDims { norm_eps: settings.norm_eps.unwrap_or(dims.norm_eps), ..dims }),

@@ -80,7 +80,7 @@ pub(super) fn masks(
     let mask_ratio = case.number("mask_ratio")?;
     let kept = shape::len_keep(patches, mask_ratio);
     if !(mask_ratio > 0.0 && mask_ratio < 1.0) || kept == 0 || kept >= patches {
-        return Err(case.error("`mask_ratio` must keep at least one patch, but not all"));
+        return Err(case.error("`mask_ratio` must keep at least one patch, but not all patches"));
     }
     if noise.len() != images * patches || noise.iter().any(|v| !v.is_finite()) {
         return Err(case.error("`noise` must have one finite number for each patch of `imgs`"));

@@ -38,7 +38,9 @@ pub(super) fn mixup(case: &Case, out: &mut TensorComparison) -> Result<(), Verif
             unreachable!("mixing keeps `Images::Values`")
         };
         out.absolute(&name, values, &case.floats(&name)?, ROUNDING);
-        let Targets::Soft(targets) = &batch.targets else { unreachable!("a mix has soft targets") };
+        let Targets::Soft(targets) = &batch.targets else {
+            unreachable!("mixing creates soft targets")
+        };
         let name = format!("targets.{i}");
         out.absolute(&name, targets, &case.floats(&name)?, ROUNDING);
     }
@@ -56,7 +58,10 @@ fn given(item: &Fields, side: usize) -> Result<Mix, VerifyError> {
         {
             Ok(Mix::Paste(CropBox { top, left, height: bottom - top, width: right - left }))
         }
-        _ => Err(item.error(format!("`box_yyxx` is not a box in {side}x{side} pixels"))),
+        _ => {
+            Err(item
+                .error(format!("`box_yyxx` must be a box inside an image of {side}x{side} pixels")))
+        }
     }
 }
 

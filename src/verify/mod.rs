@@ -44,7 +44,7 @@ pub fn find(path: &Path) -> Result<Vec<PathBuf>, VerifyError> {
     found.sort();
     if found.is_empty() {
         let problem = format!(
-            "there is no case: neither this folder nor its subfolders contain `{}`",
+            "neither this folder nor its subfolders contain a file `{}`",
             case::DESCRIPTION
         );
         return Err(VerifyError::new(path, problem));
@@ -75,7 +75,9 @@ pub fn run(
     let case = Case::open(folder)?;
     // Cases are user input. A panic because of inconsistent sizes must not end the whole command.
     catch_unwind(AssertUnwindSafe(|| compare(&case, device, tolerances))).unwrap_or_else(|_| {
-        Err(case.error("the computation failed because sizes do not match (see the message above)"))
+        Err(case.error(
+            "the computation failed because tensor sizes do not match (see the message above)",
+        ))
     })
 }
 
@@ -108,7 +110,7 @@ fn compare(
     }
     case.all_read()?;
     if comparison.rows.is_empty() {
-        return Err(case.error("the case has nothing to compare"));
+        return Err(case.error("the case contains no values to compare"));
     }
     Ok(CaseReport { path: case.folder.clone(), kind: case.kind.clone(), rows: comparison.rows })
 }

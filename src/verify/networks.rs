@@ -24,13 +24,15 @@ pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, 
     let whole = |a: usize, b: usize| b > 0 && a > 0 && a.is_multiple_of(b);
     if !whole(dims.input_size.height, dims.patch_size) || !whole(dims.embed_dim, dims.num_heads) {
         return Err(case.error(
-            "`model`: `input_size` must be a multiple of `patch_size`, and `embed_dim` a multiple of `num_heads`",
+            "`model`: `input_size` must be a multiple of `patch_size`, and `embed_dim` must be a multiple of `num_heads`",
         ));
     }
     // Do not build a network much larger than the tensors. Cases whose weights are in checkpoint files are exempt.
     let parameters = 12.0 * dims.depth as f64 * (dims.embed_dim as f64).powi(2);
     if case.has("weights.cls_token") && parameters > 8.0 * case.elements() as f64 {
-        return Err(case.error("`model` is much larger than the tensors of the case"));
+        return Err(case.error(
+            "`model` describes a network that is much larger than the tensors of the case",
+        ));
     }
     Ok(dims)
 }

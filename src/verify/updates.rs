@@ -55,7 +55,8 @@ pub(super) fn pretrain(
         }
         steps.lrs.push(lr);
         let noise = noise.get(i * n * patches..(i + 1) * n * patches);
-        let noise = noise.ok_or_else(|| case.error("`noise` has fewer steps than `losses`"))?;
+        let noise = noise
+            .ok_or_else(|| case.error("`noise` has fewer steps than `loss_per_micro_step`"))?;
         let imgs = networks::images(case, &encoder, i, device)?;
         let masks = forward::masks(case, noise, imgs.dims()[0], encoder.num_patches())?;
         let replica = mae.clone().train();
@@ -113,7 +114,7 @@ pub(super) fn finetune(
         let replica = vit.clone().train();
         let output = replica.forward(networks::images(case, &encoder, i, device)?);
         if output.dims() != [n, classes] {
-            return Err(case.error("`logits`, `imgs` and `num_classes` do not match"));
+            return Err(case.error("`logits`, `imgs` and `num_classes` must have matching sizes"));
         }
         logits.extend(vector(output.clone().inner()));
         let loss = model::soft_cross_entropy(output, targets);
@@ -156,7 +157,7 @@ fn targets(
     classes: usize,
     device: &Device,
 ) -> Result<Tensor<2>, VerifyError> {
-    let short = || case.error("`labels` or `soft_targets` have fewer steps than `losses`");
+    let short = || case.error("`labels` or `soft_targets` have fewer steps than `loss_per_step`");
     let kind = case.text("targets")?;
     // Read both tensors, although only one of them is used: an unused tensor is an error.
     let (labels, soft) = (case.labels("labels", classes)?, case.floats("soft_targets")?);

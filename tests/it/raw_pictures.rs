@@ -254,14 +254,14 @@ fn settings_that_mean_nothing_for_raw_numbers_are_refused_by_name() {
     for (sets, expected) in [
         (
             &[grey, "finetune.aa=rand-m9-mstd0.5-inc1"][..],
-            "`finetune.aa = \"rand-m9-mstd0.5-inc1\"` needs 8-bit colours, but `data.range` reads",
+            "`finetune.aa = \"rand-m9-mstd0.5-inc1\"` needs 8-bit colours, but `data.range` keeps",
         ),
         (
             &[grey, "pretrain.augment.color_jitter=0.4"],
-            "`pretrain.augment.color_jitter = 0.4` needs 8-bit colours, but `data.range` reads",
+            "`pretrain.augment.color_jitter = 0.4` needs 8-bit colours, but `data.range` keeps",
         ),
         (&["data.range=[5, 5]"], "`data.range = [5.0, 5.0]` is not a valid range"),
-        (&["data.format=digits"], "but this format has none"),
+        (&["data.format=digits"], "but this `data.format` has no image files"),
     ] {
         let text = refused(sets);
         assert!(text.contains(expected) && text.contains("hint: "), "{text}");

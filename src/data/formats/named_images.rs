@@ -42,10 +42,8 @@ pub fn open_images(
         if let Some(split) =
             ["train", "val"].map(|name| path.join(name)).iter().find(|p| p.is_dir())
         {
-            let problem =
-                "this folder is a data set with `train/` or `val/`, not a folder of images";
-            let hint =
-                format!("choose a folder inside this data set, for example {}", split.display());
+            let problem = "the folder contains `train/` or `val/`, so it is a whole data set";
+            let hint = format!("pass one folder of this data set, for example {}", split.display());
             return Err(DataError::layout(path, problem, &hint));
         }
         let listing = Listing::of(path, plan)?;
@@ -61,7 +59,7 @@ pub fn open_images(
         return Err(DataError::layout(
             &paths[0],
             problem,
-            "name image files or a folder of images",
+            "pass image files or a folder with images",
         ));
     }
     let digits = (plan.format == Format::Digits).then_some(plan.input_size);

@@ -47,7 +47,7 @@ impl Shards {
     /// Face Hub. Then looks in the only subfolder. Fails with the hint `hint` if there are no training files.
     pub(super) fn find(path: &Path, extension: &str, hint: &str) -> Result<Self, DataError> {
         if !path.is_dir() {
-            return Err(DataError::layout(path, "the folder does not exist (`data.path`)", hint));
+            return Err(DataError::layout(path, "`data.path` is not an existing folder", hint));
         }
         let inside = INSIDE.iter().map(|name| path.join(name)).filter(|folder| folder.is_dir());
         let inside: Vec<PathBuf> = inside.chain(only_folder(path)).collect();

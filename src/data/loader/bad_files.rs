@@ -55,7 +55,7 @@ impl BadFiles {
         }
         let listed = self.table.as_ref().map(|table| format!("; see {}", table.display()));
         tracing::warn!(
-            "cannot read {shown}: {problem}. Another image replaces this image ({} of {} files are unreadable{})",
+            "cannot read {shown}: {problem}. Training uses a different image instead ({} of {} files are unreadable{})",
             met.len(),
             self.files,
             listed.unwrap_or_default()

@@ -241,7 +241,7 @@ fn refuse_inside(plan: &DataPlan, out: &Path) -> Result<(), DataError> {
     while !place.exists() && place.pop() {}
     match fs::canonicalize(&place) {
         Ok(place) if place.starts_with(&data) => {
-            let problem = "this folder is inside the data set to pack";
+            let problem = "the output folder must not be inside the data set";
             Err(DataError::layout(out, problem, "choose a folder outside the data set"))
         }
         _ => Ok(()),
@@ -274,7 +274,7 @@ fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataErro
             return Ok(());
         }
         let problem =
-            "the folder contains shards of a different data set, or shards with different options";
+            "the folder contains shards from a different data set or with different options";
         return Err(DataError::layout(
             &path,
             problem,
@@ -283,7 +283,8 @@ fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataErro
     }
     let others = ["train", "val"].into_iter().any(|name| out.join(name).exists());
     if others {
-        let problem = "the folder contains a `train/` or `val/` that mae did not pack";
+        let problem =
+            "the folder contains a folder `train/` or `val/` that `mae data pack` did not write";
         return Err(DataError::layout(out, problem, "choose an empty folder"));
     }
     if let Some(class) = classes.iter().find(|class| class.contains(['\n', '\r'])) {
@@ -323,7 +324,7 @@ fn make(
         };
         let Stored::File { bytes, reading } = stored else {
             return Err(DataError::setting(
-                "cannot pack this `data.format`: its images are not files",
+                "cannot pack the data set: `mae data pack` needs image files, but this `data.format` has none",
                 "set `data.format` to \"imagefolder\", \"webdataset\" or \"parquet\"",
             ));
         };

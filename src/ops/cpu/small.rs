@@ -42,7 +42,7 @@ macro_rules! strip {
             let rows = ($product.m - row).div_ceil(pieces);
             match rows {
                 $($rows => tile::<$S, $rows, $vectors>($simd, &mut $product, row, $column),)*
-                _ => unreachable!("a piece has at most {} rows", $most),
+                _ => unreachable!("a tile has at most {} rows", $most),
             }
             row += rows;
             pieces -= 1;

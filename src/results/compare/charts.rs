@@ -46,7 +46,7 @@ pub(super) fn accuracy(
         page.write_string(
             below,
             0,
-            "Rows with annealed 0 are from the middle of a longer schedule, rows with annealed 1 from the end. Do not compare the two.",
+            "Rows with annealed 0 are from the middle of a longer schedule. Rows with annealed 1 are from the end of a schedule. Do not compare the two kinds of rows.",
         )?;
     }
     Ok(())

@@ -60,12 +60,15 @@ impl Comparison {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         if folder.is_some_and(|folder| !folder.is_dir()) {
             return refuse(
-                "the folder does not exist",
+                "the folder of this file does not exist",
                 "create the folder, or choose another path",
             );
         }
         if path.is_dir() {
-            return refuse("this is a folder", "pass the name of a file in this folder");
+            return refuse(
+                "the path is a folder, not a file",
+                "pass the path of a file in this folder",
+            );
         }
         let read = path.canonicalize().is_ok_and(|path| {
             let places =
@@ -78,7 +81,7 @@ impl Comparison {
         });
         if read {
             return refuse(
-                "this file belongs to a compared run",
+                "this file belongs to one of the compared runs",
                 "choose a path outside the compared runs",
             );
         }

@@ -7,7 +7,7 @@ use crate::results::{AccuracyRow, JobCells};
 use crate::shape::StageKind;
 use serde_json::Value;
 
-const HINT: &str = "use a log of the official code: one JSON object per line, with `epoch`, and with `test_acc1` or `train_loss`";
+const HINT: &str = "use a log of the official code. Each line must be a JSON object with the key `epoch` and at least one of the keys `test_acc1` and `train_loss`";
 /// A log belongs to a linear probe if its path contains one of these words.
 const PROBE: [&str; 2] = ["linprobe", "linear_probe"];
 
@@ -76,7 +76,7 @@ impl Epochs {
             true if PROBE.iter().any(|word| place.contains(word)) => StageKind::Linprobe,
             true => StageKind::Finetune,
         };
-        let end = self.points.last().ok_or("the file has no epochs")?.epoch;
+        let end = self.points.last().ok_or("the log contains no epochs")?.epoch;
         let evaluated = self.points.iter().rfind(|point| point.val_acc1.is_some());
         if let Some(last) = evaluated.filter(|last| last.epoch < end) {
             self.remarks.push(format!("the last accuracy is from epoch {} of {end}", last.epoch));
@@ -111,9 +111,9 @@ fn parse(line: &str) -> Result<Value, String> {
 
 fn point(value: &Value) -> Result<CurvePoint, String> {
     let number = |key: &str| value[key].as_f64();
-    let epoch = value["epoch"].as_u64().ok_or("the line has no `epoch`")?;
+    let epoch = value["epoch"].as_u64().ok_or("the line has no key `epoch`")?;
     if value.get("train_loss").is_none() && value.get("test_acc1").is_none() {
-        return Err("the line has neither `train_loss` nor `test_acc1`".to_owned());
+        return Err("the line has neither the key `train_loss` nor the key `test_acc1`".to_owned());
     }
     Ok(CurvePoint {
         epoch: epoch as usize + 1,
@@ -226,6 +226,6 @@ mod tests {
                 .starts_with("cannot read l.txt:3: not JSON")
         );
         assert!(error("{\"epoch\": 1}").starts_with("cannot read l.txt:1: the line has neither"));
-        assert!(error("\n").contains("the file has no epochs"));
+        assert!(error("\n").contains("the log contains no epochs"));
     }
 }

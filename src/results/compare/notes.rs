@@ -81,26 +81,26 @@ fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     if let Some(images) = images.filter(|_| widest_of_two > SINGLE_RUN_FLOOR) {
         let _ = write!(
             text,
-            " For two single runs, the noise is two standard errors on {images} validation images, 2 sqrt(p1 (1 - \
-             p1)/{images} + p2 (1 - p2)/{images}): here up to {widest_of_two:.2} points."
+            " For two single runs, the noise is two standard errors on {images} validation images: 2 sqrt(p1 (1 - \
+             p1)/{images} + p2 (1 - p2)/{images}). Here the noise is up to {widest_of_two:.2} points."
         );
     }
     if seeds {
         let _ = write!(
             text,
-            " For means over n seeds, the noise is the larger of two values: two standard errors over the seeds, 2 \
-             sqrt(s1²/n1 + s2²/n2) with the standard deviations s (±), and two standard errors on the validation \
-             images. Here the noise is up to {widest_of_seeds:.2} points."
+            " For means over several seeds, the noise is the larger of two values. The first is two standard errors over \
+             the seeds: 2 sqrt(s1²/n1 + s2²/n2), with n seeds and the standard deviation s (±). The second is two \
+             standard errors on the validation images. Here the noise is up to {widest_of_seeds:.2} points."
         );
     }
     if seeds && single {
-        text.push_str(" For a single run, mae assumes the standard deviation of the other seeds.");
+        text.push_str(" mae assumes that a single run has the same standard deviation as the runs with several seeds.");
     }
     if single {
         let _ = write!(
             text,
             " For a single run, the noise is at least {SINGLE_RUN_FLOOR} points: ViT-B on ImageNet varies by 0.05 to \
-             0.08 points between seeds, and small data by whole points."
+             0.08 points between seeds. Results on small data vary by whole points."
         );
     }
     Some(text)
@@ -119,8 +119,8 @@ fn annealed(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let both: Vec<String> = both.map(|epoch| epoch.to_string()).collect();
     (!both.is_empty()).then(|| {
         format!(
-            "Pre-training epoch {}: some checkpoints are from the middle of a longer schedule (annealed 0), others from the end of \
-             a schedule (annealed 1). Do not compare the two.",
+            "Pre-training epoch {}: some checkpoints are from the middle of a longer schedule (annealed 0). Others are from the end \
+             of a schedule (annealed 1). Do not compare the two kinds of checkpoints.",
             both.join(", ")
         )
     })

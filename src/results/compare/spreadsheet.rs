@@ -52,7 +52,9 @@ impl CsvTable {
             let line = line + skipped;
             if filled > header.len() || cells.len() < header.len() {
                 let (cells, head) = (cells.len(), header.len());
-                return Err(format!("line {line}: found {cells} cells, but the header has {head}"));
+                return Err(format!(
+                    "line {line}: found {cells} cells, but the header has {head} cells"
+                ));
             }
             cells.truncate(header.len());
             rows.push(CsvRow { line, cells });

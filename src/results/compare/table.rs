@@ -13,7 +13,7 @@ use crate::results::accuracy::{COLUMNS, VAL_SKIPPED, is_measure};
 const ORIGIN: [&str; 4] = ["model", "variant", "value", "source"];
 /// Columns that every `epochs.csv` has.
 const EPOCHS: [&str; 2] = ["epoch", "train_loss"];
-const HINT: &str = "use the columns of `accuracy.csv`: at least `pretrain_epoch`, and `finetune_top1` or `linprobe_top1`";
+const HINT: &str = "use the columns of `accuracy.csv`. The table needs the column `pretrain_epoch` and at least one of the columns `finetune_top1` and `linprobe_top1`";
 
 /// Reads a CSV table as runs.
 ///
@@ -242,7 +242,7 @@ mod tests {
             ),
             ("epoch,train_loss\n1,0.5\n2,x\n", "t.csv: line 3: `train_loss` is `x`"),
             ("epoch,train_loss\n0.5,0.5\n", "t.csv: line 2: `epoch` is `0.5`"),
-            ("epoch,train_loss\n", "t.csv: the file has no epochs"),
+            ("epoch,train_loss\n", "t.csv: the log contains no epochs"),
         ] {
             let error = error(text);
             assert!(error.contains(expected) && error.contains("\nhint: "), "{text}: {error}");

@@ -203,14 +203,18 @@ fn results(comparison: &Comparison, shown: &Shown, metric: Metric) -> Option<Vec
         .filter(|(_, g)| keys.iter().any(|key| has(key, g)) || !loss)
         .collect();
     let title = match metric {
-        Metric::Finetune => "fine-tuning: top-1 in %, difference to [1] in points".to_owned(),
-        Metric::Linprobe => "linear probe: top-1 in %, difference to [1] in points".to_owned(),
-        Metric::PretrainLoss => "pre-training: loss, difference to [1]".to_owned(),
+        Metric::Finetune => {
+            "fine-tuning: top-1 accuracy in %, difference to run [1] in points".to_owned()
+        }
+        Metric::Linprobe => {
+            "linear probe: top-1 accuracy in %, difference to run [1] in points".to_owned()
+        }
+        Metric::PretrainLoss => "pre-training: loss, difference to run [1]".to_owned(),
         Metric::Measure(index) => {
             let column = &comparison.measures[index];
             let name =
                 if column == KNN_COLUMN { "k nearest neighbours" } else { measure_name(column) };
-            format!("{name}: top-1 in %, difference to [1] in points")
+            format!("{name}: top-1 accuracy in %, difference to run [1] in points")
         }
     };
     let cell = |group: &[usize], key: &SettingKey| cell(comparison, group, key, metric);

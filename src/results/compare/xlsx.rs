@@ -17,7 +17,7 @@ const WIDEST: u32 = 320;
 pub(super) fn write(path: &Path, comparison: &Comparison) -> Result<(), CompareError> {
     let bytes = workbook(comparison).map_err(|error| CompareError::Output {
         path: path.to_owned(),
-        problem: format!("Excel does not allow this workbook: {error}"),
+        problem: format!("the comparison does not fit in an Excel workbook: {error}"),
         hint: "compare fewer runs, or use `--csv`",
     })?;
     durable::write_output(path, &bytes)

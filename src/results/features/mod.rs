@@ -62,8 +62,8 @@ impl FeatureFile {
             "safetensors" => arrays::safetensors(path, shape, &rows),
             "csv" if shape.len() > 1 => {
                 return refuse(
-                    "a CSV file has one row for each image, but `--pool tokens` gives several rows of features",
-                    "end the name with .npy or .safetensors",
+                    "a CSV file has one row for each image, but `--pool tokens` gives several rows for each image",
+                    "end the file name with .npy or .safetensors",
                 );
             }
             "csv" => table::csv(path, shape[0], rows),
@@ -73,13 +73,13 @@ impl FeatureFile {
             "parquet" => {
                 return refuse(
                     "this build has no parquet support",
-                    "build mae with `--features parquet`, or end the name with .npy",
+                    "build mae with `--features parquet`, or end the file name with .npy",
                 );
             }
             _ => {
                 return refuse(
-                    "the ending of the name is unknown",
-                    "end the name with .safetensors, .npy, .csv or .parquet",
+                    "the file name has an unknown ending",
+                    "end the file name with .safetensors, .npy, .csv or .parquet",
                 );
             }
         };

@@ -28,17 +28,17 @@ pub(super) type Read = fn(&AccuracyRow) -> &str;
 
 const NOTES: [(&str, &str); 6] = [
     ("±", "Mean ± standard deviation over seeds."),
-    ("★", "★ the best of the comparable rows."),
+    ("★", "★ marks the best of the comparable rows."),
     (
         "≈",
-        "≈ the difference to the best row is within the noise: at most two standard errors over the seeds or on the \
-         validation images. For a single run, a difference of at most 0.2 points is also noise.",
+        "≈ marks rows whose difference to the best row is within the noise. The noise is two standard errors over the \
+         seeds or on the validation images. For a single run, a difference of at most 0.2 points is also noise.",
     ),
     (ENDED, "<em>ended here</em>: the schedule ended at this epoch."),
     (
         MIDDLE,
         "<em>mid-schedule</em>: the checkpoint is from the middle of a longer schedule, when the learning rate was still \
-         high. Do not compare it with the end of a schedule.",
+         high. Do not compare such a row with the end of a schedule.",
     ),
     ("…", "… the job has not finished."),
 ];

@@ -30,7 +30,7 @@ pub(super) fn confusions(report: &Report<'_>) -> Result<String, RunError> {
     if figures.is_empty() {
         return Ok(String::new());
     }
-    let note = "Predictions for the validation images after the last epoch. A darker cell has a larger share of the images in its row.";
+    let note = "Predictions for the validation images after the last epoch. A darker cell contains a larger share of the images of its row.";
     Ok(format!(
         "<section><h2>Confusion matrices</h2>\n<p class=\"note\">{note}</p>\n<div class=\"pictures\">{figures}</div></section>\n"
     ))

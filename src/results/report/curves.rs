@@ -67,7 +67,7 @@ const THROUGHPUT: CurveFigure = CurveFigure {
 const DATA_WAIT: CurveFigure = CurveFigure {
     id: "data-wait",
     title: "Waiting for data",
-    y_label: "% of the epoch's time",
+    y_label: "share of the epoch time (%)",
     scale: AxisScale::FromZero,
     of: |row| (row.seconds > 0.0).then(|| 100.0 * row.data_wait_s / row.seconds),
 };

@@ -48,7 +48,7 @@ fn recipe(report: &Report<'_>) -> String {
     let first = &report.points[0];
     let which = if report.is_sweep {
         format!(
-            " of {}; the other points have other values of the swept keys",
+            " of {}. The other runs of the sweep have different values of the swept keys",
             about::point_name(first)
         )
     } else {

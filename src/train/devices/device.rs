@@ -163,7 +163,7 @@ fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<FoundDevic
         .collect();
     found.sort_by_key(|found| !found.hardware);
     let Some(first) = found.first() else {
-        let reason = format!("this machine has no adapter for {apis}");
+        let reason = format!("this machine has no graphics adapter for {apis}");
         return Err(NotFound::new(reason, "install the graphics driver"));
     };
     // Observed with Mesa 22.3: the process ends, so no check can report the failure. SwiftShader returns zeros for

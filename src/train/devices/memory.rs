@@ -65,7 +65,7 @@ fn limit() -> Option<(u64, &'static str)> {
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let all = [
         (Some(machine), "this machine has"),
-        (group, "the control group (container) limits it to"),
+        (group, "the control group (container) limits the memory to"),
         (address_space(&limits), "the limit of the address space (`ulimit -v`) is"),
     ];
     all.into_iter().filter_map(|(bytes, source)| Some((bytes?, source))).min_by_key(|all| all.0)

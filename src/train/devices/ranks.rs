@@ -175,7 +175,7 @@ impl Rank {
                 // ready.
                 self.exchange_here(())?;
                 let Link::Nccl(devices) = &self.group.link else {
-                    unreachable!("only NCCL has flat buckets")
+                    unreachable!("flat buckets exist only with NCCL")
                 };
                 let reduce = joined.start_reduce(devices);
                 if self.group.hosts.count() == 1 {

@@ -96,7 +96,7 @@ pub(crate) fn check(
     Err(TrainError::Setting {
         problem: format!(
             "cannot compute on {}: this device returns wrong results. In a test step, {name} differs from the CPU \
-             result by {:.2} % of the largest entry",
+             result by {:.2} % of the largest value",
             device.name,
             100.0 * difference
         ),

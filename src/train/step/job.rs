@@ -58,7 +58,7 @@ impl JobDir {
             Ok(_) => Ok(Some(SavedState { path: newest, warning: None })),
             Err(error) if error.kind() == ErrorKind::InvalidData && previous.exists() => {
                 let warning = format!(
-                    "{} is damaged ({error}): the job resumes from the previous state, {}",
+                    "{} is damaged ({error}), so the job resumes from the previous state, {}",
                     newest.display(),
                     previous.display()
                 );

@@ -25,7 +25,7 @@ pub(crate) fn publish<S: Stage>(
     // Write the figure before the checkpoint: the last checkpoint marks the job as done.
     if let Err(error) = show(stage, model, dir, epoch) {
         let text = format!(
-            "cannot draw the reconstructions of epoch {epoch}; training continues: {error}"
+            "cannot draw the reconstructions of epoch {epoch}: {error}. Training continues without this figure"
         );
         context.tell(Event::Warning { job: &dir.name, text: &text });
     }

@@ -214,7 +214,7 @@ pub(super) fn class(row: &Row) -> Option<ListedClass> {
         Field::Double(value) => label::of_number(*value, value),
         Field::Str(text) => label::of_text(text),
         Field::Bytes(bytes) => label::of_bytes(bytes.data()),
-        _ => label::invalid("the column with the classes has neither numbers nor text"),
+        _ => label::invalid("the class column must contain numbers or text"),
     })
 }
 

@@ -36,10 +36,10 @@ use columns::ParquetColumns;
 const EXTENSION: &str = "parquet";
 /// Maximum number of row groups in memory. Reading in order needs two: the current and the next row group.
 const CACHED_GROUPS: usize = 4;
-const HINT: &str = "put the parquet files of an image data set in `data.path` or in `data/` under `data.path`. The \
-                    names of validation files must contain `val` or `test`";
+const HINT: &str = "put the parquet files in the folder `data.path`, or in its subfolder `data`. The names of validation \
+                    files must contain `val` or `test`";
 const FETCH: &str = "download the file again";
-const KEY: &str = "set `data.image_key` to the column with the image files, as in `image.bytes`";
+const KEY: &str = "set `data.image_key` to the name of the column with the image files, for example `image.bytes`";
 const NO_CLASS: &str =
     "add a column with the class of each image: a whole number from 0, or a name";
 
@@ -50,11 +50,13 @@ enum ParquetProblem {
     Unreadable(#[from] std::io::Error),
     #[error("the parquet file is damaged: {0}")]
     Damaged(String),
-    #[error("no column contains image files. The columns are {0}")]
+    #[error("the file has no column with images. The columns of the file are {0}")]
     NoImages(String),
-    #[error("no binary column is named `{keys}` (`data.image_key`). The columns are {columns}")]
+    #[error(
+        "the file has no binary column named `{keys}`, the value of `data.image_key`. The columns of the file are {columns}"
+    )]
     NoKey { keys: String, columns: String },
-    #[error("it is not a parquet file: it is {}", .0.is)]
+    #[error("the file is {}, not a parquet file", .0.is)]
     OtherKind(OtherKind),
 }
 
@@ -238,7 +240,7 @@ impl ParquetSplit {
             };
             if classes.len() != rows {
                 return Err(ParquetProblem::Damaged(
-                    "the class column has fewer values than the file has rows".to_owned(),
+                    "the class column does not have a value for every row".to_owned(),
                 ));
             }
             let rows = (row..).map(name_of_row).zip(classes);
@@ -246,8 +248,8 @@ impl ParquetSplit {
         }
         for other in &columns.others {
             let images = (self.read.len() - before) as u64;
-            let what = format!("images of other columns (`{other}`)");
-            passed_over::count(&mut self.passed_over, &what, "images of other columns", images);
+            let what = format!("images in other columns (`{other}`)");
+            passed_over::count(&mut self.passed_over, &what, "images in other columns", images);
         }
         Ok(())
     }
@@ -312,7 +314,7 @@ impl Split for ParquetSplit {
         let image = images.get(place).and_then(Option::as_ref).ok_or_else(|| {
             DataError::bad_image(
                 &self.name(index),
-                "the bytes of the image are missing in the file",
+                "the parquet file contains no data for this image",
             )
         })?;
         buffer.clear();
@@ -384,7 +386,9 @@ fn read_images(
 ) -> Result<Vec<Option<ByteArray>>, ParquetProblem> {
     let reader = open(path)?;
     let changed = || {
-        ParquetProblem::Damaged("the columns have changed since mae opened the data set".to_owned())
+        ParquetProblem::Damaged(
+            "the columns of the file have changed since mae opened the data set".to_owned(),
+        )
     };
     let schema = columns_of(&reader, keys)?.image_alone().ok_or_else(changed)?;
     Ok(rows_of(&reader, group, schema)?.into_iter().map(columns::bytes).collect())

@@ -110,7 +110,9 @@ impl Checksums {
                     class.map_or_else(|| "no class".to_owned(), |class| format!("class {class}"))
                 };
                 let (class, label) = (shown(class), shown(label));
-                let problem = format!("the image has {label}, but `mae data pack` wrote {class}");
+                let problem = format!(
+                    "the image has {label}, but `mae data pack` stored {class} for this image"
+                );
                 return Err((image.name.clone(), problem));
             }
             image.hash = Some(hash.to_vec());
@@ -126,7 +128,7 @@ impl Checksums {
         }
         if !others.is_empty() {
             let text = format!(
-                "`mae data pack` did not write {} of the {found} images: {}",
+                "{} of the {found} images are not from `mae data pack`: {}",
                 others.len(),
                 list(&others)
             );

@@ -118,14 +118,19 @@ fn read(path: &Path, rules: Rules<'_>) -> Indexed {
             .map_err(|(image, problem)| DataError::layout(&path.join(image), problem, AGAIN))?,
         Ok(None) if rules.checksummed => {
             let file = checksums::path_of(path);
-            let text = format!("mae cannot verify the images: {} is missing", file.display());
+            let text = format!(
+                "mae cannot verify the images, because the checksum file {} is missing",
+                file.display()
+            );
             index.lost.push(text);
         }
         Ok(None) => {}
         Err(error) => {
             let file = checksums::path_of(path);
-            let text =
-                format!("mae cannot verify the images: cannot read {}: {error}", file.display());
+            let text = format!(
+                "mae cannot verify the images, because it cannot read the checksum file {}: {error}",
+                file.display()
+            );
             index.lost.push(text);
         }
     }
@@ -203,7 +208,7 @@ fn refuse_other_kind(path: &Path, file: &mut File) -> Result<(), DataError> {
     match signature::of_other_kind(&start) {
         Some(kind) => Err(DataError::layout(
             path,
-            format!("it is not a plain tar file: it is {}", kind.is),
+            format!("the file is {}, not a plain tar file", kind.is),
             kind.hint,
         )),
         None => Ok(()),
@@ -233,7 +238,7 @@ fn after_end(mut file: File) -> io::Result<Option<String>> {
         if let Some(place) = buffer[..read].iter().position(|byte| *byte != 0) {
             let place = at + place as u64;
             return Ok(Some(format!(
-                "samples may be missing: data follows the tar end marker (marker at byte {}, data from byte {place})",
+                "samples may be missing: the tar end marker is at byte {}, but more data follows from byte {place}",
                 start.saturating_sub(BLOCK)
             )));
         }

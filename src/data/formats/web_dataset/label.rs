@@ -41,8 +41,12 @@ fn of_json(value: &Value) -> Option<ListedClass> {
         Value::Bool(value) => ListedClass::Number((*value).into()),
         Value::String(text) => label::of_text(text),
         Value::Number(value) => label::of_number(value.as_f64().unwrap_or(f64::NAN), value),
-        Value::Array(_) => label::invalid("a list is not a valid class"),
-        Value::Object(_) => label::invalid("an object is not a valid class"),
+        Value::Array(_) => label::invalid(
+            "a list is not a valid class: a class must be a whole number from 0, or a name",
+        ),
+        Value::Object(_) => label::invalid(
+            "a JSON object is not a valid class: a class must be a whole number from 0, or a name",
+        ),
     })
 }
 

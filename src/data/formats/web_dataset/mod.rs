@@ -42,7 +42,7 @@ const AGAIN: &str = "download or pack the shard again, or delete the shard";
 const HINT: &str = "put tar shards in `train/` and `val/` under `data.path`. Or put all shards directly in \
                     `data.path`, with `val` in the names of validation shards";
 
-const NO_CLASS: &str = "add the class as a whole number or as a name: in a `.cls` file with the same name, or as `label` in a `.json` file";
+const NO_CLASS: &str = "add a `.cls` file with the class of each image, or a `.json` file with the class as `label`. A class is a whole number from 0, or a name";
 
 /// Finds and indexes the tar shards of the data set that `plan` describes. Skips damaged shards.
 ///
@@ -112,7 +112,7 @@ fn no_images(plan: &DataPlan, lost: &[String], passed_over: &PassedOver) -> Data
     let mut problem = "the training shards contain no images".to_owned();
     if !plan.image_key.is_empty() && !passed_over.is_empty() {
         let keys = plan.image_key.join(";");
-        let hint = "set `data.image_key` to the part of the image names after the first dot, such as `depth.png`, or remove `data.image_key`";
+        let hint = "set `data.image_key` to the ending of the image names after the first dot, such as `depth.png`. Or remove `data.image_key`";
         return DataError::layout(
             &plan.path,
             format!("{problem} (`data.image_key = \"{keys}\"`)"),

@@ -96,7 +96,7 @@ impl Packed {
         };
         let packed: Self = serde_json::from_slice(&bytes).map_err(|e| damaged(&e.to_string()))?;
         match &packed.blake3 {
-            Some(hash) if *hash != packed.own_hash() => Err(damaged("its checksum differs")),
+            Some(hash) if *hash != packed.own_hash() => Err(damaged("its checksum is wrong")),
             None if packed.checksums || packed.classes.is_some() => {
                 Err(damaged("its checksum is missing"))
             }
@@ -110,7 +110,7 @@ impl Packed {
         let now = fs::read(&file).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
         (now.ok().as_ref() != Some(packed)).then(|| {
             format!(
-                "{} has changed since `mae data pack` wrote it. To accept the new class names, run the same `mae data \
+                "{} has changed since `mae data pack` wrote this file. To accept the new class names, run the same `mae data \
                  pack` command again",
                 file.display()
             )
@@ -131,7 +131,7 @@ impl Packed {
         let ShardCounts { train, val } = found;
         (found != all).then(|| {
             let problem = format!(
-                "found {train} training shards and {val} validation shards, but `mae data pack` wrote {} and {}",
+                "the folder contains {train} training shards and {val} validation shards, but `mae data pack` wrote {} training shards and {} validation shards",
                 all.train, all.val
             );
             DataError::layout(folder, problem, AGAIN)

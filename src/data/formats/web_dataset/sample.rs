@@ -11,8 +11,8 @@ use super::label::{self, extension};
 
 /// Image extensions with the highest priority, in the order that timm uses.
 const FIRST: [&str; 4] = ["jpg", "png", "webp", "jpeg"];
-const ONE_PICTURE: &str = "rename the images: tar members with the same name up to the first dot belong to one sample. Or set \
-                           `data.image_key` to the part of one name after the first dot";
+const ONE_PICTURE: &str = "rename one of the images, because files with the same name before the first dot belong to one \
+                           sample. Or set `data.image_key` to the ending after the first dot of the image to read";
 
 /// The tar members of one sample that have been read so far.
 #[derive(Default)]
@@ -81,7 +81,7 @@ impl SampleGroup {
         };
         let (suffix, image) = self.images.swap_remove(place);
         for (other, _) in &self.images {
-            count(&format!("other images of samples (`{other}`)"), "other images of samples");
+            count(&format!("extra images of samples (`{other}`)"), "extra images of samples");
         }
         let rank = |ending: &str| class_rank(&suffix, ending);
         let ranks = self.classes.iter().map(|(ending, _)| rank(ending)).enumerate();

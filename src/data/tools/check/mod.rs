@@ -83,7 +83,7 @@ pub fn check(
 
 /// Returns notes about tasks for which the data is not suitable, such as fine-tuning without classes.
 fn notes(data: &DataSet) -> Vec<String> {
-    let only = "so it can only be used for pre-training";
+    let only = "so the data can only be used for pre-training";
     let without_val =
         data.val.is_none().then(|| format!("the data has no validation split, {only}"));
     let without_classes = (data.val.is_some() && data.class_names.is_empty())

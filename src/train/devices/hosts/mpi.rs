@@ -46,7 +46,7 @@ impl Mpi {
     pub(super) fn connect(lost: Box<dyn Fn(&str) + Send>) -> Result<Self, TrainError> {
         let Some((universe, _)) = mpi::initialize_with_threading(Threading::Funneled) else {
             return Err(TrainError::Setting {
-                problem: "cannot use MPI: it is already initialized in this process".to_owned(),
+                problem: "cannot use MPI: MPI is already initialized in this process".to_owned(),
                 hint: "start mae with mpirun or srun".to_owned(),
             });
         };
