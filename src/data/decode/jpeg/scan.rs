@@ -4,12 +4,14 @@ use std::ops::Range;
 
 use super::headers::{Headers, HuffmanTables, JpegFrame, TableChoice};
 use super::huffman::{BitPosition, BitReader, BlockPlace, PADDING};
-use super::idct::{BlockGroup, Dequantizer, LANES};
+use super::idct::{BlockGroup, LANES};
+use super::one_dimension::Steps;
 
 /// The coded data of a JPEG file, and the read position.
 pub(super) struct Scan {
     pub(super) frame: JpegFrame,
-    pub(super) dequantizers: Vec<Dequantizer>,
+    /// Quantization table of each colour component.
+    pub(super) steps: Vec<Steps>,
     /// The coded data plus [`PADDING`] zero bytes, without stuffed zeros and markers.
     data: Vec<u8>,
     /// Bit position of each restart marker in `data`, then the end of the data.
@@ -85,11 +87,11 @@ impl Scan {
 
     fn new(headers: Headers, scan_header: &[u8], data: &[u8]) -> Option<Self> {
         let choices = headers.choices(scan_header)?;
-        let dequantizers = headers.dequantizers()?;
+        let steps = headers.steps()?;
         let (data, ends) = unstuffed(data, headers.interval > 0)?;
         Some(Self {
             frame: headers.frame?,
-            dequantizers,
+            steps,
             data,
             ends,
             interval: headers.interval,
