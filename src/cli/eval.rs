@@ -30,7 +30,7 @@ pub(super) struct Args {
     test_sets: test_sets::Args,
     #[command(flatten)]
     neighbours: neighbours::Args,
-    /// Write a CSV table with the results of each class. The table also has each class's most frequent wrong prediction
+    /// Write a CSV table with the results and the most frequent wrong prediction of each class
     #[arg(long, value_name = "F.csv", conflicts_with_all = ["test", "knn"])]
     per_class: Option<PathBuf>,
     /// Prefix of the network's tensor names, if the checkpoint contains several networks

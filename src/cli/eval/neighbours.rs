@@ -15,8 +15,8 @@ pub(super) struct Args {
     /// With --knn: temperature T. The vote of a training image has the weight exp(cosine similarity / T)
     #[arg(long, value_name = "T", default_value_t = 0.07, requires = "knn", value_parser = temperature)]
     temperature: f64,
-    /// With --knn: compare class tokens (cls) or means of the patch tokens (mean). By default, compare the input of the
-    /// checkpoint's head, or class tokens if there is no head
+    /// With --knn: compare class tokens (cls) or means of the patch tokens (mean). Default: the input of the checkpoint's
+    /// head; without a head, class tokens
     #[arg(long, value_enum, value_name = "POOL", requires = "knn")]
     pool: Option<Pool>,
 }

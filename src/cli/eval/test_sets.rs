@@ -17,12 +17,12 @@ use std::sync::Arc;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Measure on this test set instead of the validation split. Write `PATH` or `NAME=PATH`. PATH is the folder of
-    /// ImageNet-C, or a folder with one subfolder for each class. A subfolder has the name of a class of the checkpoint
+    /// Measure on a test set instead: `PATH` or `NAME=PATH`. PATH is the folder of ImageNet-C, or a folder with one
+    /// subfolder for each class of the checkpoint, with the name of the class
     #[arg(long, value_name = "SET")]
     test: Vec<String>,
-    /// With --test: classes that the classifier may predict. `present`: only classes with images in the test set. `all`:
-    /// all classes of the checkpoint. `auto`: `present` for ImageNet-A and ImageNet-R, `all` for other test sets
+    /// With --test: classes that the classifier may predict. `present`: classes with images in the test set. `all`: all
+    /// classes. `auto`: `present` for ImageNet-A and ImageNet-R, `all` for others
     #[arg(long, value_enum, default_value = "auto", value_name = "CLASSES", requires = "test")]
     classes: Classes,
     /// With --test: write a CSV table with one row for each test set
