@@ -120,27 +120,27 @@ fn unsaid(ready: &Ready) -> Vec<String> {
     let size = plan.data.input_size;
     if !size.is_square() {
         unsaid.push(format!(
-            "the file does not store the image size: set img_size = {size} when you build the model"
+            "the new file does not store the image size. When you load it, set img_size = {size}"
         ));
     }
     let eps = plan.model.norm_eps;
     if (eps - 1e-6).abs() > 1e-12 {
         unsaid.push(format!(
-            "the file does not store the LayerNorm epsilon: build the model with epsilon {eps:e}"
+            "the new file does not store the LayerNorm epsilon. When you load it, set the epsilon to {eps:e}"
         ));
     }
     let heads = plan.model.num_heads;
     let known = opened.facts.num_heads.is_some();
     if known && checkpoint::usual_heads(opened.facts.embed_dim) != Some(heads) {
         unsaid.push(format!(
-            "the file does not store the number of attention heads: build the model with {heads} heads"
+            "the new file does not store the number of attention heads. When you load it, set {heads} heads"
         ));
     }
     let stated = opened.facts.settings.mean.as_ref().zip(opened.facts.settings.std.as_ref());
     let [usual_mean, usual_std] = recipe::IMAGENET_MEAN_STD;
     if let Some((mean, std)) = stated.filter(|of| of.0[..] != usual_mean || of.1[..] != usual_std) {
         unsaid.push(format!(
-            "the file does not store the normalization: normalize images with mean {mean:?} and std {std:?}"
+            "the new file does not store the normalization. Normalize images with mean {mean:?} and std {std:?}"
         ));
     }
     unsaid

@@ -41,9 +41,9 @@ pub(super) struct Placed {
 pub enum BaseLayer<'a> {
     /// The path of a recipe file. The recipes in its `extends` are also read.
     File(&'a Path),
-    /// (file path, recipe text), such as the recipe in `meta.json`.
+    /// The text of a recipe, such as the recipe in `meta.json`, with the path of its file.
     Text(&'a Path, &'a str),
-    /// (checkpoint path, settings that the checkpoint's weights determine), such as the depth.
+    /// Settings that follow from a checkpoint, such as the depth, with the path of the checkpoint.
     Settings(&'a Path, &'a Recipe),
 }
 

@@ -189,7 +189,7 @@ pub(super) fn refuse_skipping_on_hosts(
     cx: &mut Context<'_>,
 ) {
     if data.bad_val == BadVal::Skip && runtime.hosts > 1 {
-        let hint = "remove the unreadable validation images, and use `--set data.bad_val=stop`";
+        let hint = "train on one host. Or repair or remove the unreadable validation images, and then set `data.bad_val=stop`";
         let found = ("data.bad_val", "\"skip\"");
         cx.conflict(found, "is not supported with", ("runtime.hosts", runtime.hosts), hint);
     }

@@ -174,7 +174,7 @@ impl CheckedPoint {
         }
     }
 
-    /// Returns whether an earlier start finished the job in the folder `dir`.
+    /// Returns whether the job in the folder `dir` was already finished before this command.
     pub(super) fn had(&self, dir: &str) -> bool {
         self.is_same_run() && self.job(dir).is_some_and(|job| job.state == JobState::Done)
     }

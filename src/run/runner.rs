@@ -59,8 +59,8 @@ pub(super) struct Sweep<'a> {
 impl Runner<'_> {
     /// Runs all runs of a sweep and returns the failed runs. A recipe without `[sweep]` is a single run.
     ///
-    /// If a run fails, the other runs continue. Without `[sweep]`, returns an error if the whole run fails. If no run
-    /// can start, creates no files and returns the problems of the first run.
+    /// If a run of a sweep fails, the other runs continue. If no run can start, creates no files and returns the problems
+    /// of the first run.
     pub fn run(&self, resolved: &Resolved) -> Result<(JobEnd, Vec<FailedPoint>), PointError> {
         let preflight = preflight(resolved, self.options, Purpose::Run);
         let refusal = preflight.refusal();

@@ -506,7 +506,7 @@ fn unreadable_validation_images_are_not_skipped_on_several_hosts() {
         error: `data.bad_val = "skip"` is not supported with `runtime.hosts = 2`
           --> --set data.bad_val=skip (`data.bad_val`)
           --> --set runtime.hosts=2 (`runtime.hosts`)
-          hint: remove the unreadable validation images, and use `--set data.bad_val=stop`
+          hint: train on one host. Or repair or remove the unreadable validation images, and then set `data.bad_val=stop`
         "#);
 }
 

@@ -16,7 +16,7 @@ const WHAT: &str = "pass the folder of a run or a sweep (`runs/quickstart`), a t
 
 /// Reads the runs in `arguments` and the published tables `names`.
 ///
-/// A run that two arguments name is in the result once.
+/// If two arguments mean the same run, the result contains this run once.
 pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, CompareError> {
     let mut runs: Vec<Run> = Vec::new();
     let mut seen: Vec<PathBuf> = Vec::new();

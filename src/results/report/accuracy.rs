@@ -41,7 +41,7 @@ const STAGES: [TableColumns; 3] = [
 struct AccuracyTableRow<'a> {
     swept: Vec<String>,
     cells: &'a AccuracyRow,
-    /// Whether fine-tuning and linear probe are unfinished. The third value is always false.
+    /// Whether the values of fine-tuning, linear probe and kNN are still open. kNN is never open.
     open: [bool; 3],
 }
 
