@@ -4,7 +4,7 @@
 //! of an MLP, `n` the tokens of a block.
 
 use super::plan::{DataPlan, ModelPlan, Plan};
-use crate::shape::{self, ImageSize, Precision, StageKind, TrainedBlocks};
+use crate::shape::{self, ImageSize, LossPatches, Precision, StageKind, TrainedBlocks};
 
 /// The estimated cost of a stage on one device.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Cost {
     ///
     /// Does not include the optimizer or gradient checkpointing.
     pub train_flops_per_image: f64,
+    /// The part of `train_flops_per_image` that training skips: see [`Dims::unneeded_flops`].
+    pub skipped_flops_per_image: f64,
     /// FLOPs for one image that gradient checkpointing adds.
     pub recomputed_flops_per_image: f64,
     /// Memory of a training step on one device, in bytes.
@@ -95,6 +97,7 @@ impl Plan {
             params,
             flops_per_image: flops,
             train_flops_per_image: flops + 2.0 * trained.flops,
+            skipped_flops_per_image: 3.0 * self.unneeded_flops(stage, &dims),
             recomputed_flops_per_image: if self.recomputes(stage) { trained.flops } else { 0.0 },
             memory: Memory {
                 params: 4.0 * params as f64,
@@ -143,6 +146,18 @@ impl Plan {
                 activations: dims.block_keeps(&dims.encoder_stack(patches), Precision::Fp32),
                 moments: 1.0,
             },
+        }
+    }
+
+    /// Returns the forward FLOPs of one image that training skips, because its loss does not depend on their results.
+    fn unneeded_flops(&self, stage: StageKind, dims: &Dims<'_>) -> f64 {
+        match &self.pretrain {
+            Some(plan)
+                if stage == StageKind::Pretrain && plan.loss.patches == LossPatches::Masked =>
+            {
+                dims.unneeded_flops(plan.masking.len_keep(dims.grid()))
+            }
+            _ => 0.0,
         }
     }
 
@@ -231,6 +246,17 @@ impl<'a> Dims<'a> {
             + product(seen, self.model.embed_dim, width)
             + blocks
             + product(all, width, self.patch_values())
+    }
+
+    /// Returns the forward FLOPs for the outputs of `kept` patches and of the class token in the decoder's last block.
+    ///
+    /// These are the FLOPs after the attention: its projection, the MLP and the prediction. A loss over the removed
+    /// patches does not need these outputs.
+    pub fn unneeded_flops(&self, kept: usize) -> f64 {
+        let (tokens, width) = (kept + 1, self.model.decoder_embed_dim);
+        product(tokens, width, width)
+            + 2.0 * product(tokens, width, self.hidden(width))
+            + product(tokens, width, self.patch_values())
     }
 
     /// Returns the forward FLOPs of the classifier for one image.
