@@ -2,7 +2,7 @@
 //!
 //! Weights are in 22-bit fixed point. The result of the first axis is rounded to integers before the second axis is
 //! resized. Both axes use the same kernel, which adds weighted rows. To resize the horizontal axis, this code
-//! transposes a few rows at a time, so that columns become rows.
+//! transposes a few rows at a time, so that columns become rows. `vnni.rs` is faster, but needs AVX-512.
 
 #[cfg(target_arch = "x86_64")]
 use super::vnni;
