@@ -4,7 +4,7 @@ use super::layers::{LayerNorm, Linear};
 use crate::ops;
 use crate::shape::{EncoderDims, Precision};
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 /// Multi-head self-attention with one fused `qkv` projection.
 #[derive(Module, Debug)]
@@ -76,6 +76,19 @@ impl Block {
     /// Runs the block on tokens `[N, L, D]`. The result has the same shape.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let heads = self.attn.heads(self.norm1.forward(x.clone()));
+        self.after_heads(heads, x)
+    }
+
+    /// Runs [`Block::forward`], and returns only some of the tokens, `[N, R, D]`.
+    ///
+    /// `rows` has the indices of these tokens in the batch, `[N * R]`. Their attention sees all tokens.
+    pub(super) fn forward_rows(&self, x: Tensor<3>, rows: &Tensor<1, Int>) -> Tensor<3> {
+        let heads = self.attn.heads(self.norm1.forward(x.clone()));
+        self.after_heads(select_rows(heads, rows), select_rows(x, rows))
+    }
+
+    /// Projects the outputs of the attention heads, adds `x`, and runs the MLP.
+    fn after_heads(&self, heads: Tensor<3>, x: Tensor<3>) -> Tensor<3> {
         let x = self.attn.proj.forward_residual(heads, x);
         let hidden = self.mlp.fc1.forward_gelu(self.norm2.forward(x.clone()));
         self.mlp.fc2.forward_residual(hidden, x)
@@ -91,6 +104,13 @@ impl Block {
         let hidden = self.mlp.fc1.forward_gelu(self.norm2.forward(x.clone()));
         self.mlp.fc2.forward_scaled(hidden, x, mlp)
     }
+}
+
+/// Returns the tokens of `x` `[N, L, D]` with the indices `rows` `[N * R]` in the batch, as `[N, R, D]`.
+pub(super) fn select_rows(x: Tensor<3>, rows: &Tensor<1, Int>) -> Tensor<3> {
+    let [n, l, d] = x.dims();
+    let per_image = rows.dims()[0] / n;
+    x.reshape([n * l, d]).select(0, rows.clone()).reshape([n, per_image, d])
 }
 
 /// Returns the drop-path rate of each block: linear from 0 in the first block to `drop_path` in the last block.

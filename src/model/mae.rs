@@ -1,6 +1,6 @@
 //! The masked autoencoder (paper §3, official `MaskedAutoencoderViT`).
 
-use super::block::Block;
+use super::block::{Block, select_rows};
 use super::layers::{LayerNorm, Linear};
 use super::masking::Masks;
 use super::patches::{PatchEmbed, patchify, unpatchify};
@@ -47,6 +47,10 @@ pub(super) struct MaskRows {
     restore: Tensor<1, Int>,
     /// 1 for a removed patch, 0 for a kept patch, `[N, L]`.
     removed: Tensor<2>,
+    /// Index of each removed patch in the whole batch, `[N * (L - K)]`.
+    removed_patches: Tensor<1, Int>,
+    /// The same among the tokens of the decoder, which has a class token per image.
+    pub(super) removed_tokens: Tensor<1, Int>,
 }
 
 impl MaskRows {
@@ -60,11 +64,15 @@ impl MaskRows {
             let len = ids.len();
             Tensor::<1, Int>::from_data(TensorData::new(ids, [len]), device)
         };
+        let is_removed = masks.mask.iter().enumerate().filter(|(_, mask)| **mask > 0.0);
+        let removed: Vec<i32> = is_removed.map(|(patch, _)| patch as i32).collect();
         Self {
             keep: ints(rows(&masks.ids_keep, masks.len_keep)),
             keep_in_image: ints(masks.ids_keep.clone()),
             restore: ints(rows(&masks.ids_restore, l)),
             removed: Tensor::from_data(TensorData::new(masks.mask.clone(), [n, l]), device),
+            removed_tokens: ints(removed.iter().map(|at| at + at / l as i32 + 1).collect()),
+            removed_patches: ints(removed),
         }
     }
 }
@@ -220,6 +228,18 @@ impl Mae {
             LossPatches::All => rows.removed.ones_like(),
         };
         loss(pred, target, counted)
+    }
+
+    /// Returns the loss `[1]` over the removed patches, from predictions of only these patches, `[N, L - K, P]`.
+    pub(super) fn score_removed(
+        &self,
+        pred: Tensor<3>,
+        imgs: Tensor<4>,
+        rows: &MaskRows,
+        norm_pix_loss: bool,
+    ) -> Tensor<1> {
+        let patches = select_rows(patchify(imgs, self.patch_size), &rows.removed_patches);
+        (pred - target(patches, norm_pix_loss)).square().mean()
     }
 }
 

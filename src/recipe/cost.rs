@@ -4,7 +4,7 @@
 //! of an MLP, `n` the tokens of a block.
 
 use super::plan::{DataPlan, ModelPlan, Plan};
-use crate::shape::{self, ImageSize, Precision, StageKind, TrainedBlocks};
+use crate::shape::{self, ImageSize, LossPatches, Precision, StageKind, TrainedBlocks};
 
 /// The estimated cost of a stage on one device.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,7 +17,9 @@ pub struct Cost {
     ///
     /// Does not include the optimizer or gradient checkpointing.
     pub train_flops_per_image: f64,
-    /// Additional FLOPs for one image because of gradient checkpointing.
+    /// The part of `train_flops_per_image` that training skips: see [`Dims::unneeded_flops`].
+    pub skipped_flops_per_image: f64,
+    /// FLOPs for one image that gradient checkpointing adds.
     pub recomputed_flops_per_image: f64,
     /// Memory of a training step on one device, in bytes.
     pub memory: Memory,
@@ -93,6 +95,7 @@ impl Plan {
             params,
             flops_per_image: flops,
             train_flops_per_image: flops + 2.0 * trained.flops,
+            skipped_flops_per_image: 3.0 * self.unneeded_flops(stage, &dims),
             recomputed_flops_per_image: if self.recomputes(stage) { trained.flops } else { 0.0 },
             memory: Memory {
                 params: 4.0 * params as f64,
@@ -144,7 +147,19 @@ impl Plan {
         }
     }
 
-    /// Returns the number of patches in the encoder's input during pre-training.
+    /// Returns the forward FLOPs of one image that training skips, because its loss does not depend on their results.
+    fn unneeded_flops(&self, stage: StageKind, dims: &Dims<'_>) -> f64 {
+        match &self.pretrain {
+            Some(plan)
+                if stage == StageKind::Pretrain && plan.loss.patches == LossPatches::Masked =>
+            {
+                dims.unneeded_flops(plan.masking.len_keep(dims.grid()))
+            }
+            _ => 0.0,
+        }
+    }
+
+    /// Returns the number of patches in the encoder's input in pre-training.
     fn visible(&self, dims: &Dims<'_>) -> usize {
         match &self.pretrain {
             Some(_) if self.model.encoder_mask_token => dims.patches(),
@@ -231,7 +246,18 @@ impl<'a> Dims<'a> {
             + product(all, width, self.patch_values())
     }
 
-    /// Returns the FLOPs of one forward pass of the classifier for one image.
+    /// Returns the forward FLOPs for the outputs of `kept` patches and of the class token in the decoder's last block.
+    ///
+    /// These are the FLOPs after the attention: its projection, the MLP and the prediction. A loss over the removed
+    /// patches does not need these outputs.
+    pub fn unneeded_flops(&self, kept: usize) -> f64 {
+        let (tokens, width) = (kept + 1, self.model.decoder_embed_dim);
+        product(tokens, width, width)
+            + 2.0 * product(tokens, width, self.hidden(width))
+            + product(tokens, width, self.patch_values())
+    }
+
+    /// Returns the forward FLOPs of the classifier for one image.
     ///
     /// Only matrix products count; a multiply-add is 2 FLOPs.
     pub fn classifier_flops(&self, num_classes: usize) -> f64 {

@@ -6,7 +6,7 @@ use super::forward;
 use super::networks::{self, scalar, vector};
 use super::report::TensorComparison;
 use super::tolerances::Tolerances;
-use crate::model::{self, Mae, Vit};
+use crate::model::{self, BackwardMode, Mae, Vit};
 use crate::optim::{self, LrSchedule, Optimizer, Rule};
 use crate::shape::{self, Precision};
 use crate::train;
@@ -59,11 +59,12 @@ pub(super) fn pretrain(
             .ok_or_else(|| case.error("`noise` has fewer steps than `loss_per_micro_step`"))?;
         let imgs = networks::images(case, &encoder, i, device)?;
         let masks = forward::masks(case, noise, imgs.dims()[0], encoder.num_patches())?;
-        let replica = mae.clone().train();
-        let loss = replica.forward(imgs, &masks, forward::loss(case)?).loss;
-        steps.losses.push(scalar(loss.clone().inner()));
-        let mut grads = (loss * (1.0 / accum_iter as f64)).backward();
-        let grads = model::grads(&replica, &mut grads);
+        // As in training, not `Mae::forward`, which also computes what the loss does not need.
+        let chain = model::mae_chain(&mae, imgs, &masks, forward::loss(case)?);
+        let mut grads = Vec::new();
+        let loss = chain.forward(&mae, BackwardMode::Whole).backward(|found| grads.extend(found));
+        steps.losses.push(scalar(loss));
+        let grads: Vec<_> = grads.into_iter().map(|(_, grad)| grad / accum_iter as f64).collect();
         let total = match sum.take() {
             None => grads,
             Some(old) => old.into_iter().zip(grads).map(|(a, b)| a + b).collect(),

@@ -49,10 +49,12 @@ impl Frame {
     ///
     /// The picture must have the size `input_size`.
     pub(super) fn push(&self, images: &mut Images, picture: &Picture, hflip: bool) {
-        if let (Images::Levels(out, _), Pixels::U8(bytes), 3) =
-            (&mut *images, &picture.pixels, picture.channels)
-        {
-            return push_planes(out, bytes, picture.width, hflip);
+        if let (Pixels::U8(bytes), 3) = (&picture.pixels, picture.channels) {
+            match images {
+                Images::Levels(out, _) => push_planes(out, bytes, picture.width, hflip),
+                Images::Values(out) => self.push_values(out, bytes, picture.width, hflip),
+            }
+            return;
         }
         for channel in 0..self.scale.mean.len() {
             let from = if picture.channels == 1 { 0 } else { channel };
@@ -73,6 +75,15 @@ impl Frame {
                     unreachable!("a split of 8-bit images contains no float images")
                 }
             }
+        }
+    }
+
+    /// Appends 8-bit RGB pixels, `[H, W, 3]`, to `out` as normalized values, `[3, H, W]`.
+    fn push_values(&self, out: &mut Vec<f32>, bytes: &[u8], width: usize, hflip: bool) {
+        let mut planes = Vec::new();
+        push_planes(&mut planes, bytes, width, hflip);
+        for (plane, levels) in planes.chunks_exact(bytes.len() / 3).zip(&self.levels) {
+            out.extend(plane.iter().map(|level| levels[usize::from(*level)]));
         }
     }
 

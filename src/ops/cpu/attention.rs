@@ -5,9 +5,11 @@
 use super::blocks::each;
 use super::buffer::{Values, in_order, recycle, tensor, unwritten, values};
 use super::matrix::{Matrix, Write, multiply};
-use super::simd::{self, Kernel, exp, mul_add};
+use super::simd::{self, Kernel, exp};
 use super::small::{Left, SmallProduct, WIDTH};
+use super::turn::Turn;
 use burn::backend::TensorMetadata;
+use pulp::{Arch, Simd, WithSimd};
 
 /// Heads with more scores than this use `gemm` instead of our own kernel.
 const MOST_SMALL_SCORES: usize = 50_000;
@@ -127,7 +129,7 @@ impl Sizes {
         self.turn(grad, 1.0, turned);
         self.scores_of(Left::Rows(v, stride), turned, to_scores);
         let scale = self.scale();
-        simd::run(BeforeSoftmax { scores, grad: &mut *to_scores, padded, scale });
+        Arch::new().dispatch(BeforeSoftmax { scores, grad: &mut *to_scores, padded, scale });
         let (by_query, by_key) = (Left::Columns(to_scores, padded), Left::Rows(to_scores, padded));
         self.values_of(by_query, (k, stride), (&mut to_qkv[to(0)..], stride));
         self.values_of(by_key, (q, stride), (&mut to_qkv[to(1)..], stride));
@@ -167,44 +169,8 @@ impl Sizes {
 
     /// Transposes `rows` `[L, head]`, and multiplies by `scale`.
     fn turn(self, (rows, stride): (&[f32], usize), scale: f32, turned: &mut [f32]) {
-        simd::run(Turn { rows, stride, scale, turned, sizes: self });
-    }
-}
-
-struct Turn<'a> {
-    rows: &'a [f32],
-    stride: usize,
-    scale: f32,
-    turned: &'a mut [f32],
-    sizes: Sizes,
-}
-
-impl Kernel for Turn<'_> {
-    #[inline(always)]
-    fn run<const FMA: bool>(self) {
-        let Self { rows, stride, scale, turned, sizes } = self;
-        let Sizes { tokens, head, padded, .. } = sizes;
-        let whole = (tokens / WIDTH * WIDTH, head / WIDTH * WIDTH);
-        for row in (0..whole.0).step_by(WIDTH) {
-            for column in (0..whole.1).step_by(WIDTH) {
-                let mut block = [[0.0; WIDTH]; WIDTH];
-                for (i, line) in block.iter_mut().enumerate() {
-                    line.copy_from_slice(&rows[(row + i) * stride + column..][..WIDTH]);
-                }
-                for j in 0..WIDTH {
-                    let to = &mut turned[(column + j) * padded + row..][..WIDTH];
-                    for i in 0..WIDTH {
-                        to[i] = block[i][j] * scale;
-                    }
-                }
-            }
-        }
-        for row in 0..tokens {
-            let first = if row < whole.0 { whole.1 } else { 0 };
-            for column in first..head {
-                turned[column * padded + row] = rows[row * stride + column] * scale;
-            }
-        }
+        let Self { tokens, head, padded, .. } = self;
+        Turn { rows, stride, tokens, head, scale, turned, padded }.run();
     }
 }
 
@@ -256,26 +222,47 @@ struct BeforeSoftmax<'a> {
     scale: f32,
 }
 
-impl Kernel for BeforeSoftmax<'_> {
+impl WithSimd for BeforeSoftmax<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn run<const FMA: bool>(self) {
-        let Self { scores, grad, padded, scale } = self;
-        for column in (0..padded).step_by(WIDTH) {
-            let mut shared = [0.0; WIDTH];
-            for (scores, grad) in scores.chunks_exact(padded).zip(grad.chunks_exact(padded)) {
-                let scores = &scores[column..column + WIDTH];
-                let grad = &grad[column..column + WIDTH];
-                for lane in 0..WIDTH {
-                    shared[lane] = mul_add::<FMA>(scores[lane], grad[lane], shared[lane]);
-                }
-            }
-            for (scores, grad) in scores.chunks_exact(padded).zip(grad.chunks_exact_mut(padded)) {
-                let scores = &scores[column..column + WIDTH];
-                let grad = &mut grad[column..column + WIDTH];
-                for lane in 0..WIDTH {
-                    grad[lane] = scores[lane] * (grad[lane] - shared[lane]) * scale;
-                }
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let columns = self.padded / S::F32_LANES;
+        let mut column = 0;
+        // Sums of several vectors at a time hide the latency of an addition.
+        while column < columns {
+            column += match columns - column {
+                1 => self.strip::<S, 1>(simd, column),
+                2 | 3 => self.strip::<S, 2>(simd, column),
+                5 => self.strip::<S, 5>(simd, column),
+                _ => self.strip::<S, 4>(simd, column),
+            };
+        }
+    }
+}
+
+impl BeforeSoftmax<'_> {
+    /// Computes the columns in `N` SIMD vectors, starting with vector `column`. Returns `N`.
+    #[inline(always)]
+    fn strip<S: Simd, const N: usize>(&mut self, simd: S, column: usize) -> usize {
+        let width = self.padded / S::F32_LANES;
+        let scores = S::as_simd_f32s(self.scores).0;
+        let grad = S::as_mut_simd_f32s(self.grad).0;
+        let scale = simd.splat_f32s(self.scale);
+        let mut shared = [simd.splat_f32s(0.0); N];
+        for (scores, grad) in scores.chunks_exact(width).zip(grad.chunks_exact(width)) {
+            let (scores, grad) = (&scores[column..column + N], &grad[column..column + N]);
+            for i in 0..N {
+                shared[i] = simd.mul_add_f32s(scores[i], grad[i], shared[i]);
             }
         }
+        for (scores, grad) in scores.chunks_exact(width).zip(grad.chunks_exact_mut(width)) {
+            let (scores, grad) = (&scores[column..column + N], &mut grad[column..column + N]);
+            for i in 0..N {
+                let difference = simd.sub_f32s(grad[i], shared[i]);
+                grad[i] = simd.mul_f32s(simd.mul_f32s(scores[i], difference), scale);
+            }
+        }
+        N
     }
 }

@@ -61,8 +61,10 @@ pub(super) fn through_scale(grad: &Values, scale: Values) -> Values {
 pub(super) fn linear_gelu(x: Values, w: Values, bias: Values) -> Values {
     let layer = Layer::of(x, w);
     let bias = in_order(bias);
-    let mut y = layer.added_to(rows_of(values(&bias), layer.rows()));
-    each(y.chunks_mut(block_rows(1)), |y| simd::run(Gelu(y)));
+    let bias = values(&bias);
+    let mut y = layer.product();
+    let block = block_rows(bias.len()) * bias.len();
+    each(y.chunks_mut(block), |z| simd::run(Gelu { z, bias }));
     tensor(y, layer.output_shape())
 }
 
@@ -70,10 +72,12 @@ pub(super) fn linear_gelu(x: Values, w: Values, bias: Values) -> Values {
 pub(super) fn linear_gelu_with_slope(x: Values, w: Values, bias: Values) -> [Values; 2] {
     let layer = Layer::of(x, w);
     let bias = in_order(bias);
-    let mut slope = layer.added_to(rows_of(values(&bias), layer.rows()));
+    let bias = values(&bias);
+    let mut slope = layer.product();
     let mut y = unwritten(slope.len());
-    let blocks = slope.chunks_mut(block_rows(1)).zip(y.chunks_mut(block_rows(1)));
-    each(blocks, |(z, y)| simd::run(GeluWithSlope { z, y }));
+    let block = block_rows(bias.len()) * bias.len();
+    let blocks = slope.chunks_mut(block).zip(y.chunks_mut(block));
+    each(blocks, |(z, y)| simd::run(GeluWithSlope { z, bias, y }));
     let shape = layer.output_shape();
     [tensor(y, shape.clone()), tensor(slope, shape)]
 }
@@ -156,7 +160,15 @@ impl Layer {
         y
     }
 
-    /// Returns the `wanted` gradients: of `x`, `w` and the bias.
+    /// Returns `x w`.
+    fn product(&self) -> Vec<f32> {
+        let outputs = width(&self.w);
+        let mut y = unwritten(self.rows() * outputs);
+        multiply(&mut y, outputs, self.inputs(), matrix(&self.w), Write::Overwrite);
+        y
+    }
+
+    /// Returns the gradients of `x`, `w` and the bias that `wanted` selects.
     fn gradients(
         &self,
         grad: &[f32],
@@ -256,30 +268,42 @@ impl Kernel for AddRows<'_> {
     }
 }
 
-struct Gelu<'a>(&'a mut [f32]);
+/// Adds `bias` to each row of `z`, then replaces the values by their GELU.
+struct Gelu<'a> {
+    z: &'a mut [f32],
+    bias: &'a [f32],
+}
 
 impl Kernel for Gelu<'_> {
     #[inline(always)]
     fn run<const FMA: bool>(self) {
-        for z in self.0 {
-            *z *= normal::<FMA>(*z).0;
+        for z in self.z.chunks_exact_mut(self.bias.len()) {
+            for (z, bias) in z.iter_mut().zip(self.bias) {
+                let x = *z + bias;
+                *z = x * normal::<FMA>(x).0;
+            }
         }
     }
 }
 
-/// Writes `gelu(z)` into `y`, and replaces `z` by `gelu'(z) = Φ(z) + z φ(z)`.
+/// Writes `gelu(x)` into `y`, where `x = z + bias`. Replaces `z` by `gelu'(x) = Φ(x) + x φ(x)`.
 struct GeluWithSlope<'a> {
     z: &'a mut [f32],
+    bias: &'a [f32],
     y: &'a mut [f32],
 }
 
 impl Kernel for GeluWithSlope<'_> {
     #[inline(always)]
     fn run<const FMA: bool>(self) {
-        for (z, y) in self.z.iter_mut().zip(self.y) {
-            let (cdf, density) = normal::<FMA>(*z);
-            *y = *z * cdf;
-            *z = mul_add::<FMA>(*z, density, cdf);
+        let width = self.bias.len();
+        for (z, y) in self.z.chunks_exact_mut(width).zip(self.y.chunks_exact_mut(width)) {
+            for ((z, y), bias) in z.iter_mut().zip(y).zip(self.bias) {
+                let x = *z + bias;
+                let (cdf, density) = normal::<FMA>(x);
+                *y = x * cdf;
+                *z = mul_add::<FMA>(x, density, cdf);
+            }
         }
     }
 }

@@ -20,6 +20,7 @@ mod simd;
 mod small;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod update;
 
 use buffer::Values;

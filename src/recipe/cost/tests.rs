@@ -45,6 +45,9 @@ fn flops_match_published_figures() {
         + 2.0 * 50.0 * 768.0 * 512.0
         + 2.0 * 197.0 * 512.0 * 768.0;
     assert!((dims.mae_flops(49) - (encoder + decoder)).abs() < 1.0);
+    // The last block computes 9 of its 12 products of [tokens, 512] and [512, 512] only for removed patches.
+    let unneeded = 2.0 * 50.0 * (9.0 * 262_144.0 + 512.0 * 768.0);
+    assert!((dims.unneeded_flops(49) - unneeded).abs() < 1.0);
     // The published figure for ViT-B/16 is 17.6 G multiply-adds with attention.
     assert!((dims.classifier_flops(1000) / 2e9 - 17.56).abs() < 0.1);
 }

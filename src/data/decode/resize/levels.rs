@@ -2,14 +2,16 @@
 //!
 //! Weights are in 22-bit fixed point. The result of the first axis is rounded to integers before the second axis is
 //! resized. Both axes use the same kernel, which adds weighted rows. To resize the horizontal axis, this code
-//! transposes a few rows at a time, so that columns become rows.
+//! transposes a few rows at a time, so that columns become rows. `vnni.rs` is faster, but needs AVX-512.
 
+#[cfg(target_arch = "x86_64")]
+use super::vnni;
 use crate::data::decode::simd::vectorized;
 
 /// Fraction bits of a fixed-point weight, as in Pillow.
-const FRACTION: u32 = 22;
+pub(super) const FRACTION: u32 = 22;
 /// 0.5 in fixed point, for rounding.
-const HALF: i32 = 1 << (FRACTION - 1);
+pub(super) const HALF: i32 = 1 << (FRACTION - 1);
 /// Number of bytes in an AVX2 register.
 const BLOCK: usize = 32;
 
@@ -33,33 +35,54 @@ impl<'a, const C: usize> SourceImage<'a, C> {
         [width, height]: [usize; 2],
         vertical_first: bool,
     ) -> Vec<u8> {
+        if [self.width, self.height] == [width, height] {
+            let rows = (0..height).map(|y| &self.rows().at(y)[..width * C]);
+            return rows.collect::<Vec<_>>().concat();
+        }
         let (columns, rows) = (Weights::new(self.width, width), Weights::new(self.height, height));
         if vertical_first {
-            let alone = self.rows().collect::<Vec<_>>().concat();
-            let between = vertical(&alone, self.width * C, &rows);
-            let between = between.chunks_exact(self.width * C);
+            let row = self.width * C;
+            let between = vertical(self.rows(), row, &rows);
+            let between = Rows { pixels: &between, stride: row, count: height };
             return horizontal::<C, LANE>(between, self.width, &columns);
         }
         let between = horizontal::<C, LANE>(self.rows(), self.width, &columns);
-        vertical(&between, width * C, &rows)
+        let between = Rows { pixels: &between, stride: width * C, count: self.height };
+        vertical(between, width * C, &rows)
     }
 
-    fn rows(self) -> impl ExactSizeIterator<Item = &'a [u8]> {
-        let row = self.width * C;
-        self.pixels.chunks(self.stride).take(self.height).map(move |wide| &wide[..row])
+    fn rows(self) -> Rows<'a> {
+        Rows { pixels: self.pixels, stride: self.stride, count: self.height }
     }
 }
 
-struct Weights {
-    spans: Vec<Span>,
-    weights: Vec<i32>,
+/// Rows of bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub(super) pixels: &'a [u8],
+    /// Bytes from one row to the next.
+    pub(super) stride: usize,
+    pub(super) count: usize,
 }
 
-/// The input pixels that contribute to one output pixel.
-struct Span {
-    start: usize,
-    /// Indices in [`Weights::weights`] of this output pixel's weights.
-    weights: std::ops::Range<usize>,
+impl<'a> Rows<'a> {
+    /// Returns row `y`, and all bytes after it.
+    #[inline]
+    pub(super) fn at(self, y: usize) -> &'a [u8] {
+        &self.pixels[y * self.stride..]
+    }
+}
+
+pub(super) struct Weights {
+    pub(super) spans: Vec<Span>,
+    pub(super) weights: Vec<i32>,
+}
+
+/// The range of input pixels that contribute to one output pixel.
+pub(super) struct Span {
+    pub(super) start: usize,
+    /// Range of this output pixel's weights in [`Weights::weights`].
+    pub(super) weights: std::ops::Range<usize>,
 }
 
 impl Weights {
@@ -105,32 +128,51 @@ fn bicubic(x: f64) -> f64 {
 }
 
 /// Resizes vertically. `row` is the number of bytes per row.
-fn vertical(pixels: &[u8], row: usize, rows: &Weights) -> Vec<u8> {
-    let mut out = vec![0; rows.spans.len() * row];
-    add_up(pixels, row, rows, &mut out);
+fn vertical(rows: Rows<'_>, row: usize, weights: &Weights) -> Vec<u8> {
+    let mut out = vec![0; weights.spans.len() * row];
+    #[cfg(target_arch = "x86_64")]
+    if vnni::vertical(rows, row, weights, &mut out) {
+        return out;
+    }
+    add_up(rows, row, weights, &mut out);
     out
 }
 
 /// Resizes horizontally. `width` is the width of the input in pixels.
-fn horizontal<'a, const C: usize, const LANE: usize>(
-    mut rows: impl ExactSizeIterator<Item = &'a [u8]>,
+fn horizontal<const C: usize, const LANE: usize>(
+    rows: Rows<'_>,
     width: usize,
     columns: &Weights,
 ) -> Vec<u8> {
+    let mut out = vec![0; rows.count * columns.spans.len() * C];
+    #[cfg(target_arch = "x86_64")]
+    if vnni::horizontal::<C>(rows, columns, &mut out) {
+        return out;
+    }
+    turn_and_add_up::<C, LANE>(rows, width, columns, &mut out);
+    out
+}
+
+/// Resizes horizontally, by transposing a few rows at a time.
+fn turn_and_add_up<const C: usize, const LANE: usize>(
+    rows: Rows<'_>,
+    width: usize,
+    columns: &Weights,
+    out: &mut [u8],
+) {
     let to = columns.spans.len();
     let rows_in_block = BLOCK / LANE;
-    let mut out = vec![0; rows.len() * to * C];
     let (mut turned, mut resized) = (vec![0; width * BLOCK], vec![0; to * BLOCK]);
-    let mut block = Vec::with_capacity(rows_in_block);
-    for out in out.chunks_mut(rows_in_block * to * C) {
-        block.clear();
-        block.extend(rows.by_ref().take(rows_in_block));
-        for (x, place) in turned.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
-            for (place, row) in place.as_chunks_mut::<LANE>().0.iter_mut().zip(&block) {
-                *place = lane::<C, LANE>(&row[x * C..]);
+    for (block, out) in out.chunks_mut(rows_in_block * to * C).enumerate() {
+        let first = block * rows_in_block;
+        for lane in 0..rows_in_block.min(rows.count - first) {
+            let row = rows.at(first + lane);
+            for (x, place) in turned.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+                place.as_chunks_mut::<LANE>().0[lane] = self::lane::<C, LANE>(&row[x * C..]);
             }
         }
-        add_up(&turned, BLOCK, columns, &mut resized);
+        let columns_as_rows = Rows { pixels: &turned, stride: BLOCK, count: width };
+        add_up(columns_as_rows, BLOCK, columns, &mut resized);
         for (lane, row) in out.chunks_exact_mut(to * C).enumerate() {
             let places = resized.as_chunks::<BLOCK>().0;
             for (place, pixel) in places.iter().zip(row.as_chunks_mut::<C>().0) {
@@ -139,7 +181,6 @@ fn horizontal<'a, const C: usize, const LANE: usize>(
             }
         }
     }
-    out
 }
 
 /// Returns the first pixel of `row`, padded to `LANE` bytes with arbitrary values.
@@ -153,18 +194,18 @@ fn lane<const C: usize, const LANE: usize>(row: &[u8]) -> [u8; LANE] {
 
 vectorized! {
     /// Computes each output row as a weighted sum of input rows. `row` is the number of bytes per row.
-    fn add_up(rows: &[u8], row: usize, weights: &Weights, out: &mut [u8]) {
+    fn add_up(rows: Rows<'_>, row: usize, weights: &Weights, out: &mut [u8]) {
         for (span, out) in weights.spans.iter().zip(out.chunks_exact_mut(row)) {
             let weights = &weights.weights[span.weights.clone()];
-            let rows = &rows[span.start * row..(span.start + weights.len()) * row];
+            let lines = rows.at(span.start).chunks(rows.stride);
             let Some(last) = row.checked_sub(BLOCK) else {
-                add_up_narrow(rows, row, weights, out);
+                add_up_narrow(lines, weights, out);
                 continue;
             };
             // The last block of a row may overlap the previous block.
             for start in (0..row).step_by(BLOCK).map(|start| start.min(last)) {
                 let mut sums = [HALF; BLOCK];
-                for (values, weight) in rows.chunks_exact(row).zip(weights) {
+                for (weight, values) in weights.iter().zip(lines.clone()) {
                     let values: &[u8; BLOCK] = values[start..].first_chunk().expect("a block fits");
                     for at in 0..BLOCK {
                         sums[at] += weight * i32::from(values[at]);
@@ -180,10 +221,14 @@ vectorized! {
 }
 
 /// Computes one output row of less than [`BLOCK`] bytes.
-fn add_up_narrow(rows: &[u8], row: usize, weights: &[i32], out: &mut [u8]) {
+fn add_up_narrow<'a>(
+    lines: impl Iterator<Item = &'a [u8]> + Clone,
+    weights: &[i32],
+    out: &mut [u8],
+) {
     for (at, out) in out.iter_mut().enumerate() {
-        let values = rows.chunks_exact(row).map(|row| i32::from(row[at]));
-        *out = level(HALF + values.zip(weights).map(|(value, weight)| weight * value).sum::<i32>());
+        let values = weights.iter().zip(lines.clone()).map(|(w, line)| w * i32::from(line[at]));
+        *out = level(HALF + values.sum::<i32>());
     }
 }
 
@@ -222,8 +267,27 @@ mod tests {
             let weights = Weights::new(size, to);
             let expected = slow(&rows, row, &weights);
             let mut out = vec![0; to * row];
-            add_up(&rows, row, &weights, &mut out);
+            let rows = Rows { pixels: &rows, stride: row, count: size };
+            add_up(rows, row, &weights, &mut out);
             prop_assert_eq!(&out, &expected);
+            let out = vertical(rows, row, &weights);
+            prop_assert_eq!(&out, &expected);
+        }
+
+        #[test]
+        fn all_ways_to_resize_horizontally_agree(
+            width in 1usize..200, height in 1usize..12, to in 1usize..150, seed in any::<u32>(),
+        ) {
+            let byte = |i: usize| (i as u32).wrapping_mul(seed | 1).to_le_bytes()[2];
+            let pixels: Vec<u8> = (0..3 * width * height).map(byte).collect();
+            let weights = Weights::new(width, to);
+            let rows = Rows { pixels: &pixels, stride: 3 * width, count: height };
+            let mut expected = vec![0; 3 * to * height];
+            turn_and_add_up::<3, 4>(rows, width, &weights, &mut expected);
+            prop_assert_eq!(horizontal::<3, 4>(rows, width, &weights), expected);
+            let mut expected = vec![0; to * height];
+            turn_and_add_up::<1, 1>(rows, width, &weights, &mut expected);
+            prop_assert_eq!(horizontal::<1, 1>(rows, width, &weights), expected);
         }
 
         #[test]

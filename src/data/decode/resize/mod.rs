@@ -1,6 +1,8 @@
 //! Resizes pictures: bicubic as in Pillow, and bilinear as in torch's `interpolate`.
 
 mod levels;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{F32, F32x3, U8, U8x3};
