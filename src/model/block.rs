@@ -75,6 +75,10 @@ impl Block {
 
     /// Runs the block on tokens `[N, L, D]`. The output has the same shape.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        #[cfg(feature = "gpu")]
+        if ops::is_gpu(&x) {
+            return self.on_gpu(x, None);
+        }
         let heads = self.attn.heads(self.norm1.forward(x.clone()));
         let x = self.attn.proj.forward_residual(heads, x);
         let hidden = self.mlp.fc1.forward_gelu(self.norm2.forward(x.clone()));
@@ -86,10 +90,39 @@ impl Block {
     /// `attn` and `mlp`, `[N, 1, 1]` each, multiply the attention branch and the MLP branch of each sample. A factor of
     /// 0 drops a branch. A kept branch has the factor `1 / (1 - rate)`.
     pub fn forward_drop_path(&self, x: Tensor<3>, attn: Tensor<3>, mlp: Tensor<3>) -> Tensor<3> {
+        #[cfg(feature = "gpu")]
+        if ops::is_gpu(&x) {
+            let n = x.dims()[0];
+            let factors = Tensor::cat(vec![attn.reshape([n]), mlp.reshape([n])], 0);
+            return self.on_gpu(x, Some(factors));
+        }
         let heads = self.attn.heads(self.norm1.forward(x.clone()));
         let x = self.attn.proj.forward_scaled(heads, x, attn);
         let hidden = self.mlp.fc1.forward_gelu(self.norm2.forward(x.clone()));
         self.mlp.fc2.forward_scaled(hidden, x, mlp)
+    }
+
+    /// Runs the block as one operation. `factors` `[2 N]` scales the branches, the attention branches first.
+    #[cfg(feature = "gpu")]
+    fn on_gpu(&self, x: Tensor<3>, factors: Option<Tensor<1>>) -> Tensor<3> {
+        let Self { norm1, attn: Attention { qkv, proj, num_heads }, norm2, mlp } = self;
+        let Mlp { fc1, fc2 } = mlp;
+        let norms = [&norm1.weight, &norm1.bias, &norm2.weight, &norm2.bias];
+        let shape = ops::BlockShape {
+            heads: *num_heads,
+            eps: norm1.eps,
+            precision: qkv.precision,
+            scaled: factors.is_some(),
+        };
+        let linear = [qkv, proj, fc1, fc2];
+        ops::block(
+            x,
+            norms.map(|param| param.val()),
+            linear.map(|linear| linear.weight.val()),
+            linear.map(|linear| linear.bias.val()),
+            factors,
+            shape,
+        )
     }
 }
 

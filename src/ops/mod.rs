@@ -4,16 +4,22 @@
 //! GELU from this folder, and Burn's operations otherwise.
 
 mod attention;
-mod cpu;
 #[cfg(feature = "gpu")]
-mod cube;
+mod block;
+mod cpu;
 mod dtype;
 mod gelu;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod layer_norm;
 mod product;
 mod update;
 
 pub use attention::attention;
+#[cfg(feature = "gpu")]
+pub use block::{BlockShape, block};
+#[cfg(feature = "gpu")]
+pub use dtype::is_gpu;
 pub use layer_norm::layer_norm;
 pub use product::{autotune, linear, linear_gelu, linear_residual, linear_scaled, product};
 pub use update::{AdamWStep, adamw, sum_of_squares};

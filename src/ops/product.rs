@@ -32,7 +32,7 @@ pub fn autotune(on: bool) {
 }
 
 /// Returns whether Burn autotunes products of this type.
-fn is_tuned(factors: DType) -> bool {
+pub(super) fn is_tuned(factors: DType) -> bool {
     factors == DType::BF16 && AUTOTUNE.load(Ordering::Relaxed)
 }
 

@@ -1,0 +1,247 @@
+//! Layer normalization.
+
+use super::rows::{PARTS, for_each_part, for_each_row, sum_over_cube, units};
+use super::sums::Sums;
+use super::{addresses, contiguous, empty};
+use burn::backend::TensorMetadata;
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::tensor::DType;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::ir::ElemType;
+use cubecl::prelude::*;
+
+/// Normalizes the rows of `x` `[.., D]` in fp32, scales and shifts them, and rounds the result to `dtype`.
+pub(super) fn forward(
+    x: &CubeTensor,
+    gamma: &CubeTensor,
+    beta: &CubeTensor,
+    eps: f64,
+    dtype: DType,
+) -> CubeTensor {
+    let [x, gamma, beta] = contiguous([x.clone(), gamma.clone(), beta.clone()]);
+    let width = gamma.meta.num_elements();
+    let rows = x.meta.num_elements() / width;
+    let y = empty(&x, x.shape(), dtype);
+    let units = units(width);
+    let (count, dim) = for_each_row(&x, rows, units);
+    // SAFETY: the kernel checks the row.
+    unsafe {
+        normalize::launch_unchecked(
+            &x.client.clone(),
+            count,
+            dim,
+            addresses(&[&x, &y]),
+            x.into_buffer_arg(),
+            gamma.into_buffer_arg(),
+            beta.into_buffer_arg(),
+            y.clone().into_buffer_arg(),
+            rows,
+            eps as f32,
+            width,
+            units,
+            dtype_to_storage_type(dtype),
+        );
+    }
+    y
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn normalize<E: Float>(
+    x: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    y: &mut [E],
+    rows: usize,
+    eps: f32,
+    #[comptime] width: usize,
+    #[comptime] units: usize,
+    #[define(E)] _dtype: ElemType,
+) {
+    let mut shared = Shared::new_slice(units);
+    let row = CUBE_POS;
+    if row < rows {
+        let start = row * width;
+        let (mean, scale) = statistics(x, start, &mut shared, eps, width, units);
+        let mut column = UNIT_POS as usize;
+        while column < width {
+            let normal = (x[start + column] - mean) * scale;
+            y[start + column] = E::cast_from(normal * gamma[column] + beta[column]);
+            column += units;
+        }
+    }
+}
+
+/// Returns the mean of a row, and the inverse of its standard deviation.
+#[cube]
+fn statistics(
+    x: &[f32],
+    start: usize,
+    shared: &mut Shared<[f32]>,
+    eps: f32,
+    #[comptime] width: usize,
+    #[comptime] units: usize,
+) -> (f32, f32) {
+    let mut sum = 0.0f32;
+    let mut column = UNIT_POS as usize;
+    while column < width {
+        sum += x[start + column];
+        column += units;
+    }
+    let count = width as f32;
+    let mean = sum_over_cube(sum, shared, units) / count;
+    let mut squares = 0.0f32;
+    let mut column = UNIT_POS as usize;
+    while column < width {
+        let off = x[start + column] - mean;
+        squares += off * off;
+        column += units;
+    }
+    let variance = sum_over_cube(squares, shared, units) / count;
+    (mean, 1.0f32 / (variance + eps).sqrt())
+}
+
+/// The results of [`backward`].
+pub(super) struct Backward {
+    /// The gradient of the residual stream before the normalization, `[.., D]` in fp32.
+    pub stream: CubeTensor,
+    /// `stream` times the branch factor, in the precision of products.
+    pub branch: CubeTensor,
+}
+
+/// Returns the gradient of `x`, plus `stream`, the gradient that reaches `x` past the normalization.
+///
+/// `grad` is the gradient of the output of [`forward`]. `factor`, `[N]`, scales each sample of `branch`. Writes three
+/// column sums to `sums`: the gradients of gamma and beta, and the sum of `branch`.
+pub(super) fn backward(
+    x: &CubeTensor,
+    gamma: &CubeTensor,
+    eps: f64,
+    grad: CubeTensor,
+    stream: CubeTensor,
+    factor: Option<&CubeTensor>,
+    sums: &mut Sums,
+) -> Backward {
+    let dtype = grad.dtype;
+    let factors = factor.unwrap_or(gamma).clone();
+    let [x, gamma, grad, stream, factors] =
+        contiguous([x.clone(), gamma.clone(), grad, stream, factors]);
+    let width = gamma.meta.num_elements();
+    let rows = x.meta.num_elements() / width;
+    let to_x = empty(&x, x.shape(), DType::F32);
+    let branch = empty(&x, x.shape(), dtype);
+    let units = units(width);
+    let (count, dim) = for_each_part(units);
+    let (parts, pitch, offset) = sums.next(3 * width);
+    // SAFETY: the kernel checks rows and columns.
+    unsafe {
+        normalize_back::launch_unchecked(
+            &x.client.clone(),
+            count,
+            dim,
+            addresses(&[&x, &parts]),
+            x.clone().into_buffer_arg(),
+            gamma.into_buffer_arg(),
+            grad.into_buffer_arg(),
+            stream.into_buffer_arg(),
+            factors.into_buffer_arg(),
+            to_x.clone().into_buffer_arg(),
+            branch.clone().into_buffer_arg(),
+            parts.into_buffer_arg(),
+            rows,
+            x.shape()[1],
+            pitch,
+            offset,
+            eps as f32,
+            factor.is_some(),
+            width,
+            units,
+            dtype_to_storage_type(dtype),
+        );
+    }
+    Backward { stream: to_x, branch }
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn normalize_back<E: Float>(
+    x: &[f32],
+    gamma: &[f32],
+    grad: &[E],
+    stream: &[f32],
+    factors: &[f32],
+    to_x: &mut [f32],
+    branch: &mut [E],
+    parts: &mut [f32],
+    rows: usize,
+    tokens: usize,
+    pitch: usize,
+    offset: usize,
+    eps: f32,
+    #[comptime] scaled: bool,
+    #[comptime] width: usize,
+    #[comptime] units: usize,
+    #[define(E)] _dtype: ElemType,
+) {
+    let mut shared = Shared::new_slice(units);
+    let columns = comptime!(width.div_ceil(units));
+    let mut to_gamma = Array::<f32>::new(columns);
+    let mut to_beta = Array::<f32>::new(columns);
+    let mut of_branch = Array::<f32>::new(columns);
+    #[unroll]
+    for i in 0..columns {
+        to_gamma[i] = 0.0f32;
+        to_beta[i] = 0.0f32;
+        of_branch[i] = 0.0f32;
+    }
+    let mut row = CUBE_POS;
+    while row < rows {
+        let start = row * width;
+        let (mean, scale) = statistics(x, start, &mut shared, eps, width, units);
+        let mut sum = 0.0f32;
+        let mut along = 0.0f32;
+        #[unroll]
+        for i in 0..columns {
+            let column = UNIT_POS as usize + i * units;
+            if column < width {
+                let normal = (x[start + column] - mean) * scale;
+                let upstream = f32::cast_from(grad[start + column]);
+                to_gamma[i] = to_gamma[i] + upstream * normal;
+                to_beta[i] = to_beta[i] + upstream;
+                let scaled_grad = upstream * gamma[column];
+                sum += scaled_grad;
+                along += scaled_grad * normal;
+            }
+        }
+        let count = width as f32;
+        let mean_grad = sum_over_cube(sum, &mut shared, units) / count;
+        let mean_along = sum_over_cube(along, &mut shared, units) / count;
+        #[unroll]
+        for i in 0..columns {
+            let column = UNIT_POS as usize + i * units;
+            if column < width {
+                let normal = (x[start + column] - mean) * scale;
+                let scaled_grad = f32::cast_from(grad[start + column]) * gamma[column];
+                let across = (scaled_grad - mean_grad - normal * mean_along) * scale;
+                let total = across + stream[start + column];
+                to_x[start + column] = total;
+                let mut of_row = total;
+                if comptime!(scaled) {
+                    of_row *= factors[row / tokens];
+                }
+                let rounded = E::cast_from(of_row);
+                branch[start + column] = rounded;
+                of_branch[i] = of_branch[i] + f32::cast_from(rounded);
+            }
+        }
+        row += comptime!(PARTS);
+    }
+    #[unroll]
+    for i in 0..columns {
+        let column = UNIT_POS as usize + i * units;
+        if column < width {
+            let place = CUBE_POS * pitch + offset + column;
+            parts[place] = to_gamma[i];
+            parts[place + width] = to_beta[i];
+            parts[place + 2 * width] = of_branch[i];
+        }
+    }
+}
