@@ -225,7 +225,8 @@ impl<B: BlockPasses, C: CheckpointStrategy> Block for Autodiff<B, C> {
 }
 
 impl<B: Backend> Weights<B> {
-    fn into_array(self) -> [FloatTensor<B>; 12] {
+    /// Returns the parameters in PyTorch's order.
+    pub(super) fn into_array(self) -> [FloatTensor<B>; 12] {
         [
             self.gamma_1,
             self.beta_1,
@@ -242,7 +243,8 @@ impl<B: Backend> Weights<B> {
         ]
     }
 
-    fn from_array(params: [FloatTensor<B>; 12]) -> Self {
+    /// Takes the parameters in PyTorch's order.
+    pub(super) fn from_array(params: [FloatTensor<B>; 12]) -> Self {
         let [
             gamma_1,
             beta_1,

@@ -13,6 +13,8 @@ mod gelu;
 mod gpu;
 mod layer_norm;
 mod product;
+#[cfg(feature = "gpu")]
+mod twelve;
 mod update;
 
 pub use attention::attention;
@@ -22,6 +24,8 @@ pub use block::{BlockShape, block};
 pub use dtype::is_gpu;
 pub use layer_norm::layer_norm;
 pub use product::{autotune, linear, linear_gelu, linear_residual, linear_scaled, product};
+#[cfg(feature = "gpu")]
+pub use twelve::{AdamWSettings, adamw_of_twelve, sum_of_all_squares};
 pub use update::{AdamWStep, adamw, sum_of_squares};
 
 #[cfg(test)]

@@ -1,14 +1,13 @@
-//! A transformer block on the GPU: 14 launches forward, 20 backward, and one for each rounded weight.
+//! A transformer block on the GPU: 13 launches forward, 20 backward, and one that rounds the weights.
 
 use super::heads::Heads;
 use super::product::{multiply, transposed};
 use super::sums::{self, Sums};
-use super::{empty, mlp, norm, softmax};
+use super::{casts, empty, mlp, norm, softmax};
 use crate::ops::block::{BlockGradients, BlockPasses, BlockShape, Forward, Saved, Weights};
 use burn::backend::TensorMetadata;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
-use burn_cubecl::kernel::cast;
 use burn_cubecl::ops::reshape;
 use burn_cubecl::tensor::CubeTensor;
 
@@ -30,9 +29,15 @@ impl BlockPasses for CubeBackend {
         let raw = dims.products(q.clone(), transposed(k.clone()), dims.heads.tokens);
         let scores = softmax::forward(raw, dims.scale());
         let attended = dims.heads.merge(dims.products(scores.clone(), v.clone(), dims.heads.head));
-        let middle = mlp::residual(dims.linear(&attended, &proj), proj_bias, &x, attn.as_ref());
+        let norm::Joined { stream: middle, normed: normed_2 } = norm::after_product(
+            dims.linear(&attended, &proj),
+            proj_bias,
+            &x,
+            attn.as_ref(),
+            [gamma_2, beta_2],
+            shape.eps,
+        );
 
-        let normed_2 = norm::forward(&middle, gamma_2, beta_2, shape.eps, dtype);
         let hidden = dims.linear(&normed_2, &fc1);
         let active = mlp::gelu(&hidden, &weights.fc1_bias);
         let y = mlp::residual(dims.linear(&active, &fc2), &weights.fc2_bias, &middle, mlp.as_ref());
@@ -155,8 +160,9 @@ impl Dims {
 
     /// Rounds the four matrices.
     fn narrow(&self, weights: &Weights<CubeBackend>) -> [CubeTensor; 4] {
-        [&weights.qkv, &weights.proj, &weights.fc1, &weights.fc2]
-            .map(|weight| cast(weight.clone(), self.narrow))
+        let Weights { qkv, proj, fc1, fc2, .. } = weights;
+        let matrices = [qkv, proj, fc1, fc2].map(Clone::clone);
+        if self.narrow == DType::F32 { matrices } else { casts::narrow(matrices, self.narrow) }
     }
 
     /// Returns `x` `[N, L, in]` as rows `[N L, in]`.

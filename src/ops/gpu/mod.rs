@@ -12,9 +12,11 @@
 #![expect(clippy::too_many_arguments, reason = "a kernel's arguments are its tensors and sizes")]
 
 mod block;
+mod casts;
 mod heads;
 mod mlp;
 mod norm;
+mod optimizer;
 mod product;
 mod rows;
 mod softmax;

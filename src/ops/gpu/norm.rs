@@ -1,5 +1,6 @@
 //! Layer normalization.
 
+use super::mlp::biased;
 use super::rows::{PARTS, for_each_part, for_each_row, sum_over_cube, units};
 use super::sums::Sums;
 use super::{addresses, contiguous, empty};
@@ -98,6 +99,123 @@ fn statistics(
     }
     let variance = sum_over_cube(squares, shared, units) / count;
     (mean, 1.0f32 / (variance + eps).sqrt())
+}
+
+/// The results of [`after_product`].
+pub(super) struct Joined {
+    /// The residual stream, `[N, L, D]` in fp32.
+    pub stream: CubeTensor,
+    /// The normalized stream, in the type of the product.
+    pub normed: CubeTensor,
+}
+
+/// Adds `factor * (product + bias)` to `residual`, and normalizes the rows of the sum as [`forward`] does.
+///
+/// `product + bias` is rounded to the type of `product`. `factor`, `[N]`, defaults to 1.
+pub(super) fn after_product(
+    product: CubeTensor,
+    bias: &CubeTensor,
+    residual: &CubeTensor,
+    factor: Option<&CubeTensor>,
+    [gamma, beta]: [&CubeTensor; 2],
+    eps: f64,
+) -> Joined {
+    let dtype = product.dtype;
+    let factors = factor.unwrap_or(bias).clone();
+    let [product, bias, residual, factors, gamma, beta] =
+        contiguous([product, bias.clone(), residual.clone(), factors, gamma.clone(), beta.clone()]);
+    let [n, tokens, width] = residual.shape().dims();
+    let stream = empty(&residual, residual.shape(), DType::F32);
+    let normed = empty(&residual, residual.shape(), dtype);
+    let units = units(width);
+    let (count, dim) = for_each_row(&residual, n * tokens, units);
+    // SAFETY: the kernel checks rows and columns.
+    unsafe {
+        join::launch_unchecked(
+            &residual.client.clone(),
+            count,
+            dim,
+            addresses(&[&stream]),
+            product.into_buffer_arg(),
+            bias.into_buffer_arg(),
+            residual.into_buffer_arg(),
+            factors.into_buffer_arg(),
+            gamma.into_buffer_arg(),
+            beta.into_buffer_arg(),
+            stream.clone().into_buffer_arg(),
+            normed.clone().into_buffer_arg(),
+            n * tokens,
+            tokens,
+            eps as f32,
+            factor.is_some(),
+            width,
+            units,
+            dtype_to_storage_type(dtype),
+        );
+    }
+    Joined { stream, normed }
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn join<E: Float>(
+    product: &[E],
+    bias: &[f32],
+    residual: &[f32],
+    factors: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    stream: &mut [f32],
+    normed: &mut [E],
+    rows: usize,
+    tokens: usize,
+    eps: f32,
+    #[comptime] scaled: bool,
+    #[comptime] width: usize,
+    #[comptime] units: usize,
+    #[define(E)] _dtype: ElemType,
+) {
+    let mut shared = Shared::new_slice(units);
+    let columns = comptime!(width.div_ceil(units));
+    let mut kept = Array::<f32>::new(columns);
+    let row = CUBE_POS;
+    if row < rows {
+        let start = row * width;
+        let mut sum = 0.0f32;
+        #[unroll]
+        for i in 0..columns {
+            let column = UNIT_POS as usize + i * units;
+            if column < width {
+                let place = start + column;
+                let mut value = f32::cast_from(biased::<E>(product[place], bias[column]));
+                if comptime!(scaled) {
+                    value *= factors[row / tokens];
+                }
+                kept[i] = residual[place] + value;
+                stream[place] = kept[i];
+                sum += kept[i];
+            }
+        }
+        let count = width as f32;
+        let mean = sum_over_cube(sum, &mut shared, units) / count;
+        let mut squares = 0.0f32;
+        #[unroll]
+        for i in 0..columns {
+            if UNIT_POS as usize + i * units < width {
+                let off = kept[i] - mean;
+                squares += off * off;
+            }
+        }
+        let variance = sum_over_cube(squares, &mut shared, units) / count;
+        let scale = 1.0f32 / (variance + eps).sqrt();
+        #[unroll]
+        for i in 0..columns {
+            let column = UNIT_POS as usize + i * units;
+            if column < width {
+                let normal = (kept[i] - mean) * scale;
+                normed[start + column] = E::cast_from(normal * gamma[column] + beta[column]);
+            }
+        }
+    }
 }
 
 /// The results of [`backward`].
