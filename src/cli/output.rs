@@ -7,12 +7,12 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_log::NormalizeEvent;
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// Writes a result to stdout, with escaped control characters.
 ///
@@ -76,8 +76,10 @@ pub(super) fn start_log_of(hosts: &Hosts) {
 }
 
 fn start_log_at(default: &str) {
-    let level = std::env::var("MAE_LOG").unwrap_or_else(|_| default.to_owned());
-    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(level);
+    let chosen = std::env::var("MAE_LOG").ok();
+    let level = chosen.as_deref().unwrap_or(default);
+    let level = EnvFilter::builder().parse_lossy(level);
+    let filter = LineFilter { level, shows_faults: chosen.is_some() };
     let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
@@ -91,6 +93,32 @@ fn start_log_at(default: &str) {
         .with(lines)
         .with(Faults.with_filter(LevelFilter::WARN))
         .try_init();
+}
+
+/// Selects the log lines on stderr.
+///
+/// The errors of a device driver end the run, and its last message names the first of them. Without `MAE_LOG`, they are
+/// not log lines, because each launch of a broken kernel logs its whole source.
+struct LineFilter {
+    level: EnvFilter,
+    shows_faults: bool,
+}
+
+impl<S: Subscriber> Filter<S> for LineFilter {
+    fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
+        Filter::<S>::enabled(&self.level, metadata, context)
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, context: &Context<'_, S>) -> bool {
+        let normal = event.normalized_metadata();
+        let metadata = normal.as_ref().unwrap_or_else(|| event.metadata());
+        (self.shows_faults || !is_fault(*metadata.level(), metadata.target()))
+            && Filter::<S>::event_enabled(&self.level, event, context)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Filter::<S>::max_level_hint(&self.level)
+    }
 }
 
 /// A log layer that stops the run if a device driver logs an error.

@@ -1,7 +1,8 @@
 //! Operations with their own backward pass. Tests compare each operation with Burn's operations.
 //!
-//! GPUs use the operations in this folder. The CPU uses the folder `cpu` for fp32. For bf16, the CPU uses attention and
-//! GELU from this folder, and Burn's operations otherwise.
+//! A GPU runs a whole transformer block as one operation (`block`, with the kernels of the folder `gpu`), and the optimizer
+//! on twelve parameters at once (`twelve`). The CPU uses the folder `cpu` for fp32. In bf16 and fp16, the CPU uses
+//! `attention` and `gelu`, and Burn's operations otherwise.
 
 mod attention;
 #[cfg(feature = "gpu")]
