@@ -3,7 +3,7 @@
 use super::heads::Heads;
 use super::product::{multiply, transposed};
 use super::sums::{self, Sums};
-use super::{casts, empty, mlp, norm, softmax};
+use super::{Factors, casts, empty, mlp, norm, softmax};
 use crate::ops::block::{BlockGradients, BlockPasses, BlockShape, Forward, Saved, Weights};
 use burn::backend::TensorMetadata;
 use burn::tensor::{DType, Shape};
@@ -148,14 +148,9 @@ impl Dims {
         (self.heads.head as f64).powf(-0.5)
     }
 
-    /// Returns the factors of the attention branch and of the MLP branch, `[N]` each.
-    fn factors(&self, factors: &CubeTensor) -> [Option<CubeTensor>; 2] {
-        let n = self.heads.n;
-        let of_branch = |branch: usize| {
-            let part = burn_cubecl::kernel::slice(factors.clone(), &[branch * n..(branch + 1) * n]);
-            self.scaled.then_some(part)
-        };
-        [0, 1].map(of_branch)
+    /// Returns the factors of the attention branch and of the MLP branch.
+    fn factors(&self, all: &CubeTensor) -> [Option<Factors>; 2] {
+        [0, self.heads.n].map(|first| self.scaled.then(|| Factors { all: all.clone(), first }))
     }
 
     /// Rounds the four matrices.

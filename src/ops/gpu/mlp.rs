@@ -2,7 +2,7 @@
 
 use super::rows::{PARTS, for_each_part, units};
 use super::sums::Sums;
-use super::{addresses, contiguous, empty, for_each};
+use super::{Factors, addresses, contiguous, empty, for_each};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::DType;
@@ -10,17 +10,17 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
-/// Returns `residual + factor * (product + bias)`, `[N, L, D]` in fp32.
+/// Returns `residual + product + bias`, `[N, L, D]` in fp32.
 ///
-/// `product + bias` is rounded to the type of `product`. `factor`, `[N]`, defaults to 1.
+/// `product + bias` is rounded to the type of `product`. `factors` scale `product + bias` of each image.
 pub(super) fn residual(
     product: CubeTensor,
     bias: &CubeTensor,
     residual: &CubeTensor,
-    factor: Option<&CubeTensor>,
+    factors: Option<&Factors>,
 ) -> CubeTensor {
     let dtype = product.dtype;
-    let factors = factor.unwrap_or(bias).clone();
+    let (scaled, first, factors) = Factors::or(factors, bias);
     let [product, bias, residual, factors] =
         contiguous([product, bias.clone(), residual.clone(), factors]);
     let [_, tokens, width] = residual.shape().dims();
@@ -42,7 +42,8 @@ pub(super) fn residual(
             total,
             tokens * width,
             width,
-            factor.is_some(),
+            first,
+            scaled,
             dtype_to_storage_type(dtype),
         );
     }
@@ -59,6 +60,7 @@ fn add<E: Float>(
     total: usize,
     sample: usize,
     width: usize,
+    first: usize,
     #[comptime] scaled: bool,
     #[define(E)] _dtype: ElemType,
 ) {
@@ -66,7 +68,7 @@ fn add<E: Float>(
     if place < total {
         let mut value = f32::cast_from(biased::<E>(product[place], bias[place % width]));
         if comptime!(scaled) {
-            value *= factors[place / sample];
+            value *= factors[first + place / sample];
         }
         y[place] = residual[place] + value;
     }

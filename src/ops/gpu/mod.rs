@@ -24,13 +24,15 @@ mod sums;
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::ops::numeric::empty_device_dtype;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::{AddressType, CubeCount, CubeDim};
 
-/// Allocates a tensor on the device of `like`, with any content.
+/// Allocates a tensor in row-major order on the device of `like`, with any content.
+///
+/// On CUDA, Burn pads short rows of most tensors. The kernels here write rows without padding.
 fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
-    empty_device_dtype(like.client.clone(), like.device.clone(), shape.into(), dtype)
+    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape.into(), dtype)
 }
 
 /// Returns the tensors in row-major order. Copies only those in another order.
@@ -48,4 +50,22 @@ fn addresses(tensors: &[&CubeTensor]) -> AddressType {
 fn for_each(like: &CubeTensor, count: usize) -> (CubeCount, CubeDim) {
     let dim = CubeDim::new(&like.client, count);
     (cubecl::calculate_cube_count_elemwise(&like.client, count, dim), dim)
+}
+
+/// The factors of one branch of a block, one for each image: stochastic depth.
+struct Factors {
+    /// The factors of both branches, `[2 N]`.
+    all: CubeTensor,
+    /// Index of the branch's first factor.
+    first: usize,
+}
+
+impl Factors {
+    /// Returns whether there are factors, the index of the first, and the tensor. Without factors, the tensor is `other`.
+    fn or(factors: Option<&Self>, other: &CubeTensor) -> (bool, usize, CubeTensor) {
+        match factors {
+            Some(Self { all, first }) => (true, *first, all.clone()),
+            None => (false, 0, other.clone()),
+        }
+    }
 }

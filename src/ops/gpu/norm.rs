@@ -3,7 +3,7 @@
 use super::mlp::biased;
 use super::rows::{PARTS, for_each_part, for_each_row, sum_over_cube, units};
 use super::sums::Sums;
-use super::{addresses, contiguous, empty};
+use super::{Factors, addresses, contiguous, empty};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::DType;
@@ -109,19 +109,19 @@ pub(super) struct Joined {
     pub normed: CubeTensor,
 }
 
-/// Adds `factor * (product + bias)` to `residual`, and normalizes the rows of the sum as [`forward`] does.
+/// Adds `(product + bias)`, times the factor of the image, to `residual`, and normalizes the rows of the sum as [`forward`] does.
 ///
-/// `product + bias` is rounded to the type of `product`. `factor`, `[N]`, defaults to 1.
+/// `product + bias` is rounded to the type of `product`. `factors` default to 1.
 pub(super) fn after_product(
     product: CubeTensor,
     bias: &CubeTensor,
     residual: &CubeTensor,
-    factor: Option<&CubeTensor>,
+    factors: Option<&Factors>,
     [gamma, beta]: [&CubeTensor; 2],
     eps: f64,
 ) -> Joined {
     let dtype = product.dtype;
-    let factors = factor.unwrap_or(bias).clone();
+    let (scaled, first, factors) = Factors::or(factors, bias);
     let [product, bias, residual, factors, gamma, beta] =
         contiguous([product, bias.clone(), residual.clone(), factors, gamma.clone(), beta.clone()]);
     let [n, tokens, width] = residual.shape().dims();
@@ -146,8 +146,9 @@ pub(super) fn after_product(
             normed.clone().into_buffer_arg(),
             n * tokens,
             tokens,
+            first,
             eps as f32,
-            factor.is_some(),
+            scaled,
             width,
             units,
             dtype_to_storage_type(dtype),
@@ -168,6 +169,7 @@ fn join<E: Float>(
     normed: &mut [E],
     rows: usize,
     tokens: usize,
+    first: usize,
     eps: f32,
     #[comptime] scaled: bool,
     #[comptime] width: usize,
@@ -188,7 +190,7 @@ fn join<E: Float>(
                 let place = start + column;
                 let mut value = f32::cast_from(biased::<E>(product[place], bias[column]));
                 if comptime!(scaled) {
-                    value *= factors[row / tokens];
+                    value *= factors[first + row / tokens];
                 }
                 kept[i] = residual[place] + value;
                 stream[place] = kept[i];
@@ -222,13 +224,13 @@ fn join<E: Float>(
 pub(super) struct Backward {
     /// The gradient of the residual stream before the normalization, `[.., D]` in fp32.
     pub stream: CubeTensor,
-    /// `stream` times the branch factor, in the precision of products.
+    /// `stream` times the factor of the image, in the precision of products.
     pub branch: CubeTensor,
 }
 
 /// Returns the gradient of `x`, plus `stream`, the gradient that reaches `x` past the normalization.
 ///
-/// `grad` is the gradient of the output of [`forward`]. `factor`, `[N]`, scales each sample of `branch`. Writes three
+/// `grad` is the gradient of the output of [`forward`]. `factors` scale each image of `branch`. Writes three
 /// column sums to `sums`: the gradients of gamma and beta, and the sum of `branch`.
 pub(super) fn backward(
     x: &CubeTensor,
@@ -236,11 +238,11 @@ pub(super) fn backward(
     eps: f64,
     grad: CubeTensor,
     stream: CubeTensor,
-    factor: Option<&CubeTensor>,
+    factors: Option<&Factors>,
     sums: &mut Sums,
 ) -> Backward {
     let dtype = grad.dtype;
-    let factors = factor.unwrap_or(gamma).clone();
+    let (scaled, first, factors) = Factors::or(factors, gamma);
     let [x, gamma, grad, stream, factors] =
         contiguous([x.clone(), gamma.clone(), grad, stream, factors]);
     let width = gamma.meta.num_elements();
@@ -267,10 +269,11 @@ pub(super) fn backward(
             parts.into_buffer_arg(),
             rows,
             x.shape()[1],
+            first,
             pitch,
             offset,
             eps as f32,
-            factor.is_some(),
+            scaled,
             width,
             units,
             dtype_to_storage_type(dtype),
@@ -291,6 +294,7 @@ fn normalize_back<E: Float>(
     parts: &mut [f32],
     rows: usize,
     tokens: usize,
+    first: usize,
     pitch: usize,
     offset: usize,
     eps: f32,
@@ -343,7 +347,7 @@ fn normalize_back<E: Float>(
                 to_x[start + column] = total;
                 let mut of_row = total;
                 if comptime!(scaled) {
-                    of_row *= factors[row / tokens];
+                    of_row *= factors[first + row / tokens];
                 }
                 let rounded = E::cast_from(of_row);
                 branch[start + column] = rounded;

@@ -1,7 +1,7 @@
 //! Column sums, such as gradients of biases: kernels write partial sums, and one launch adds them up.
 
 use super::rows::{PARTS, for_each_part, units};
-use super::{addresses, contiguous, empty, for_each};
+use super::{Factors, addresses, contiguous, empty, for_each};
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::DType;
@@ -69,16 +69,17 @@ fn add_parts(parts: &[f32], sums: &mut [f32], total: usize) {
     }
 }
 
-/// Rounds `factor * x` to `dtype`, and writes its column sums to `sums`.
+/// Rounds `x`, times the factor of each image, to `dtype`. Writes the column sums to `sums`.
 ///
-/// `x` is `[N, L, D]` in fp32. `factor`, `[N]`, defaults to 1.
+/// `x` is `[N, L, D]` in fp32.
 pub(super) fn rounded(
     x: &CubeTensor,
-    factor: Option<&CubeTensor>,
+    factors: Option<&Factors>,
     dtype: DType,
     sums: &mut Sums,
 ) -> CubeTensor {
-    let [x, factors] = contiguous([x.clone(), factor.unwrap_or(x).clone()]);
+    let (scaled, first, factors) = Factors::or(factors, x);
+    let [x, factors] = contiguous([x.clone(), factors]);
     let [n, tokens, width] = x.shape().dims();
     let y = empty(&x, x.shape(), dtype);
     let units = units(width);
@@ -97,9 +98,10 @@ pub(super) fn rounded(
             parts.into_buffer_arg(),
             n * tokens,
             tokens,
+            first,
             pitch,
             offset,
-            factor.is_some(),
+            scaled,
             width,
             units,
             dtype_to_storage_type(dtype),
@@ -116,6 +118,7 @@ fn round<E: Float>(
     parts: &mut [f32],
     rows: usize,
     tokens: usize,
+    first: usize,
     pitch: usize,
     offset: usize,
     #[comptime] scaled: bool,
@@ -130,7 +133,7 @@ fn round<E: Float>(
         while row < rows {
             let mut value = x[row * width + column];
             if comptime!(scaled) {
-                value *= factors[row / tokens];
+                value *= factors[first + row / tokens];
             }
             let rounded = E::cast_from(value);
             y[row * width + column] = rounded;
