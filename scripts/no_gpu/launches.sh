@@ -3,12 +3,11 @@
 #
 #   CUDA_PATH=/usr/local/cuda scripts/no_gpu/launches.sh target/release/mae pretrain
 #
-# STAGE is pretrain, finetune or linprobe. More arguments go to `mae bench train`, for example --set runtime.precision=fp32.
+# STAGE is pretrain or finetune. More arguments go to `mae run`, for example --set runtime.precision=fp32.
 # The recipe is experiments/bench_vit_base.toml with batches of 8 images in bf16: the number of launches does not depend on the
 # batch size.
 #
-# Two runs of different lengths are subtracted, so launches before the first step do not count. The kernel with the fewest launches
-# is assumed to run once in each step.
+# Two runs of one epoch, of 4 and of 12 updates, are subtracted, so only launches of a training step count.
 set -euo pipefail
 
 if [ $# -lt 2 ] || [ -z "${CUDA_PATH:-}" ]; then
@@ -24,11 +23,12 @@ counts=$(mktemp -d)
 trap 'rm -rf "$counts"' EXIT
 export XDG_CACHE_HOME=${XDG_CACHE_HOME:-$counts}
 
-for seconds in 1 6; do
-    NO_GPU_LAUNCHES=$counts/$seconds.csv scripts/no_gpu/run.sh "$binary" bench train experiments/bench_vit_base.toml \
-        --stage "$stage" --seconds "$seconds" --set runtime.device=cuda --set runtime.precision=bf16 \
-        --set runtime.autotune=false --set runtime.verify_device=false --set "$stage.batch_size=8" --set data.train_images=1000000 "$@" \
-        > /dev/null 2> "$counts/log" || { tail -n 5 "$counts/log" >&2; exit 1; }
+for updates in 4 12; do
+    NO_GPU_LAUNCHES=$counts/$updates.csv scripts/no_gpu/run.sh "$binary" run experiments/bench_vit_base.toml \
+        --runs "$counts/$updates" --stage "$stage" --set runtime.device=cuda --set runtime.precision=bf16 \
+        --set runtime.autotune=false --set runtime.verify_device=false --set pretrain.batch_size=8 --set finetune.batch_size=8 \
+        --set "$stage.epochs=1" --set "$stage.warmup_epochs=0" --set data.train_images=$((8 * updates)) \
+        --set data.val_images=8 "$@" > /dev/null 2> "$counts/log" || { tail -n 5 "$counts/log" >&2; exit 1; }
 done
 
 python3 - "$counts" << 'EOF'
@@ -37,12 +37,11 @@ import sys
 from collections import Counter
 
 short, long = (
-    {row["kernel"]: int(row["launches"]) for row in csv.DictReader(open(f"{sys.argv[1]}/{seconds}.csv"))} for seconds in (1, 6)
+    Counter({row["kernel"]: int(row["launches"]) for row in csv.DictReader(open(f"{sys.argv[1]}/{updates}.csv"))})
+    for updates in (4, 12)
 )
-grown = Counter({name: count - short.get(name, 0) for name, count in long.items()})
-steps = min(count for count in grown.values() if count > 0)
-print(f"{sum(grown.values()) / steps:8.1f}  launches a step ({steps} steps)")
+grown = long - short
+print(f"{sum(grown.values()) / 8:8.1f}  launches a step")
 for name, count in grown.most_common():
-    if count > 0:
-        print(f"{count / steps:8.1f}  {name}")
+    print(f"{count / 8:8.1f}  {name}")
 EOF

@@ -85,26 +85,27 @@ impl Block {
         self.mlp.fc2.forward_residual(hidden, x)
     }
 
-    /// Runs [`Block::forward`] with stochastic depth.
+    /// Runs [`Block::forward`] with stochastic depth, as block `index` of the network.
     ///
-    /// `attn` and `mlp`, `[N, 1, 1]` each, multiply the attention branch and the MLP branch of each sample. A factor of
-    /// 0 drops a branch. A kept branch has the factor `1 / (1 - rate)`.
-    pub fn forward_drop_path(&self, x: Tensor<3>, attn: Tensor<3>, mlp: Tensor<3>) -> Tensor<3> {
+    /// `factors` `[N, 2 * blocks]` multiplies the branches of each image: column `2 * index` the attention branch, the next
+    /// column the MLP branch. A factor of 0 drops a branch. A kept branch has the factor `1 / (1 - rate)`.
+    pub fn forward_drop_path(&self, x: Tensor<3>, factors: &Tensor<2>, index: usize) -> Tensor<3> {
         #[cfg(feature = "gpu")]
         if ops::is_gpu(&x) {
-            let n = x.dims()[0];
-            let factors = Tensor::cat(vec![attn.reshape([n]), mlp.reshape([n])], 0);
-            return self.on_gpu(x, Some(factors));
+            return self.on_gpu(x, Some((factors.clone(), index)));
         }
+        let n = factors.dims()[0];
+        let [attn, mlp] = [2 * index, 2 * index + 1]
+            .map(|i| factors.clone().slice([0..n, i..i + 1]).reshape([n, 1, 1]));
         let heads = self.attn.heads(self.norm1.forward(x.clone()));
         let x = self.attn.proj.forward_scaled(heads, x, attn);
         let hidden = self.mlp.fc1.forward_gelu(self.norm2.forward(x.clone()));
         self.mlp.fc2.forward_scaled(hidden, x, mlp)
     }
 
-    /// Runs the block as one operation. `factors` `[2 N]` scales the branches, the attention branches first.
+    /// Runs the block as one operation. `factors` are those of [`Block::forward_drop_path`], with the block's index.
     #[cfg(feature = "gpu")]
-    fn on_gpu(&self, x: Tensor<3>, factors: Option<Tensor<1>>) -> Tensor<3> {
+    fn on_gpu(&self, x: Tensor<3>, factors: Option<(Tensor<2>, usize)>) -> Tensor<3> {
         let Self { norm1, attn: Attention { qkv, proj, num_heads }, norm2, mlp } = self;
         let Mlp { fc1, fc2 } = mlp;
         let norms = [&norm1.weight, &norm1.bias, &norm2.weight, &norm2.bias];
@@ -112,7 +113,7 @@ impl Block {
             heads: *num_heads,
             eps: norm1.eps,
             precision: qkv.precision,
-            scaled: factors.is_some(),
+            factors_at: factors.as_ref().map(|(_, index)| 2 * index),
         };
         let linear = [qkv, proj, fc1, fc2];
         ops::block(
@@ -120,7 +121,7 @@ impl Block {
             norms.map(|param| param.val()),
             linear.map(|linear| linear.weight.val()),
             linear.map(|linear| linear.bias.val()),
-            factors,
+            factors.map(|(factors, _)| factors),
             shape,
         )
     }

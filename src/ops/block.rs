@@ -22,8 +22,8 @@ pub struct BlockShape {
     pub eps: f64,
     /// Precision of the factors of matrix products. Everything else is fp32.
     pub precision: Precision,
-    /// Whether factors scale the two branches (stochastic depth).
-    pub scaled: bool,
+    /// With stochastic depth: the column of the attention branch's factors. The MLP's column follows.
+    pub factors_at: Option<usize>,
 }
 
 impl BlockShape {
@@ -105,7 +105,7 @@ pub(super) struct BlockGradients<B: Backend> {
 pub(super) trait BlockPasses: Backend {
     /// Runs the block on `x` `[N, L, D]`.
     ///
-    /// `factors` `[2 N]` scales the attention branch, then the MLP branch of each image, if `shape.scaled`.
+    /// `factors` `[N, branches]` scales the branches of each image, if `shape.factors_at` is set.
     #[fusion(meta = forward_specs)]
     fn block(
         x: FloatTensor<Self>,
@@ -308,17 +308,17 @@ impl<B: BlockPasses> Backward<B, 13> for Both {
 /// Runs a transformer block on tokens `x` `[N, L, D]` in fp32, on a GPU.
 ///
 /// `norms` are the weight and the bias of both LayerNorms, `[D]`. `weights` `[out, in]` and `biases` `[out]` belong to
-/// `qkv`, `proj`, `fc1` and `fc2`. `factors` `[2 N]` scales the attention branch of each image, then the MLP branch of
-/// each image. All tensors are fp32.
+/// `qkv`, `proj`, `fc1` and `fc2`. `factors` `[N, branches]` scales the branches of each image: see
+/// [`BlockShape::factors_at`]. All tensors are fp32.
 pub fn block(
     x: Tensor<3>,
     norms: [Tensor<1>; 4],
     weights: [Tensor<2>; 4],
     biases: [Tensor<1>; 4],
-    factors: Option<Tensor<1>>,
+    factors: Option<Tensor<2>>,
     shape: BlockShape,
 ) -> Tensor<3> {
-    assert_eq!(shape.scaled, factors.is_some(), "factors are there if they scale the branches");
+    assert_eq!(shape.factors_at.is_some(), factors.is_some(), "factors have a column");
     let [gamma_1, beta_1, gamma_2, beta_2] = norms.map(Tensor::into_dispatch);
     let [qkv, proj, fc1, fc2] = weights.map(Tensor::into_dispatch);
     let [qkv_bias, proj_bias, fc1_bias, fc2_bias] = biases.map(Tensor::into_dispatch);

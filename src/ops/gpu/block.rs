@@ -132,8 +132,8 @@ struct Dims {
     hidden: usize,
     /// Type of the factors of products.
     narrow: DType,
-    /// Whether factors scale the branches of the block.
-    scaled: bool,
+    /// The column of the attention branch in the factors of stochastic depth.
+    factors_at: Option<usize>,
 }
 
 impl Dims {
@@ -141,7 +141,7 @@ impl Dims {
         let [n, tokens, width] = x.shape().dims();
         let heads = Heads { n, tokens, heads: shape.heads, head: width / shape.heads };
         let hidden = weights.fc1_bias.meta.num_elements();
-        Self { heads, width, hidden, narrow: shape.narrow(), scaled: shape.scaled }
+        Self { heads, width, hidden, narrow: shape.narrow(), factors_at: shape.factors_at }
     }
 
     fn scale(&self) -> f64 {
@@ -150,7 +150,8 @@ impl Dims {
 
     /// Returns the factors of the attention branch and of the MLP branch.
     fn factors(&self, all: &CubeTensor) -> [Option<Factors>; 2] {
-        [0, self.heads.n].map(|first| self.scaled.then(|| Factors { all: all.clone(), first }))
+        let of_branch = |column| Factors { all: all.clone(), column };
+        [0, 1].map(|branch| self.factors_at.map(|column| of_branch(column + branch)))
     }
 
     /// Rounds the four matrices.

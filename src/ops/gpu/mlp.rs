@@ -20,7 +20,7 @@ pub(super) fn residual(
     factors: Option<&Factors>,
 ) -> CubeTensor {
     let dtype = product.dtype;
-    let (scaled, first, factors) = Factors::or(factors, bias);
+    let (scaled, of_branch, branches, factors) = Factors::or(factors, bias);
     let [product, bias, residual, factors] =
         contiguous([product, bias.clone(), residual.clone(), factors]);
     let [_, tokens, width] = residual.shape().dims();
@@ -42,7 +42,8 @@ pub(super) fn residual(
             total,
             tokens * width,
             width,
-            first,
+            of_branch,
+            branches,
             scaled,
             dtype_to_storage_type(dtype),
         );
@@ -60,7 +61,8 @@ fn add<E: Float>(
     total: usize,
     sample: usize,
     width: usize,
-    first: usize,
+    of_branch: usize,
+    branches: usize,
     #[comptime] scaled: bool,
     #[define(E)] _dtype: ElemType,
 ) {
@@ -68,7 +70,7 @@ fn add<E: Float>(
     if place < total {
         let mut value = f32::cast_from(biased::<E>(product[place], bias[place % width]));
         if comptime!(scaled) {
-            value *= factors[first + place / sample];
+            value *= factors[place / sample * branches + of_branch];
         }
         y[place] = residual[place] + value;
     }

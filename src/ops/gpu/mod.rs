@@ -54,18 +54,20 @@ fn for_each(like: &CubeTensor, count: usize) -> (CubeCount, CubeDim) {
 
 /// The factors of one branch of a block, one for each image: stochastic depth.
 struct Factors {
-    /// The factors of both branches, `[2 N]`.
+    /// The factors of all branches of a network, `[N, branches]`.
     all: CubeTensor,
-    /// Index of the branch's first factor.
-    first: usize,
+    /// The column of this branch.
+    column: usize,
 }
 
 impl Factors {
-    /// Returns whether there are factors, the index of the first, and the tensor. Without factors, the tensor is `other`.
-    fn or(factors: Option<&Self>, other: &CubeTensor) -> (bool, usize, CubeTensor) {
+    /// Returns whether there are factors, their column, the number of columns, and the tensor.
+    ///
+    /// Without factors, the tensor is `other`.
+    fn or(factors: Option<&Self>, other: &CubeTensor) -> (bool, usize, usize, CubeTensor) {
         match factors {
-            Some(Self { all, first }) => (true, *first, all.clone()),
-            None => (false, 0, other.clone()),
+            Some(Self { all, column }) => (true, *column, all.meta.shape()[1], all.clone()),
+            None => (false, 0, 0, other.clone()),
         }
     }
 }

@@ -4,12 +4,35 @@ use super::mlp::biased;
 use super::rows::{PARTS, for_each_part, for_each_row, sum_over_cube, units};
 use super::sums::Sums;
 use super::{Factors, addresses, contiguous, empty};
+use crate::ops::layer_norm::LayerNorm;
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::DType;
+use burn_cubecl::CubeBackend;
+use burn_cubecl::ops::numeric::zeros_client;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
+
+impl LayerNorm for CubeBackend {
+    fn normalized_rows(x: CubeTensor, gamma: CubeTensor, beta: CubeTensor, eps: f64) -> CubeTensor {
+        forward(&x, &gamma, &beta, eps, DType::F32)
+    }
+
+    fn normalized_rows_back(
+        x: CubeTensor,
+        gamma: CubeTensor,
+        grad: CubeTensor,
+        eps: f64,
+    ) -> (CubeTensor, CubeTensor, CubeTensor) {
+        let width = gamma.meta.num_elements();
+        let zeros = zeros_client(x.client.clone(), x.device.clone(), x.shape(), DType::F32);
+        let mut sums = Sums::new(&x, 3 * width);
+        let grads = backward(&x, &gamma, eps, grad, zeros, None, &mut sums);
+        let [to_gamma, to_beta, _] = sums.finish([width; 3]);
+        (grads.stream, to_gamma, to_beta)
+    }
+}
 
 /// Normalizes the rows of `x` `[.., D]` in fp32, scales and shifts them, and rounds the result to `dtype`.
 pub(super) fn forward(
@@ -121,7 +144,7 @@ pub(super) fn after_product(
     eps: f64,
 ) -> Joined {
     let dtype = product.dtype;
-    let (scaled, first, factors) = Factors::or(factors, bias);
+    let (scaled, of_branch, branches, factors) = Factors::or(factors, bias);
     let [product, bias, residual, factors, gamma, beta] =
         contiguous([product, bias.clone(), residual.clone(), factors, gamma.clone(), beta.clone()]);
     let [n, tokens, width] = residual.shape().dims();
@@ -146,7 +169,8 @@ pub(super) fn after_product(
             normed.clone().into_buffer_arg(),
             n * tokens,
             tokens,
-            first,
+            of_branch,
+            branches,
             eps as f32,
             scaled,
             width,
@@ -169,7 +193,8 @@ fn join<E: Float>(
     normed: &mut [E],
     rows: usize,
     tokens: usize,
-    first: usize,
+    of_branch: usize,
+    branches: usize,
     eps: f32,
     #[comptime] scaled: bool,
     #[comptime] width: usize,
@@ -190,7 +215,7 @@ fn join<E: Float>(
                 let place = start + column;
                 let mut value = f32::cast_from(biased::<E>(product[place], bias[column]));
                 if comptime!(scaled) {
-                    value *= factors[first + row / tokens];
+                    value *= factors[row / tokens * branches + of_branch];
                 }
                 kept[i] = residual[place] + value;
                 stream[place] = kept[i];
@@ -242,7 +267,7 @@ pub(super) fn backward(
     sums: &mut Sums,
 ) -> Backward {
     let dtype = grad.dtype;
-    let (scaled, first, factors) = Factors::or(factors, gamma);
+    let (scaled, of_branch, branches, factors) = Factors::or(factors, gamma);
     let [x, gamma, grad, stream, factors] =
         contiguous([x.clone(), gamma.clone(), grad, stream, factors]);
     let width = gamma.meta.num_elements();
@@ -269,7 +294,8 @@ pub(super) fn backward(
             parts.into_buffer_arg(),
             rows,
             x.shape()[1],
-            first,
+            of_branch,
+            branches,
             pitch,
             offset,
             eps as f32,
@@ -294,7 +320,8 @@ fn normalize_back<E: Float>(
     parts: &mut [f32],
     rows: usize,
     tokens: usize,
-    first: usize,
+    of_branch: usize,
+    branches: usize,
     pitch: usize,
     offset: usize,
     eps: f32,
@@ -307,12 +334,12 @@ fn normalize_back<E: Float>(
     let columns = comptime!(width.div_ceil(units));
     let mut to_gamma = Array::<f32>::new(columns);
     let mut to_beta = Array::<f32>::new(columns);
-    let mut of_branch = Array::<f32>::new(columns);
+    let mut branch_sums = Array::<f32>::new(columns);
     #[unroll]
     for i in 0..columns {
         to_gamma[i] = 0.0f32;
         to_beta[i] = 0.0f32;
-        of_branch[i] = 0.0f32;
+        branch_sums[i] = 0.0f32;
     }
     let mut row = CUBE_POS;
     while row < rows {
@@ -347,11 +374,11 @@ fn normalize_back<E: Float>(
                 to_x[start + column] = total;
                 let mut of_row = total;
                 if comptime!(scaled) {
-                    of_row *= factors[first + row / tokens];
+                    of_row *= factors[row / tokens * branches + of_branch];
                 }
                 let rounded = E::cast_from(of_row);
                 branch[start + column] = rounded;
-                of_branch[i] = of_branch[i] + f32::cast_from(rounded);
+                branch_sums[i] = branch_sums[i] + f32::cast_from(rounded);
             }
         }
         row += comptime!(PARTS);
@@ -363,7 +390,7 @@ fn normalize_back<E: Float>(
             let place = CUBE_POS * pitch + offset + column;
             parts[place] = to_gamma[i];
             parts[place + width] = to_beta[i];
-            parts[place + 2 * width] = of_branch[i];
+            parts[place + 2 * width] = branch_sums[i];
         }
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn rounded(
     dtype: DType,
     sums: &mut Sums,
 ) -> CubeTensor {
-    let (scaled, first, factors) = Factors::or(factors, x);
+    let (scaled, of_branch, branches, factors) = Factors::or(factors, x);
     let [x, factors] = contiguous([x.clone(), factors]);
     let [n, tokens, width] = x.shape().dims();
     let y = empty(&x, x.shape(), dtype);
@@ -98,7 +98,8 @@ pub(super) fn rounded(
             parts.into_buffer_arg(),
             n * tokens,
             tokens,
-            first,
+            of_branch,
+            branches,
             pitch,
             offset,
             scaled,
@@ -118,7 +119,8 @@ fn round<E: Float>(
     parts: &mut [f32],
     rows: usize,
     tokens: usize,
-    first: usize,
+    of_branch: usize,
+    branches: usize,
     pitch: usize,
     offset: usize,
     #[comptime] scaled: bool,
@@ -133,7 +135,7 @@ fn round<E: Float>(
         while row < rows {
             let mut value = x[row * width + column];
             if comptime!(scaled) {
-                value *= factors[first + row / tokens];
+                value *= factors[row / tokens * branches + of_branch];
             }
             let rounded = E::cast_from(value);
             y[row * width + column] = rounded;
