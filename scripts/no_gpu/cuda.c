@@ -95,7 +95,12 @@ Result cuInit(unsigned flags) {
 }
 Result cuDriverGetVersion(int *version) { *version = 13000; return OK; }
 Result cuGetErrorName(int error, const char **text) { *text = "error"; return OK; }
-Result cuGetErrorString(int error, const char **text) { *text = "error"; return OK; }
+Result cuGetErrorString(int error, const char **text) {
+    *text = error == 100   ? "no CUDA-capable device is detected"
+            : error == 222 ? "the provided PTX was compiled with an unsupported toolchain"
+                           : "error";
+    return OK;
+}
 
 /* Device properties. */
 

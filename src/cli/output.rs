@@ -2,7 +2,7 @@
 
 use crate::text::printable;
 use crate::train::Hosts;
-use crate::{infer, results};
+use crate::{infer, ops, results};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -112,7 +112,8 @@ impl<S: Subscriber> Filter<S> for LineFilter {
     fn event_enabled(&self, event: &Event<'_>, context: &Context<'_, S>) -> bool {
         let normal = event.normalized_metadata();
         let metadata = normal.as_ref().unwrap_or_else(|| event.metadata());
-        (self.shows_faults || !is_fault(*metadata.level(), metadata.target()))
+        let (level, target) = (*metadata.level(), metadata.target());
+        (self.shows_faults || !is_fault(level, target) && !is_failed_launch(level, target))
             && Filter::<S>::event_enabled(&self.level, event, context)
     }
 
@@ -128,9 +129,17 @@ impl<S: Subscriber> Layer<S> for Faults {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let normal = event.normalized_metadata();
         let metadata = normal.as_ref().unwrap_or_else(|| event.metadata());
-        if is_fault(*metadata.level(), metadata.target()) {
-            let mut text = Text(String::new());
-            event.record(&mut text);
+        let (level, target) = (*metadata.level(), metadata.target());
+        let failed_launch = is_failed_launch(level, target);
+        if !failed_launch && !is_fault(level, target) {
+            return;
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        // The tuner skips kernels that it cannot launch.
+        let is_skipped =
+            failed_launch && (ops::is_autotuned() || !text.0.contains("[Compilation Error]"));
+        if !is_skipped {
             infer::report_fault(text.0);
         }
     }
@@ -146,6 +155,11 @@ fn is_fault(level: Level, target: &str) -> bool {
         Level::WARN => of(&["cubecl_common::device", "burn_fusion::stream"]),
         _ => false,
     }
+}
+
+/// Returns whether a log record reports a kernel that cannot be launched. Reading its result fails later.
+fn is_failed_launch(level: Level, target: &str) -> bool {
+    level == Level::WARN && target.starts_with("cubecl_runtime::logging::server")
 }
 
 /// The message of a log event, collected from its fields.
@@ -166,7 +180,7 @@ fn stderr(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::is_fault;
+    use super::{is_failed_launch, is_fault};
     use tracing::Level;
 
     #[test]
@@ -178,5 +192,7 @@ mod tests {
         assert!(!is_fault(Level::ERROR, "cubecl_runtime::tune::tune_benchmark"));
         assert!(!is_fault(Level::WARN, "cubecl_server::command::base"));
         assert!(!is_fault(Level::ERROR, "mae::cli"));
+        assert!(is_failed_launch(Level::WARN, "cubecl_runtime::logging::server"));
+        assert!(!is_failed_launch(Level::WARN, "cubecl_runtime::client"));
     }
 }
