@@ -24,7 +24,9 @@ pub use block::{BlockShape, block};
 #[cfg(feature = "gpu")]
 pub use dtype::is_gpu;
 pub use layer_norm::layer_norm;
-pub use product::{autotune, is_autotuned, linear, linear_gelu, linear_residual, linear_scaled, product};
+pub use product::{
+    autotune, is_autotuned, linear, linear_gelu, linear_residual, linear_scaled, product,
+};
 #[cfg(feature = "gpu")]
 pub use twelve::{AdamWSettings, adamw_of_twelve, sum_of_all_squares};
 pub use update::{AdamWStep, adamw, sum_of_squares};
