@@ -21,8 +21,7 @@ pub(super) fn residual(
 ) -> CubeTensor {
     let dtype = product.dtype;
     let (scaled, of_branch, branches, factors) = Factors::or(factors, bias);
-    let [product, bias, residual, factors] =
-        contiguous([product, bias.clone(), residual.clone(), factors]);
+    let [product, bias, residual] = contiguous([product, bias.clone(), residual.clone()]);
     let [_, tokens, width] = residual.shape().dims();
     let y = empty(&residual, residual.shape(), DType::F32);
     let total = residual.meta.num_elements();

@@ -61,12 +61,20 @@ struct Factors {
 }
 
 impl Factors {
-    /// Returns whether there are factors, their column, the number of columns, and the tensor.
+    /// Returns whether there are factors, their column, the length of a row in memory, and the tensor.
     ///
     /// Without factors, the tensor is `other`.
     fn or(factors: Option<&Self>, other: &CubeTensor) -> (bool, usize, usize, CubeTensor) {
         match factors {
-            Some(Self { all, column }) => (true, *column, all.meta.shape()[1], all.clone()),
+            Some(Self { all, column }) => {
+                // A copy would cost a launch for each use.
+                let all = if all.meta.strides()[1] == 1 {
+                    all.clone()
+                } else {
+                    into_contiguous(all.clone())
+                };
+                (true, *column, all.meta.strides()[0], all)
+            }
             None => (false, 0, 0, other.clone()),
         }
     }

@@ -268,8 +268,7 @@ pub(super) fn backward(
 ) -> Backward {
     let dtype = grad.dtype;
     let (scaled, of_branch, branches, factors) = Factors::or(factors, gamma);
-    let [x, gamma, grad, stream, factors] =
-        contiguous([x.clone(), gamma.clone(), grad, stream, factors]);
+    let [x, gamma, grad, stream] = contiguous([x.clone(), gamma.clone(), grad, stream]);
     let width = gamma.meta.num_elements();
     let rows = x.meta.num_elements() / width;
     let to_x = empty(&x, x.shape(), DType::F32);

@@ -79,7 +79,7 @@ pub(super) fn rounded(
     sums: &mut Sums,
 ) -> CubeTensor {
     let (scaled, of_branch, branches, factors) = Factors::or(factors, x);
-    let [x, factors] = contiguous([x.clone(), factors]);
+    let [x] = contiguous([x.clone()]);
     let [n, tokens, width] = x.shape().dims();
     let y = empty(&x, x.shape(), dtype);
     let units = units(width);
