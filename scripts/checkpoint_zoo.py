@@ -185,7 +185,7 @@ def torch_module_in_dict(folder):
 
 @case
 def torch_whole_module_relu(folder):
-    return save(folder, vit(act_layer=nn.ReLU)), "activation is ReLU", {}
+    return save(folder, vit(act_layer=nn.ReLU)), "activation function is ReLU", {}
 
 
 @case
@@ -236,7 +236,7 @@ def torch_integers_beside(folder):
 def torch_int8_weights(folder):
     tensors = state(vit())
     tensors["blocks.0.mlp.fc1.weight"] = tensors["blocks.0.mlp.fc1.weight"].to(torch.int8)
-    return save(folder, tensors), "the file has: int8 tensor", {}
+    return save(folder, tensors), "Type in the file: int8 tensor", {}
 
 
 @case
@@ -268,7 +268,7 @@ def torch_not_a_vit(folder):
 def torch_no_projection(folder):
     tensors = state(vit(), "net.")
     del tensors["net.patch_embed.proj.weight"]
-    return save(folder, tensors), "tensor names are closest to the official code and timm under the prefix `net.`", {}
+    return save(folder, tensors), "most similar names are those of the official code and timm under the prefix `net.`", {}
 
 
 @case
@@ -445,7 +445,7 @@ def moco_v3(folder):
     base, momentum = vit(num_classes=0), vit(num_classes=0)
     tensors = moco(base, "module.base_encoder.") | moco(momentum, "module.momentum_encoder.")
     tensors["module.predictor.0.weight"] = torch.randn(8, 8)
-    return save(folder, {"arch": "vit", "state_dict": tensors}), base, {"said": "ignores the unsupported head or decoder `head.`"}
+    return save(folder, {"arch": "vit", "state_dict": tensors}), base, {"said": "does not support this head or decoder and ignores its tensors: `head.`"}
 
 
 @case
@@ -539,7 +539,7 @@ def safetensors_position_ids(folder):
 def safetensors_float8(folder):
     tensors = state(vit())
     tensors["head.weight"] = tensors["head.weight"].to(torch.float8_e4m3fn)
-    return safe(folder, tensors), "the file has: F8_E4M3 tensor", {}
+    return safe(folder, tensors), "Type in the file: F8_E4M3 tensor", {}
 
 
 def sharded(folder, tensors, parts=3, ending="safetensors"):
@@ -743,7 +743,7 @@ def mmpretrain_backbone_alone(folder):
 def mmpretrain_segmentation(folder):
     model = vit(num_classes=0)
     more = {"decode_head.conv_seg.weight": torch.randn(3, 4, 1, 1), "neck.fpn.weight": torch.randn(3)}
-    return save(folder, {"state_dict": renamed(state(model), mm(None), more)}), model, {"said": "ignores the unsupported head or decoder `neck.`"}
+    return save(folder, {"state_dict": renamed(state(model), mm(None), more)}), model, {"said": "does not support this head or decoder and ignores its tensors: `neck.`"}
 
 
 @case

@@ -61,7 +61,7 @@ def readers(case):
         command = case.random.choice(commands)
         begun = (case.dir / "runs" / NAME / "pretrain/epochs.csv").exists()
         done = case.run(command)
-        alarm = [line for line in done.text.splitlines() if "damaged" in line or "checksum differs" in line
+        alarm = [line for line in done.text.splitlines() if "damaged" in line or "checksum of the file differs" in line
                  or "missing" in line]
         if begun and done.code and alarm:
             case.fail(f"`{command[0]}` reports damage in a run that works", " | ".join(alarm)[:400])

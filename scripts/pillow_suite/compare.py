@@ -88,7 +88,7 @@ def main():
         wrong = difference(pixels, found)
         if wrong is None:
             counts["equal"] += 1
-        elif kind not in FORMATS and path.suffix.lower() not in EXTENSIONS and "not supported: " in wrong:
+        elif kind not in FORMATS and path.suffix.lower() not in EXTENSIONS and "mae does not support " in wrong:
             counts["refused, with the name of the format"] += 1
         elif name in known:
             counts["listed in known.csv"] += 1

@@ -1,4 +1,4 @@
-//! Benchmark of the data pipeline: images per second, and the time of each part of loading.
+//! Benchmark of the data pipeline: images per second, and the time to read, decode, resize and augment.
 
 use crate::data::{LoadPart, LoadTimes};
 use crate::infer::StopFlag;
@@ -8,10 +8,10 @@ use crate::train::{self, TrainError};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Time before the measurement, in which threads start and file caches fill.
+/// Time before the measurement. Meanwhile, threads start and file caches fill.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// Results of the data benchmark.
+/// Result of `mae bench data`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct DataBench {
     pub stage: String,
@@ -20,15 +20,15 @@ pub struct DataBench {
     pub workers: usize,
     pub batch_size: usize,
     pub images_per_s: f64,
-    /// `images_per_s` divided by the number of loader threads.
+    /// `images_per_s` divided by `workers`.
     pub images_per_s_per_worker: f64,
     pub images: usize,
     pub ms_per_image: LoadSplit,
-    /// Resident memory of this process at start and end, in bytes. `None` except on Linux.
+    /// Resident memory of this process before and after the measurement, in bytes; `None` except on Linux.
     pub memory_bytes: [Option<u64>; 2],
 }
 
-/// Milliseconds that a thread spends on each part of loading one image.
+/// Milliseconds that a loader thread spends on each part of loading one image.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct LoadSplit {
     pub read: f64,
@@ -37,10 +37,10 @@ pub struct LoadSplit {
     pub augment: f64,
 }
 
-/// Measures the speed of loading the training batches of `stage`, for `seconds`.
+/// Measures for `seconds` how fast the training batches of `stage` are loaded.
 ///
-/// After the last batch of an epoch, the next epoch starts. The loader lists unreadable files in `bad_files.csv` in the
-/// folder `scratch`. Fails if the user stops the benchmark before the first measured batch.
+/// Lists unreadable files in `bad_files.csv` in the folder `scratch`. Fails if the user stops the benchmark before the
+/// first measured batch.
 pub fn bench_data(
     point: &ResolvedPoint,
     stage: StageKind,

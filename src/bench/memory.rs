@@ -1,9 +1,9 @@
-//! Current and peak memory.
+//! Current memory and peak memory.
 
 use crate::train::{ChosenDevice, DeviceBackend};
 use std::fs;
 
-/// Returns the peak memory in bytes: of the first GPU or, on the CPU, of this process.
+/// Returns the peak memory of the first GPU in bytes. On the CPU, returns the peak memory of this process.
 pub(super) fn peak(device: &ChosenDevice) -> Option<u64> {
     if device.backend == DeviceBackend::Cpu {
         return status("VmHWM:");
@@ -14,12 +14,12 @@ pub(super) fn peak(device: &ChosenDevice) -> Option<u64> {
     Some(dynamic.max(reserved))
 }
 
-/// Returns the resident memory of this process in bytes. `None` except on Linux.
+/// Returns the resident memory of this process in bytes; `None` except on Linux.
 pub(super) fn of_process() -> Option<u64> {
     status("VmRSS:")
 }
 
-/// Returns an entry of `/proc/self/status` in bytes.
+/// Returns the entry `name` of `/proc/self/status` in bytes.
 fn status(name: &str) -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;

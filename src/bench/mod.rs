@@ -1,4 +1,4 @@
-//! `mae bench`: images per second of training, time per part of a step, and FLOPs utilization.
+//! `mae bench`: images per second of training, time of each part of a step, and FLOPs utilization.
 
 mod data_pipeline;
 mod memory;
@@ -20,13 +20,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Number of updates before the measurement, in which kernels compile and caches fill.
+/// Number of updates before the measurement. Meanwhile, kernels compile and caches fill.
 const WARM_UP: usize = 3;
-/// Fraction of a GPU benchmark's time that measures whole steps.
+/// On a GPU, fraction of the time that measures whole steps instead of their parts.
 const WHOLE: f64 = 0.8;
 const POLL: Duration = Duration::from_millis(5);
 
-/// Results of the training benchmark.
+/// Result of `mae bench train`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct TrainBench {
     pub stage: String,
@@ -35,41 +35,41 @@ pub struct TrainBench {
     pub devices: usize,
     pub threads: usize,
     pub gradient_checkpointing: bool,
-    /// Whether bf16 matrix products are autotuned on a GPU (`runtime.autotune`).
+    /// Whether Burn autotunes bf16 matrix products on the GPU (`runtime.autotune`).
     pub autotune: bool,
     pub effective_batch_size: usize,
     pub images_per_s: f64,
-    /// Time of one update in milliseconds: the median on the CPU, the mean on a GPU.
+    /// Milliseconds per update: the median on the CPU, the mean on a GPU.
     ///
-    /// A GPU works asynchronously, so the time of a single update is not known.
+    /// A GPU works asynchronously, so the time of a single update is unknown.
     pub ms_per_step: f64,
     /// Number of measured updates.
     pub steps: usize,
-    /// Number of updates that were not measured: the warm-up, and each epoch's first update.
+    /// Number of updates that do not count: the warm-up, and the first update of each epoch.
     pub uncounted_steps: usize,
-    /// Time of each part of a step.
+    /// Time of each part of an update.
     ///
-    /// On a GPU, these times come from a second measurement, which waits after each part.
+    /// On a GPU, a second measurement gives these times. It waits for the GPU after each part.
     pub ms: StepMs,
-    /// Speed of the network in TFLOP/s, summed over all devices.
+    /// Computing speed of all devices together, in TFLOP/s.
     ///
-    /// The backward pass counts as twice the FLOPs of the forward pass. The recomputation of gradient checkpointing
-    /// does not count.
+    /// The backward pass counts as twice the FLOPs of the forward pass. Recomputation by gradient checkpointing does
+    /// not count.
     pub tflops: f64,
-    /// Speed of large matrix products in TFLOP/s, summed over all devices.
+    /// Speed of large matrix products on all devices together, in TFLOP/s.
     pub peak_tflops: Option<f64>,
     /// Model FLOPs utilization: `tflops` divided by `peak_tflops`.
     pub mfu: Option<f64>,
-    /// Peak memory in bytes: of the first GPU or, on the CPU, of this process.
+    /// Peak memory of the first GPU in bytes. On the CPU, peak memory of this process.
     pub peak_memory_bytes: Option<u64>,
     /// Number of hosts that train together.
     pub hosts: usize,
-    /// Bytes of gradients that each host sums with the other hosts in one update.
+    /// Size of the gradients that all hosts sum in one update, in bytes; `None` on one host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reduced_bytes_per_step: Option<u64>,
 }
 
-/// Time of each part of a step, in milliseconds.
+/// Time of each part of an update, in milliseconds.
 ///
 /// On the CPU, `forward` and `backward` are averages over the threads.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -81,14 +81,14 @@ pub struct StepMs {
     pub communication: f64,
 }
 
-/// Trains a stage for `seconds` in the folder `scratch`, and measures its steps.
+/// Trains a stage for `seconds` in the folder `scratch`, and measures its updates.
 ///
-/// Fine-tuning and linear probing start from random weights. On a GPU, the time starts after the warm-up. The benchmark
-/// makes at least two updates, so it may take longer than `seconds`.
+/// Fine-tuning and linear probing start from random weights. On a GPU, `seconds` starts after the warm-up. The
+/// benchmark makes at least two updates, even if this takes longer than `seconds`.
 ///
-/// On several hosts, all of them must call this. Returns `None` on hosts other than host 0.
+/// All hosts of a run must call this function. Only host 0 returns a result; all others return `None`.
 ///
-/// Fails if an epoch has only one update. Also fails if the benchmark stops before the first measured step.
+/// Fails if an epoch has only one update, or if the user stops the benchmark before the first measured update.
 pub fn bench_train(
     point: &ResolvedPoint,
     stage: StageKind,
@@ -116,7 +116,7 @@ pub fn bench_train(
     }
     let memory = memory::peak(&device);
     let reduced_bytes = hosts.reduced_bytes();
-    // On a GPU, the parts are a second measurement.
+    // On a GPU, the parts of a step are measured separately, after the whole steps.
     let is_one = device.backend == DeviceBackend::Cpu;
     let all_updates = if is_one { whole.updates } else { whole.updates + parts.updates };
     let MeasuredSteps { seconds: whole, updates } = whole;
@@ -147,7 +147,7 @@ pub fn bench_train(
     }))
 }
 
-/// Returns the context of a benchmark. Fails if the stage cannot be measured here.
+/// Returns what a training job needs. Fails if the stage cannot be measured.
 fn prepare(
     point: &ResolvedPoint,
     stage: StageKind,
@@ -182,7 +182,7 @@ fn prepare(
     })
 }
 
-/// Measures whole steps first. Then measures the parts of a step with `timer`.
+/// First measures whole steps, and then the parts of steps with `timer`.
 fn whole_and_parts(
     device: &ChosenDevice,
     seconds: f64,
@@ -190,7 +190,7 @@ fn whole_and_parts(
     measure: impl Fn(&str, f64, StepTimer) -> Result<MeasuredSteps, TrainError>,
 ) -> Result<(MeasuredSteps, MeasuredSteps), TrainError> {
     if device.backend == DeviceBackend::Cpu {
-        // A CPU computes each part at once, so the timer costs nothing.
+        // On the CPU, every part is finished when its call returns, so the timer costs nothing.
         let whole = measure("whole", seconds, timer.clone())?;
         return Ok((whole.clone(), whole));
     }
@@ -204,13 +204,13 @@ fn refuse_short_epoch(updates: usize, images: usize) -> Result<(), TrainError> {
     }
     Err(TrainError::Setting {
         problem: format!(
-            "cannot measure a step: an epoch needs at least two updates of {images} images, but has {updates}"
+            "cannot measure a step: one epoch has {updates} updates of {images} images each, but the measurement needs at least 2 updates"
         ),
         hint: "lower `batch_size`, or raise `data.train_images`".to_owned(),
     })
 }
 
-/// Returns the step time in milliseconds: the median (CPU) or the mean (GPU).
+/// Returns the milliseconds per update: the median on the CPU, the mean on a GPU.
 fn ms_per_step(seconds: &[f64], device: &ChosenDevice) -> f64 {
     1e3 * match device.backend {
         DeviceBackend::Cpu => median(seconds),
@@ -218,9 +218,9 @@ fn ms_per_step(seconds: &[f64], device: &ChosenDevice) -> f64 {
     }
 }
 
-/// Returns the plan and the data of a stage.
+/// Returns the settings and the data of a stage.
 ///
-/// Fails if the recipe lacks the stage or if the data cannot be opened.
+/// Fails if the recipe lacks this stage, or if mae cannot open the data.
 fn measured(plan: &Plan, stage: StageKind) -> Result<(TrainingPlan, DataSet), TrainError> {
     let training = plan.training(stage).cloned().ok_or_else(|| TrainError::Setting {
         problem: format!("cannot measure `--stage {stage}`: the recipe has no `[{stage}]`"),
@@ -232,21 +232,21 @@ fn measured(plan: &Plan, stage: StageKind) -> Result<(TrainingPlan, DataSet), Tr
 
 #[derive(Clone)]
 struct MeasuredSteps {
-    /// Time of each measured step, in seconds.
+    /// Seconds of each measured update.
     seconds: Vec<f64>,
-    /// Number of updates, including updates that were not measured.
+    /// Number of all updates, measured or not.
     updates: usize,
 }
 
-/// The epoch and the end time of each update.
+/// End time and epoch of each update.
 struct Clock {
-    /// Start of the measurement; `None` until the warm-up ends.
+    /// Start of the measurement on the CPU; `None` on a GPU, which starts after the warm-up.
     start: Option<Instant>,
     ends: Vec<(usize, Instant)>,
 }
 
 impl Clock {
-    /// Returns the times of the steps after the warm-up, in seconds.
+    /// Returns the seconds of each update after the warm-up.
     fn steps_s(&self) -> Vec<f64> {
         let pairs = self.ends.windows(2).filter(|pair| pair[0].0 == pair[1].0);
         let all: Vec<_> = pairs.map(|pair| (pair[1].1 - pair[0].1).as_secs_f64()).collect();
@@ -254,7 +254,7 @@ impl Clock {
         all[skipped..].to_vec()
     }
 
-    /// Returns whether `seconds` have passed and at least one update has ended.
+    /// Returns whether `seconds` have passed since the start, with at least one update.
     fn is_over(&self, seconds: f64) -> bool {
         let start = self.start.or_else(|| self.ends.get(WARM_UP - 1).map(|(_, end)| *end));
         !self.ends.is_empty() && start.is_some_and(|start| start.elapsed().as_secs_f64() >= seconds)
@@ -269,7 +269,7 @@ fn steps(
     seconds: f64,
     timer: StepTimer,
 ) -> Result<MeasuredSteps, TrainError> {
-    // A GPU compiles and tunes kernels in its first steps, which would use up the time.
+    // In its first updates, a GPU compiles and tunes kernels. This would use up the time.
     let start = (work.device.backend == DeviceBackend::Cpu).then(Instant::now);
     let clock = Arc::new(Mutex::new(Clock { start, ends: Vec::new() }));
     let seen = Arc::clone(&clock);
@@ -294,7 +294,7 @@ fn steps(
     trained?;
     let clock = locked(&clock);
     let measured = MeasuredSteps { seconds: clock.steps_s(), updates: clock.ends.len() };
-    // Only rank 0 reports its updates.
+    // Only rank 0 reports updates.
     if measured.seconds.is_empty() && work.hosts.is_first() {
         return Err(TrainError::Setting {
             problem: "cannot measure a step: the measurement ended before the first complete step"
@@ -330,7 +330,7 @@ fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Changes the plan so that each stage trains until the benchmark stops it.
+/// Makes each stage train until the benchmark stops it.
 fn repeat_epochs(plan: &mut Plan) {
     const MANY: usize = 1_000_000;
     if let Some(pretrain) = &mut plan.pretrain {

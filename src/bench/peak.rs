@@ -1,4 +1,4 @@
-//! The peak speed of a device: large matrix products with training's kernel.
+//! Peak speed of a device: large matrix products, with the kernel that training uses.
 
 use crate::ops;
 use crate::run::BenchDevices;
@@ -7,12 +7,12 @@ use crate::train::{ChosenDevice, DeviceBackend, TrainError};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use std::time::{Duration, Instant};
 
-/// Time in which the matrix product is repeated. The fastest repetition counts.
+/// The matrix product is repeated for this long. The fastest repetition counts.
 const TIME: Duration = Duration::from_millis(500);
-/// Number of matrix products in one measurement. One product would not fill the GPU.
+/// Number of matrix products in one repetition. A single product would not fill the GPU.
 const AT_ONCE: usize = 4;
 
-/// Measures large matrix products in TFLOP/s, summed over all devices.
+/// Returns the speed of large matrix products on all devices together, in TFLOP/s.
 pub(super) fn tflops(
     device: &ChosenDevice,
     precision: Precision,
@@ -45,7 +45,7 @@ fn best(side: usize, precision: Precision, device: &Device) -> f64 {
         for _ in 0..AT_ONCE {
             drop(ops::product(a.clone(), b.clone()));
         }
-        // Ignore an error: the training steps before this would have failed as well.
+        // An error can be ignored: the training steps before this would have failed as well.
         let _ = device.sync();
     };
     product(); // compiles and tunes

@@ -12,23 +12,23 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Candidate {
     pub prefix: String,
     pub dialect: Dialect,
-    /// The tensors with their official names.
+    /// The network's tensors with the official names.
     pub file: TensorFile,
-    /// Official name, Paddle's name and shape of each weight, in the order of the file.
+    /// Official name, Paddle's name and shape of each weight, in the order of the checkpoint file.
     pub order: Vec<Weight>,
-    /// Whether the file stored linear weights as `[in, out]`, as Paddle does.
+    /// Whether the checkpoint file stores linear weights as `[in, out]`, as Paddle does.
     ///
-    /// If so, the weights in `file` are already transposed.
+    /// The weights in the field `file` are always `[out, in]`.
     pub transposed: bool,
-    /// The network, or the reason why this program does not support the network.
+    /// The facts about the network, or the reason why this program does not support the network.
     pub facts: Result<Facts, String>,
-    /// Notes for the user about tensors that were left out or added.
+    /// Notes for the user about ignored and added tensors.
     pub notes: Vec<String>,
 }
 
 /// Converts a network to the official tensor names.
 ///
-/// The field `facts` of the result says whether this program supports the network.
+/// The result has an error in `facts` if this program does not support the network.
 pub(super) fn evaluate(
     network: Network,
     attributes: &BTreeMap<String, Attribute>,
@@ -78,18 +78,18 @@ impl Candidate {
         if !left_out.is_empty() {
             let modules: Vec<String> = left_out.iter().map(|m| format!("`{m}.`")).collect();
             self.notes.push(format!(
-                "mae ignores the unsupported head or decoder {}",
+                "mae does not support this head or decoder and ignores its tensors: {}",
                 modules.join(", ")
             ));
         }
         for (name, what) in others {
             if self.dialect.knows(name) {
-                return Err(format!("`{name}` must be a float tensor, but the file has: {what}"));
+                return Err(format!("`{name}` is not a float tensor. Type in the file: {what}"));
             }
         }
         self.transposed = transpose(&mut tensors);
         if !tensors.contains_key("decoder_embed.weight") {
-            tensors.remove("mask_token"); // iBOT and DINOv2 mask only in training
+            tensors.remove("mask_token"); // iBOT and DINOv2 use the mask token only in training
         }
         self.file = TensorFile { tensors, note: String::new() };
         self.check_shapes(&settings)?;
@@ -100,7 +100,7 @@ impl Candidate {
         Ok(facts)
     }
 
-    /// Fails if tensor shapes show an unsupported network, such as one with a gated MLP.
+    /// Fails if tensor shapes show an unsupported network, such as a network with a gated MLP.
     fn check_shapes(&self, settings: &Settings) -> Result<(), String> {
         let shape = |name: &str| self.file.tensors.get(name).map(|tensor| &tensor.shape[..]);
         let empty = self.file.tensors.iter().find(|(_, tensor)| tensor.shape == [0]);
@@ -134,9 +134,9 @@ impl Candidate {
     }
 }
 
-/// Returns the number of attention heads if the network is mmpretrain's ViT-S or the ViT-S of `MoCo` v3.
+/// Returns the number of attention heads for two unusual networks; `None` for all other networks.
 ///
-/// These two networks have an unusual number of heads. Returns `None` for all other networks.
+/// The two networks are the ViT-S of mmpretrain and the ViT-S of `MoCo` v3.
 fn unusual_heads(dialect: Dialect, prefix: &str, facts: &Facts) -> Option<usize> {
     let is_moco = ["base_encoder", "momentum_encoder"].iter().any(|name| prefix.contains(name));
     match (dialect, facts.embed_dim, facts.depth, facts.mlp_dim) {
@@ -152,9 +152,9 @@ fn first(name: &str) -> &str {
     name.split('.').next().unwrap_or_default()
 }
 
-/// Returns the names of modules with unknown tensors, such as `decoder`.
+/// Returns the names of head and decoder modules with unknown tensors, such as `head`.
 ///
-/// The caller leaves out these modules.
+/// The caller ignores these modules.
 fn foreign_modules<'a>(dialect: Dialect, names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     let modules: &[&str] = match dialect {
         Dialect::Official => &["head", "masked_embed"],
@@ -168,7 +168,7 @@ fn foreign_modules<'a>(dialect: Dialect, names: impl Iterator<Item = &'a str>) -
         .collect()
 }
 
-/// The renamed tensors of a network. `parts` holds separate query, key and value tensors.
+/// Tensors by official name. `parts` holds separate query, key and value tensors.
 #[derive(Default)]
 struct Names {
     tensors: BTreeMap<String, HostTensor>,
@@ -190,7 +190,7 @@ impl Names {
                 return Ok(());
             }
             Named::As(named) => named,
-            Named::Unknown => name, // the inventory refuses it
+            Named::Unknown => name, // `inventory` reports an error
         };
         let shape = entry.tensor.shape.clone();
         order.push(Weight { name: named.clone(), internal: entry.internal, shape });
@@ -205,7 +205,7 @@ impl Names {
         }
     }
 
-    /// Joins query, key and value to `qkv`. Missing biases become zeros, with a note.
+    /// Joins query, key and value to `qkv`. Adds zeros for missing biases, and a note to `notes`.
     fn finish(mut self, notes: &mut Vec<String>) -> Result<BTreeMap<String, HostTensor>, String> {
         let without_keys = |(name, parts): (&String, &[Option<HostTensor>; 3])| {
             is_bias(name) && matches!(parts, [Some(_), None, Some(_)])
@@ -249,22 +249,22 @@ fn zeros_like(tensor: &HostTensor) -> HostTensor {
     HostTensor { shape: tensor.shape.clone(), values: vec![0.0; tensor.values.len()] }
 }
 
-/// Concatenates query, key and value. Fails if one is missing or has a different shape.
+/// Concatenates query, key and value. Fails if one of them is missing, or if their shapes differ.
 fn joined(name: &str, parts: [Option<HostTensor>; 3]) -> Result<HostTensor, String> {
     let [Some(query), Some(key), Some(value)] = parts else {
-        return Err(format!("the query, key or value of `{name}` is missing"));
+        return Err(format!("`{name}` is incomplete: its query, key or value tensor is missing"));
     };
     if query.shape != key.shape || query.shape != value.shape || query.shape.is_empty() {
-        return Err(format!("the query, key and value of `{name}` have different shapes"));
+        return Err(format!("the query, key and value tensors of `{name}` have different shapes"));
     }
     let mut shape = query.shape.clone();
     shape[0] *= 3;
     Ok(HostTensor { shape, values: [query.values, key.values, value.values].concat() })
 }
 
-/// Transposes all linear weights if the file stores linear weights as `[in, out]`.
+/// Transposes all linear weights if they are stored as `[in, out]`.
 ///
-/// Returns whether the weights were transposed.
+/// Returns whether it transposed the weights.
 fn transpose(tensors: &mut BTreeMap<String, HostTensor>) -> bool {
     let qkv = tensors.get("blocks.0.attn.qkv.weight").map(|tensor| &tensor.shape[..]);
     let transposed = matches!(qkv, Some([a, b]) if *b == a.saturating_mul(3));
@@ -274,9 +274,9 @@ fn transpose(tensors: &mut BTreeMap<String, HostTensor>) -> bool {
     transposed
 }
 
-/// Fills in missing settings.
+/// Adds missing settings from the attributes of a pickled module.
 ///
-/// Uses the attributes of a pickled module. Without them, uses the defaults of the library that wrote the checkpoint.
+/// Without attributes, uses the defaults of the library that wrote the checkpoint.
 fn with_dialect(
     settings: Settings,
     dialect: Dialect,
@@ -307,7 +307,7 @@ fn with_dialect(
         decoder_num_heads: settings.decoder_num_heads.or(decoder_heads[0]).or(decoder_heads[1]),
         norm_eps: settings.norm_eps.or(match eps {
             Some(Attribute::Number(eps)) => Some(*eps),
-            // The default of transformers; the other libraries have that of a recipe.
+            // The default of transformers. The other libraries have the same default as a recipe.
             _ => (dialect == Dialect::HuggingFace).then_some(1e-12),
         }),
         average_pool: settings.average_pool.or(match (dialect, pool) {
@@ -324,7 +324,7 @@ fn wrong_activation(prefix: &str, attributes: &BTreeMap<String, Attribute>) -> O
     let mut own = attributes.range(prefix.to_owned()..).take_while(|(n, _)| n.starts_with(prefix));
     own.find_map(|(name, value)| match (name.rsplit('.').next()?, value) {
         ("activation", Attribute::Word(act)) if !name.contains("pooler") => {
-            Some(format!("the activation is {act} (`{name}`), but mae supports only GELU"))
+            Some(format!("the activation function is {act} (`{name}`), but mae supports only GELU"))
         }
         ("approximate", Attribute::Word(how)) if how != "none" => Some(format!(
             "the GELU is approximate (`{name}` is {how}), but mae supports only the exact GELU"
@@ -333,13 +333,11 @@ fn wrong_activation(prefix: &str, attributes: &BTreeMap<String, Attribute>) -> O
     })
 }
 
-pub(super) const MEAN_AFTER_NORM: &str = "the head averages the patches after the last norm (`global_pool=\"avg\"` \
+pub(super) const MEAN_AFTER_NORM: &str = "the head averages the patch tokens after the last norm (`global_pool=\"avg\"` \
                                           without `fc_norm`), but mae supports only averaging before the norm (with \
                                           `fc_norm`)";
 
-/// Fails if the head averages the patches after the last norm.
-///
-/// This program does not support such heads.
+/// Fails if the head averages the patch tokens after the last norm. This program does not support such a head.
 fn check_pooling(facts: &Facts) -> Result<(), String> {
     match (facts.head, facts.settings.average_pool) {
         (Head::Linear { global_pool: false, .. }, Some(true)) => Err(MEAN_AFTER_NORM.to_owned()),

@@ -1,4 +1,4 @@
-//! Chooses the network to use if a checkpoint file has several. Explains why a file has no network that can be used.
+//! Chooses one of several networks in a checkpoint file. Explains why a file has no usable network.
 
 use super::CheckpointError;
 use super::candidate::Candidate;
@@ -6,16 +6,16 @@ use super::networks;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Words in the prefix of averaged weights, such as an exponential moving average (EMA).
+/// Words in the prefix of averaged weights (EMA).
 const AVERAGED: [&str; 8] =
     ["ema", "swa", "averaged", "average", "avg", "momentum", "shadow", "target"];
-/// Maximum number of names in a message.
+/// Maximum number of tensor names that a message lists.
 const LISTED: usize = 5;
 
-/// Chooses the network to use. Also returns notes about skipped networks.
+/// Chooses the network to use. Also returns notes about ignored networks.
 ///
-/// Without `prefix`, skips unsupported networks, and averaged weights if there are other weights. Fails if several
-/// networks remain.
+/// Without `prefix`, ignores unsupported networks. Also ignores averaged weights if there are other weights. Fails if
+/// no network or several networks remain.
 pub(super) fn choose(
     mut candidates: Vec<Candidate>,
     prefix: Option<&str>,
@@ -37,7 +37,7 @@ pub(super) fn choose(
     }
     let (mut fitting, others): (Vec<_>, Vec<_>) =
         candidates.into_iter().partition(|candidate| candidate.facts.is_ok());
-    // A compiled module and its original, for example, are stored with the same values.
+    // A file may contain a network twice, for example a compiled module and the original module.
     fitting.dedup_by(|a, b| a.file.tensors == b.file.tensors);
     match fitting.len() {
         1 => {
@@ -62,7 +62,7 @@ fn is_averaged(prefix: &str) -> bool {
         || prefix.split(|c: char| !c.is_alphanumeric()).any(|word| AVERAGED.contains(&word))
 }
 
-/// Returns ``under `model.` `` or `without a prefix`, for a message.
+/// Describes the prefix of a network for a message: ``under `model.` `` or `without a prefix`.
 fn shown_prefix(candidate: &Candidate) -> String {
     match candidate.prefix.as_str() {
         "" => "without a prefix".to_owned(),
@@ -92,7 +92,7 @@ fn with_prefix(
             path: path.to_owned(),
             problem: match candidates.iter().filter(is_inside).count() {
                 0 => format!("no network has the prefix `{prefix}`"),
-                n => format!("{n} networks have the prefix `{prefix}`"),
+                n => format!("{n} networks have the prefix `{prefix}`, but mae can load only one"),
             },
             hint: format!("use one of these prefixes: {}", listed.join(", ")),
         });
@@ -139,7 +139,7 @@ fn unsupported(path: &Path, candidate: &Candidate) -> CheckpointError {
     }
 }
 
-/// Returns the hint for a file that this program cannot use.
+/// Returns the hint for a file that this program cannot use because of `problem`.
 fn way_out(path: &Path, problem: &str) -> &'static str {
     if is_one_of_several(path) {
         "pass the checkpoint's folder or its `.index.json` file: this file is only a part of the checkpoint"
@@ -150,7 +150,7 @@ fn way_out(path: &Path, problem: &str) -> &'static str {
     }
 }
 
-/// Returns whether the file name is like `model-00001-of-00003.safetensors`.
+/// Returns whether the file is one of several, such as `model-00001-of-00003.safetensors`.
 fn is_one_of_several(path: &Path) -> bool {
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     name.rsplit_once("-of-").is_some_and(|(before, after)| {
@@ -161,7 +161,7 @@ fn is_one_of_several(path: &Path) -> bool {
 
 /// Returns the error for a file without a Vision Transformer.
 ///
-/// The error names the library with the most similar tensor names.
+/// The error names the library whose tensor names match best.
 pub(super) fn no_network(path: &Path, names: &[String], first_keys: &[String]) -> CheckpointError {
     let unsupported = |problem: String, hint: &str| CheckpointError::Unsupported {
         path: path.to_owned(),
@@ -171,7 +171,7 @@ pub(super) fn no_network(path: &Path, names: &[String], first_keys: &[String]) -
     if names.is_empty() {
         let keys = match first_keys {
             [] => String::new(),
-            keys => format!("; the first keys are {}", keys.join(", ")),
+            keys => format!("; its first keys are {}", keys.join(", ")),
         };
         return unsupported(
             format!("the file contains no named tensors{keys}"),
@@ -190,12 +190,12 @@ pub(super) fn no_network(path: &Path, names: &[String], first_keys: &[String]) -
         let missing = dialect.anchor().join(".");
         let _ = write!(
             problem,
-            ". The tensor names are closest to {}{place}: {count} names fit, but `{missing}` is missing",
+            ". The most similar names are those of {}{place}: {count} names match, but `{missing}` is missing",
             dialect.label()
         );
         let parts = super::parts::list(names.iter().map(String::as_str));
         if !parts.is_empty() {
-            let _ = write!(problem, ". The network has {parts}");
+            let _ = write!(problem, ". Unsupported parts of the network: {parts}");
         }
     }
     let hint = way_out(path, &problem);

@@ -8,7 +8,7 @@ use super::pickle::Value;
 use super::{HostTensor, OptimizerState, pickled};
 use std::collections::BTreeMap;
 
-/// A tensor with its full name. `internal` is Paddle's internal name, if stored.
+/// A tensor with its full name. `internal` is Paddle's name of the parameter, if the file stores it.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub name: String,
@@ -20,19 +20,19 @@ pub(super) struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub entries: Vec<Entry>,
-    /// Name and description of tensors that are not floats, such as `int64 tensor [3]`.
+    /// Pairs (name, description) of tensors that are not floats. A description is like `int64 tensor [3]`.
     pub others: Vec<(String, String)>,
-    /// Attributes of pickled modules, by path, such as `blocks.0.attn.num_heads`.
+    /// Attributes of pickled modules. A key is a path such as `blocks.0.attn.num_heads`.
     pub attributes: BTreeMap<String, Attribute>,
-    /// The settings that the file stores besides tensors.
+    /// The settings in the checkpoint files.
     pub settings: Settings,
-    /// The optimizer's `state_dict()`.
+    /// The `state_dict()` of the optimizer, as (key, value) pairs.
     pub optimizer: Option<Vec<(Value, Value)>>,
-    /// Optimizer state and training position (as JSON) of an unfinished job.
+    /// The optimizer state and the training position (as JSON) of an unfinished job.
     pub state: Option<(OptimizerState, String)>,
-    /// The first keys of a pickled dict, for an error message.
+    /// The first keys of the outermost dict in a pickle, for an error message.
     pub first_keys: Vec<String>,
-    /// Total length of all tensor and setting names read so far, in bytes.
+    /// Total length of all tensor names and attribute names so far, in bytes.
     names: usize,
 }
 
@@ -43,13 +43,13 @@ pub(super) enum Attribute {
     Word(String),
 }
 
-/// Maximum length of the path to a dict, list or module in a pickle, in bytes. The program skips longer paths.
+/// Maximum length in bytes of the path to a dict, list or module in a pickle. Deeper items are ignored.
 const LONGEST_PATH: usize = 256;
-/// Maximum total length of all tensor and setting names, in bytes. Limits the memory.
+/// Maximum total length of all tensor names and attribute names in bytes. Limits the memory.
 const NAMES: usize = 16 << 20;
-/// Attributes of modules that change a network's outputs.
+/// Attributes of pickled modules that change a network's outputs.
 const ATTRIBUTES: [&str; 4] = ["num_heads", "num_attention_heads", "eps", "global_pool"];
-/// A tensor whose dotted name contains one of these parts is optimizer state, not a weight.
+/// Tensors with one of these parts in their dotted name are optimizer state, not weights.
 const OPTIMIZER: [&str; 6] =
     ["opt", "exp_avg", "exp_avg_sq", "momentum_buffer", "grads", "gradients"];
 
@@ -76,7 +76,7 @@ impl Content {
         Ok(content)
     }
 
-    /// Adds the content of another file of the same checkpoint.
+    /// Adds the content of another file of the same sharded checkpoint.
     pub(super) fn append(&mut self, mut other: Self) {
         self.entries.append(&mut other.entries);
         self.others.append(&mut other.others);
@@ -105,7 +105,7 @@ impl Content {
         Ok(())
     }
 
-    /// Adds a tensor, or all tensors in a dict, list or module. Skips optimizer states.
+    /// Adds the tensor `value`, or all tensors in the dict, list or module `value`. Ignores optimizer state.
     fn item(&mut self, key: String, value: Value, path: &mut String) -> Result<(), String> {
         if is_of_optimizer(&key) {
             return Ok(());
@@ -152,9 +152,7 @@ impl Content {
         Ok(format!("{path}{key}"))
     }
 
-    /// Adds the tensors and attributes of a pickled module.
-    ///
-    /// The tensors have the same names as in `state_dict()`.
+    /// Adds the tensors and attributes of a pickled module. The tensor names are those of `state_dict()`.
     fn object(&mut self, class: &str, state: Value, path: &mut String) -> Result<(), String> {
         let Value::Dict(state) = state else { return self.walk(state, path) };
         let is_module =
@@ -185,7 +183,7 @@ impl Content {
     }
 }
 
-/// Returns whether the dotted name `key` belongs to an optimizer.
+/// Returns whether the dotted name `key` belongs to optimizer state.
 pub(super) fn is_of_optimizer(key: &str) -> bool {
     key.split('.').any(|part| part.starts_with("optim") || OPTIMIZER.contains(&part))
 }
@@ -199,7 +197,7 @@ fn attribute(value: Value) -> Option<Attribute> {
     }
 }
 
-/// Returns the name of an unsupported activation class; otherwise `None`.
+/// Returns the name of an activation class that this program does not support; otherwise `None`.
 fn activation(class: &str) -> Option<&str> {
     let name = class.strip_prefix("torch.nn.modules.activation.")?;
     (!["GELU", "MultiheadAttention", "Softmax"].contains(&name)).then_some(name)

@@ -2,7 +2,7 @@
 
 use super::huggingface;
 
-/// The library whose tensor names a network uses.
+/// The library that defines the tensor names of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     /// The official MAE code, timm, `DeiT`, DINO and `MoCo` v3.
@@ -13,11 +13,11 @@ pub(super) enum Dialect {
     Torchvision,
 }
 
-/// The official counterpart of a tensor name.
+/// The official name of a tensor from another library.
 #[derive(Debug, PartialEq)]
 pub(super) enum Named {
     As(String),
-    /// A query (0), key (1) or value (2) tensor, with the official name of `qkv`.
+    /// A query (0), key (1) or value (2) tensor. The string is the official name of the joined `qkv` tensor.
     Part(String, usize),
     /// A tensor that the network does not need.
     LeftOut,
@@ -43,9 +43,7 @@ impl Dialect {
     pub(super) const ALL: [Self; 4] =
         [Self::Official, Self::HuggingFace, Self::MmPretrain, Self::Torchvision];
 
-    /// Returns the name of the patch projection weight, split at dots.
-    ///
-    /// Each network has exactly one such tensor.
+    /// Returns the name of the patch projection weight, split at dots. Each network has exactly one such weight.
     pub(super) fn anchor(self) -> &'static [&'static str] {
         match self {
             Self::Official => &["patch_embed", "proj", "weight"],
@@ -55,7 +53,9 @@ impl Dialect {
         }
     }
 
-    /// Returns possible names of the encoder module in a checkpoint that also has a head or decoder module.
+    /// Returns possible names of the encoder module, such as `vit` or `backbone`.
+    ///
+    /// Only checkpoints that also have a head or decoder module use these names.
     pub(super) fn encoder_modules(self) -> &'static [&'static str] {
         match self {
             Self::HuggingFace => &huggingface::BASES,
@@ -64,7 +64,7 @@ impl Dialect {
         }
     }
 
-    /// Returns possible names of the head or decoder module beside an encoder module.
+    /// Returns possible names of the head or decoder module, such as `classifier`.
     pub(super) fn siblings(self) -> &'static [&'static str] {
         match self {
             Self::HuggingFace => {
@@ -87,7 +87,7 @@ impl Dialect {
 
     /// Converts a tensor name to the official name.
     ///
-    /// `name` has no prefix and no wrapper names.
+    /// `name` must not contain the prefix of the network or parts like `module`.
     pub(super) fn rename(self, name: &str) -> Named {
         match self {
             Self::Official => official(name),
@@ -97,7 +97,7 @@ impl Dialect {
         }
     }
 
-    /// Returns whether a Vision Transformer has a tensor of this name.
+    /// Returns whether a Vision Transformer has a tensor with the name `name` in this library.
     pub(super) fn knows(self, name: &str) -> bool {
         match self.rename(name) {
             Named::As(official) => is_official(&official),
@@ -107,7 +107,7 @@ impl Dialect {
     }
 }
 
-/// Returns whether the model of this program has a tensor of this name.
+/// Returns whether `name` is an official tensor name that this program supports.
 pub(super) fn is_official(name: &str) -> bool {
     const OUTER: [&str; 5] = ["cls_token", "pos_embed", "mask_token", "decoder_pos_embed", ""];
     const LAYERS: [&str; 9] = [
@@ -144,7 +144,7 @@ fn official(name: &str) -> Named {
     let named = match name.rsplit_once('.') {
         Some((layer, "_mean")) => format!("{layer}.running_mean"),
         Some((layer, "_variance")) => format!("{layer}.running_var"),
-        // BEiT and its relatives have no bias for the keys.
+        // BEiT and similar networks have no bias for the keys.
         Some((attn, "q_bias")) => return Named::Part(format!("{attn}.qkv.bias"), 0),
         Some((attn, "k_bias")) => return Named::Part(format!("{attn}.qkv.bias"), 1),
         Some((attn, "v_bias")) => return Named::Part(format!("{attn}.qkv.bias"), 2),
@@ -155,7 +155,8 @@ fn official(name: &str) -> Named {
 
 /// Converts the name of a tensor in a block.
 ///
-/// `list` is the official name of the blocks. `rest` starts with the block index. `inner` maps layer names.
+/// `list` is the official name of the block list, such as `blocks`. `rest` is the block index and the name inside the
+/// block. `inner` has pairs (library's layer name, official layer name).
 fn in_block(list: &str, rest: &str, inner: &[(&str, &str)]) -> Named {
     let Some((index, rest)) = rest.split_once('.') else { return Named::Unknown };
     let found = inner.iter().find_map(|(theirs, ours)| {
@@ -165,7 +166,7 @@ fn in_block(list: &str, rest: &str, inner: &[(&str, &str)]) -> Named {
     found.unwrap_or(Named::Unknown)
 }
 
-/// Converts the name of a tensor outside of the blocks. `outer` maps names to official names.
+/// Converts the name of a tensor outside of the blocks. `outer` has pairs (library's name, official name).
 fn outside(name: &str, outer: &[(&str, &str)]) -> Named {
     let found = outer.iter().find_map(|(theirs, ours)| {
         let ending = name.strip_prefix(theirs).filter(|e| e.is_empty() || e.starts_with('.'))?;

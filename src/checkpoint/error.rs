@@ -16,7 +16,7 @@ pub enum CheckpointError {
     Damaged { path: PathBuf, problem: String },
     #[error("cannot read {}: {source}\nhint: make the file readable, then run the same command again", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    /// The program does not support the network, or the file has several networks.
+    /// This program does not support the network, or the file contains several networks.
     #[error("cannot use {}: {problem}\nhint: {hint}", path.display())]
     Unsupported { path: PathBuf, problem: String, hint: String },
     #[error("cannot load {} into the model: {problem}\nhint: {hint}", path.display())]
@@ -32,13 +32,13 @@ pub enum CheckpointError {
     )]
     Unstated { path: PathBuf, key: &'static str, what: String },
     #[error(
-        "cannot reconstruct with {}: this is {what} without a decoder\n\
+        "cannot reconstruct images with {}: the checkpoint is {what} without a decoder\n\
          hint: use a pre-training checkpoint, such as `runs/NAME/pretrain/checkpoints/epoch-0800`. The official files \
          `mae_visualize_*` and `mae_pretrain_*_full` also have a decoder",
         path.display()
     )]
     NoDecoder { path: PathBuf, what: &'static str },
-    /// The settings are invalid or contradict one another.
+    /// Settings are invalid or contradict each other.
     #[error(transparent)]
     Settings(#[from] RecipeErrors),
     #[error("cannot write {}: {source}{}", path.display(), durable::hint(source))]
@@ -46,12 +46,12 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// Returns whether the error is in the user's input (exit code 2), not a failed write.
+    /// Returns false for a failed write. All other errors come from the user's input (exit code 2).
     pub fn is_input(&self) -> bool {
         !matches!(self, Self::Write { .. })
     }
 
-    /// Converts an error from reading `path`. A wrong checksum becomes [`Self::Damaged`].
+    /// Converts an I/O error from reading `path`. A wrong checksum becomes [`Self::Damaged`].
     pub(super) fn unread(path: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::InvalidData => Self::damaged(path, source.to_string()),
@@ -74,7 +74,7 @@ impl CheckpointError {
     }
 }
 
-/// Joins the first `most` texts for a message: `a, b and 3 more`.
+/// Joins up to `most` texts for a message: `a, b and 3 more`.
 pub(super) fn listed<S: Borrow<str>>(texts: &[S], most: usize) -> String {
     let shown = texts[..texts.len().min(most)].join(", ");
     match texts.len().saturating_sub(most) {

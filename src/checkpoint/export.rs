@@ -1,6 +1,6 @@
 //! Writes checkpoints for other programs: safetensors with the names of timm, and Hugging Face folders.
 //!
-//! Files with the official names need no conversion: [`TensorFile::write`] and `torch_file` write them.
+//! Files with the official names need no conversion. [`TensorFile::write`] and `torch_file` write such files.
 
 use super::facts::Head;
 use super::{CheckpointError, Facts, HostTensor, MaePart, TensorFile, huggingface};
@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The settings that a converted checkpoint needs beside the tensors.
+/// The settings that a converted checkpoint needs in addition to the tensors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExportSettings {
     pub num_heads: usize,
     pub decoder_num_heads: usize,
     pub input_size: ImageSize,
-    /// The short side to which evaluation resizes images, in pixels.
+    /// Length of the shorter image side after resizing for evaluation, in pixels.
     pub eval_short_side: usize,
     pub norm_eps: f64,
     pub mask_ratio: f64,
@@ -27,9 +27,9 @@ pub struct ExportSettings {
     pub class_names: Vec<String>,
 }
 
-/// Writes a safetensors file with timm's tensor names, without a decoder.
+/// Writes a safetensors file with timm's tensor names. Leaves out the decoder.
 ///
-/// Returns the number of decoder tensors that were left out. Fails for linear probes, because timm has no such head.
+/// Returns the number of decoder tensors. Fails for linear probes, because timm does not support their `BatchNorm`.
 pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize, CheckpointError> {
     if let Head::Probe { .. } = facts.head {
         return Err(no_form(
@@ -50,7 +50,8 @@ pub fn write_timm(file: &TensorFile, facts: &Facts, out: &Path) -> Result<usize,
 
 /// Writes a Hugging Face folder for `ViTMAEForPreTraining` or `ViTForImageClassification`.
 ///
-/// Fails for average pooling, linear probes and encoders without head, which these classes do not support.
+/// Fails for networks that these classes do not support: average pooling, linear probes, mask tokens in the encoder, or
+/// neither decoder nor head.
 pub fn write_huggingface(
     file: &TensorFile,
     facts: &Facts,
@@ -61,7 +62,7 @@ pub fn write_huggingface(
         (Some(decoder), _) if decoder.encoder_mask_token => {
             return Err(no_form(
                 out,
-                "its encoder gets mask tokens, which the ViTMAE of Hugging Face does not support",
+                "the encoder of this network reads mask tokens, but Hugging Face's ViTMAE has mask tokens only in the decoder",
             ));
         }
         (Some(_), _) => mae_config(facts, settings),
@@ -71,7 +72,7 @@ pub fn write_huggingface(
         (None, Head::Linear { global_pool: true, .. }) => {
             return Err(no_form(
                 out,
-                "the Hugging Face ViT does not support a head on the mean of the patches (`global_pool`)",
+                "the Hugging Face ViT does not support a classification head that reads the mean of the patch tokens (`global_pool`)",
             ));
         }
         (None, Head::Probe { .. }) => {
@@ -150,7 +151,7 @@ fn classifier_config(facts: &Facts, settings: &ExportSettings, classes: usize) -
     };
     let labels = (0..classes).map(|i| (i.to_string(), json!(name(i))));
     config["id2label"] = Value::Object(labels.collect());
-    // Two classes may have the same name. Then `label2id` has the first one.
+    // If two classes have the same name, `label2id` has the label of the first class.
     let mut ids = serde_json::Map::new();
     for i in 0..classes {
         ids.entry(name(i)).or_insert(json!(i));
@@ -162,12 +163,12 @@ fn classifier_config(facts: &Facts, settings: &ExportSettings, classes: usize) -
     config
 }
 
-/// Converts float32 to float64 through the shortest decimal: 0.485 stays 0.485.
+/// Converts float32 to float64 through the shortest decimal text, so that 0.485 stays 0.485.
 fn shortest(values: &[f32]) -> Vec<f64> {
     values.iter().filter_map(|value| value.to_string().parse().ok()).collect()
 }
 
-/// Returns the preprocessor settings that equal the evaluation transform.
+/// Returns the `preprocessor_config.json` that corresponds to the evaluation transform.
 fn preprocessor(settings: &ExportSettings) -> Value {
     let ImageSize { height, width } = settings.input_size;
     json!({

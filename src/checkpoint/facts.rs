@@ -1,13 +1,15 @@
-//! Facts about the network in a checkpoint, from the shapes of its tensors and from the settings beside them.
+//! Facts about the network in a checkpoint. They come from the tensor shapes and from the stored settings.
 
 use super::{HostTensor, TensorFile, inventory};
 use crate::shape::{ImageSize, LossPatches, MaskKind};
 use std::collections::BTreeMap;
 
-/// The network in a checkpoint. A field is `None` if its value is unknown.
+/// Facts about the network in a checkpoint. Unknown facts are `None`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
-    /// Height and width of the images in pixels; `None` if the patches are not a square grid and the file has no size.
+    /// Height and width of the images in pixels; `None` if unknown.
+    ///
+    /// If the number of patches is not a square number, the size is known only if the file stores a size that fits.
     pub input_size: Option<ImageSize>,
     pub patch_size: usize,
     pub in_chans: usize,
@@ -15,7 +17,7 @@ pub struct Facts {
     pub depth: usize,
     /// Hidden width of the MLP in each encoder block.
     pub mlp_dim: usize,
-    /// Number of attention heads. Only settings contain this number, not tensor shapes.
+    /// Number of attention heads; `None` if unknown. Tensor shapes do not determine this number.
     pub num_heads: Option<usize>,
     pub decoder: Option<DecoderFacts>,
     pub head: Head,
@@ -29,7 +31,7 @@ pub struct DecoderFacts {
     pub depth: usize,
     pub mlp_dim: usize,
     pub num_heads: Option<usize>,
-    /// Whether the mask tokens are in the encoder's input.
+    /// Whether the encoder gets the mask tokens, instead of the decoder.
     pub encoder_mask_token: bool,
 }
 
@@ -41,14 +43,14 @@ pub enum Head {
         classes: usize,
         global_pool: bool,
     },
-    /// The head of a linear probe: `BatchNorm`, then a linear layer.
+    /// The head of a linear probe: a `BatchNorm` and a linear layer.
     Probe {
         classes: usize,
         global_pool: bool,
     },
 }
 
-/// The settings that a checkpoint stores besides tensors.
+/// The settings that a checkpoint stores in addition to the tensors.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settings {
     pub num_heads: Option<usize>,
@@ -66,7 +68,7 @@ pub struct Settings {
     pub std: Option<Vec<f64>>,
     /// Readable class names in label order; empty if unknown.
     pub class_names: Vec<String>,
-    /// Whether the head reads the mean of the patches instead of the class token.
+    /// Whether the head gets the mean of the patch tokens instead of the class token.
     pub average_pool: Option<bool>,
     /// Number of epochs trained so far.
     pub epoch: Option<usize>,
@@ -75,7 +77,7 @@ pub struct Settings {
 impl Facts {
     /// Determines the network from tensors with official names.
     ///
-    /// The error text does not include the path.
+    /// Error texts do not include the file path.
     pub(super) fn of(file: &TensorFile, settings: Settings) -> Result<Self, String> {
         let tensors = &file.tensors;
         let projection = "patch_embed.proj.weight";
@@ -107,7 +109,7 @@ impl Facts {
         Ok(facts)
     }
 
-    /// Returns the training stage of the network; `encoder` without decoder and head.
+    /// Returns the training stage of the network, such as `pretrain`; `encoder` if there is no decoder and no head.
     pub fn stage(&self) -> &'static str {
         match (&self.decoder, self.head) {
             (Some(_), _) => "pretrain",
@@ -117,7 +119,7 @@ impl Facts {
         }
     }
 
-    /// Returns the number of classes; 0 without a head.
+    /// Returns the number of classes; 0 if there is no head.
     pub fn num_classes(&self) -> usize {
         match self.head {
             Head::Absent => 0,
@@ -125,7 +127,7 @@ impl Facts {
         }
     }
 
-    /// Returns a short description: network type, width, number of blocks, patch size.
+    /// Returns a short description with the network type, the width, the number of blocks and the patch size.
     pub fn summary(&self) -> String {
         let what = match (&self.decoder, self.head) {
             (Some(_), _) => "a masked autoencoder".to_owned(),
@@ -137,7 +139,7 @@ impl Facts {
         format!("{what}, width {embed_dim}, {depth} blocks, patch size {patch_size}")
     }
 
-    /// Returns the grid of patches that the position embeddings belong to.
+    /// Returns the number of patch rows and columns for the position embeddings; `None` if the image size is unknown.
     pub fn grid(&self) -> Option<ImageSize> {
         self.input_size.map(|size| size.in_squares_of(self.patch_size))
     }
@@ -146,7 +148,7 @@ impl Facts {
         self.mlp_dim as f64 / self.embed_dim as f64
     }
 
-    /// Returns the recipe keys and values that describe the network.
+    /// Returns (recipe key, value) pairs that describe the network, such as `("model.depth", "12")`.
     pub fn keys(&self) -> Vec<(&'static str, String)> {
         let mut keys = vec![
             ("model.patch_size", self.patch_size.to_string()),
@@ -180,13 +182,16 @@ fn shape<const N: usize>(
         .map_err(|_| format!("`{name}` has the shape {:?}, expected {N} dimensions", tensor.shape))
 }
 
-/// Returns the number of blocks whose tensor names start with `prefix`.
+/// Returns the number of blocks. Their tensor names start with `prefix`, such as `blocks.`.
 fn blocks(tensors: &BTreeMap<String, HostTensor>, prefix: &str) -> usize {
     let index = |name: &String| name.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok();
     tensors.keys().filter_map(index).max().map_or(0, |last| last.saturating_add(1))
 }
 
-/// Returns the grid of patches: of the size that the file states, or a square grid. `None` if neither fits.
+/// Returns the number of patch rows and columns.
+///
+/// Uses the image size in `settings` if it fits the number of patches. Otherwise, the grid must be square. Returns
+/// `None` if neither fits.
 fn grid(
     pos_embed: Option<&HostTensor>,
     settings: &Settings,
@@ -235,15 +240,13 @@ fn head(tensors: &BTreeMap<String, HostTensor>) -> Result<Head, String> {
     })
 }
 
-/// Returns the number of attention heads of the usual ViT with this width.
-///
-/// Returns `None` for other widths.
+/// Returns the number of attention heads of the standard ViT with this width; `None` for other widths.
 pub fn usual_heads(embed_dim: usize) -> Option<usize> {
     let usual = [(192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16)];
     usual.iter().find(|(width, _)| *width == embed_dim).map(|(_, heads)| *heads)
 }
 
-/// Returns the number of attention heads of the official decoder; `None` for other widths than 512.
+/// Returns 16, the number of attention heads of the official decoder; `None` if the width is not 512.
 pub(super) fn usual_decoder_heads(embed_dim: usize) -> Option<usize> {
     (embed_dim == 512).then_some(16)
 }

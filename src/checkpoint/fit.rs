@@ -13,7 +13,7 @@ const LISTED: usize = 4;
 
 /// Loads the tensors of `file` into `module`.
 ///
-/// Fails if a name or shape in `file` differs from `module`.
+/// Fails if the tensors of `file` and `module` differ in a name or a shape.
 pub fn load_module<M: Module>(
     module: M,
     file: &TensorFile,
@@ -39,7 +39,7 @@ pub fn load_module<M: Module>(
     load_named(module, file, path, |_| true, |_, tensor, _| tensor.values.clone())
 }
 
-/// The grids of patches that the position embeddings of a file and of a model belong to.
+/// The patch grids of position embeddings: `from` in the file, `to` in the model.
 #[derive(Debug, Clone, Copy)]
 pub struct Grids {
     pub from: ImageSize,
@@ -47,14 +47,14 @@ pub struct Grids {
 }
 
 impl Grids {
-    /// Returns the grids of an open checkpoint and of an encoder.
+    /// Returns the patch grids of a checkpoint and of an encoder.
     pub fn of(facts: &Facts, encoder: &EncoderDims) -> Self {
         let to = encoder.grid();
         Self { from: facts.grid().unwrap_or(to), to }
     }
 }
 
-/// Loads only the encoder of `file` into `vit`, without `fc_norm`.
+/// Loads the encoder weights of `file` into `vit`, but not `fc_norm` and the head.
 ///
 /// Resizes the position embeddings if `vit` has a different number of patches, as in the official code.
 pub fn load_encoder(
@@ -67,7 +67,7 @@ pub fn load_encoder(
     load_named(vit, file, path, encoder, |name, tensor, shape| resized(name, tensor, shape, grids))
 }
 
-/// Returns the values of a tensor. Resizes position embeddings to `shape`, the shape of the parameter.
+/// Returns the values of a tensor. Resizes position embeddings to `shape`, the shape in the model.
 fn resized(name: &str, tensor: &HostTensor, shape: &[usize], grids: Grids) -> Vec<f32> {
     if is_pos_embed(name) && tensor.shape == [1, 1 + grids.from.area(), shape[2]] {
         model::resize_pos_embed(&tensor.values, shape[2], grids.from, grids.to)
@@ -80,11 +80,10 @@ pub(super) fn is_pos_embed(name: &str) -> bool {
     ["pos_embed", "decoder_pos_embed"].contains(&name)
 }
 
-/// Loads the weights of any network into `mae`, which then starts a new pre-training.
+/// Loads the weights in `file` into `mae`, to start a new pre-training.
 ///
-/// Does not change the tensors of `mae` that the file does not have: the decoder, and `norm` if the file is a classifier
-/// with `fc_norm`. Ignores the head of a classifier. If the number of patches is different, resizes the position
-/// embeddings as [`load_encoder`] does.
+/// `mae` keeps its own weights for the [`missing_parts`] of `file`. Ignores the head and the `fc_norm` of a classifier.
+/// Resizes the position embeddings as [`load_encoder`] does.
 pub fn load_start(
     mae: Mae,
     file: &TensorFile,
@@ -106,7 +105,7 @@ pub enum MaePart {
 }
 
 impl MaePart {
-    /// Returns whether the tensor with this official name belongs to the part.
+    /// Returns whether the tensor `name` belongs to this part.
     pub(super) fn has(self, name: &str) -> bool {
         match self {
             Self::Decoder => name.ends_with("mask_token") || name.starts_with("decoder_"),
@@ -115,7 +114,7 @@ impl MaePart {
     }
 }
 
-/// Returns the parts of a masked autoencoder that `file` does not have. [`load_start`] does not change them.
+/// Returns the parts of a masked autoencoder that `file` does not contain.
 pub fn missing_parts(file: &TensorFile) -> Vec<MaePart> {
     let has = |name: &str| file.tensors.contains_key(name);
     let mut missing = Vec::new();
@@ -128,7 +127,7 @@ pub fn missing_parts(file: &TensorFile) -> Vec<MaePart> {
     missing
 }
 
-/// Loads the encoder of a linear probe into `vit`, including `fc_norm`.
+/// Loads the encoder weights of a linear probe into `vit`, including `fc_norm`.
 pub fn load_frozen(
     vit: model::Vit,
     file: &TensorFile,
@@ -138,9 +137,9 @@ pub fn load_frozen(
     load_named(vit, file, path, frozen, |_, tensor, _| tensor.values.clone())
 }
 
-/// Replaces the parameters of `module` whose names `wanted` accepts.
+/// Replaces each parameter of `module` if `wanted(parameter name)` is true.
 ///
-/// `values` gets (parameter name, tensor in `file`, shape) and returns the new values.
+/// `values` maps (parameter name, tensor in `file`, parameter shape) to the new values.
 fn load_named<M: Module>(
     module: M,
     file: &TensorFile,
@@ -193,15 +192,13 @@ fn load_named<M: Module>(
     }))
 }
 
-/// Returns the error for tensors that do not fit the model.
-///
-/// The hint lists recipe settings that fit the file.
+/// Returns the error for tensors that do not fit the model. The hint lists recipe settings that fit `file`.
 fn does_not_fit(file: &TensorFile, path: &Path, problem: &str) -> CheckpointError {
     let hint = match Facts::of(file, Settings::default()) {
         Ok(facts) => {
             let keys: Vec<String> =
                 facts.keys().into_iter().map(|(key, value)| format!("`{key} = {value}`")).collect();
-            format!("set {}, to fit the file", keys.join(", "))
+            format!("to match the checkpoint, set {}", keys.join(", "))
         }
         Err(_) => "set `[model]`, `data.input_size` and `data.in_chans` to the values from the training of this checkpoint"
             .to_owned(),

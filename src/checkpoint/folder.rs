@@ -1,4 +1,4 @@
-//! The checkpoint folder: `model.safetensors` and `meta.json`; for a pre-training also `optimizer.safetensors`.
+//! The checkpoint folder with `model.safetensors` and `meta.json`. A pre-training also has `optimizer.safetensors`.
 
 use super::{CheckpointError, OptimizerState, TensorFile};
 use crate::durable;
@@ -9,19 +9,17 @@ use std::path::{Path, PathBuf};
 /// Name of the weights file in a checkpoint folder.
 pub(super) const MODEL: &str = "model.safetensors";
 const META: &str = "meta.json";
-/// Name of the optimizer file in a checkpoint folder. The file is optional.
+/// Name of the optional file with the optimizer state in a checkpoint folder.
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 
 /// The content of `meta.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Meta {
-    /// The stage: `pretrain`, `finetune`, `linprobe`, or `encoder` without decoder and head.
+    /// The training stage: `pretrain`, `finetune`, `linprobe`, or `encoder` (no decoder and no head).
     pub stage: String,
     /// Number of epochs trained so far.
     pub epoch: usize,
-    /// The starting weights: `scratch`, an epoch, or a checkpoint file.
-    ///
-    /// Empty for a pre-training.
+    /// The starting weights: `scratch`, a pre-training epoch, or a checkpoint file. Empty for a pre-training.
     pub from: String,
     pub num_classes: usize,
     pub class_names: Vec<String>,
@@ -29,17 +27,17 @@ pub struct Meta {
     pub recipe: String,
 }
 
-/// Returns the checkpoint folder after `epoch` epochs: `job/checkpoints/epoch-NNNN`.
+/// Returns the checkpoint folder of epoch `epoch`, such as `job/checkpoints/epoch-0800`.
 pub fn epoch_folder(job: &Path, epoch: usize) -> PathBuf {
     job.join("checkpoints").join(format!("epoch-{epoch:04}"))
 }
 
-/// Returns whether the checkpoint folder has the weights and `meta.json`.
+/// Returns whether the checkpoint folder is complete: it has the weights and `meta.json`.
 pub fn is_whole(folder: &Path) -> bool {
     [MODEL, META].iter().all(|name| folder.join(name).is_file())
 }
 
-/// Writes a checkpoint folder atomically, unless a complete folder exists.
+/// Writes a checkpoint folder atomically. Does nothing if `folder` is already complete.
 pub fn publish(
     folder: &Path,
     model: &TensorFile,
@@ -63,7 +61,9 @@ pub fn publish(
     written.map_err(|source| CheckpointError::Write { path: folder.into(), source })
 }
 
-/// Reads `meta.json` in the folder of `weights`; `None` if the file is missing.
+/// Reads `meta.json` in the folder of the file `weights`.
+///
+/// Returns `None` if `meta.json` is missing, or if the name of `weights` is not `model.safetensors`.
 pub(super) fn meta_beside(weights: &Path) -> Result<Option<Meta>, CheckpointError> {
     let path = weights.with_file_name(META);
     if !path.is_file() || weights.file_name().is_none_or(|name| name != MODEL) {
@@ -73,10 +73,10 @@ pub(super) fn meta_beside(weights: &Path) -> Result<Option<Meta>, CheckpointErro
     let text = durable::read_text(&path).map_err(|e| CheckpointError::unread(&path, e))?;
     serde_json::from_str(&text)
         .map(Some)
-        .map_err(|e| damaged(format!("this is not the `meta.json` of a checkpoint: {e}")))
+        .map_err(|e| damaged(format!("the content is not valid checkpoint metadata: {e}")))
 }
 
-/// Returns the latest checkpoint folder of a job; `None` if there is none.
+/// Returns the latest complete checkpoint folder of a job; `None` if the job has no checkpoints.
 pub(super) fn last_epoch(job: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(job.join("checkpoints")).ok()?;
     entries.flatten().map(|entry| entry.path()).filter(|path| is_whole(path)).max()

@@ -8,9 +8,7 @@ use super::facts::Settings;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Tensor names outside of the blocks, as (Hugging Face, official).
-///
-/// Encoder names are without the prefix `vit.`.
+/// Names of tensors outside of the blocks, as (Hugging Face, official).
 const OUTER: [(&str, &str); 12] = [
     ("vit.embeddings.cls_token", "cls_token"),
     ("vit.embeddings.position_embeddings", "pos_embed"),
@@ -22,26 +20,26 @@ const OUTER: [(&str, &str); 12] = [
     ("decoder.decoder_embed", "decoder_embed"),
     ("decoder.decoder_norm", "decoder_norm"),
     ("decoder.decoder_pred", "decoder_pred"),
-    // Some Hugging Face classes have a pooler. Classification does not use it, so it is left out.
+    // Some Hugging Face classes have a pooler. Classification does not use the pooler, so mae ignores it.
     ("vit.pooler.dense", ""),
-    // For masked images in training.
+    // Only training with masked images uses this token.
     ("vit.embeddings.mask_token", ""),
 ];
 
-/// Tensor names inside of a block, as (Hugging Face, official).
+/// Names of layers inside a block, as (Hugging Face, official).
 const INNER: [(&str, &str); 8] = [
     ("layernorm_before", "norm1"),
     ("layernorm_after", "norm2"),
     ("attention.output.dense", "attn.proj"),
     ("intermediate.dense", "mlp.fc1"),
     ("output.dense", "mlp.fc2"),
-    // The next names exist in memory in transformers 5. Files that it saves have the names above.
+    // transformers 5 uses the next names only in memory. Its files have the names above.
     ("attention.o_proj", "attn.proj"),
     ("mlp.fc1", "mlp.fc1"),
     ("mlp.fc2", "mlp.fc2"),
 ];
 
-/// Name prefixes of the blocks, as (Hugging Face, official). Export uses the first two.
+/// Prefixes of block names, as (Hugging Face, official). Export uses only the first two pairs.
 const BLOCKS: [(&str, &str); 4] = [
     ("vit.encoder.layer.", "blocks."),
     ("decoder.decoder_layers.", "decoder_blocks."),
@@ -51,16 +49,14 @@ const BLOCKS: [(&str, &str); 4] = [
 
 const PARTS: [&str; 3] =
     ["attention.attention.query", "attention.attention.key", "attention.attention.value"];
-/// Names of query, key and value in a model of transformers 5.
-///
-/// Checkpoint files use the names in [`PARTS`].
+/// Names of query, key and value in a transformers 5 model in memory. Files have the names in [`PARTS`].
 const PARTS_IN_MEMORY: [&str; 3] = ["attention.q_proj", "attention.k_proj", "attention.v_proj"];
 
-/// Possible names of the encoder module.
+/// Possible names of Hugging Face's encoder module.
 pub(super) const BASES: [&str; 6] =
     ["vit", "deit", "beit", "dinov2", "dinov2_with_registers", "base_model"];
 
-/// Returns the tensor name. Encoder names get the prefix `vit.`.
+/// Adds the prefix `vit.` to a tensor name of the encoder. Returns all other names unchanged.
 fn full(name: &str) -> String {
     let bare = ["embeddings.", "encoder.layer.", "layers.", "layernorm.", "pooler."];
     match name.split_once('.') {
@@ -99,7 +95,7 @@ pub(super) fn official_name(name: &str) -> Named {
     Named::Unknown
 }
 
-/// Renames official tensors to Hugging Face's names.
+/// Converts official tensor names to Hugging Face's names. Splits `qkv` into query, key and value.
 pub(super) fn from_official(
     tensors: &BTreeMap<String, HostTensor>,
 ) -> BTreeMap<String, HostTensor> {
@@ -122,7 +118,7 @@ pub(super) fn from_official(
     theirs
 }
 
-/// Returns Hugging Face's name of a block: `vit.encoder.layer.3` for `blocks.3`.
+/// Returns Hugging Face's name of a block, such as `vit.encoder.layer.3` for `blocks.3`.
 fn their_block(block: &str) -> Option<String> {
     BLOCKS
         .iter()
@@ -148,9 +144,9 @@ fn their_name(name: &str) -> String {
     name.to_owned()
 }
 
-/// Reads the settings in `config.json` and `preprocessor_config.json`.
+/// Returns the settings in `config.json` and `preprocessor_config.json`.
 ///
-/// `Value::Null` stands for a missing file.
+/// A missing file is `Value::Null`.
 pub(super) fn settings(config: &Value, preprocessor: &Value) -> Result<Settings, String> {
     let count = |key: &str| config[key].as_u64().map(|n| n as usize);
     let act = config["hidden_act"].as_str().unwrap_or("gelu");
@@ -179,7 +175,7 @@ pub(super) fn settings(config: &Value, preprocessor: &Value) -> Result<Settings,
     })
 }
 
-/// Returns the class names in label order; empty if all are placeholders like `LABEL_0`.
+/// Returns the class names in label order; empty if all names are placeholders such as `LABEL_0`.
 fn class_names(config: &Value) -> Vec<String> {
     let Some(labels) = config["id2label"].as_object() else { return Vec::new() };
     let name = |i: usize| labels.get(&i.to_string())?.as_str().map(str::to_owned);

@@ -1,9 +1,9 @@
 //! The names and shapes of all tensors in a network.
 //!
-//! Opening a file fails if a tensor is missing, has a wrong shape, or does not belong to the network. So a network is
-//! never larger than its file, and no tensor is ignored.
+//! Opening a file fails if a tensor is missing, has a wrong shape, or does not belong to the network. So a small
+//! file cannot describe a huge network.
 //!
-//! This file and `facts` use each other: `facts` calls [`check`], and `check` takes the types of `facts`.
+//! The modules `inventory` and `facts` use each other: `facts` calls [`check`], and [`check`] takes a [`Facts`].
 
 use super::error::listed;
 use super::facts::Head;
@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 
 const LISTED: usize = 4;
 
-/// Fails if `tensors` differ from the tensors that the network in `facts` must have.
+/// Fails if a tensor that the network needs is missing or has a wrong shape, or if there are other tensors.
 ///
-/// The error text does not include the path.
+/// Also fails if a tensor contains NaN or infinity. Error texts do not include the file path.
 pub(super) fn check(facts: &Facts, tensors: &BTreeMap<String, HostTensor>) -> Result<(), String> {
     let shapes = Inventory::of(facts, tensors)?.shapes;
     for (name, shape) in &shapes {
@@ -52,7 +52,9 @@ struct Inventory {
 impl Inventory {
     fn of(facts: &Facts, tensors: &BTreeMap<String, HostTensor>) -> Result<Self, String> {
         let (d, p) = (facts.embed_dim, facts.patch_size);
-        let grid = facts.grid().ok_or("`pos_embed` does not fit a square grid of patches")?;
+        let grid = facts
+            .grid()
+            .ok_or("the length of `pos_embed` does not fit a square grid of patches")?;
         let tokens = 1 + grid.area();
         let mut all = Self::default();
         all.add("cls_token", &[1, 1, d]);
@@ -111,9 +113,9 @@ impl Inventory {
         self.add(&format!("{name}.bias"), &[width]);
     }
 
-    /// Adds the tensors of `depth` blocks to the expected tensors.
+    /// Adds the tensors of all blocks to the expected tensors. Fails if `tensors` lack a block.
     ///
-    /// Fails if `tensors` lack one of these blocks.
+    /// `list` is the name of the block list, such as `decoder_blocks`.
     fn blocks(
         &mut self,
         list: &str,

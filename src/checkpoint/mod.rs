@@ -2,27 +2,28 @@
 //!
 //! A checkpoint is a folder, such as `epoch-0800/`. Its `model.safetensors` has the official PyTorch names, so timm and
 //! the official code can read it. Its `meta.json` has the stage, the epoch, the classes and the whole recipe. A
-//! checkpoint never changes. Beside the weights of a pre-training, `optimizer.safetensors` keeps the state of AdamW. The
-//! state of an unfinished job (weights, optimizer, position in the epoch) is one file, `resume.safetensors`. It is replaced
-//! after every epoch and during long epochs, and removed at the end of the job. `saved_state` reads both.
+//! checkpoint never changes. Beside the weights of a pre-training, `optimizer.safetensors` keeps the state of AdamW.
+//! The file `resume.safetensors` stores the state of an unfinished job: weights, optimizer, and position in the epoch.
+//! The job replaces this file after every epoch and during long epochs, and removes it at the end. `saved_state` reads
+//! `optimizer.safetensors` and `resume.safetensors`.
 //!
 //! A command uses a checkpoint in four steps:
 //!
-//! 1. [`open`] reads any format into a flat list of tensors (`content`): the pickles of PyTorch and Paddle (`pickle`
-//!    parses them without running code, `pickled` and `optimizer` interpret them), safetensors (`tensors`), several files
-//!    with an index (`sharded`). `networks` finds the Vision Transformers among the tensors, by the names of each library
-//!    (`dialects`). A `candidate` gets the official names. `choose` selects the network to use.
-//! 2. [`Facts`] describe the network, from the shapes and the settings beside the weights. `inventory` checks that the
-//!    file has exactly the tensors of this network.
-//! 3. [`Opened::plan`] turns the facts into recipe settings (`to_recipe`). It resolves them with `--recipe` and
+//! 1. [`open`] reads any format into a flat list of tensors (`content`). The formats are pickles of PyTorch and Paddle
+//!    (`pickle`, `pickled`, `optimizer`), safetensors (`tensors`) and several files with an index (`sharded`).
+//!    `networks` finds the Vision Transformers in the list, by the tensor names of each library (`dialects`).
+//!    `candidate` converts a network to the official names. `choose` selects the network to use.
+//! 2. [`Facts`] describe the network. They come from the tensor shapes and from the stored settings. `inventory` checks
+//!    that the file has exactly the tensors of this network.
+//! 3. [`Opened::plan`] converts the facts to recipe settings (`to_recipe`), and combines them with `--recipe` and
 //!    `--set`.
 //! 4. [`load_module`], [`load_encoder`] and [`load_start`] load the weights into a module (`fit`).
 //!
 //! `export` and `torch_file` write the formats of other programs.
 //!
 //! A file may be malicious. So names and shapes are compared before weights are loaded, and the size of the file limits
-//! the memory. The functions that read content return errors as text without a path. [`open`] adds the path and returns a
-//! [`CheckpointError`].
+//! the memory. The functions that interpret the content return error texts without the path. [`open`] adds the path and
+//! returns a [`CheckpointError`].
 
 mod candidate;
 mod choose;

@@ -1,21 +1,21 @@
-//! Finds the Vision Transformers in a flat list of tensors: the prefix of each network, and the library of its tensor
-//! names.
+//! Finds the Vision Transformers in a flat list of tensors. Determines the prefix of each network, and the library that
+//! defines the tensor names of the network.
 //!
-//! Each network has one patch projection. The prefix of the network is the part of this tensor's name before the patch
-//! projection and the encoder submodule, if there is one. A tensor belongs to the network with the longest prefix that
-//! the tensor's name starts with.
+//! Each network has exactly one patch projection. In `model.patch_embed.proj.weight`, the prefix is `model.`. If the
+//! encoder is a submodule, as in `model.vit.embeddings`, the prefix ends before the submodule. If the prefixes of
+//! several networks match a tensor name, the tensor belongs to the network with the longest prefix.
 
 use super::content::{self, Entry};
 use super::dialects::{self, Dialect};
 use std::collections::BTreeMap;
 
-/// The tensors of one network. Tensor names are without the network's prefix.
+/// The tensors of one network. Tensor names do not include the network's prefix.
 #[derive(Debug)]
 pub(super) struct Network {
-    /// Prefix of the tensor names in the file; empty, or ends with a dot.
+    /// The part before all tensor names of the network, such as `model.`; empty without a prefix.
     pub prefix: String,
     pub dialect: Dialect,
-    /// Whether the encoder is a submodule beside the head or decoder.
+    /// Whether the encoder is a submodule, such as `vit`, beside a head or decoder module.
     is_nested: bool,
     pub members: Vec<(String, Entry)>,
     /// Tensors of the network that are not floats, as (name, description).
@@ -26,7 +26,7 @@ pub(super) struct Network {
 #[derive(Debug)]
 pub(super) struct Networks {
     pub found: Vec<Network>,
-    /// Names of tensors that do not belong to a network.
+    /// Names of tensors that do not belong to any network.
     pub outside: Vec<String>,
 }
 
@@ -59,7 +59,7 @@ pub(super) fn split(entries: Vec<Entry>, others: Vec<(String, String)>) -> Netwo
     Networks { found, outside }
 }
 
-/// Moves blocks into a network without blocks.
+/// Moves blocks from `outside` into a network without blocks.
 ///
 /// transformers 5 stores the blocks of `ViTMSNModel` outside of the encoder module.
 fn take_blocks(network: &mut Network, outside: &mut Vec<Entry>) {
@@ -78,7 +78,7 @@ fn take_blocks(network: &mut Network, outside: &mut Vec<Entry>) {
     }
 }
 
-/// Returns the index of the tensor's network, and the tensor's name inside this network.
+/// Returns (index of the network, tensor name inside the network); `None` if no network has this tensor.
 fn place(networks: &[Network], name: &str) -> Option<(usize, String)> {
     if content::is_of_optimizer(name) {
         return None;
@@ -104,9 +104,9 @@ fn without_wrappers(name: &str) -> String {
     kept.join(".")
 }
 
-/// Returns (prefix, library, whether the encoder is a submodule) of a network.
+/// Returns (prefix, library, whether the encoder is a submodule) of the network with the tensor `name`.
 ///
-/// Returns `None` if `name` is not a patch projection weight.
+/// Returns `None` if `name` is not the name of a patch projection weight.
 fn root(name: &str) -> Option<(String, Dialect, bool)> {
     if content::is_of_optimizer(name) {
         return None;
@@ -132,7 +132,7 @@ fn root(name: &str) -> Option<(String, Dialect, bool)> {
 
 /// Returns the library with the most matching tensor names, for an error message.
 ///
-/// The result is (library, prefix, number of matching names).
+/// The result is (library, prefix of the matching names, number of matching names).
 pub(super) fn nearest(names: &[String]) -> Option<(Dialect, String, usize)> {
     let mut votes: BTreeMap<(usize, &str), usize> = BTreeMap::new();
     for name in names {
@@ -146,7 +146,8 @@ pub(super) fn nearest(names: &[String]) -> Option<(Dialect, String, usize)> {
             }
         }
     }
-    // Of several with as many names, the first: the official names, the shortest prefix.
+    // If several candidates have the same count, prefers the library that is first in `Dialect::ALL`, then the prefix
+    // that is first in alphabetical order.
     let most = votes.values().copied().max()?;
     let ((dialect, prefix), _) = votes.into_iter().find(|(_, count)| *count == most)?;
     Some((Dialect::ALL[dialect], prefix.to_owned(), most))

@@ -1,4 +1,4 @@
-//! Opens checkpoints of any format. The content of a file decides its format, not its name.
+//! Opens checkpoints of any format. Detects the format from the content of a file, not from the file name.
 
 use super::candidate::{self, Candidate};
 use super::content::{Content, Entry};
@@ -24,37 +24,38 @@ pub enum CheckpointFormat {
     Mae,
     /// A pickle file of PyTorch or Paddle.
     Pickle,
-    /// A file or folder with Hugging Face's tensor names.
+    /// A file or folder with the tensor names of Hugging Face.
     HuggingFace,
     /// A safetensors file with the tensor names of the official code and timm.
     Safetensors,
-    /// The state of an unfinished job: `resume.safetensors`.
+    /// The file `resume.safetensors` of an unfinished job.
     State,
 }
 
-/// An open checkpoint. Its tensors have the official names.
+/// An open checkpoint. All tensors have the official names.
 #[derive(Debug)]
 pub struct Opened {
-    /// The path as the user typed it.
+    /// The checkpoint path from the user's command or recipe.
     pub path: PathBuf,
     pub format: CheckpointFormat,
     pub file: TensorFile,
     pub facts: Facts,
-    /// The `meta.json`; `None` if another program wrote the checkpoint.
+    /// The content of `meta.json`; `None` if another program wrote the checkpoint.
     pub meta: Option<Meta>,
-    /// The optimizer state, or the reason why no state is available.
+    /// The optimizer state, or the reason why it is not available.
     ///
-    /// For a checkpoint folder of this program, use [`Opened::own_optimizer`].
+    /// For a checkpoint folder of this program, call [`Opened::own_optimizer`] instead.
     pub optimizer: Result<OptimizerState, String>,
-    /// Training position of an unfinished job, as JSON; `None` for other checkpoints.
+    /// Training position of an unfinished job, as JSON; `None` for all other checkpoints.
     pub progress: Option<String>,
-    /// Notes for the user about how the file was read, one sentence each.
+    /// Notes for the user, one sentence each, for example about ignored tensors.
     pub notes: Vec<String>,
 }
 
 /// Opens a checkpoint in any supported format.
 ///
-/// `prefix` selects one of several networks. Fails if the file is damaged, or if several networks remain.
+/// If the checkpoint contains several networks, `prefix` selects one. Fails if the file is damaged, if this program
+/// supports none of the networks, or if the choice is ambiguous.
 pub fn open(path: &Path, prefix: Option<&str>) -> Result<Opened, CheckpointError> {
     let file = weights_file(path)?;
     let meta = folder::meta_beside(&file)?;
@@ -100,9 +101,9 @@ pub fn open(path: &Path, prefix: Option<&str>) -> Result<Opened, CheckpointError
     Ok(Opened { path, format, file: tensors, facts, meta, optimizer, progress, notes })
 }
 
-/// Reads a checkpoint file, or all files of an index.
+/// Reads a checkpoint file, or all files that an index file lists.
 ///
-/// Also returns whether at least one file is a pickle.
+/// Returns (whether at least one file is a pickle, content).
 fn read(file: &Path) -> Result<(bool, Content), CheckpointError> {
     if !sharded::is_index(file) {
         return read_one(file);
@@ -137,9 +138,7 @@ fn read_one(file: &Path) -> Result<(bool, Content), CheckpointError> {
     Ok((false, content))
 }
 
-/// Returns the settings in `config.json` if Hugging Face or timm wrote the file.
-///
-/// Otherwise returns `settings`.
+/// Returns the settings in `config.json` if Hugging Face or timm wrote the checkpoint; otherwise `settings`.
 fn stated(
     settings: Settings,
     network: &Network,
@@ -166,9 +165,9 @@ fn stated(
 
 const LISTED: usize = 3;
 
-/// Returns notes for the user about how the file was read.
+/// Returns notes for the user about the chosen network and about ignored tensors.
 ///
-/// `others` are notes about skipped networks. `outside` are names of tensors without a network.
+/// `others` are notes about ignored networks. `outside` are names of tensors that do not belong to a network.
 fn notes(
     chosen: &Candidate,
     others: Vec<String>,
@@ -196,7 +195,7 @@ fn notes(
 }
 
 impl Opened {
-    /// Reads the optimizer state from a checkpoint folder of this program; `None` if missing.
+    /// Reads the optimizer state in a checkpoint folder of this program; `None` if there is no optimizer state.
     pub fn own_optimizer(&self) -> Result<Option<OptimizerState>, CheckpointError> {
         let path = weights_file(&self.path)?.with_file_name(folder::OPTIMIZER);
         let Some(meta) = self.meta.as_ref().filter(|_| path.is_file()) else { return Ok(None) };
@@ -210,7 +209,7 @@ fn settings_of(meta: &Meta) -> Settings {
     Settings { epoch: Some(meta.epoch), ..own_settings(&meta.recipe) }
 }
 
-/// Returns the settings of the network from `recipe`. Ignores keys of older versions.
+/// Returns the network's settings in `recipe`, a TOML text. Ignores unknown keys.
 pub(super) fn own_settings(recipe: &str) -> Settings {
     let recipe: toml::Table = recipe.parse().unwrap_or_default();
     let value = |table: &str, key: &str| recipe.get(table)?.get(key);
@@ -234,9 +233,9 @@ pub(super) fn own_settings(recipe: &str) -> Settings {
     }
 }
 
-/// Returns the files that affect a job that starts from the checkpoint at `path`.
+/// Returns all files of the checkpoint at `path` that affect a job.
 ///
-/// `resumes` says whether the job also takes the optimizer state.
+/// If `resumes` is true, the job continues a training, so the optimizer state also counts.
 pub fn content_files(path: &Path, resumes: bool) -> Result<Vec<PathBuf>, CheckpointError> {
     let weights = weights_file(path)?;
     if sharded::is_index(&weights) {
@@ -249,7 +248,7 @@ pub fn content_files(path: &Path, resumes: bool) -> Result<Vec<PathBuf>, Checkpo
     Ok([weights].into_iter().chain(has_optimizer.then_some(optimizer)).collect())
 }
 
-/// Returns the error for a missing checkpoint. The hint lists checkpoints in the same folder.
+/// Returns the error for a path that does not exist. The hint lists other checkpoints in the same folder.
 fn missing(path: &Path) -> CheckpointError {
     let entries = path.parent().and_then(|folder| folder.read_dir().ok());
     let entries = entries.into_iter().flatten().flatten().map(|entry| entry.path());
@@ -296,7 +295,7 @@ fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     }
     if let Some(last) = folder::last_epoch(path) {
         let problem = format!(
-            "this is the folder of a job. The last checkpoint of the job is {}",
+            "this is the folder of a job, not of a checkpoint. The last checkpoint of the job is {}",
             last.display()
         );
         return Err(CheckpointError::not_one(path, &problem));
@@ -305,7 +304,7 @@ fn weights_file(path: &Path) -> Result<PathBuf, CheckpointError> {
     Err(CheckpointError::not_one(path, problem))
 }
 
-/// Reads the first bytes of a file, to detect the format.
+/// Reads the first 64 bytes of a file, to detect the format.
 fn first_bytes(file: &Path) -> Result<Vec<u8>, CheckpointError> {
     let mut first = Vec::new();
     let read = fs::File::open(file).and_then(|file| file.take(64).read_to_end(&mut first));
@@ -313,7 +312,7 @@ fn first_bytes(file: &Path) -> Result<Vec<u8>, CheckpointError> {
     Ok(first)
 }
 
-/// Returns whether a file starts like safetensors: header length, then JSON.
+/// Returns whether `first` looks like the start of a safetensors file: header length, then JSON.
 fn is_safetensors(first: &[u8]) -> bool {
     matches!(first, [_, _, _, _, 0, 0, 0, 0, b'{', ..])
 }
@@ -329,7 +328,7 @@ fn refuse_stand_in(file: &Path, first: &[u8]) -> Result<(), CheckpointError> {
     } else if first.starts_with(b"<!doctype") || first.starts_with(b"<html") {
         (
             "this is a web page, not a checkpoint",
-            "download the file itself: on Hugging Face, replace `/blob/` by `/resolve/` in the URL",
+            "download the file itself: on Hugging Face, replace `/blob/` with `/resolve/` in the URL",
         )
     } else {
         return Ok(());
@@ -341,7 +340,7 @@ fn refuse_stand_in(file: &Path, first: &[u8]) -> Result<(), CheckpointError> {
     })
 }
 
-/// Reads a JSON file beside `file`; returns `Null` if the file does not exist.
+/// Reads the JSON file `name` in the folder of `file`; `Null` if the JSON file does not exist.
 fn json_beside(file: &Path, name: &str) -> Result<Value, CheckpointError> {
     let path = file.with_file_name(name);
     if !path.is_file() {

@@ -1,10 +1,11 @@
 //! Reads the AdamW state in checkpoints of other programs and assigns it to the official parameter names.
 //!
-//! PyTorch identifies parameters by number. It counts first the parameters without weight decay, then the others, both
-//! in the order of the model. Paddle uses its internal parameter names. Instead of the number of updates, it stores
-//! powers of the betas.
+//! PyTorch identifies parameters by number. Parameters without weight decay have the first numbers. All other
+//! parameters follow. Both groups have the order of the model. Paddle uses its internal parameter names. Instead of the
+//! number of updates, Paddle stores powers of the betas.
 //!
-//! This file and `pickled` use each other: `pickled` finds the state in the file, and this file uses its functions.
+//! The modules `optimizer` and `pickled` use each other: `pickled` finds the state in the file, and `optimizer` calls
+//! functions of `pickled`.
 
 use super::HostTensor;
 use super::fit::is_pos_embed;
@@ -13,16 +14,16 @@ use super::pickled::{Weight, take, tensor, transpose};
 use crate::shape::{PRETRAIN_BETAS, has_no_decay};
 use std::collections::BTreeMap;
 
-/// AdamW's moments of all trained parameters in a pre-training.
+/// AdamW's moments of all trained parameters of a pre-training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OptimizerState {
     /// Number of optimizer updates.
     pub updates: usize,
-    /// `exp_avg` and `exp_avg_sq` of each parameter, by official parameter name.
+    /// `[exp_avg, exp_avg_sq]` of each parameter. The key is the official parameter name.
     pub moments: BTreeMap<String, [HostTensor; 2]>,
 }
 
-/// Number of updates to assume if rounding has turned Paddle's power of `beta_2` into 0.
+/// The assumed number of updates if Paddle's power of `beta_2` has underflowed to 0.
 const MANY: usize = 1_000_000;
 const BETA_1: f64 = PRETRAIN_BETAS[0];
 const BETA_2: f64 = PRETRAIN_BETAS[1];
@@ -42,13 +43,15 @@ pub(super) fn from_dict(
         if !first.values.iter().all(|v| right(v, f32::MIN))
             || !second.values.iter().all(|v| right(v, 0.0))
         {
-            return Err(format!("the optimizer state of `{name}` has invalid values"));
+            return Err(format!(
+                "the optimizer state of `{name}` has invalid values (NaN, infinity, or a negative `exp_avg_sq`)"
+            ));
         }
     }
     Ok(state)
 }
 
-/// Returns the trained weights, which are all except position embeddings.
+/// Returns the trained weights: all weights except position embeddings.
 fn trained(weights: &[Weight]) -> impl Iterator<Item = &Weight> {
     weights.iter().filter(|weight| !is_pos_embed(&weight.name))
 }
@@ -99,7 +102,7 @@ fn torch(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// Fails if AdamW's settings differ from the official pre-training.
+/// Fails if the AdamW settings differ from those of the official pre-training.
 fn official_rule(groups: &[Value]) -> Result<(), String> {
     for group in groups {
         let Value::Dict(group) = group else { continue };
@@ -115,8 +118,7 @@ fn official_rule(groups: &[Value]) -> Result<(), String> {
             };
             if other {
                 return Err(format!(
-                    "the optimizer state has a different `{key}` than pre-training. Pre-training uses betas ({BETA_1}, \
-                     {BETA_2}), eps {EPSILON:e} and no amsgrad"
+                    "the optimizer setting `{key}` differs from pre-training in mae. mae uses betas ({BETA_1}, {BETA_2}) and eps {EPSILON:e}, without amsgrad or maximize"
                 ));
             }
         }
@@ -124,7 +126,7 @@ fn official_rule(groups: &[Value]) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns the parameter numbers in all parameter groups.
+/// Returns the parameter numbers of all parameter groups, in order.
 fn group_ids(groups: &[Value]) -> Result<Vec<i64>, String> {
     let mut ids = Vec::new();
     for group in groups {
@@ -137,7 +139,7 @@ fn group_ids(groups: &[Value]) -> Result<Vec<i64>, String> {
         };
         for id in params {
             let Value::Int(id) = id else {
-                return Err("the optimizer has a parameter id that is not a number".to_owned());
+                return Err("a parameter index in the optimizer state is not an integer".to_owned());
             };
             ids.push(*id);
         }
@@ -145,7 +147,7 @@ fn group_ids(groups: &[Value]) -> Result<Vec<i64>, String> {
     Ok(ids)
 }
 
-/// Returns the number of updates in `value`, a number or a tensor with one element.
+/// Returns the number of updates. `value` is a number or a tensor with one element.
 fn step_count(value: Value) -> Option<usize> {
     match value {
         Value::Int(step) => usize::try_from(step).ok(),
@@ -210,9 +212,7 @@ fn paddle(
     Ok(OptimizerState { updates: updates.unwrap_or(0), moments })
 }
 
-/// Returns the number of updates.
-///
-/// `power` is `beta_2` to the power of this number plus 1, as Paddle stores it.
+/// Returns the number of updates `n`. `power` is `beta_2` to the power of `n + 1`, as Paddle stores it.
 fn updates_of(power: f64) -> usize {
     if power <= 0.0 {
         return MANY;

@@ -1,8 +1,8 @@
-//! Names the parts of networks that the model of this program does not have.
+//! Recognizes parts of networks that this program does not support, such as `LayerScale`.
 
 use super::error::listed;
 
-/// The name of an unsupported network part, and a test for tensor names of this part.
+/// The name of an unsupported network part, and a function that recognizes its tensor names.
 type Rule = (&'static str, fn(&str) -> bool);
 
 const RULES: [Rule; 17] = [
@@ -43,7 +43,7 @@ const RULES: [Rule; 17] = [
     }),
 ];
 
-/// Maximum number of unsupported parts in a message.
+/// Maximum number of network parts that a message lists.
 const LISTED: usize = 3;
 
 /// Lists unsupported network parts, each with an example tensor name.

@@ -1,4 +1,4 @@
-//! Interprets parts of a pickled checkpoint: tensors, arguments of the training script, epochs.
+//! Interprets parts of a pickled checkpoint: tensors, the arguments of the training script, and the epoch.
 //!
 //! Paddle gives each tensor a second, internal name, and stores linear weights as `[in, out]`.
 
@@ -21,15 +21,13 @@ pub(super) fn key_text(key: &Value) -> String {
     }
 }
 
-/// Removes an entry from a dict and returns the entry's value.
+/// Removes `key` from a dict and returns its value.
 pub(super) fn take(dict: &mut Vec<(Value, Value)>, key: &str) -> Option<Value> {
     let at = dict.iter().position(|(k, _)| matches!(k, Value::Text(text) if text == key))?;
     Some(dict.swap_remove(at).1)
 }
 
-/// Returns the tensor in `value`, and Paddle's internal name if the file has one.
-///
-/// Returns `None` if `value` is not a tensor.
+/// Returns (Paddle's name if stored, tensor); `None` if `value` is not a tensor.
 pub(super) fn tensor(value: Value) -> Option<(Option<String>, HostTensor)> {
     match value {
         Value::Tensor(tensor) => Some((None, tensor)),
@@ -48,9 +46,9 @@ pub(super) fn transpose(tensor: &mut HostTensor) {
     *tensor = HostTensor { shape: vec![columns, rows], values };
 }
 
-/// Returns the settings in a checkpoint of the official code or timm.
+/// Returns the settings in a checkpoint of the official code or of timm.
 ///
-/// `args` is an `argparse.Namespace`. `epoch` is the last epoch, counted from 0.
+/// `args` is a pickled `argparse.Namespace`. `epoch` is the last trained epoch, counted from 0.
 pub(super) fn settings(args: Option<&Value>, epoch: Option<&Value>) -> Settings {
     let args = match args {
         Some(Value::Object { state, .. }) => &**state,
@@ -72,7 +70,7 @@ pub(super) fn settings(args: Option<&Value>, epoch: Option<&Value>) -> Settings 
         _ => None,
     };
     Settings {
-        // The official scripts have a flag; timm's has a word.
+        // `global_pool` is a bool in the official scripts and a word in timm.
         average_pool: match (arg("global_pool"), arg("gp"), model_args("global_pool")) {
             (Some(Value::Bool(on)), _, _) => Some(*on),
             (_, Some(Value::Text(word)), _) | (_, _, Some(Value::Text(word))) => {

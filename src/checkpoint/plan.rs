@@ -1,8 +1,7 @@
-//! Resolves the recipe of an opened checkpoint to a `Plan`, which commands need to use the checkpoint.
+//! Resolves the recipe of an open checkpoint to a `Plan`, with which a command uses the checkpoint.
 //!
 //! A checkpoint of this program contains its whole recipe. For a checkpoint of another program, `to_recipe` combines
-//! four sources of settings. From lowest to highest priority: usual values, `--recipe`, the content of the file,
-//! `--set`.
+//! four sources of settings, from lowest to highest priority: default values, `--recipe`, the file, `--set`.
 
 use super::{CheckpointError, Facts, Head, Meta, Opened, candidate, to_recipe};
 use crate::recipe::{
@@ -10,52 +9,50 @@ use crate::recipe::{
 };
 use std::path::Path;
 
-/// What a command needs to know about a checkpoint. Each variant includes the needs of the variants above it.
+/// What a command needs from a checkpoint. Each variant also includes the needs of all variants above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub enum Needs {
-    /// Only the tensors.
+    /// The command needs only the tensors.
     Tensors,
-    /// The number of attention heads of the encoder, to compute features.
+    /// The command computes features, so it needs the number of attention heads of the encoder.
     Heads,
-    /// The settings for converting a checkpoint, including those of a decoder.
+    /// The command converts the checkpoint, so it needs all settings, including those of a decoder.
     Everything,
-    /// A decoder, to reconstruct images.
+    /// The command reconstructs images, so it needs a decoder.
     Decoder,
 }
 
 /// The arguments of a command that uses a checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct PlanArgs<'a> {
-    /// The path of `--recipe`.
-    ///
-    /// This recipe has `[data]`, `[runtime]`, and settings that the checkpoint lacks.
+    /// The path of `--recipe`. This recipe has `[data]`, `[runtime]`, and settings that are missing in the checkpoint.
     pub recipe: Option<&'a Path>,
-    /// The `--set` arguments, each `key=value`.
+    /// The `--set` arguments, such as `data.input_size=224`.
     pub set: &'a [String],
-    /// Names and values of environment variables.
+    /// Environment variables, as (name, value).
     pub env: &'a [(String, String)],
     /// Returns the number of GPUs of a kind.
     pub gpus: fn(DeviceKind) -> usize,
 }
 
-/// The settings, metadata and warnings for using a checkpoint.
+/// The settings for using a checkpoint, with metadata and warnings.
 #[derive(Debug)]
 pub struct CheckpointPlan {
     pub plan: Plan,
-    /// The `meta.json`, or a description of the network if the file is missing.
+    /// The content of `meta.json`, or a description of the network if `meta.json` is missing.
     pub meta: Meta,
     /// Warnings for the user, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// The recipe of a checkpoint needs neither data nor GPUs.
+/// Options for resolving a checkpoint's recipe, which needs no data and no GPUs.
 const OPTIONS: Options = Options { missing_data: Missing::Warn, gpus: |_| 0, hosts: 1 };
 
 impl Opened {
-    /// Resolves the recipe of the checkpoint with `args`.
+    /// Resolves the checkpoint's recipe together with `args`.
     ///
-    /// `[data]` and `[runtime]` come from `--recipe`, if given. Fails if the command needs an unknown setting, or if
-    /// `args` contradict the checkpoint.
+    /// `[data]` and `[runtime]` come from `--recipe`, if given. Fails if a needed setting is unknown, or if `args`
+    /// contradict the checkpoint.
     pub fn plan(
         &self,
         needs: Needs,
@@ -88,9 +85,9 @@ impl Opened {
         Ok(CheckpointPlan { plan, meta, warnings })
     }
 
-    /// Returns a warning if the file does not say whether the head uses the class token or the mean of the patch tokens.
+    /// Returns a warning if the checkpoint does not store the head's pooling (class token or mean of the patches).
     ///
-    /// Fails if `--set` chooses the mean, because the file has no `fc_norm`.
+    /// Fails if `--set` chooses the mean, because the checkpoint has no `fc_norm`.
     fn unstated_pooling(&self, set: &SetArgs) -> Result<Option<String>, CheckpointError> {
         let reads_token = matches!(self.facts.head, Head::Linear { global_pool: false, .. });
         if self.meta.is_some() || !reads_token || self.facts.settings.average_pool.is_some() {
@@ -114,9 +111,10 @@ impl Opened {
         }
     }
 
-    /// Returns `supplied`, the data settings of `--recipe`, with the checkpoint's `input_size`.
+    /// Returns the data settings `supplied` of `--recipe`, with the checkpoint's `input_size`.
     ///
-    /// The checkpoint also supplies `mean` and `std`, unless `--set` changes them.
+    /// If the checkpoint stores `mean`, `std` and `range`, these values also replace the values in `supplied`, unless
+    /// `--set` changes them.
     fn data(
         &self,
         own: &DataPlan,
@@ -140,10 +138,13 @@ impl Opened {
         }
         if self.meta.is_some() && !has_key(&set.of_data, "data.range") && own.range != data.range {
             let shown = |range: Option<[f64; 2]>| {
-                range.map_or("no data.range".to_owned(), |range| format!("data.range = {range:?}"))
+                range.map_or("no `data.range`".to_owned(), |range| {
+                    format!("`data.range = {range:?}`")
+                })
             };
             warnings.push(format!(
-                "images are read with the checkpoint's {}, not with the recipe's {}; --set data.range=... changes this",
+                "the checkpoint has {}, but the recipe has {}. mae uses the checkpoint's setting. To change this, use `--set \
+                 data.range=...`",
                 shown(own.range),
                 shown(data.range)
             ));
@@ -153,13 +154,13 @@ impl Opened {
     }
 }
 
-/// The `--set` arguments, grouped by the settings that they change.
+/// The `--set` arguments, divided into three groups.
 struct SetArgs {
-    /// The `--set` arguments that change `[data]` and `[runtime]` of `--recipe`.
+    /// Arguments for `[data]` and `[runtime]` of `--recipe`.
     of_data: Vec<String>,
-    /// The `--set` arguments that change the checkpoint's recipe.
+    /// Arguments for the checkpoint's recipe.
     of_model: Vec<String>,
-    /// The `--set` arguments for stages that the checkpoint does not have.
+    /// Arguments for a decoder or a stage that the checkpoint does not have.
     unused: Vec<String>,
 }
 
@@ -192,9 +193,7 @@ fn has_key(set: &[String], key: &str) -> bool {
     set.iter().any(|set| recipe::set_key(set) == key)
 }
 
-/// Resolves the recipe in a checkpoint of this program.
-///
-/// Fails if `set` changes the network.
+/// Resolves the recipe in a checkpoint of this program. Fails if `set` changes the network.
 fn own_point(
     opened: &Opened,
     meta: &Meta,
@@ -207,7 +206,7 @@ fn own_point(
     };
     let own = resolve(&stated, &[])?;
     stated.model = own.recipe.model.clone();
-    stated.model.size = None; // its four dimensions are spelled out
+    stated.model.size = None; // `stated.model` has all dimensions
     if let Some(pretrain) = &own.recipe.pretrain {
         stated.pretrain.get_or_insert_default().norm_pix_loss = pretrain.norm_pix_loss;
     }
@@ -238,7 +237,7 @@ fn described_point(
     Ok(recipe::resolve_checkpoint(path, &layers, &stated, set, &OPTIONS)?)
 }
 
-/// Fails if the command needs a setting that is missing in both `known` and `set`.
+/// Fails if the command needs a setting that is in neither `known` nor `set`.
 fn require(
     opened: &Opened,
     needs: Needs,
@@ -277,7 +276,7 @@ fn require(
     Ok(())
 }
 
-/// Returns a `meta.json` for a checkpoint of another program.
+/// Creates the content of a `meta.json` for a checkpoint of another program.
 fn described_meta(opened: &Opened, recipe: &Recipe) -> Meta {
     let facts = &opened.facts;
     Meta {

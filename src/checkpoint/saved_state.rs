@@ -1,4 +1,4 @@
-//! Reads what this program saves to continue a pre-training: `optimizer.safetensors` of a kept checkpoint, and
+//! Reads the files with which a pre-training continues: `optimizer.safetensors` of a checkpoint folder, and
 //! `resume.safetensors` of an unfinished job.
 
 use super::facts::Settings;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Name prefixes of AdamW's moments, as in PyTorch.
+/// Name prefixes of the two AdamW moments, as in PyTorch.
 const MOMENTS: [&str; 2] = ["exp_avg.", "exp_avg_sq."];
 
 pub(super) struct SavedState {
@@ -19,12 +19,12 @@ pub(super) struct SavedState {
 
 #[derive(Deserialize)]
 struct Position {
-    /// Current epoch, counted from 1.
+    /// The current epoch, counted from 1.
     epoch: usize,
     optimizer_updates: usize,
 }
 
-/// The JSON note in the header of `optimizer.safetensors`.
+/// The JSON note in `optimizer.safetensors`.
 #[derive(Serialize, Deserialize)]
 struct OptimizerNote {
     /// Number of epochs trained so far.
@@ -32,9 +32,9 @@ struct OptimizerNote {
     updates: usize,
 }
 
-/// Reads the state of an unfinished job; `None` if the file is something else.
+/// Reads the state of an unfinished job; `None` if `file` is not such a state.
 ///
-/// Settings come from `recipe.toml` of the run that contains the file.
+/// The settings come from the file `recipe.toml` in the run folder.
 pub(super) fn of(path: &Path, file: &TensorFile) -> Option<SavedState> {
     let position: Position = serde_json::from_str(&file.note).ok()?;
     let (mut tensors, mut moments, mut averages) =
@@ -48,7 +48,7 @@ pub(super) fn of(path: &Path, file: &TensorFile) -> Option<SavedState> {
             moments.insert(name.strip_prefix("optimizer.")?.to_owned(), tensor.clone());
         }
     }
-    tensors.extend(averages); // with EMA, the averaged weights are the result
+    tensors.extend(averages); // with EMA, the averaged weights are the final weights
     let recipe = path.ancestors().nth(2).map(|run| run.join("recipe.toml"));
     let recipe = recipe.and_then(|recipe| std::fs::read_to_string(recipe).ok());
     let settings = Settings {
@@ -60,7 +60,7 @@ pub(super) fn of(path: &Path, file: &TensorFile) -> Option<SavedState> {
     Some(SavedState { tensors, settings, optimizer })
 }
 
-/// Returns both moments of each parameter. Leaves out incomplete pairs.
+/// Pairs the two moments of each parameter. Leaves out parameters with only one moment.
 fn paired(mut moments: BTreeMap<String, HostTensor>) -> BTreeMap<String, [HostTensor; 2]> {
     let [first, second] = MOMENTS;
     let names = moments.keys().filter_map(|name| Some(name.strip_prefix(first)?.to_owned()));
@@ -73,7 +73,7 @@ fn paired(mut moments: BTreeMap<String, HostTensor>) -> BTreeMap<String, [HostTe
 }
 
 impl OptimizerState {
-    /// Converts the state to a file. `epoch` is the number of epochs trained so far.
+    /// Converts the state to a safetensors file. `epoch` is the number of epochs trained so far.
     pub(super) fn to_file(&self, epoch: usize) -> TensorFile {
         let note = OptimizerNote { epoch, updates: self.updates };
         let named = |(name, both): (&String, &[HostTensor; 2])| {
@@ -86,12 +86,12 @@ impl OptimizerState {
         }
     }
 
-    /// Reads the optimizer state. Fails if the state is not from `epoch`, the epoch of the weights.
+    /// Reads the optimizer state from `file`. Fails if the state belongs to a different epoch than `epoch`.
     ///
-    /// The error text does not include the path.
+    /// Error texts do not include the file path.
     pub(super) fn of_file(file: TensorFile, epoch: usize) -> Result<Self, String> {
         let note: OptimizerNote = serde_json::from_str(&file.note)
-            .map_err(|e| format!("this is not the optimizer state of a checkpoint: {e}"))?;
+            .map_err(|e| format!("the content is not a valid optimizer state: {e}"))?;
         if note.epoch != epoch {
             let own = note.epoch;
             return Err(format!(

@@ -1,4 +1,4 @@
-//! Checkpoints in several files, with an index: `model.safetensors.index.json`, `pytorch_model.bin.index.json`.
+//! Checkpoints in several files. An index file such as `model.safetensors.index.json` lists the other files.
 
 use super::CheckpointError;
 use crate::durable;
@@ -10,12 +10,12 @@ pub(super) const INDEXES: [&str; 2] =
     ["model.safetensors.index.json", "pytorch_model.bin.index.json"];
 const ENDING: &str = ".index.json";
 
-/// Returns whether a path is the index file of a sharded checkpoint.
+/// Returns whether `path` is the index file of a sharded checkpoint, such as `model.safetensors.index.json`.
 pub(super) fn is_index(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(ENDING))
 }
 
-/// Returns the files that an index lists, without duplicates.
+/// Returns the paths of all files that the index file `index` lists, each path once.
 pub(super) fn parts(index: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let damaged = |problem: String| CheckpointError::damaged(index, problem);
     let text = durable::read(index).map_err(|e| CheckpointError::unread(index, e))?;

@@ -39,11 +39,11 @@ impl View for &HostTensor {
     }
 }
 
-/// The tensors of a file, and a JSON note that says what the file is.
+/// The content of a safetensors file: tensors, and a JSON note about the content.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TensorFile {
     pub tensors: BTreeMap<String, HostTensor>,
-    /// The JSON note in the file's header; empty if missing.
+    /// The JSON note in the file's header; empty if there is no note.
     pub note: String,
 }
 
@@ -79,20 +79,18 @@ impl TensorFile {
         Ok((Self { tensors, note: note.unwrap_or_default() }, others))
     }
 
-    /// Returns the content of the safetensors file.
-    ///
-    /// The same tensors and note result in the same bytes.
+    /// Returns the bytes of a safetensors file. Equal tensors and notes give equal bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.to_bytes_as(NOTE, &self.note)
     }
 
-    /// Returns the content of the safetensors file with the header entry `key: word` instead of the JSON note.
+    /// Returns the bytes of a safetensors file. Its header has the entry `key: word` instead of the JSON note.
     pub(super) fn to_bytes_as(&self, key: &str, word: &str) -> Vec<u8> {
         let note = (!word.is_empty()).then(|| HashMap::from([(key.to_owned(), word.to_owned())]));
         safetensors::serialize(&self.tensors, note).expect("names and shapes are plain")
     }
 
-    /// Writes the tensors and the JSON note as a safetensors file to `path`, atomically.
+    /// Writes the tensors and the JSON note to the safetensors file `path`, atomically.
     pub fn write(&self, path: &Path) -> Result<(), CheckpointError> {
         durable::write(path, &self.to_bytes())
             .map_err(|source| CheckpointError::Write { path: path.into(), source })

@@ -1,4 +1,4 @@
-//! The `config.json` of timm, beside the weights of its models on the Hugging Face hub.
+//! Reads the `config.json` that timm stores with its models on the Hugging Face Hub.
 
 use super::facts::Settings;
 use serde_json::Value;
@@ -9,7 +9,7 @@ pub(super) fn recognises(config: &Value) -> bool {
 
 /// Returns the settings in timm's `config.json` that affect predictions.
 ///
-/// `fc_norm` says whether the file has a norm after pooling.
+/// `fc_norm` is true if the checkpoint has the tensor `fc_norm.weight`, a norm after pooling.
 pub(super) fn settings(config: &Value, fc_norm: bool) -> Result<Settings, String> {
     let args = &config["model_args"];
     let floats = |key: &str| -> Option<Vec<f64>> {
@@ -19,7 +19,7 @@ pub(super) fn settings(config: &Value, fc_norm: bool) -> Result<Settings, String
     let pool = config["global_pool"].as_str().or(args["global_pool"].as_str()).unwrap_or("token");
     if !pool.is_empty() && (pool == "avg") != fc_norm {
         return Err(format!(
-            "`config.json` has `global_pool = \"{pool}\"`, but the file has {} `fc_norm`. mae does not support this combination",
+            "`config.json` has `global_pool = \"{pool}\"`, but the checkpoint has {} `fc_norm`. mae does not support this combination",
             if fc_norm { "an" } else { "no" }
         ));
     }

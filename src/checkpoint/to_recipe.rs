@@ -1,8 +1,8 @@
 //! Converts the facts about a checkpoint to recipe settings.
 //!
 //! For a checkpoint of another program, four functions return settings, from lowest to highest priority: [`assumed`],
-//! [`from_recipe`], [`preferred`], [`stated`]. `--set` may change the settings of the first three. It may repeat a
-//! value of [`stated`], but not change it.
+//! [`from_recipe`], [`preferred`], [`stated`]. `--set` may change the settings of the first three functions. `--set`
+//! may repeat a value of [`stated`], but not change the value.
 
 use super::facts::{Settings, usual_decoder_heads, usual_heads};
 use super::{Facts, Head};
@@ -10,7 +10,7 @@ use crate::recipe::{
     Data, Finetune, Format, FromEntry, Linprobe, Model, OneOrMany, Plan, Pretrain, Recipe,
 };
 
-/// Returns the settings that the weights or `config.json` determine.
+/// Returns the settings that the checkpoint determines, for example by tensor shapes or in `config.json`.
 ///
 /// `--set` cannot change these settings.
 pub(super) fn stated(facts: &Facts) -> Recipe {
@@ -54,8 +54,9 @@ pub(super) fn stated(facts: &Facts) -> Recipe {
     recipe
 }
 
-/// Returns settings that the checkpoint contains, but that `--set` may change: normalization, `norm_eps` and the
-/// masks.
+/// Returns the settings in the checkpoint that `--set` may change.
+///
+/// These are `mean`, `std`, `norm_eps`, `loss_on` and the mask settings.
 pub(super) fn preferred(facts: &Facts) -> Recipe {
     let settings = &facts.settings;
     let per_channel =
@@ -72,10 +73,10 @@ pub(super) fn preferred(facts: &Facts) -> Recipe {
     recipe
 }
 
-/// Returns settings from `--recipe` that the checkpoint may lack.
+/// Returns the settings of `--recipe` that may be missing in the checkpoint.
 ///
-/// For a checkpoint with a decoder, these are `norm_pix_loss` and the masks. If the recipe has the same width as the
-/// checkpoint, it also supplies the number of attention heads.
+/// - The number of attention heads, if recipe and checkpoint have the same width.
+/// - For a checkpoint with a decoder: `norm_pix_loss`, `loss_on` and the mask settings.
 pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     let mut recipe = Recipe::default();
     let model = &plan.model;
@@ -97,7 +98,9 @@ pub(super) fn from_recipe(facts: &Facts, plan: &Plan) -> Recipe {
     recipe
 }
 
-/// Returns default settings for everything that a checkpoint may lack.
+/// Returns default values for settings that may be missing in a checkpoint.
+///
+/// `pretrain.norm_pix_loss` has no default. The number of attention heads has a default only for standard widths.
 pub(super) fn assumed(facts: &Facts) -> Recipe {
     let mut recipe = Recipe { name: Some("imported".to_owned()), ..Recipe::default() };
     recipe.data.format = Some(Format::Synthetic);

@@ -10,12 +10,12 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 const FOLDER: &str = "archive";
-/// Alignment of tensors in bytes, as in PyTorch. `mmap=True` needs this.
+/// Alignment of tensors in bytes, as in PyTorch. `torch.load(mmap=True)` needs this alignment.
 const ALIGNMENT: u16 = 64;
 
-/// Writes the tensors to `out` in the format of `torch.save`, atomically.
+/// Writes the tensors to the file `out` in the format of `torch.save`, atomically.
 ///
-/// The same tensors result in the same bytes.
+/// Equal tensors give equal bytes.
 pub fn write_torch(file: &TensorFile, out: &Path) -> Result<(), CheckpointError> {
     bytes(file)
         .map_err(io::Error::from)
@@ -44,7 +44,7 @@ fn bytes(file: &TensorFile) -> zip::result::ZipResult<Vec<u8>> {
     Ok(zip.finish()?.into_inner())
 }
 
-/// Returns the pickle of `{"model": {name: tensor}}`.
+/// Returns a pickle of the dict `{"model": {name: tensor}}`.
 fn pickle(file: &TensorFile) -> Vec<u8> {
     let mut pickle = Pickle(vec![PROTO, 2]);
     pickle.dict(|pickle| {
@@ -75,11 +75,11 @@ const LONG: u8 = 0x8a;
 const FALSE: u8 = 0x89;
 const STOP: u8 = b'.';
 
-/// The opcodes of a pickle. Each method appends one value.
+/// The opcodes of a pickle. Each method appends opcodes for one value.
 struct Pickle(Vec<u8>);
 
 impl Pickle {
-    /// Appends a dict. `items` appends the keys and values alternately.
+    /// Appends a dict. `items` appends its keys and values: key, value, key, value.
     fn dict(&mut self, items: impl FnOnce(&mut Self)) {
         self.0.extend([EMPTY_DICT, MARK]);
         items(self);
@@ -112,7 +112,7 @@ impl Pickle {
         self.0.extend(format!("{module}\n{name}\n").bytes());
     }
 
-    /// Appends a contiguous tensor with the values in `data/<index>`.
+    /// Appends a contiguous tensor. Its values are in the archive entry `data/<index>`.
     fn tensor(&mut self, index: usize, tensor: &HostTensor) {
         self.global("torch._utils", "_rebuild_tensor_v2");
         self.tuple(|pickle| {

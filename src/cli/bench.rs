@@ -14,13 +14,12 @@ use std::path::Path;
 /// Measure the speed of training or of the data pipeline
 #[derive(clap::Subcommand)]
 pub(super) enum Bench {
-    /// Measure the training of a stage on the recipe's data: images/s, ms per step, TFLOP/s
+    /// Measure how fast a stage trains on the recipe's data: images/s, ms per step, TFLOP/s
     Train(Args),
-    /// Measure the data pipeline of a stage: images/s, and the time of each part
+    /// Measure the data pipeline of one stage: images/s, and the time to read, decode, resize and augment
     Data(Args),
 }
 
-/// What to measure, and for how long.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -71,7 +70,7 @@ fn print<T: serde::Serialize>(
     Ok(output::result(&text(measured))?)
 }
 
-/// Runs a benchmark of one stage of a recipe for some seconds in a temporary folder.
+/// Runs `bench` on one stage for `args.seconds`.
 fn measure<T>(
     args: &Args,
     hosts: &Hosts,
@@ -86,7 +85,7 @@ fn measure<T>(
     let stage: Option<StageKind> = args.stage.map(Into::into).or(first);
     let Some(stage) = stage else {
         return Err(CliError::Usage(
-            "cannot measure: the recipe has no stage\n\
+            "cannot measure the training speed: the recipe has no stage\n\
                                     hint: add `[pretrain]`, `[finetune]` or `[linprobe]`"
                 .to_owned(),
         ));
@@ -106,9 +105,9 @@ fn text(measured: &TrainBench) -> String {
     let many = if *devices > 1 { format!(", {devices} devices") } else { String::new() };
     let steps = if measured.steps == 1 { "step" } else { "steps" };
     let mut text = format!(
-        "{stage}: {:.1} images/s, {:.1} ms per step of {} images ({} {steps} measured, {} skipped; {device}, {precision}, \
+        "{stage}: {:.1} images/s, {:.1} ms per step of {} images ({} {steps} measured, {} not measured; {device}, {precision}, \
          {threads} threads{many})\n\
-         parts of a step: data {:.1} ms, forward {:.1} ms, backward {:.1} ms, optimizer {:.1} ms, communication {:.1} ms\n\
+         time per step: data {:.1} ms, forward {:.1} ms, backward {:.1} ms, optimizer {:.1} ms, communication {:.1} ms\n\
          {:.3} TFLOP/s",
         measured.images_per_s,
         measured.ms_per_step,
@@ -125,7 +124,7 @@ fn text(measured: &TrainBench) -> String {
     if let (Some(peak), Some(mfu)) = (measured.peak_tflops, measured.mfu) {
         let _ = write!(
             text,
-            ", which is {:.1} % of the {peak:.3} TFLOP/s of a large matrix product on this device",
+            ", which is {:.1} % of the {peak:.3} TFLOP/s that a large matrix product reaches on this device",
             100.0 * mfu
         );
     }
@@ -133,7 +132,7 @@ fn text(measured: &TrainBench) -> String {
         let parts = [ms.data, ms.forward, ms.backward, ms.optimizer, ms.communication];
         let _ = write!(
             text,
-            "\n{} hosts: each sums {:.2} MB of gradients with the others in one step; communication is {:.0} % of the step",
+            "\n{} hosts: in each step, the hosts sum {:.2} MB of gradients; communication takes {:.0} % of the step time",
             measured.hosts,
             bytes as f64 / 1e6,
             100.0 * ms.communication / parts.iter().sum::<f64>()
@@ -151,7 +150,7 @@ fn data_text(measured: &DataBench) -> String {
     let mut text = format!(
         "{stage}: {:.1} images/s, {:.1} images/s per worker ({workers} workers, batches of {batch_size} images, {} \
          images in total, `data.decode = {decode}`)\n\
-         time of a worker per image: read {:.3} ms, decode {:.3} ms, resize {:.3} ms, augment {:.3} ms",
+         time per image in one worker: read {:.3} ms, decode {:.3} ms, resize {:.3} ms, augment {:.3} ms",
         measured.images_per_s,
         measured.images_per_s_per_worker,
         measured.images,
@@ -176,7 +175,7 @@ fn data_text(measured: &DataBench) -> String {
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(seconds),
-        _ => Err("expected a number of seconds above 0 and at most 86400".to_owned()),
+        _ => Err("expected a duration above 0 and at most 86400 seconds".to_owned()),
     }
 }
 

@@ -50,7 +50,7 @@ fn describe(check: &RunCheck, text: &mut String) {
     if !check.has_checksums {
         let _ = writeln!(
             text,
-            "{folder}: not checked, because an older version of mae wrote no checksums"
+            "{folder}: not checked, because the files have no checksums (an older version of mae wrote the files)"
         );
         return;
     }
@@ -85,14 +85,11 @@ fn hints(checks: &[RunCheck]) -> String {
         ),
         (
             ProblemKind::Damaged,
-            "restore the files from a backup. Without a backup, `mae run` writes `accuracy.csv` and `report.html` \
-             again. For other files, remove the folder of the job; then `mae run` repeats the job",
+            "restore the damaged files from a backup. Without a backup, run `mae run` to write `accuracy.csv` and `report.html` again. For other files, remove the folder of the job, then run `mae run` to repeat the job",
         ),
         (
             ProblemKind::Unlisted,
-            "move files that mae did not write to another folder. If mae wrote these files, `mae-manifest.jsonl` (the \
-             list of mae's files) is incomplete. Restore this list from a backup, or remove this list and start the \
-             run again to list all files",
+            "move files that mae did not write to another folder. If mae wrote these files, the list of mae's files (`mae-manifest.jsonl`) is incomplete. Restore this list from a backup. Without a backup, remove this list and start the run again, which lists all files again",
         ),
     ]
     .into_iter()

@@ -7,17 +7,16 @@ use crate::recipe::Plan;
 use crate::{data, train};
 use std::path::Path;
 
-/// An opened checkpoint with its metadata, and the resolved recipe for the command.
 pub(super) struct Ready {
     pub(super) opened: Opened,
     pub(super) meta: Meta,
     pub(super) plan: Plan,
 }
 
-/// Opens a checkpoint, resolves the recipe, and prints all warnings.
+/// Opens the checkpoint at `path`, resolves the recipe, and prints all warnings.
 ///
-/// The file at `recipe` provides `[data]`, `[runtime]`, and settings that the checkpoint does not store. If the
-/// checkpoint has several networks, `prefix` selects one by its tensor names.
+/// `recipe` is a file with `[data]`, `[runtime]` and settings that the checkpoint does not store. `prefix` is the start
+/// of the network's tensor names, if the checkpoint has several networks.
 pub(super) fn ready(
     path: &Path,
     recipe: Option<&Path>,

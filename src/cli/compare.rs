@@ -6,21 +6,21 @@ use std::path::PathBuf;
 
 /// Compare runs: settings that differ, and accuracies side by side
 ///
-/// Runs that differ only in their seed share a column: mean ± standard deviation (number of seeds). The other columns
-/// show their difference to the first column, in percentage points. `~` marks a difference within the noise.
-/// Checkpoints from the middle of a schedule (annealed 0) and from the end of a schedule (annealed 1) have separate
-/// rows. Runs may be unfinished.
+/// Each column shows one run. Runs that differ only in their seed share a column: mean ± standard deviation (number of
+/// seeds). Each column after the first shows its difference to the first column, in percentage points. `~` marks a
+/// difference within the noise. Checkpoints from the middle of a learning rate schedule (annealed 0) and from its end
+/// (annealed 1) have separate rows. Runs may be unfinished.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Run or sweep folder, pattern (`'runs/mr*'`), table with the columns of `accuracy.csv`, or `log.txt` of the
-    /// official code. A log whose path contains `linprobe` is the log of a linear probe
+    /// Folder of a run or sweep, pattern such as `'runs/mr*'`, table with the columns of `accuracy.csv`, or `log.txt`
+    /// of the official code. mae reads a log as the log of a linear probe if the path of the log contains `linprobe`
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<String>,
     /// Add published results: `mae-official`, `mae-paddle`, `mae-paper` or `mmpretrain`
     #[arg(long, value_name = "NAME")]
     published: Vec<String>,
-    /// Write a CSV table with one row for each run and pre-training epoch. Differences between runs are differences of
-    /// the means over seeds
+    /// Write a CSV table with one row for each run and pre-training epoch. Runs that differ only in their seed are
+    /// compared by their mean
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
     /// Write an Excel workbook: the comparison table, every epoch of every job, and charts

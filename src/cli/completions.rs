@@ -5,11 +5,11 @@ use clap_complete::Shell;
 
 /// Print the completion script of a shell
 ///
-/// Write the script to this file. bash: `~/.local/share/bash-completion/completions/mae`. fish:
+/// Save the output in the file that the shell reads. bash: `~/.local/share/bash-completion/completions/mae`. fish:
 /// `~/.config/fish/completions/mae.fish`. zsh: `_mae` in a folder of `$fpath`.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Shell that reads the script
+    /// Shell for which to write the completion script
     shell: Shell,
 }
 

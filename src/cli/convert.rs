@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 /// Convert a checkpoint: mae, PyTorch, Paddle, timm, Hugging Face
 ///
-/// mae recognizes the format of IN by its content, and copies the weights bit for bit. OUT may need a setting that IN
-/// does not store, such as the number of heads. The error then names the key to pass with `--set`.
+/// mae recognizes the format of IN by its content, and copies the weights bit for bit. The format of OUT may need a
+/// setting that IN does not store, such as the number of heads. The error message then names the key to pass with
+/// `--set`.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Checkpoint folder, Hugging Face folder, or a `.pth`, `.bin`, `.pd`, `.pdparams` or `.safetensors` file
@@ -37,11 +38,11 @@ pub(super) struct Args {
 enum To {
     /// Checkpoint folder of mae
     Mae,
-    /// File with the official parameter names: safetensors, or for `torch.load` if OUT ends with `.pth`
+    /// File with the official parameter names: a PyTorch file if OUT ends with `.pth`, otherwise a safetensors file
     Official,
-    /// Safetensors file for timm, without the decoder
+    /// Safetensors file for timm; it has no decoder
     Timm,
-    /// Folder for `from_pretrained` of transformers
+    /// Folder for `from_pretrained` of Hugging Face transformers
     Huggingface,
 }
 
@@ -81,7 +82,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&summary(&ready, out))?)
 }
 
-/// Fails if the output path exists or its extension does not fit the format.
+/// Fails if `out` exists, or if its extension does not fit the format.
 fn refuse_name(out: &Path, to: To) -> Result<(), CliError> {
     if out.symlink_metadata().is_ok() {
         return Err(CliError::Usage(format!(
@@ -91,16 +92,18 @@ fn refuse_name(out: &Path, to: To) -> Result<(), CliError> {
     }
     let problem = match (to, ending(out).as_deref()) {
         (To::Mae | To::Huggingface, Some("safetensors" | "pth" | "bin" | "pd" | "pdparams")) => {
-            "`--to mae` and `--to huggingface` write a folder\n\
+            "the name has a file extension, but `--to mae` and `--to huggingface` write a folder\n\
              hint: remove the extension of OUT, or write one file with `--to official`"
         }
         (To::Official, Some("safetensors" | "pth")) | (To::Timm, Some("safetensors")) => {
             return Ok(());
         }
         (To::Official, _) => {
-            "`--to official` writes one file\nhint: end OUT with `.safetensors`, or with `.pth` for `torch.load`"
+            "the name must end with `.safetensors` or `.pth`, because `--to official` writes one file\nhint: end OUT with `.safetensors`, or with `.pth` for `torch.load`"
         }
-        (To::Timm, _) => "`--to timm` writes a safetensors file\nhint: end OUT with `.safetensors`",
+        (To::Timm, _) => {
+            "the name must end with `.safetensors`, because `--to timm` writes a safetensors file\nhint: end OUT with `.safetensors`"
+        }
         _ => return Ok(()),
     };
     Err(CliError::Usage(format!("cannot write {}: {problem}", out.display())))
@@ -110,34 +113,34 @@ fn ending(out: &Path) -> Option<String> {
     out.extension().map(|ending| ending.to_string_lossy().to_lowercase())
 }
 
-/// Returns a sentence for each unusual setting that the output file cannot store.
+/// Returns a warning for each unusual setting that the output file cannot store.
 fn unsaid(ready: &Ready) -> Vec<String> {
     let Ready { opened, plan, .. } = ready;
     let mut unsaid = Vec::new();
     let size = plan.data.input_size;
     if !size.is_square() {
         unsaid.push(format!(
-            "the file does not store the image size: set img_size = {size} when you build the model"
+            "the new file does not store the image size. When you load it, set img_size = {size}"
         ));
     }
     let eps = plan.model.norm_eps;
     if (eps - 1e-6).abs() > 1e-12 {
         unsaid.push(format!(
-            "the file does not store the LayerNorm epsilon: build the model with epsilon {eps:e}"
+            "the new file does not store the LayerNorm epsilon. When you load it, set the epsilon to {eps:e}"
         ));
     }
     let heads = plan.model.num_heads;
     let known = opened.facts.num_heads.is_some();
     if known && checkpoint::usual_heads(opened.facts.embed_dim) != Some(heads) {
         unsaid.push(format!(
-            "the file does not store the number of heads: build the model with {heads} heads"
+            "the new file does not store the number of attention heads. When you load it, set {heads} heads"
         ));
     }
     let stated = opened.facts.settings.mean.as_ref().zip(opened.facts.settings.std.as_ref());
     let [usual_mean, usual_std] = recipe::IMAGENET_MEAN_STD;
     if let Some((mean, std)) = stated.filter(|of| of.0[..] != usual_mean || of.1[..] != usual_std) {
         unsaid.push(format!(
-            "the file does not store the normalization: normalize images with mean {mean:?} and std {std:?}"
+            "the new file does not store the normalization. Normalize images with mean {mean:?} and std {std:?}"
         ));
     }
     unsaid

@@ -20,7 +20,6 @@ pub(super) enum Data {
     Pack(pack::Args),
 }
 
-/// The data set of a command.
 #[derive(clap::Args)]
 pub(super) struct SourceArgs {
     /// Recipe with a `[data]` table, or folder of the data set. mae recognizes the format of a folder by its content
@@ -38,7 +37,6 @@ pub(super) fn run(data: &Data) -> Result<(), CliError> {
 }
 
 impl SourceArgs {
-    /// Returns the resolved `[data]` settings, and whether the command needs labels.
     fn plan(&self) -> Result<(DataPlan, Labels), CliError> {
         if !self.source.exists() {
             return Err(CliError::Usage(format!(
@@ -100,7 +98,7 @@ fn format_of(folder: &Path) -> &'static str {
     }
 }
 
-/// Shows progress while all images are read. Ctrl-C stops the command.
+/// Progress bar of a command that reads all images. Ctrl-C stops the command.
 struct CheckPass {
     bar: ProgressBar,
     stop: StopFlag,

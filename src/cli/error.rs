@@ -17,12 +17,12 @@ pub(super) enum CliError {
     Recipe(#[from] RecipeErrors),
     #[error(transparent)]
     Train(#[from] TrainError),
-    /// The checks before the run found problems.
+    /// The checks before a run found problems.
     #[error(transparent)]
     Refused(#[from] Problems),
     #[error("{0}")]
     Usage(String),
-    /// Some runs, verification cases or files failed, one per line of the text.
+    /// A run, a case or a file failed. The text says which.
     #[error("{0}")]
     Failed(String),
     #[error("interrupted: the state is saved; run the same command again to resume")]

@@ -23,14 +23,14 @@ pub(super) struct Args {
     /// Fine-tuned or probed checkpoint: a folder such as `runs/NAME/finetune/from-0160/checkpoints/epoch-0010`, a
     /// Hugging Face folder, or a `.pth`, `.pd` or `.safetensors` file. With --knn, any checkpoint
     checkpoint: PathBuf,
-    /// Recipe with the data; by default the recipe that trained the checkpoint
+    /// Recipe whose `[data]` names the validation images; by default the recipe that trained the checkpoint
     #[arg(long, value_name = "RECIPE")]
     data: Option<PathBuf>,
     #[command(flatten)]
     test_sets: test_sets::Args,
     #[command(flatten)]
     neighbours: neighbours::Args,
-    /// Write the results of each class, and the class that it is most often confused with
+    /// Write a CSV table with the results and the most frequent wrong prediction of each class
     #[arg(long, value_name = "F.csv", conflicts_with_all = ["test", "knn"])]
     per_class: Option<PathBuf>,
     /// Prefix of the network's tensor names, if the checkpoint contains several networks
@@ -68,7 +68,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
         && ready.plan.data.format == Format::Synthetic
     {
         return Err(CliError::Usage(format!(
-            "cannot measure {}: the checkpoint does not name its training data\n\
+            "cannot evaluate {}: the checkpoint does not name its training data\n\
              hint: pass the data with `--data RECIPE`, or with `--set data.format=... --set data.path=...`",
             args.checkpoint.display()
         )));
@@ -87,8 +87,8 @@ fn on_validation(args: &Args, ready: Ready, stop: &StopFlag) -> Result<(), CliEr
     // A checkpoint without a head gets a better error below.
     if data.facts.num_classes != meta.num_classes && opened.facts.num_classes() > 0 {
         return Err(CliError::Usage(format!(
-            "cannot measure {}: the checkpoint has {} classes, but the data has {} classes\n\
-             hint: pass data with the classes of the checkpoint, with `--data` or `--set data.path=...`",
+            "cannot evaluate {}: the checkpoint has {} classes, but the data has {} classes\n\
+             hint: use `--data` or `--set data.path=...` to pass data with the classes of the checkpoint",
             args.checkpoint.display(),
             meta.num_classes,
             data.facts.num_classes
@@ -110,7 +110,7 @@ fn on_validation(args: &Args, ready: Ready, stop: &StopFlag) -> Result<(), CliEr
     show(&tallies[0].metrics(), skipped, args.json)
 }
 
-/// Prints the metrics. `skipped` is the number of unreadable images; `None` if the recipe does not skip them.
+/// Prints the metrics. `skipped` counts unreadable images; `None` if such an image stops the command.
 fn show(metrics: &Metrics, skipped: Option<usize>, json: bool) -> Result<(), CliError> {
     let Metrics { loss, top1, top5, images } = *metrics;
     if json {
@@ -123,14 +123,13 @@ fn show(metrics: &Metrics, skipped: Option<usize>, json: bool) -> Result<(), Cli
     }
     let left_out = match skipped {
         None | Some(0) => String::new(),
-        Some(skipped) => format!(" ({skipped} unreadable left out)"),
+        Some(skipped) => format!(" ({skipped} unreadable images left out)"),
     };
     Ok(output::result(&format!(
         "top-1 {top1:.2} %, top-5 {top5:.2} %, loss {loss:.5} on {images} images{left_out}"
     ))?)
 }
 
-/// Writes a table to the CSV file that the user named.
 fn write_csv(
     path: &Path,
     header: &[&str],
@@ -142,9 +141,9 @@ fn write_csv(
         .map_err(|error| CliError::Failed(format!("cannot write {}: {error}", path.display())))
 }
 
-/// Fails if a class has different labels in the checkpoint and in the data.
+/// Fails if a class has a different label in the data than in the checkpoint.
 ///
-/// If `named` is true, the checkpoint stores class names. A renamed class then only causes a warning.
+/// If `named` is true, the checkpoint stores class names. A renamed class then causes only a warning.
 fn check_classes(
     checkpoint: &Path,
     known: &[String],
@@ -161,7 +160,7 @@ fn check_classes(
     if let Some((class, name, other)) = moved {
         let shown = one_line(name);
         return Err(CliError::Usage(format!(
-            "cannot measure {}: `{shown}` is class {class} in the checkpoint, but class {other} in the data\n\
+            "cannot evaluate {}: `{shown}` is class {class} in the checkpoint, but class {other} in the data\n\
              hint: use the classes of the training data in the same order. In an image folder, mae sorts the classes \
              by folder name",
             checkpoint.display()

@@ -14,27 +14,28 @@ use std::sync::Arc;
 
 /// Write the features of images to a file
 ///
-/// The file has one row for each image, in order. `.npy` and `.safetensors` files hold an array, and a CSV file beside them
-/// (`F.npy.csv`) has the names and classes of the images. `.csv` and `.parquet` files hold everything in one table.
+/// The file has one row for each image, in order. A `.csv` or `.parquet` file also has the name and class of each
+/// image. For a `.npy` or `.safetensors` file, mae writes names and classes to a second file (`F.npy.csv`).
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Checkpoint of any kind: a folder as in runs/NAME/pretrain/checkpoints/epoch-0800, a Hugging Face folder, or a .pth, .pd or
-    /// .safetensors file
+    /// Checkpoint of any kind: a folder such as `runs/NAME/pretrain/checkpoints/epoch-0800`, a Hugging Face folder, or
+    /// a `.pth`, `.pd` or `.safetensors` file
     checkpoint: PathBuf,
-    /// Image files, folders of images, or one recipe (.toml) with the data; by default the data that trained the checkpoint
+    /// Image files, folders of images, or one recipe (`.toml`) with the data set; by default the data set that trained
+    /// the checkpoint
     #[arg(value_name = "IMAGES|RECIPE")]
     images: Vec<PathBuf>,
-    /// Split of the data set
+    /// Split of the data set to read
     #[arg(long, value_enum, default_value = "val", value_name = "SPLIT")]
     split: SplitName,
-    /// Block whose output is used, from 1; by default the last one, after its LayerNorm
+    /// Transformer block whose output to write, counted from 1. By default, the last block, after the final LayerNorm
     #[arg(long, value_name = "N")]
     layer: Option<usize>,
-    /// Class token, mean of the patches, or all tokens; by default what the classifier of the checkpoint reads, cls for a
-    /// pre-training
+    /// Class token (cls), mean of the patch tokens (mean), or all tokens (tokens). By default, the features that the
+    /// checkpoint's classifier reads, or cls if there is no classifier
     #[arg(long, value_enum, value_name = "POOL")]
     pool: Option<Pool>,
-    /// File to write: .safetensors, .npy, .csv or .parquet; an existing file is replaced
+    /// File to write: `.safetensors`, `.npy`, `.csv` or `.parquet`; an existing file is replaced
     #[arg(short, long, value_name = "F")]
     output: PathBuf,
     /// Prefix of the network's tensor names, if the checkpoint contains several networks
@@ -75,7 +76,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let recipe = args.images.iter().find(|path| is_recipe(path));
     if recipe.is_some() && args.images.len() > 1 {
         return Err(CliError::Usage(
-            "cannot read images and the data of a recipe together\nhint: name either image files and folders, or one recipe"
+            "cannot read image files and a recipe's data set in one command\nhint: name either image files and folders, or one recipe"
                 .to_owned(),
         ));
     }
@@ -118,8 +119,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 
 /// Returns a split of a data set and its class names.
 ///
-/// The images have no classes if the data set has no classes. The same holds if the validation labels belong to other
-/// classes than the training labels.
+/// The names are empty if the data set has no classes, or if the validation labels do not match the training classes.
 fn of_data_set(
     plan: &DataPlan,
     name: SplitName,
@@ -149,7 +149,7 @@ fn refuse_input_as_output(args: &Args) -> Result<(), CliError> {
     let mut inputs = std::iter::once(&args.checkpoint).chain(&args.images);
     if output.is_some() && inputs.any(|input| place(input) == output) {
         return Err(CliError::Usage(format!(
-            "cannot write {}: it is one of the inputs\nhint: choose another name",
+            "cannot write {}: this path is one of the inputs\nhint: choose another name",
             args.output.display()
         )));
     }

@@ -7,8 +7,7 @@ use crate::train::{HostCause, Hosts, TrainError};
 
 /// Environment variables with the number of processes that `mpirun` or `srun` has started together.
 ///
-/// `SLURM_NTASKS` is missing here, because Slurm also sets it for a process that was started alone in a job of several
-/// tasks.
+/// `SLURM_NTASKS` is not in this list: Slurm also sets it for a single process in a job of several tasks.
 const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
 
 /// Returns the number of processes that `mpirun` or `srun` has started together, including this process.
@@ -18,7 +17,7 @@ pub(super) fn processes() -> usize {
 
 /// Connects this process with the other processes that `mpirun` or `srun` has started.
 ///
-/// Fails if there are others and this build has no MPI, because each process would then train its own copy of the run.
+/// Fails if there are other processes and this build has no MPI. Each process would then train its own copy of the run.
 pub(super) fn connect() -> Result<Hosts, CliError> {
     match several(|name| std::env::var(name).ok()) {
         None => Ok(Hosts::default()),
@@ -34,10 +33,10 @@ fn connect_all(name: &str, size: usize) -> Result<Hosts, CliError> {
     }
     Err(setting(
         format!(
-            "cannot run as one of {size} processes ({name} = {size}): MPI connects {} of them",
+            "cannot run as one of {size} processes ({name} = {size}): MPI connects {} of these processes",
             hosts.count()
         ),
-        "start them with the `mpirun` of the MPI library that mae was built with, or with `srun --mpi=pmix`".to_owned(),
+        "start the processes with the `mpirun` of the MPI library that mae was built with, or with `srun --mpi=pmix`".to_owned(),
     ))
 }
 
@@ -71,7 +70,7 @@ pub(super) fn resolve(
     Ok(resolved)
 }
 
-/// Fails if the recipe is for a different number of hosts.
+/// Fails if `runtime.hosts` of the recipe is not the number of started processes.
 fn check_hosts(resolved: &Resolved, hosts: &Hosts) -> Result<(), TrainError> {
     let planned = resolved.points.iter().map(|point| point.plan.runtime.hosts);
     let Some(planned) = planned.into_iter().find(|planned| *planned != hosts.count()) else {
@@ -84,8 +83,8 @@ fn check_hosts(resolved: &Resolved, hosts: &Hosts) -> Result<(), TrainError> {
     Err(TrainError::Setting {
         problem: format!("cannot run with runtime.hosts = {planned}: {started}"),
         hint: format!(
-            "add `--set runtime.hosts={}`, or start {planned} with `mpirun -n {planned}` or `srun`. `accum_iter` can keep the \
-             effective batch",
+            "add `--set runtime.hosts={}`, or start {planned} processes with `mpirun -n {planned}` or `srun`. To keep the \
+             effective batch size, change `accum_iter`",
             hosts.count()
         ),
     })
@@ -95,7 +94,9 @@ fn setting(problem: String, hint: impl Into<String>) -> CliError {
     TrainError::Setting { problem, hint: hint.into() }.into()
 }
 
-/// Returns the environment variable of the launcher and the number of processes; `None` for a single process.
+/// Returns the launcher's environment variable and the number of processes.
+///
+/// `None` means that this process runs alone.
 fn several(variable: impl Fn(&str) -> Option<String>) -> Option<(&'static str, usize)> {
     let size = |name: &'static str| Some((name, variable(name)?.trim().parse().ok()?));
     SIZES.into_iter().filter_map(size).find(|(_, size)| *size > 1)

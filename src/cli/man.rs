@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Show a page with `man DIR/mae-run.1`. To install the pages, copy them to a `man1` folder of `$MANPATH`.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Folder for the pages `mae.1`, `mae-run.1`, ...; mae creates a missing folder
+    /// Folder for the pages `mae.1`, `mae-run.1`, ...; mae creates the folder if it is missing
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 }
@@ -34,7 +34,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&format!("{pages} in {folder}"))?)
 }
 
-/// Writes the manual pages of a command and its subcommands. Returns their number.
+/// Writes the manual pages of a command and its subcommands. Returns the number of pages.
 fn write_pages(command: &clap::Command, folder: &Path) -> Result<usize, CliError> {
     let man = Man::new(command.clone());
     let path = folder.join(man.get_filename());

@@ -1,7 +1,7 @@
 //! The command line: parses arguments, prints results, and maps errors to exit codes.
 //!
-//! There is one file per command. Results go to stdout, logs and progress to stderr. Exit codes: 0 done, 1 the work
-//! failed, 2 wrong usage, recipe or input, 130 interrupted.
+//! There is one file per command. Results go to stdout, logs and progress to stderr. Exit codes: 0 done, 1 the command
+//! failed, 2 invalid command line, recipe or input, 130 interrupted.
 
 mod bench;
 mod check;
@@ -49,8 +49,8 @@ Then change a setting:
 
 Exit codes:
   0    done
-  1    the work failed
-  2    wrong usage, recipe or input
+  1    the command failed
+  2    invalid command line, recipe or input
   130  interrupted; the same `mae run` resumes";
 
 #[derive(Subcommand)]
@@ -93,7 +93,9 @@ pub fn command() -> clap::Command {
     Args::command()
 }
 
-/// Moves each command's long description below its options, so that `--help` starts like `-h`.
+/// Moves each command's long description below its options.
+///
+/// So `--help` starts with the same lines as `-h`.
 fn compact(command: clap::Command) -> clap::Command {
     let about = command.get_long_about().map(ToString::to_string).unwrap_or_default();
     let details = about.split_once("\n\n").map(|(_, details)| details.to_owned());

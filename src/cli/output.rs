@@ -16,7 +16,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 /// Writes a result to stdout, with escaped control characters.
 ///
-/// If the reader closes the pipe early (`| head`), this is not an error.
+/// A pipe that its reader has closed (`| head`) is not an error.
 pub(super) fn result(text: &str) -> io::Result<()> {
     line(&printable(text))
 }
@@ -48,7 +48,7 @@ pub(super) fn warn_without_checksums<P: AsRef<Path>>(runs: &[P]) {
         more => format!(" and {}", results::count(more, "more run")),
     };
     warning(&format!(
-        "{}{more}: an older version of mae wrote no checksums, so mae cannot detect damaged files",
+        "{}{more}: no checksums (an older version of mae wrote the files), so mae cannot detect damaged files",
         first.display()
     ));
 }
@@ -63,14 +63,14 @@ pub(super) fn error(text: &str) {
     stderr(&format!("error: {text}"));
 }
 
-/// Starts the log on stderr. `MAE_LOG` sets the log level.
+/// Starts the log on stderr.
 ///
-/// The default level is `info` for this program and `warn` for its libraries.
+/// `MAE_LOG` sets the log level. The default is `info` for this program and `warn` for libraries.
 pub(super) fn start_log() {
     start_log_at("warn,mae=info");
 }
 
-/// Starts the log of one of several hosts. Host 0 logs for all; by default, the others log only warnings.
+/// Starts the log of one host. By default, host 0 logs from level `info`, all other hosts from level `warn`.
 pub(super) fn start_log_of(hosts: &Hosts) {
     start_log_at(if hosts.is_first() { "warn,mae=info" } else { "warn" });
 }
@@ -84,8 +84,7 @@ fn start_log_at(default: &str) {
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
-        // By default, the log reports a failed line with `eprintln!`. If stderr is closed, that panics and stops the
-        // run.
+        // The default would report a failed log line with `eprintln!`, which panics if stderr is closed.
         .log_internal_errors(false)
         .with_filter(filter);
     // Tests may start the log twice. The second start fails and changes nothing.
@@ -145,13 +144,13 @@ impl<S: Subscriber> Layer<S> for Faults {
     }
 }
 
-/// Returns whether a log record reports a failed computation.
+/// Returns whether a log message reports a failed computation on a device.
 fn is_fault(level: Level, target: &str) -> bool {
     let of = |names: &[&str]| names.iter().any(|name| target.starts_with(name));
     let measures = ["::tune", "profiler"].iter().any(|part| target.contains(part));
     match level {
         Level::ERROR => of(&["cubecl", "burn"]) && !measures,
-        // Panics of device threads, and of queued operations.
+        // Panics of device threads, and panics of queued operations.
         Level::WARN => of(&["cubecl_common::device", "burn_fusion::stream"]),
         _ => false,
     }
@@ -162,7 +161,7 @@ fn is_failed_launch(level: Level, target: &str) -> bool {
     level == Level::WARN && target.starts_with("cubecl_runtime::logging::server")
 }
 
-/// The message of a log event, collected from its fields.
+/// Collects the message of a log event.
 struct Text(String);
 
 impl Visit for Text {

@@ -17,19 +17,19 @@ use std::path::PathBuf;
 /// Show jobs, steps, parameters, FLOPs, memory and time of a recipe
 ///
 /// Prints the resolved recipe and its jobs, and trains nothing. Prints a warning for each problem that would make `mae
-/// run` fail. If the data is missing, the plan uses `data.train_images`, `data.val_images` and `data.num_classes` of
+/// run` fail. If the data is missing, the plan uses `data.train_images`, `data.val_images` and `data.num_classes` from
 /// the recipe.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// Train each stage for 3 seconds to measure its speed, instead of assuming a speed; needs the data
+    /// Train each stage for 3 seconds to measure its speed, instead of assuming a speed. This needs the data
     #[arg(long)]
     measure: bool,
-    /// Folder of all runs, where the plan looks for finished jobs
+    /// Folder of all runs. The plan marks jobs that are finished there
     #[arg(long, default_value = "runs", value_name = "DIR")]
     runs: PathBuf,
-    /// Estimate the speed on these numbers of hosts, such as 1,8,64, with `runtime.devices` GPUs each
+    /// Estimate the speed for these numbers of hosts, such as `1,8,64`. Each host has `runtime.devices` GPUs
     #[arg(long, value_name = "HOSTS")]
     scale: Option<String>,
     /// Print one JSON object on one line
@@ -73,7 +73,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&text::text(&resolved, &runs, price, &args.runs))?)
 }
 
-/// Prints the estimated speed of the first sweep point on different numbers of hosts.
+/// Prints the estimated speed for different numbers of hosts. Uses only the first point of a sweep.
 fn scale(
     args: &Args,
     hosts: &[usize],
@@ -117,25 +117,23 @@ fn warn(resolved: &Resolved, checked: &Preflight) {
     }
 }
 
-/// Returns a warning about assumed image and class numbers, if opening the data failed.
+/// Returns a warning about unknown numbers of images or classes, if the data cannot be opened.
 fn unknown_counts(plan: &Plan, checked: &CheckedPoint) -> Option<String> {
     if !checked.has_data_problem() {
         return None;
     }
     let steps = match plan.data.promised.train_images {
-        Some(_) => "the plan uses `data.train_images` of the recipe",
+        Some(_) => "the plan uses `data.train_images` from the recipe",
         None => "the number of steps is unknown",
     };
     let classes = match plan.data.promised.num_classes {
         Some(_) => String::new(),
         None => format!(", and the plan assumes {} classes", checked.counts.num_classes),
     };
-    Some(format!("mae cannot open the data: {steps}{classes}"))
+    Some(format!("mae cannot open the data, so {steps}{classes}"))
 }
 
-/// Fails if a problem prevents the plan's estimates.
-///
-/// Such a problem is a run without updates or, if `measure` is true, unusable data.
+/// Fails if the recipe makes no updates, or if `measure` is true and the data is unusable.
 fn refuse_without_numbers(checked: &Preflight, measure: bool) -> Result<(), CliError> {
     let is_fatal = |problem: &Problem| match &**problem {
         TrainError::NeverUpdates(_) => true,
@@ -149,7 +147,7 @@ fn refuse_without_numbers(checked: &Preflight, measure: bool) -> Result<(), CliE
     }
 }
 
-/// The training speed of each run in a sweep.
+/// The training speed of each run. Runs with the same `[data]` and `[runtime]` share an entry.
 #[derive(Default)]
 struct Prices<'a>(Vec<(&'a Plan, Price)>);
 

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 
 /// Classify images
 ///
-/// Prints the most probable classes of each image with their probabilities. If images are unreadable, lists these
-/// images at the end and exits with 2.
+/// Prints the most probable classes of each image with their probabilities. If images are unreadable, mae lists them at
+/// the end and exits with 2.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Fine-tuned or probed checkpoint: a folder such as `runs/NAME/finetune/from-0160/checkpoints/epoch-0010`, a
@@ -21,7 +21,7 @@ pub(super) struct Args {
     /// Image files, such as JPEG, PNG, WebP, GIF, AVIF or TIFF, in any colour mode
     #[arg(required = true)]
     images: Vec<PathBuf>,
-    /// Number of classes to print
+    /// Number of classes to print for each image
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
     /// Recipe with `[data]` and `[runtime]`; by default the recipe that trained the checkpoint

@@ -9,23 +9,21 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Shows the progress of a run as a bar or as log lines.
-///
-/// Any thread may report events.
+/// Shows the progress of `mae run` as a bar or as log lines.
 pub(super) struct ProgressBar {
     bar: Option<indicatif::ProgressBar>,
     state: Mutex<BarState>,
 }
 
-/// Progress of the whole recipe, measured in training FLOPs.
+/// Progress of all jobs. The unit of work is training FLOPs.
 struct BarState {
-    /// Unfinished jobs, in running order.
+    /// Unfinished jobs, in the order in which they run.
     ahead: Vec<JobWork>,
-    /// Jobs in training, at most one per device.
+    /// Jobs that train now, at most one per device.
     active: Vec<ActiveJob>,
-    /// Training FLOPs that this process has done.
+    /// Work that this process has done.
     done: f64,
-    /// Start time of this process's first job.
+    /// Time at which this process started its first job.
     since: Option<Instant>,
 }
 
@@ -114,7 +112,6 @@ impl ProgressBar {
         }
     }
 
-    /// Clears the bar.
     pub(super) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -137,7 +134,7 @@ impl ProgressBar {
 impl BarState {
     fn start(&mut self, job: &str, steps_before: usize, steps: usize) {
         if job == StageKind::Pretrain.to_string() {
-            // A new point of a sweep starts. Jobs of the previous point that are still in the list have failed.
+            // The next point of a sweep starts. Earlier jobs that are still in the list have failed.
             let at = self.ahead.iter().position(|ahead| ahead.dir == job).unwrap_or(0);
             self.ahead.drain(..at);
         }
@@ -169,9 +166,9 @@ impl BarState {
         }
     }
 
-    /// Updates the bar with the steps of all jobs in training.
+    /// Updates the bar with the steps of all jobs that train now.
     ///
-    /// `now` describes the latest update. The bar shows this text if only one job is in training.
+    /// `now` describes the latest update. The bar shows this text only if one job trains.
     fn show(&self, bar: &indicatif::ProgressBar, now: &str) {
         let sum =
             |part: fn(&ActiveJob) -> usize| self.active.iter().map(part).sum::<usize>() as u64;
@@ -212,12 +209,12 @@ impl BarState {
     }
 }
 
-/// Speed and remaining time as text; empty while unknown.
+/// Speed and time left as text; empty while unknown.
 #[derive(Default)]
 struct Remaining {
-    /// Training images per second over all jobs, including evaluation and saving.
+    /// Training images per second of all jobs that train now.
     images_per_s: String,
-    /// Remaining time of the jobs in training, and of the whole recipe.
+    /// Time left for the jobs that train now, and for all jobs.
     left: String,
 }
 

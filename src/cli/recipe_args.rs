@@ -7,7 +7,6 @@ use crate::train;
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 
-/// The recipe file, and the `--set` values that override its keys.
 #[derive(clap::Args)]
 pub(super) struct RecipeArgs {
     /// TOML file with the recipe
@@ -17,7 +16,6 @@ pub(super) struct RecipeArgs {
     pub(super) set: Vec<String>,
 }
 
-/// A stage, as named on the command line.
 #[derive(Clone, Copy, ValueEnum)]
 pub(super) enum StageArg {
     Pretrain,
@@ -35,7 +33,7 @@ impl From<StageArg> for StageKind {
     }
 }
 
-/// Resolves a recipe with environment variables, and prints the warnings.
+/// Resolves the recipe at `path` with `--set` and environment variables. Prints the warnings.
 pub(super) fn resolve(
     path: &Path,
     set: &[String],
@@ -65,9 +63,7 @@ pub(super) fn resolve(
     Ok(resolved)
 }
 
-/// Resolves the recipe in `text`, without environment variables.
-///
-/// Errors name the file `path`.
+/// Resolves the recipe in `text` without environment variables. `path` is the file name in errors.
 pub(super) fn resolve_text(path: &Path, text: &str, set: &[String]) -> Result<Resolved, CliError> {
     let (missing_data, gpus) = (Missing::Refuse, train::count_gpus);
     let options = Options { missing_data, gpus, hosts: 1 };

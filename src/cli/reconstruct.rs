@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 
 /// Draw what a masked autoencoder reconstructs
 ///
-/// Each row of the figure shows the original, the masked image, the reconstruction, and the reconstruction with the visible
-/// patches. There is one row for each image, checkpoint and mask ratio, ordered by image. All checkpoints get the same mask
-/// for the same image.
+/// Each row of the figure shows four pictures: the original, the masked image, the reconstruction, and the
+/// reconstruction with the visible patches. There is one row for each image, checkpoint and mask ratio, grouped by
+/// image. All checkpoints get the same mask for the same image.
 #[derive(clap::Args)]
 #[command(
     override_usage = "mae reconstruct [OPTIONS] --images <IMAGE>... -o <PNG> <CHECKPOINT>..."
@@ -28,11 +28,11 @@ pub(super) struct Args {
     /// Image files, such as JPEG, PNG, WebP, GIF, AVIF or TIFF, in any colour mode
     #[arg(long, required = true, num_args = 1.., value_name = "IMAGE")]
     images: Vec<PathBuf>,
-    /// Mask ratios, such as 0.5,0.75,0.9; by default the mask ratio used in training. `--set pretrain.mask=block` draws
-    /// masks of a different kind than in training
+    /// Mask ratios, such as `0.5,0.75,0.9`; by default the mask ratio of the training. To draw block masks instead of
+    /// random masks, use `--set pretrain.mask=block`
     #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = mask_ratio)]
     mask_ratio: Vec<f64>,
-    /// Seed of the masks
+    /// Random seed of the masks
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
     /// Recipe with `[data]`, `[runtime]` and settings that the checkpoint does not store; by default the recipe that
@@ -45,7 +45,7 @@ pub(super) struct Args {
     /// Set one key of the recipe, as in `pretrain.norm_pix_loss=true`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Device; short for `--set runtime.device="D"`
+    /// Device to compute on; short for `--set runtime.device="D"`
     #[arg(long, value_name = "D")]
     device: Option<String>,
     /// PNG file to write; an existing file is replaced
@@ -62,7 +62,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let rows = args.checkpoints.len() * args.images.len() * args.mask_ratio.len().max(1);
     if rows > MAX_ROWS {
         return Err(CliError::Usage(format!(
-            "cannot draw {rows} rows, one for each image, checkpoint and mask ratio: the limit is {MAX_ROWS} rows\n\
+            "cannot draw a figure of {rows} rows: the limit is {MAX_ROWS} rows, and each combination of image, checkpoint and mask ratio has one row\n\
              hint: pass fewer images"
         )));
     }
@@ -77,7 +77,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(output::result(&format!("{}: {}", out.display(), count(rows, "row")))?)
 }
 
-/// Reconstructs each image, and adds the pictures to the figure as a row.
+/// Reconstructs each image with one checkpoint, and adds the rows to `groups`.
 ///
 /// Returns the loss that the checkpoint was trained with.
 fn add_rows(
@@ -113,7 +113,7 @@ fn add_rows(
     Ok(autoencoder.loss())
 }
 
-/// Returns a checkpoint's label in the figure: run or file name, and epoch.
+/// Returns the checkpoint's label in the figure, such as `["quickstart", "epoch 40"]`.
 fn name(ready: &Ready) -> Vec<String> {
     let own = ready.opened.meta.is_some() && ready.meta.from.is_empty();
     let name = if own { ready.plan.name.clone() } else { last_part(Path::new(&ready.meta.from)) };
@@ -125,13 +125,13 @@ fn last_part(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Fails before the computation if `path` is not writable or is one of `images`.
+/// Fails if `path` does not end with `.png`, is a folder, is one of `images`, or is in a missing folder.
 fn refuse_output(path: &Path, images: &[PathBuf]) -> Result<(), CliError> {
     let refuse = |problem: &str, hint: &str| {
         Err(CliError::Usage(format!("cannot write {}: {problem}\nhint: {hint}", path.display())))
     };
     if !path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("png")) {
-        return refuse("the figure is a PNG file", "end the name with `.png`");
+        return refuse("the name of the figure must end with `.png`", "end the name with `.png`");
     }
     if path.is_dir() {
         return refuse("this is a folder", "pass a file name");
@@ -150,6 +150,6 @@ fn refuse_output(path: &Path, images: &[PathBuf]) -> Result<(), CliError> {
 fn mask_ratio(text: &str) -> Result<f64, String> {
     match text.trim().parse::<f64>() {
         Ok(ratio) if ratio > 0.0 && ratio < 1.0 => Ok(ratio),
-        _ => Err("expected ratios between 0 and 1, as in 0.75 or 0.5,0.75,0.9".to_owned()),
+        _ => Err("expected mask ratios between 0 and 1, such as 0.75 or 0.5,0.75,0.9".to_owned()),
     }
 }

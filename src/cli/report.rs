@@ -14,7 +14,7 @@ pub(super) struct Args {
     /// HTML file to write; by default `report.html` in the run's folder
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Published results to show; by default those of the run's model on ImageNet-1k
+    /// Published results to show; by default the ImageNet-1k results of the run's model
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(results::published_names()))]
     published: Vec<String>,
 }
@@ -28,7 +28,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if !file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("html")) {
         let (file, hint) = (file.display(), "end the name with `.html`");
         return Err(CliError::Usage(format!(
-            "cannot write {file}: the report is an HTML file\nhint: {hint}"
+            "cannot write {file}: the name of the report must end with `.html`\nhint: {hint}"
         )));
     }
     results::write_report_to(&args.run, file, &args.published)?;

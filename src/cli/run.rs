@@ -18,9 +18,9 @@ use std::time::Duration;
 
 /// Run a recipe, or resume it
 ///
-/// Pre-trains, keeps the checkpoints that the recipe names, and fine-tunes and probes these checkpoints. Updates
-/// `DIR/NAME/accuracy.csv` after every epoch. Skips finished jobs. Ctrl-C saves the state and stops. The same command
-/// resumes the run.
+/// Pre-trains, keeps the checkpoints that the recipe names, and then fine-tunes and probes these checkpoints. Updates
+/// `DIR/NAME/accuracy.csv` after every epoch. Skips finished jobs. Ctrl-C saves the state and stops. To resume, run the
+/// same command again.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -31,7 +31,7 @@ pub(super) struct Args {
     /// Folder of all runs
     #[arg(long, default_value = "runs", value_name = "DIR")]
     runs: PathBuf,
-    /// Start over: move the files of an earlier run with the same name to `DIR/.trash`
+    /// Start over: move the files of the earlier run with this name to `DIR/.trash`
     #[arg(long)]
     fresh: bool,
     /// Take over a run that a process on another host has locked. Use this only if that process has ended
@@ -101,11 +101,11 @@ fn run_on(args: &Args, hosts: &Hosts) -> Result<(), CliError> {
     Err(CliError::Failed(list))
 }
 
-/// Saves each job's last complete update, and exits the program.
+/// Saves the last complete update of each job, and exits the program.
 ///
-/// If a save fails, prints a warning and returns. The run then stops after the updates in progress.
+/// If it cannot save, it prints a warning and returns. The run then finishes the current updates and stops.
 fn save_last_updates(stop: &StopFlag, progress: &ProgressBar) {
-    // A job may be about to start or to end, or be saving its state itself.
+    // A job may be starting, ending or saving. Try again later.
     const AGAIN: Duration = Duration::from_millis(200);
     loop {
         match stop.save_last_updates() {
@@ -119,7 +119,7 @@ fn save_last_updates(stop: &StopFlag, progress: &ProgressBar) {
             Ok(false) => std::thread::sleep(AGAIN),
             Err(text) => {
                 let text = format!(
-                    "cannot save the state yet, so the run first finishes the update in progress: {text}"
+                    "cannot save the state yet ({text}), so the run first finishes the update in progress"
                 );
                 return progress.show(&Event::Warning { job: "run", text: &text });
             }
@@ -127,7 +127,7 @@ fn save_last_updates(stop: &StopFlag, progress: &ProgressBar) {
     }
 }
 
-/// Makes the run wait for free space when the disk is full, with a warning.
+/// Makes the run wait if the disk is full, and prints a warning.
 fn wait_on_full_disks(runs: &Path, stop: &StopFlag, progress: &Arc<ProgressBar>) {
     let (asked, shown) = (stop.clone(), Arc::clone(progress));
     durable::wait_on_full_disks(DiskPause {
@@ -137,7 +137,7 @@ fn wait_on_full_disks(runs: &Path, stop: &StopFlag, progress: &Arc<ProgressBar>)
     });
 }
 
-/// Writes the reports of all runs and of the sweep. Failures are only warnings.
+/// Writes the report of each run and of the sweep. A failure causes only a warning.
 fn write_reports(runs: &Path, resolved: &Resolved) {
     let points = resolved.points.iter().map(|point| point.plan.name.as_str());
     let sweep = (!resolved.swept.is_empty()).then_some(resolved.name.as_str());
@@ -151,7 +151,7 @@ fn write_reports(runs: &Path, resolved: &Resolved) {
                 tracing::info!("report: {}", file.display());
             }
             Ok(_) => {}
-            Err(error) => tracing::warn!("mae did not write the report: {error}"),
+            Err(error) => tracing::warn!("cannot write the report of the run: {error}"),
         }
     }
 }

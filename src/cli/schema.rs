@@ -5,7 +5,7 @@ use crate::recipe;
 
 /// Print the JSON Schema of recipes, for editors
 ///
-/// The schema contains the meaning, the unit and the default of every key.
+/// The schema has the meaning, the unit and the default of every key.
 #[derive(clap::Args)]
 pub(super) struct Args {}
 

@@ -4,10 +4,10 @@ use crate::durable;
 use crate::infer::StopFlag;
 use std::time::{Duration, Instant};
 
-/// Time after the first signal in which a second signal is ignored.
+/// A second signal within this time after the first is ignored.
 const TOGETHER: Duration = Duration::from_secs(1);
 
-/// Time after the first signal in which the work can stop normally.
+/// After the first signal, the work gets this much time to stop.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
@@ -15,17 +15,15 @@ struct Received {
     first: Option<(Instant, bool)>,
 }
 
-/// What the program does when it receives a signal.
 #[derive(Debug, PartialEq, Eq)]
 enum Request {
     Stop,
-    /// Ignores the signal, because the signal repeats an earlier request.
+    /// A second signal right after the first: ignored.
     Nothing,
     EndAtOnce,
 }
 
 impl Received {
-    /// Returns the reaction to a signal. `is_ctrl_c` is true for Ctrl-C.
     fn take(&mut self, now: Instant, is_ctrl_c: bool) -> Request {
         let Some((first, was_ctrl_c)) = self.first else {
             self.first = Some((now, is_ctrl_c));
@@ -41,15 +39,12 @@ impl Received {
 
 /// Requests a stop at the first signal, and exits at the second signal.
 ///
-/// The program ignores a second signal within one second, unless both are Ctrl-C. `doing` describes the stop for the
-/// log.
+/// Two signals within one second count as one signal, except two Ctrl-C. The log shows `doing` when the stop begins.
 pub(super) fn stop_on_signals(stop: &StopFlag, doing: &'static str) {
     stop_on_signals_or_late(stop, doing, || {});
 }
 
-/// Stops like [`stop_on_signals`], and calls `late` after [`PATIENCE`].
-///
-/// `late` is called only if the work has not stopped by then.
+/// Does the same as [`stop_on_signals`], and calls `late` if the work still runs after [`PATIENCE`].
 pub(super) fn stop_on_signals_or_late(
     stop: &StopFlag,
     doing: &'static str,
@@ -105,7 +100,7 @@ fn listen(mut handle: impl FnMut(&str, bool) + Send + 'static) -> std::io::Resul
     Ok(())
 }
 
-/// Returns whether the parent process made this process ignore `signal`.
+/// Returns whether this process ignores `signal`.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// List or delete the runs that `mae run --fresh` moved to the trash
 #[derive(clap::Subcommand)]
 pub(super) enum Trash {
-    /// List the runs in the trash, with their size and age
+    /// List the runs in the trash: number of files, size and age
     List(TrashFolder),
     /// Delete runs from the trash
     Empty(Empty),
@@ -26,9 +26,9 @@ pub(super) struct TrashFolder {
 pub(super) struct Empty {
     #[command(flatten)]
     place: TrashFolder,
-    /// Names of the runs to delete, as in `mae trash list`; by default all runs
+    /// Names of the runs to delete, as shown by `mae trash list`; by default all runs
     names: Vec<String>,
-    /// Delete only runs that have been in the trash for at least this many days
+    /// Delete only runs that were moved to the trash at least DAYS days ago
     #[arg(long, value_name = "DAYS")]
     older_than: Option<u32>,
 }
@@ -41,7 +41,7 @@ pub(super) fn run(args: &Trash) -> Result<(), CliError> {
     }
 }
 
-/// Returns the runs in the trash. Fails if the folder of all runs is missing.
+/// Returns the runs in the trash. Fails if `--runs` is not a folder.
 fn trashed(place: &TrashFolder) -> Result<Vec<results::Trashed>, CliError> {
     if !place.runs.is_dir() {
         return Err(CliError::Usage(format!(

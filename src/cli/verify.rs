@@ -16,10 +16,10 @@ use std::path::PathBuf;
 /// with 2 if a case is invalid.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Cases, or folders that contain cases, such as `tests/golden`
+    /// Case folders, or folders that contain case folders, such as `tests/golden`
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Device that computes the numbers
+    /// Device that computes the reference cases
     #[arg(long, value_enum, default_value_t = DeviceArg::Cpu, value_name = "D")]
     device: DeviceArg,
     /// Precision of the computation
@@ -119,7 +119,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
 }
 
 impl Outcome {
-    /// Fails if a comparison failed or a case is unusable.
+    /// Fails if a comparison failed or a case is invalid.
     fn verdict(self) -> Result<(), CliError> {
         let failed: Vec<_> = self.reports.iter().filter(|report| !report.passed()).collect();
         let mut errors = String::new();
@@ -161,12 +161,13 @@ impl Outcome {
             self.cases()
         );
         let (precision, parameters) = match tolerances.precision {
-            shape::Precision::Fp32 => {
-                ("fp32".to_owned(), " (for key biases, plus the sum of the learning rates)")
-            }
+            shape::Precision::Fp32 => (
+                "fp32".to_owned(),
+                " (for key biases, this tolerance plus the sum of the learning rates)",
+            ),
             narrow => (
                 narrow.to_string(),
-                " times the sum of the learning rates (mean difference; for key biases, this plus the sum)",
+                " times the sum of the learning rates, for the mean difference (for key biases, this tolerance plus the sum)",
             ),
         };
         let _ = writeln!(
@@ -174,7 +175,7 @@ impl Outcome {
             "tolerances on {device} in {precision}:\n  \
              forward {:e}, loss {:e}, gradients {:e} (relative to the tensor's largest entry)\n  \
              parameters after updates {:e}{parameters}\n  \
-             learning rates {:e}, position embeddings {:e}, resized {:e} for each patch per side",
+             learning rates {:e}, position embeddings {:e}, resized position embeddings {:e} times the patches per side",
             tolerances.forward,
             tolerances.loss,
             tolerances.gradient,
@@ -186,7 +187,7 @@ impl Outcome {
         if let Some((report, row)) = self.worst() {
             let _ = write!(
                 text,
-                "closest to its tolerance: {} in {}, error / tolerance = {:.3}",
+                "closest to its tolerance: {} in {} (the error is {:.3} times the tolerance)",
                 row.tensor,
                 report.path.display(),
                 row.excess()

@@ -11,7 +11,7 @@ pub struct Batch {
     pub targets: Targets,
     /// Sample number of each image, which determines its random augmentation.
     ///
-    /// The lower bits are the image index. The upper bits are the number of the repetition in repeated augmentation.
+    /// The lower bits hold the image index. The upper bits hold the repeat number of repeated augmentation.
     pub samples: Vec<u64>,
 }
 
@@ -31,7 +31,7 @@ pub struct Normalization {
     pub std: Vec<f32>,
 }
 
-/// Target classes of the images of a batch.
+/// Target classes of the images in a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Targets {
     /// Class index of each image, `[N]`.
@@ -40,7 +40,7 @@ pub enum Targets {
     Soft(Vec<f32>),
 }
 
-/// A part of a batch: consecutive images with their targets.
+/// Consecutive images of a batch, with their targets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shard<'a> {
     pub images: ImagesSlice<'a>,
@@ -48,14 +48,14 @@ pub struct Shard<'a> {
     pub samples: &'a [u64],
 }
 
-/// The [`Images`] of a [`Shard`], borrowed from its batch.
+/// The [`Images`] of a [`Shard`], borrowed from a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ImagesSlice<'a> {
     Levels(&'a [u8], &'a Normalization),
     Values(&'a [f32]),
 }
 
-/// The [`Targets`] of a [`Shard`], borrowed from its batch.
+/// The [`Targets`] of a [`Shard`], borrowed from a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum TargetsSlice<'a> {
     Hard(&'a [u32]),
@@ -72,9 +72,9 @@ impl Batch {
         self.samples.is_empty()
     }
 
-    /// Borrows the images with the indices `range`, and the targets of these images.
+    /// Borrows the images with the indices `range`, and their targets.
     ///
-    /// Panics if the batch has fewer images.
+    /// Panics if `range` exceeds the batch.
     pub fn shard(&self, range: Range<usize>) -> Shard<'_> {
         let n = self.len().max(1);
         let part = |total: usize| range.start * (total / n)..range.end * (total / n);
@@ -95,12 +95,12 @@ impl Batch {
 
     /// Appends the images and targets of `other`.
     ///
-    /// Panics if targets are soft, or if `other` has a different kind of pixel values.
+    /// Panics if a batch has soft targets, or if one batch has 8-bit values and the other has floats.
     pub(super) fn append(&mut self, other: &Self) {
         match (&mut self.images, &other.images) {
             (Images::Levels(all, _), Images::Levels(more, _)) => all.extend_from_slice(more),
             (Images::Values(all), Images::Values(more)) => all.extend_from_slice(more),
-            _ => unreachable!("all batches of a loader have the same kind of pixels"),
+            _ => unreachable!("all batches of a loader have the same pixel type"),
         }
         match (&mut self.targets, &other.targets) {
             (Targets::Hard(all), Targets::Hard(more)) => all.extend_from_slice(more),
@@ -111,7 +111,7 @@ impl Batch {
 }
 
 impl Images {
-    /// Returns the number of pixel values in all images together.
+    /// Returns the number of pixel values: N · C · H · W.
     pub fn len(&self) -> usize {
         match self {
             Self::Levels(levels, _) => levels.len(),
@@ -127,7 +127,7 @@ impl Images {
 impl TargetsSlice<'_> {
     /// Returns the class probabilities of each image, `[N, classes]`.
     ///
-    /// Applies label smoothing to hard targets only.
+    /// Label smoothing applies only to hard targets.
     pub fn soft(&self, classes: usize, smoothing: f64) -> Vec<f32> {
         match self {
             Self::Soft(rows) => rows.to_vec(),

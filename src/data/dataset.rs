@@ -17,38 +17,39 @@ use super::formats::split::Split;
 use super::formats::subset::Subset;
 use super::formats::{cifar, digits, image_folder, synthetic, web_dataset};
 
-/// A data set: splits, class names and fingerprint.
+/// A data set of images: splits, class names and fingerprint.
 #[derive(Clone)]
 pub struct DataSet {
     pub train: Arc<dyn Split>,
     /// The validation split; `None` if the data set has none.
     pub val: Option<Arc<dyn Split>>,
-    /// Readable class names, indexed by label; empty for images without classes.
+    /// Readable class names in label order; empty if the images have no classes.
     pub class_names: Vec<String>,
     pub facts: DataFacts,
     /// SHA-256 hash in hexadecimal that identifies the data.
     ///
-    /// Depending on the format, it covers the file contents, or the file names and sizes.
+    /// The hash covers the file contents, or the file names and sizes, depending on the format.
     pub fingerprint: String,
-    /// The fingerprint that older versions of mae computed for this data; `None` if it equals `fingerprint`.
+    /// Fingerprint of the same data from older versions of mae; `None` if equal to `fingerprint`.
     pub former_fingerprint: Option<String>,
-    /// Describes how `mae data pack` re-encoded the images; `None` for original images.
+    /// How `mae data pack` re-encoded the images; `None` for original images.
     pub note: Option<String>,
     /// Missing samples and missing checksums of tar shards.
     pub integrity: Integrity,
-    /// Number of ignored files by description, for example hidden files.
+    /// Number of ignored files for each reason, such as "hidden files".
     pub passed_over: BTreeMap<String, u64>,
-    /// Messages about the unreadable images that [`DataSet::with_readable_val`] has removed from the validation split.
+    /// One message for each unreadable image that [`DataSet::with_readable_val`] removed from the validation split.
     ///
-    /// `None` with `data.bad_val = "stop"`, or if this function has not been called.
+    /// `None` if that function was not called, with `data.bad_val = "stop"`, or without a validation split.
     pub val_skipped: Option<Arc<[String]>>,
 }
 
 impl DataSet {
-    /// Returns the data set without the unreadable images of its validation split. If `bad_val` is `stop`, they are an
-    /// error.
+    /// Returns the data set without the unreadable images of the validation split.
     ///
     /// `unreadable` lists these images as (index in the validation split, error), sorted by index.
+    ///
+    /// Fails if no readable image remains. With [`BadVal::Stop`], fails if any image is unreadable.
     pub fn with_readable_val(
         &self,
         bad_val: BadVal,
@@ -88,7 +89,7 @@ fn unreadable_val(bad_val: BadVal, files: &[String], images: usize) -> DataError
     }
     let hint = match bad_val {
         BadVal::Stop => {
-            "download these files again or delete them; or set `data.bad_val = \"skip\"` to leave them out of every accuracy"
+            "download these files again or delete these files. To leave these files out of every accuracy, set `data.bad_val = \"skip\"`"
         }
         BadVal::Skip => "download these files again: no readable validation image remains",
     };
@@ -98,19 +99,19 @@ fn unreadable_val(bad_val: BadVal, files: &[String], images: usize) -> DataError
 /// Maximum number of problems in the warning about incomplete tar shards.
 const SHOWN: usize = 5;
 
-/// Opens the data set of `plan` without decoding images.
+/// Opens the data set of `plan`. Does not decode images.
 ///
 /// Fails if the number of classes or images differs from the recipe. Logs a warning if tar shards may be incomplete.
 pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
     let data = data_set(plan, find(plan, labels)?)?;
     if !data.passed_over.is_empty() {
-        tracing::info!("files that are not used: {}", listed(&data.passed_over));
+        tracing::info!("files that mae does not use: {}", listed(&data.passed_over));
     }
     let lost = &data.integrity.lost;
     if !lost.is_empty() {
         let shown = lost[..lost.len().min(SHOWN)].join("; ");
         tracing::warn!(
-            "the tar shards may lack samples ({} {}): {shown}. The run uses the remaining samples. Run `mae data \
+            "the tar shards may be incomplete ({} {}): {shown}. The run uses the remaining samples. Run `mae data \
              check` to list all problems",
             lost.len(),
             if lost.len() == 1 { "problem" } else { "problems" }
@@ -119,7 +120,7 @@ pub fn open(plan: &DataPlan, labels: Labels) -> Result<DataSet, DataError> {
     Ok(data)
 }
 
-/// Opens a data set without its damaged tar shards. If labels are invalid, opens the data set without labels.
+/// Opens a data set without its damaged tar shards, and without labels if the labels are invalid.
 ///
 /// Also returns the errors about damaged shards or invalid labels. Fails if no images remain.
 pub(super) fn open_past_damage(
@@ -145,7 +146,7 @@ pub(super) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> 
     }
 }
 
-/// Works like [`find`], but returns problems that leave some images usable, instead of failing.
+/// Finds the files of the data set. Returns problems as a list if some images remain usable.
 fn find_past_problems(
     plan: &DataPlan,
     labels: Labels,
@@ -195,9 +196,9 @@ fn listed(passed_over: &BTreeMap<String, u64>) -> String {
     counts.join(", ")
 }
 
-/// Reads the image file at `path` with the preprocessing of evaluation. Returns `[C, H, W]`.
+/// Reads the image file at `path`, and preprocesses the image as in evaluation. Returns `[C, H, W]`.
 ///
-/// For the digits data set, converts the image to grey and resizes it without antialiasing.
+/// For the digits data set, converts the image to grey and resizes the image without antialiasing.
 pub fn transform_picture(path: &Path, plan: &DataPlan) -> Result<Vec<f32>, DataError> {
     let transform = EvalTransform::new(plan);
     let picture = if plan.format == Format::Digits {
@@ -211,7 +212,7 @@ pub fn transform_picture(path: &Path, plan: &DataPlan) -> Result<Vec<f32>, DataE
 /// Counts classes and images. Fails if the counts differ from the recipe.
 fn check_promises(plan: &DataPlan, found: &Found) -> Result<DataFacts, DataError> {
     let promised = plan.promised;
-    // Data without classes, as for pre-training, does not contradict the recipe's number of classes.
+    // Data without classes, such as for pre-training, does not contradict the recipe's number of classes.
     let num_classes = match found.classes.len() {
         0 => promised.num_classes.unwrap_or(0),
         classes => classes,

@@ -6,17 +6,17 @@ use std::ops::Range;
 
 use rand::Rng;
 
-/// Draws a uniform number from 0 to below 1, a multiple of 2⁻⁵³.
+/// Draws a uniform number at least 0 and below 1, with 53 random bits.
 pub(super) fn unit(rng: &mut impl Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 * (-53f64).exp2()
 }
 
-/// Draws a uniform number in `range`. Returns `range.start` for an empty range.
+/// Draws a uniform number in `range`. Returns `range.start` if both ends are equal.
 pub(super) fn uniform(rng: &mut impl Rng, range: Range<f64>) -> f64 {
     range.start + (range.end - range.start) * unit(rng)
 }
 
-/// Draws a uniform integer from 0 to below `n`. Returns 0 if `n` is 0.
+/// Draws a uniform integer from 0 to `n - 1`. Returns 0 if `n` is 0.
 ///
 /// The probability of each integer differs from 1/n by less than 2⁻⁶⁴.
 pub(super) fn below(rng: &mut impl Rng, n: usize) -> usize {

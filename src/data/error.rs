@@ -7,7 +7,7 @@ use crate::text::one_line;
 /// An error about the data set or the data settings.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// A recipe key has an unsupported value, or contradicts the data.
+    /// A setting in the recipe has an unsupported value, or contradicts the data.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
     /// The data set is damaged or does not have the expected layout.
@@ -18,7 +18,7 @@ pub enum DataError {
     BadImage { path: PathBuf, problem: String },
     /// The format of an image file is not supported. The file may be undamaged.
     #[error(
-        "cannot read {}: {problem}\nhint: convert the file to PNG or JPEG, or move it out of the data",
+        "cannot read {}: {problem}\nhint: convert the file to PNG or JPEG, or remove the file from the data",
         shown(.path)
     )]
     UnsupportedImage { path: PathBuf, problem: String },
@@ -31,17 +31,19 @@ pub enum DataError {
     /// Writing a file or folder failed.
     #[error("cannot write {}: {source}{}", shown(.path), durable::hint(source))]
     Unwritable { path: PathBuf, source: io::Error },
-    /// A loader thread panicked. This is a bug in the program.
-    #[error("a data loader thread panicked: {message}\nhint: report this bug in mae")]
+    /// A loader thread panicked. This is a bug in `mae`.
+    #[error(
+        "cannot load the data: a data loader thread panicked: {message}\nhint: report this bug in mae"
+    )]
     Panicked { message: String },
 }
 
-/// Returns a path as one line of text. Escapes line breaks.
+/// Returns a path as one line of text, with escaped line breaks.
 pub(super) fn shown(path: &Path) -> String {
     one_line(&path.display().to_string()).into_owned()
 }
 
-/// Lists the first `most` names in quotes for a message, and says how many more there are.
+/// Lists the first `most` names in backquotes, followed by the number of remaining names.
 pub(super) fn first_of(names: &[&str], most: usize) -> String {
     let mut text: Vec<String> = names.iter().take(most).map(|name| format!("`{name}`")).collect();
     if names.len() > most {
@@ -79,7 +81,9 @@ impl DataError {
         Self::Unwritable { path: path.to_owned(), source }
     }
 
-    /// Returns the file's path if the error is about a single damaged, unsupported or unreadable file.
+    /// Returns the path if the error is about one damaged, unsupported, mismatched or unreadable file.
+    ///
+    /// Returns `None` for all other errors, such as an invalid setting.
     pub(super) fn bad_file(&self) -> Option<&Path> {
         match self {
             Self::BadImage { path, .. }
@@ -90,12 +94,12 @@ impl DataError {
         }
     }
 
-    /// Returns one line with the name of `file` and the problem, for lists of files.
+    /// Returns one line with the file name and the problem, for lists of files.
     pub(super) fn about(&self, file: &Path) -> String {
         format!("{}: {}", shown(file), one_line(&self.problem()))
     }
 
-    /// Returns the error text without path and hint.
+    /// Returns the text of the error without the path and the hint.
     pub(super) fn problem(&self) -> String {
         match self {
             Self::Setting { problem, .. }

@@ -2,7 +2,7 @@
 //!
 //! [`open`] finds the data of a recipe and returns a [`DataSet`]: splits of labelled pictures, class names, counts and
 //! a fingerprint. A [`Loader`] reads a [`Split`] and prepares each picture with a [`TrainTransform`] or an
-//! [`EvalTransform`]. It joins the pictures to a [`Batch`] and, in fine-tuning, applies [`Mixup`].
+//! [`EvalTransform`]. The loader joins the pictures into a [`Batch`] and, in fine-tuning, applies [`Mixup`].
 //!
 //! | folder or file | holds | may use |
 //! | --- | --- | --- |
@@ -10,7 +10,7 @@
 //! | `decode/` | image files to pixels; resizing | the first row |
 //! | `formats/` | one file per format, each with a type that implements [`Split`] | `decode/` |
 //! | `augment/` | crop, flip, colours, normalization, erasing, mixup | `decode/` |
-//! | `dataset` | [`open`]: chooses the format and checks the promised counts | `formats/`, `augment/` |
+//! | `dataset` | [`open`]: opens the recipe's format and compares the counts with the recipe | `formats/`, `augment/` |
 //! | `test_set` | [`open_test_set`]: other test sets, with the labels of a checkpoint | `formats/` |
 //! | `loader/` | worker threads, prefetching, unusable files | `formats/`, `augment/` |
 //! | `tools/` | `mae data check` and `mae data pack` | all above |

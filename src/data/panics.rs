@@ -1,4 +1,4 @@
-//! Turns panics of libraries that read files into errors, without printing them on the terminal.
+//! Converts panics of libraries that read files into errors, without printing the panics.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -8,9 +8,9 @@ use std::sync::Once;
 use std::{sync::mpsc, thread};
 
 thread_local! {
-    /// Whether this thread is inside [`catch`], where panics print no message.
+    /// Whether this thread runs [`catch`], where panics print no message.
     static QUIET: Cell<bool> = const { Cell::new(false) };
-    /// The function that reports a panic inside [`on_own_thread`]. After the report, the thread sleeps forever.
+    /// Reports a panic inside [`on_own_thread`]. The thread then sleeps forever.
     static REPORT: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
 }
 
@@ -33,7 +33,9 @@ fn set_hook() {
     });
 }
 
-/// Runs library code that may panic on a damaged file. Returns a panic as an error, without printing a message.
+/// Runs library code that may panic on a damaged file.
+///
+/// Returns a panic as an error, without printing a message.
 pub(super) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
     set_hook();
     let outer = QUIET.replace(true);
@@ -42,11 +44,10 @@ pub(super) fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send
     done
 }
 
-/// Runs library code that may panic inside a function with a C interface. Such a panic would abort the process.
+/// Runs `work` on a new thread. Returns `None` if `work` panics or the thread cannot start.
 ///
-/// Runs `work` on a new thread. If `work` panics, returns `None`, and the thread sleeps until the process ends, because
-/// a return from the panic hook would abort the process. The thread keeps its memory and blocks [`panic::take_hook`].
-/// So this function is only for rare, unknown bugs of a library.
+/// This is for libraries with a C interface, where a panic would abort the process. After a panic, the thread sleeps
+/// until the process ends, keeps its memory, and blocks [`panic::take_hook`]. So use this only for rare, unknown bugs.
 #[cfg(feature = "avif")]
 pub(super) fn on_own_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,

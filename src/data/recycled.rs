@@ -1,23 +1,22 @@
-//! Vectors whose memory is used again.
+//! Vectors that reuse memory.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Keeps the memory of dropped [`Recycled`] vectors for new ones.
+/// Keeps the memory of dropped [`Recycled`] vectors for new vectors.
 ///
-/// The images of a batch take tens of megabytes. The allocator returns so large a block to the system if another thread
-/// drops it, and the system then clears every page again for the next batch.
+/// Allocating new memory for each batch would be slow, because the operating system clears every page.
 #[derive(Debug, Default)]
 pub(super) struct Pool<T>(Arc<Mutex<Vec<Vec<T>>>>);
 
-/// The memory of [`Images`](super::Images): 8-bit values and floats.
+/// Reuses the memory of [`Images`](super::Images).
 #[derive(Debug, Default)]
 pub(super) struct Pools {
     pub(super) levels: Pool<u8>,
     pub(super) values: Pool<f32>,
 }
 
-/// A vector. Dropping it gives its memory back to its [`Pool`], if it has one.
+/// A vector. If a [`Pool`] created the vector, dropping the vector returns the memory to that pool.
 #[derive(Debug)]
 pub struct Recycled<T> {
     values: Vec<T>,

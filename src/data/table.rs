@@ -8,12 +8,12 @@ use crate::text::{cell_text, csv_rows};
 
 use super::error::DataError;
 
-/// Maps the name of each unusable file to its problem.
+/// Maps the name of each unusable file to the problem.
 pub(super) type Problems = BTreeMap<String, String>;
 
 /// Reads a CSV file that lists unusable files. Skips invalid rows.
 ///
-/// Returns an empty map if the CSV file is missing.
+/// Returns an empty map if the CSV file does not exist.
 pub(super) fn problems(path: &Path) -> Problems {
     let Ok(reader) = csv::Reader::from_path(path) else { return Problems::new() };
     let rows = reader.into_records().filter_map(Result::ok);

@@ -1,4 +1,4 @@
-//! Test sets other than the validation split: ImageNet-A, -R, -V2, -Sketch and -C, and any folder of class folders.
+//! Test sets besides the validation split: ImageNet-A, -R, -V2, -Sketch, -C, and other folders with class folders.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -13,7 +13,7 @@ use super::formats::class_names::imagenet1k;
 use super::formats::image_folder::{ImageFolder, Listing};
 use super::formats::split::Split;
 
-/// The corruptions of ImageNet-C that count for the mean corruption error, with the error of `AlexNet` on each.
+/// The 15 corruptions of ImageNet-C with the error of `AlexNet` (0..1), for the mean corruption error.
 ///
 /// Source: Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations".
 pub const CORRUPTIONS: [(&str, f64); 15] = [
@@ -33,31 +33,31 @@ pub const CORRUPTIONS: [(&str, f64); 15] = [
     ("pixelate", 0.717_840),
     ("jpeg_compression", 0.606_500),
 ];
-/// Number of severities of each corruption. Their folders are named 1 to 5.
+/// Number of severities of each corruption. The folders are named 1 to 5.
 pub const SEVERITIES: usize = 5;
-/// Maximum number of names in a message.
+/// Maximum number of folder or class names in a message.
 const SHOWN: usize = 3;
-const HINT: &str = "give the class folders the names of the training data's class folders";
+const HINT: &str = "rename the class folders to match the class folders of the training data";
 
-/// A test set, with the labels of a checkpoint's classes.
+/// A test set whose labels match the classes of a checkpoint.
 pub struct TestImages {
-    /// The parts of the test set: one for each corruption and severity of ImageNet-C, otherwise a single part.
+    /// One part for each corruption and severity of ImageNet-C; a single part for other test sets.
     pub parts: Vec<TestPart>,
-    /// Labels of the classes in the test set, ascending.
+    /// Labels of the classes that occur in the test set, in ascending order.
     pub classes: Vec<u32>,
 }
 
-/// The images of one part of a test set.
+/// A part of a test set.
 pub struct TestPart {
-    /// Name of the corruption; `None` if the test set is not ImageNet-C.
+    /// Name of the corruption; `None` unless the test set is ImageNet-C.
     pub corruption: Option<&'static str>,
     pub split: Arc<dyn Split>,
 }
 
 /// Opens the test set in the folder `path`. `names` are the checkpoint's class names in label order.
 ///
-/// The folder may contain class folders, a data set with `val/`, or ImageNet-C. The name of a class folder must be a
-/// class name, a `WordNet` ID or a label.
+/// The folder may contain class folders, a data set with `val/`, or ImageNet-C. The name of a
+/// class folder is a class name, a `WordNet` ID or a label.
 pub fn open_test_set(
     path: &Path,
     plan: &DataPlan,
@@ -82,7 +82,7 @@ pub fn open_test_set(
     Ok(TestImages { parts, classes: classes.into_iter().collect() })
 }
 
-/// Finds the folders of ImageNet-C's corruptions in `path` or its subfolders. The original archives have subfolders.
+/// Finds the corruption folders of ImageNet-C in `path` or in subfolders of `path`.
 fn corrupted(path: &Path) -> Vec<(&'static str, PathBuf)> {
     let mut groups: Vec<PathBuf> = vec![path.to_owned()];
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
@@ -108,7 +108,7 @@ fn all_severities(
         for severity in 1..=SEVERITIES {
             let folder = folder.join(severity.to_string());
             if !folder.is_dir() {
-                let problem = "the folder does not exist, and mCE needs all 15 corruptions of ImageNet-C with 5 severities";
+                let problem = "the folder does not exist, but the mCE needs all 15 corruptions of ImageNet-C with all 5 severities";
                 return Err(DataError::layout(
                     &folder,
                     problem,
@@ -121,27 +121,33 @@ fn all_severities(
     Ok(folders)
 }
 
-/// Lists the images in the class folders of `folder`. Labels are indices in `names`, the checkpoint's class names.
+/// Lists the images in the class folders of `folder`. A label is an index in `names`.
 fn labelled(folder: &Path, plan: &DataPlan, names: &[String]) -> Result<ImageFolder, DataError> {
     let mut listing = Listing::of(folder, plan)?;
     listing.drop_loose();
     if !listing.is_labelled() {
-        let problem = "there are no class folders with images";
-        return Err(DataError::layout(folder, problem, "name a folder that holds class folders"));
+        let problem = "the folder contains no class folders with images";
+        return Err(DataError::layout(
+            folder,
+            problem,
+            "pass a folder that contains one folder for each class",
+        ));
     }
     let labels = matched(&listing.classes, names)
         .map_err(|problem| DataError::layout(folder, problem, HINT))?;
     Ok(listing.into_split(Reading::of(plan)?, |class| labels[class as usize]))
 }
 
-/// Returns the label of each class folder: the index of its class in `names`. Fails if a folder matches no class.
+/// Returns the label of each class folder, which is an index in `names`.
+///
+/// Fails if a folder matches no class.
 fn matched(folders: &[String], names: &[String]) -> Result<Vec<u32>, String> {
     let wnids: Vec<[String; 2]> = imagenet1k().collect();
     let by_wnid: HashMap<&str, (u32, &str)> = (0..)
         .zip(&wnids)
         .map(|(label, [wnid, name])| (wnid.as_str(), (label, name.as_str())))
         .collect();
-    // Two classes of ImageNet have the same readable name, so the ids decide.
+    // Two classes of ImageNet have the same readable name, so compare WordNet IDs.
     let is_imagenet =
         wnids.len() == names.len() && wnids.iter().zip(names).all(|([_, name], own)| name == own);
     let mut known: HashMap<&str, Vec<u32>> = HashMap::new();
@@ -176,7 +182,7 @@ fn matched(folders: &[String], names: &[String]) -> Result<Vec<u32>, String> {
     let unknown: Vec<&str> = unknown.map(|(folder, _)| folder.as_str()).collect();
     let own: Vec<&str> = names.iter().map(String::as_str).collect();
     Err(format!(
-        "{} of {} class folders match no class of the checkpoint: {}; its classes: {}",
+        "{} of {} class folders match no class of the checkpoint: {}. The classes of the checkpoint are {}",
         unknown.len(),
         folders.len(),
         first_of(&unknown, SHOWN),
@@ -205,12 +211,12 @@ mod tests {
             error.starts_with("2 of 3 class folders match no class of the checkpoint: `bat`, `1`;"),
             "{error}"
         );
-        // Both cranes: a bird and a machine.
+        // Both classes are named "crane": a bird and a machine.
         let imagenet = imagenet1k_names();
         let cranes = labels(&["n02012849", "n03126707"], &imagenet).unwrap();
         assert_eq!(cranes, [134, 517]);
         assert_eq!(imagenet[134], imagenet[517]);
-        // A checkpoint of a part of ImageNet knows only readable names.
+        // A checkpoint for a subset of ImageNet has only readable names.
         let part = [imagenet[1].clone(), imagenet[0].clone()];
         assert_eq!(labels(&["n01440764", "n01443537"], &part), Ok(vec![1, 0]));
         assert!(labels(&["n02012849"], &[imagenet[134].clone(), imagenet[517].clone()]).is_err());

@@ -15,7 +15,7 @@ pub enum LoadPart {
     Augment,
 }
 
-/// Time of each loading step, summed over all threads. Clones share the sums.
+/// Time of each loading step, summed over all threads. A clone shares the sums.
 #[derive(Debug, Clone, Default)]
 pub struct LoadTimes(Arc<[AtomicU64; 4]>);
 

@@ -7,18 +7,19 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The result of comparing a file with the manifest.
+/// The result of verifying the checksum of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The file has the checksum in the manifest.
+    /// The file matches the checksum in the manifest.
     Verified,
-    /// No manifest has a checksum of the file.
+    /// No manifest has a checksum for the file.
     Unchecked,
 }
 
-/// Reads a file, and verifies the checksum if the manifest has one.
+/// Reads a file. Verifies the checksum if the manifest has one.
 ///
-/// Leaves out an incomplete last row of a growing file. A wrong checksum is an `InvalidData` error.
+/// Leaves out an incomplete last row of a file such as `epochs.csv`. If the checksum is wrong, the error has the kind
+/// `InvalidData`.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = fs::read(path)?;
     if let Some(listed) = listed(path)? {
@@ -28,12 +29,14 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a text file, and verifies the checksum as [`read()`] does.
+/// Reads a text file. Verifies the checksum if the manifest has one, as [`read()`] does.
 pub fn read_text(path: &Path) -> io::Result<String> {
     String::from_utf8(read(path)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
-/// Verifies the checksum of a file like [`read()`], but with little memory.
+/// Verifies the checksum of a file. Does not read a large file, such as a checkpoint, into memory as a whole.
+///
+/// If the checksum is wrong, the error has the kind `InvalidData`.
 pub fn verify(path: &Path) -> io::Result<Verdict> {
     let Some(listed) = listed(path)? else { return Ok(Verdict::Unchecked) };
     if listed.grows {
@@ -51,7 +54,7 @@ fn listed(path: &Path) -> io::Result<Option<Listed>> {
     Ok(found.flatten().filter(|listed| !listed.contents.is_empty()))
 }
 
-/// Returns the number of bytes with a valid checksum; `None` if the checksum is wrong.
+/// Returns how many bytes the checksum covers; `None` if the checksum is wrong.
 fn valid_length(bytes: &[u8], listed: &Listed) -> Option<usize> {
     if !listed.grows {
         return listed.contents.contains(&Content::of(bytes)).then_some(bytes.len());
@@ -64,7 +67,7 @@ fn valid_length(bytes: &[u8], listed: &Listed) -> Option<usize> {
 fn damaged(listed: &Listed, found: usize) -> io::Error {
     let expected = listed.contents.last().map_or(0, |content| content.bytes);
     let problem = if expected == found as u64 || listed.grows && expected < found as u64 {
-        "the checksum differs from the checksum in `mae-manifest.jsonl`".to_owned()
+        "the checksum of the file differs from the checksum in `mae-manifest.jsonl`".to_owned()
     } else {
         format!("the file has {found} bytes, but mae wrote {expected} bytes")
     };
@@ -73,7 +76,7 @@ fn damaged(listed: &Listed, found: usize) -> io::Error {
 
 /// A file to which rows are appended, such as `epochs.csv`.
 ///
-/// The manifest gets a new checksum after each append.
+/// After each append, the manifest gets the new checksum.
 #[derive(Debug)]
 pub struct GrowingFile {
     path: PathBuf,
@@ -83,27 +86,26 @@ pub struct GrowingFile {
 }
 
 impl GrowingFile {
-    /// Creates the file with the content `head`. Replaces an older file of this program.
+    /// Creates a file with the content `head`. Replaces an older file of mae.
     pub fn create(path: &Path, head: &[u8]) -> io::Result<Self> {
         super::write(path, head)?;
         Self::open(path, head)
     }
 
-    /// Opens the file, and truncates the content to `keep`, the start of the file.
+    /// Opens a file and removes everything after `keep`, which is the start of the file.
     pub fn open(path: &Path, keep: &[u8]) -> io::Result<Self> {
         let file = File::options().append(true).open(path)?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(keep);
         let mut growing = Self { path: path.to_owned(), file, bytes: keep.len() as u64, hasher };
-        // Update the manifest first. If the process dies before `set_len`, the rest of the file counts as an incomplete
-        // row.
+        // Update the manifest first. If the process dies before `set_len`, `read` ignores the rest of the file.
         growing.note()?;
         growing.file.set_len(growing.bytes)?;
         growing.file.sync_data()?;
         Ok(growing)
     }
 
-    /// Appends rows and flushes the file. If this fails, the file keeps the old content.
+    /// Appends rows and flushes the file to the disk. If this fails, [`read()`] returns only the earlier rows.
     pub fn append(&mut self, rows: &[u8]) -> io::Result<()> {
         with_manifest(&self.path, |manifest, _| manifest.confirm_lock())?;
         super::append_synced(&mut self.file, &self.path, rows)?;

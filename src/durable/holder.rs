@@ -1,29 +1,29 @@
-//! The process that holds a lock, as the lock file names it.
+//! The process that holds a lock, as written in the lock file.
 //!
-//! A lock of the operating system ends with its process. But on some shared file systems, such a lock holds only on one host.
-//! So the lock file also names its holder.
+//! A lock of the operating system ends with its process. But on some shared file systems, such a lock holds only on one
+//! host. So the lock file also names the process that holds the lock.
 
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The process that holds a lock, as the lock file names it.
+/// The process that holds a lock, as written in the lock file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Name of the host.
+    /// Name of the host on which the process runs.
     pub host: String,
     pub pid: u32,
-    /// Start time of the process, in clock ticks since the host started; `None` if the system does not provide it.
+    /// Start time of the process, in clock ticks since the host started; `None` if unknown.
     pub process_start: Option<u64>,
-    /// Identifies the current boot of the host; empty if the system does not provide it.
+    /// Linux boot ID of the host. Empty on other systems.
     pub boot: String,
     /// Time when the process took the lock, in seconds since 1970.
     pub since_unix_s: u64,
 }
 
 impl Holder {
-    /// Describes this process as the holder of a lock that it takes now.
+    /// Describes this process, which takes a lock now.
     pub(super) fn this_process() -> Self {
         let pid = std::process::id();
         Self {
@@ -35,7 +35,7 @@ impl Holder {
         }
     }
 
-    /// Reads the holder from a lock file; `None` if the file contains no holder.
+    /// Reads the process named in a lock file; `None` if the file names none.
     pub(super) fn read(file: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(file).ok()?).ok()
     }
@@ -44,14 +44,14 @@ impl Holder {
         serde_json::to_vec(self).expect("text and numbers are valid JSON")
     }
 
-    /// Returns whether the holder is a process of this host. The process may have ended.
+    /// Returns whether the process ran on this host. The process may have ended.
     pub(super) fn is_of_this_host(&self) -> bool {
         self.host == host_name() || !self.boot.is_empty() && self.boot == boot()
     }
 
-    /// Returns whether the holder is another process on this host that is still running.
+    /// Returns whether the holder is another process on this host and still runs.
     ///
-    /// Returns false on systems other than Linux, because they do not provide the start time of a process.
+    /// Always false on systems other than Linux.
     pub(super) fn is_running_here(&self) -> bool {
         self.process_start.is_some()
             && self.pid != std::process::id()
@@ -60,7 +60,7 @@ impl Holder {
     }
 }
 
-/// Returns the current time in seconds since 1970; 0 if the clock shows a time before 1970.
+/// Returns the current time in seconds since 1970.
 pub fn now_unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
@@ -82,10 +82,10 @@ fn boot() -> String {
     id.trim().to_owned()
 }
 
-/// Returns the start time of a process, in clock ticks since the host started; `None` if the process is not running.
+/// Returns the start time in clock ticks since boot; `None` if the process is not running.
 fn process_start(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name in parentheses, which may contain spaces. The state is field 3, and the start field 22.
+    // In `/proc/PID/stat`, field 2 is the name in parentheses, field 3 the state and field 22 the start time.
     let mut after_name = stat[stat.rfind(')')? + 1..].split_whitespace();
     // A killed process stays a zombie until its parent asks for its exit code.
     after_name.next().filter(|state| !matches!(*state, "Z" | "X"))?;

@@ -24,20 +24,20 @@ struct Held {
     /// Absolute path of the locked folder.
     folder: PathBuf,
     file: File,
-    /// Whether the lock file contains the name of this process.
+    /// Whether the lock file names this process.
     is_named: bool,
 }
 
-/// The reason why a lock could not be taken.
+/// The reason why [`Lock::take_named`] did not lock the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotTaken {
-    /// Another process holds the lock. `None` if the lock file does not name this process.
+    /// Another process holds the lock; `None` if the lock file does not name that process.
     Busy(Option<Holder>),
-    /// A process on another host took the lock. This host cannot check whether that process is still running.
+    /// The lock file names a process on another host. This host cannot check whether that process still runs.
     OnOtherHost(Holder),
 }
 
-/// An exclusive lock on a folder, released on drop.
+/// An exclusive lock on a folder. Dropping this value unlocks the folder.
 #[derive(Debug)]
 pub struct Lock {
     folder: PathBuf,
@@ -47,7 +47,7 @@ pub struct Lock {
 impl Lock {
     /// Locks `folder`. Returns `None` if another process holds the lock.
     ///
-    /// Fails with `Unsupported` if the file system does not support locks.
+    /// If the file system does not support locks, the error has the kind `Unsupported`.
     pub fn take(folder: &Path) -> io::Result<Option<Self>> {
         // Try again: a child process of another thread inherits a copy of a released lock, until it executes its
         // program.
@@ -60,10 +60,10 @@ impl Lock {
         Self::try_take(folder)
     }
 
-    /// Locks `folder`, and writes the name of this process to the lock file.
+    /// Locks `folder`, and writes the host and number of this process to the lock file.
     ///
-    /// Fails if the lock file names a process on another host, unless `break_lock` is true. With `break_lock`, the
-    /// other process fails at its next write. A lock of a process on this host that has ended does not count.
+    /// Returns [`NotTaken`] if another process holds the lock. A process on another host holds the lock as long as the
+    /// lock file names it. With `break_lock`, takes over that lock. The other process then fails at its next write.
     pub fn take_named(folder: &Path, break_lock: bool) -> io::Result<Result<Self, NotTaken>> {
         let path = folder.join(LOCK);
         let holder = Holder::read(&path);
@@ -118,7 +118,7 @@ impl Drop for Lock {
 }
 
 impl Held {
-    /// Writes the name of this process to the lock file.
+    /// Writes the host and number of this process to the lock file.
     fn name(&mut self) -> io::Result<()> {
         let bytes = Holder::this_process().to_bytes();
         let mut file = &self.file;
@@ -132,9 +132,9 @@ impl Held {
     }
 }
 
-/// Removes the name of this process from all lock files that it holds. Call this right before the process exits.
+/// Empties all lock files of this process. Call this just before the process exits.
 ///
-/// If another thread is using the locks, the names stay. Then only this host can take the locks.
+/// Does nothing if another thread is using the locks. Then only this host can lock the folders again.
 pub fn remove_names() {
     if let Ok(held) = HELD.try_lock() {
         for held in held.iter().filter(|held| held.is_named) {
@@ -143,7 +143,7 @@ pub fn remove_names() {
     }
 }
 
-/// A lock on a folder that several processes may hold at the same time.
+/// A lock on a folder that several processes can hold at the same time.
 #[derive(Debug)]
 pub struct SharedLock {
     _file: File,
@@ -152,19 +152,19 @@ pub struct SharedLock {
 impl SharedLock {
     /// Takes a shared lock on `folder`.
     ///
-    /// Calls `if_alone` first if no other process holds a shared lock.
+    /// If no other process holds a lock on `folder`, first calls `if_alone`.
     pub fn join(folder: &Path, if_alone: impl FnOnce() -> io::Result<()>) -> io::Result<Self> {
         let file = open(folder)?;
         if try_lock(&file)? {
             if_alone()?;
         }
-        // Wait while the first process runs its `if_alone`.
+        // Waits while another process runs `if_alone`.
         file.lock_shared().map_err(|error| unsupported(&error))?;
         Ok(Self { _file: file })
     }
 }
 
-/// Returns whether any process holds the lock of `folder`.
+/// Returns whether a process has locked `folder` exclusively.
 pub fn is_held(folder: &Path) -> bool {
     [folder.join(LOCK), folder.to_owned()].iter().any(|path| {
         let refusal = File::open(path).ok().and_then(|opened| opened.try_lock_shared().err());
@@ -172,7 +172,7 @@ pub fn is_held(folder: &Path) -> bool {
     })
 }
 
-/// Fails if the lock file of `folder` was replaced, because another process may then use the folder.
+/// Fails if somebody replaced the lock file. Another process may then use the folder.
 ///
 /// Creates a missing lock file again.
 pub(super) fn confirm(folder: &Path) -> io::Result<()> {
@@ -192,7 +192,7 @@ pub(super) fn confirm(folder: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     }
     let problem = format!(
-        "another process may be working in {}, because the lock file was replaced\n\
+        "the lock file in {} was replaced, so another process may be working in this folder\n\
          hint: wait until no other process works in this run, then run the same command again. The run resumes from \
          its last saved state",
         folder.display()
@@ -233,7 +233,7 @@ fn is_same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
-/// Returns true, because this system does not allow replacing an open file.
+/// Returns true: an operating system such as Windows does not let another process replace an open file.
 #[cfg(not(unix))]
 fn is_same(_: &fs::Metadata, _: &fs::Metadata) -> bool {
     true

@@ -13,23 +13,23 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// The file name of a manifest.
+/// File name of the manifest in a run folder.
 pub const MANIFEST: &str = "mae-manifest.jsonl";
 
-/// Maximum number of checksums per file. A killed process may leave several possible contents.
+/// Maximum number of valid checksums per file.
 const KEPT: usize = 4;
-/// Number of outdated lines after which the manifest is written again.
+/// Maximum number of outdated lines.
 const OUTDATED: usize = 1000;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Listed {
-    /// All contents that the file may have, newest last. The list is empty if the manifest stores no checksum.
+    /// Each content that the file may have, newest last. Empty without a checksum.
     pub contents: Vec<Content>,
-    /// Whether rows are appended to the file. If so, bytes after the last complete row are ignored.
+    /// Whether rows are appended to the file, as to `epochs.csv`.
     pub grows: bool,
 }
 
-/// The list of files that this program wrote to a folder, with checksums.
+/// The list of files that mae wrote to a folder, with checksums.
 #[derive(Debug, Clone)]
 pub struct Manifest {
     root: PathBuf,
@@ -39,26 +39,28 @@ pub struct Manifest {
     moving_to: Option<String>,
     /// Number of lines after the header.
     lines: usize,
-    /// Length of the manifest file in bytes, to detect writes of other processes.
+    /// Length of `mae-manifest.jsonl`, to notice that another process wrote to it.
     bytes: u64,
 }
 
 impl Manifest {
-    /// Writes an empty manifest into the folder `root`. Fails if a manifest exists.
+    /// Writes a manifest without files into the folder `root`. Fails if a manifest exists.
+    ///
+    /// `name` is the name of the run.
     pub fn create(root: &Path, name: &str) -> io::Result<Self> {
         Self::create_with(root, name, [])
     }
 
-    /// Writes a manifest that lists `files` into the folder `root`.
+    /// Writes a manifest that lists `files` into the folder `root`. Fails if a manifest exists.
     ///
-    /// A file whose [`Content`] is `None` is listed without a checksum.
+    /// `files` are (relative path, content). Without a [`Content`], a file has no checksum.
     pub fn create_with(
         root: &Path,
         name: &str,
         files: impl IntoIterator<Item = (String, Option<Content>)>,
     ) -> io::Result<Self> {
         if root.join(MANIFEST).symlink_metadata().is_ok() {
-            let problem = "the folder contains a `mae-manifest.jsonl` that mae did not write\nhint: move this file away";
+            let problem = "the folder contains a file `mae-manifest.jsonl` of another program\nhint: move this file away";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));
         }
         let mut manifest = Self::empty(root, name.to_owned());
@@ -75,7 +77,7 @@ impl Manifest {
         Self { root: root.to_owned(), name, files, folders, moving_to: None, lines: 0, bytes: 0 }
     }
 
-    /// Reads the manifest in `root`; `None` if missing or of another program.
+    /// Reads the manifest in the folder `root`; `None` if mae wrote no manifest there.
     ///
     /// Fails if a line is damaged. Ignores an incomplete last line.
     pub fn read(root: &Path) -> io::Result<Option<Self>> {
@@ -140,12 +142,12 @@ impl Manifest {
         self.bytes
     }
 
-    /// Returns the name that the run had when the manifest was created.
+    /// Returns the name of the run.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns whether this program wrote the file or folder `path`.
+    /// Returns whether mae wrote the file or folder `path`, which is relative to the run folder.
     pub fn lists(&self, path: &str) -> bool {
         let below = format!("{path}/");
         let next = self.files.range(below.clone()..).next();
@@ -154,7 +156,7 @@ impl Manifest {
             || next.is_some_and(|(next, _)| next.starts_with(&below))
     }
 
-    /// Returns the relative paths of all listed files, sorted. Some may no longer exist.
+    /// Returns the relative paths of all listed files, sorted. A listed file may be missing.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
     }
@@ -168,23 +170,23 @@ impl Manifest {
         self.moving_to.as_deref()
     }
 
-    /// Adds files before they are written. `files` are (path, new content).
+    /// Adds files to the manifest before they are written, as (relative path, new content).
     pub fn list(&mut self, files: impl IntoIterator<Item = (String, Content)>) -> io::Result<()> {
         let entries = files.into_iter().map(|(path, content)| Entry::of(path, content, false));
         self.append(entries.collect())
     }
 
-    /// Adds a folder that is about to be created.
+    /// Adds a folder to the manifest before the folder is created.
     pub(super) fn list_folder(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Folder { path: path.to_owned() }])
     }
 
-    /// Adds the new content of a growing file.
+    /// Records the new checksum of a file after rows were appended.
     pub(super) fn grew(&mut self, path: &str, content: Content) -> io::Result<()> {
         self.append(vec![Entry::of(path.to_owned(), content, true)])
     }
 
-    /// Adds a file that has no checksum.
+    /// Adds a file to the manifest without a checksum.
     pub fn list_unchecked(&mut self, path: &str) -> io::Result<()> {
         self.append(vec![Entry::Unchecked { path: path.to_owned() }])
     }
@@ -193,17 +195,17 @@ impl Manifest {
         self.append(vec![Entry::Removed { path: path.to_owned() }])
     }
 
-    /// Records the name of the trash folder before `--fresh` moves the listed files there.
+    /// Records that `--fresh` is about to move all files to the trash folder `name`.
     pub fn begin_move(&mut self, name: &str) -> io::Result<()> {
         self.append(vec![Entry::MovingTo { folder: name.to_owned() }])
     }
 
-    /// Writes the manifest into another folder, too.
+    /// Writes a copy of the manifest into `folder`.
     pub fn copy_to(&self, folder: &Path) -> io::Result<()> {
         Self { root: folder.to_owned(), ..self.clone() }.rewrite()
     }
 
-    /// Replaces the manifest by the manifest of the new run `name`, which lists no files.
+    /// Replaces the manifest by an empty manifest for the new run `name`.
     pub fn restart(&mut self, name: &str) -> io::Result<()> {
         *self = Self::empty(&self.root, name.to_owned());
         self.rewrite()?;
@@ -211,7 +213,7 @@ impl Manifest {
         forget(&self.root)
     }
 
-    /// Fails if this process has lost the lock of the folder.
+    /// Fails if another process may have taken the lock of the folder.
     pub(super) fn confirm_lock(&self) -> io::Result<()> {
         lock::confirm(&self.root)
     }
@@ -240,7 +242,7 @@ impl Manifest {
         self.files.len() * KEPT + self.folders.len() + 1
     }
 
-    /// Removes outdated lines if there are many.
+    /// Removes outdated lines if there are more than 64.
     pub fn compact(&mut self) -> io::Result<()> {
         if self.lines > self.needed() + 64 { self.rewrite() } else { Ok(()) }
     }
@@ -272,8 +274,8 @@ fn damaged(root: &Path, line: usize, problem: &str) -> io::Error {
     let path = root.join(MANIFEST);
     let text = format!(
         "{} is corrupt in line {line}: {problem}\n\
-         hint: restore this file from a backup, or remove it. If you remove it, the next start of the run lists the \
-         existing files with new checksums",
+         hint: restore this file from a backup, or remove this file. If you remove this file, the next start of the \
+         run writes a new file with checksums of the existing files",
         path.display()
     );
     io::Error::new(io::ErrorKind::InvalidData, text)

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 const FORMAT: u32 = 1;
-/// Start of the CRC-32 at the end of a line.
+/// Text before the CRC-32 at the end of a line.
 const CRC: &str = ",\"crc\":\"";
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ impl Header {
         serde_json::to_string(self).expect("text and numbers always fit JSON") + "\n"
     }
 
-    /// Parses the header. Returns `None` for a file of another program.
+    /// Parses the header; `None` if the file is not a manifest of mae.
     pub(super) fn parse(line: &str) -> Result<Option<Self>, String> {
         const START: &str = "{\"mae_manifest\":";
         match serde_json::from_str::<Self>(line) {
@@ -40,7 +40,7 @@ impl Header {
     }
 }
 
-/// Length and BLAKE3 hash (hexadecimal) of a file's content.
+/// The length and the BLAKE3 hash (hexadecimal) of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     pub bytes: u64,
@@ -48,12 +48,12 @@ pub struct Content {
 }
 
 impl Content {
-    /// Hashes `bytes`.
+    /// Returns the length and the hash of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self { bytes: bytes.len() as u64, blake3: blake3::hash(bytes).to_hex().to_string() }
     }
 
-    /// Hashes the file at `path`.
+    /// Returns the length and the hash of the file `path`.
     pub fn of_file(path: &Path) -> io::Result<Self> {
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(File::open(path)?)?;
@@ -62,23 +62,21 @@ impl Content {
     }
 }
 
-/// A line of the manifest after the header.
-///
-/// Paths are relative to the manifest's folder.
+/// A line of the manifest after the header. Paths are relative to the manifest's folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Entry {
-    /// A file with this content. The program adds this line before it writes the file.
+    /// A file with this content. mae adds this line before it writes the file.
     Wrote { path: String, bytes: u64, blake3: String },
-    /// A growing file. Its first `bytes` bytes have the hash `blake3`.
+    /// A file to which rows are appended. `blake3` covers the first `bytes` bytes.
     Grew { path: String, bytes: u64, blake3: String },
-    /// A growing file without a checksum.
+    /// A file without a checksum.
     Unchecked { path: String },
-    /// The program removed the file.
+    /// mae removed the file.
     Removed { path: String },
-    /// A folder with files. The program adds this line before it creates the folder.
+    /// A folder. mae adds this line before it creates the folder.
     Folder { path: String },
-    /// `--fresh` is moving all files into this trash folder.
+    /// `--fresh` is moving all files to this folder in the trash.
     MovingTo { folder: String },
 }
 

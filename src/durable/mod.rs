@@ -1,7 +1,7 @@
 //! Atomic writes, locks, and the manifest of a run folder.
 //!
 //! A file or a checkpoint folder is written under a temporary name (`.tmp-…`) in the same folder, flushed to the disk
-//! and then renamed. So it is complete or missing, even if the process or the machine stops at any time.
+//! and then renamed. So the file or folder is complete or missing, even if the process or the machine stops.
 //!
 //! In a folder with a [`Manifest`], a path is added to the manifest before it is written. Unlisted files are never
 //! replaced.
@@ -36,27 +36,25 @@ use std::path::Path;
 
 const LOCK: &str = ".lock";
 
-/// Writes an output file atomically to a path that the user chose.
+/// Writes a file atomically to a path that the user chose.
 ///
-/// Does not add the file to a [`Manifest`]. Fails if the folder does not exist. Writes to pipes and devices directly,
-/// without a temporary file.
+/// Fails if the folder of `path` is missing. Does not change a [`Manifest`]. Writes directly to pipes and devices.
 pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(there) if !there.is_file() => File::options().write(true).open(path)?.write_all(bytes),
         Ok(_) => write_unlisted(&path.canonicalize()?, bytes),
         Err(_) if folder_of(path).is_dir() => write_unlisted(path, bytes),
         Err(_) => {
-            let problem =
-                "the folder does not exist\nhint: create the folder, or choose another name";
+            let problem = "the folder of this file does not exist\nhint: create the folder, or choose another path";
             Err(io::Error::new(io::ErrorKind::NotFound, problem))
         }
     }
 }
 
-/// Replaces a file atomically. Creates a missing folder.
+/// Writes a file atomically. Creates the folder of `path` if it is missing.
 ///
 /// If a parent folder has a [`Manifest`], adds the file to the manifest first. Fails if the file exists but is not in
-/// this manifest.
+/// the manifest.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let is_new = with_manifest(path, |manifest, relative| {
         if is_temporary(relative) {
@@ -70,13 +68,13 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     })?;
     let written = write_unlisted(path, bytes);
     if written.is_err() && is_new == Some(true) && path.symlink_metadata().is_err() {
-        // Otherwise, `mae check` would miss this file. The error of the write is the one to report.
+        // Remove the entry, because `mae check` would report a missing file. Ignore errors, to report the first one.
         let _ = with_manifest(path, Manifest::removed);
     }
     written
 }
 
-/// Replaces a file as [`write()`] does, but adds it to the manifest without a checksum.
+/// Writes a file as [`write()`] does, but adds the file to the manifest without a checksum.
 pub fn write_unchecked(path: &Path, bytes: &[u8]) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;
@@ -85,18 +83,18 @@ pub fn write_unchecked(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_unlisted(path, bytes)
 }
 
-/// Fails if `path` exists but is not in the manifest. `relative` is the path in the manifest.
+/// Fails if `path` exists, but the manifest does not list it.
 fn refuse_foreign(manifest: &Manifest, path: &Path, relative: &str) -> io::Result<()> {
     if manifest.lists(relative) || path.symlink_metadata().is_err() {
         return Ok(());
     }
     Err(io::Error::new(
         io::ErrorKind::AlreadyExists,
-        "a file that mae did not write is already there\nhint: move this file away",
+        "this file already exists and is not from mae\nhint: move this file away",
     ))
 }
 
-/// Replaces a file as [`write()`] does, but does not add it to a manifest.
+/// Writes a file as [`write()`] does, but without a manifest.
 fn write_unlisted(path: &Path, bytes: &[u8]) -> io::Result<()> {
     patiently(path, bytes.len(), || write_once(path, bytes))
 }
@@ -120,12 +118,12 @@ fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Appends all bytes or none, without flushing the file to the disk.
+/// Appends `bytes` completely or not at all. Does not flush the file to the disk.
 pub fn append(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
     append_and(file, path, bytes, |_| Ok(()))
 }
 
-/// Appends all bytes or none, and flushes the file to the disk.
+/// Appends `bytes` completely or not at all, and flushes the file to the disk.
 fn append_synced(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
     append_and(file, path, bytes, File::sync_data)
 }
@@ -140,7 +138,7 @@ fn append_and(
     patiently(path, bytes.len(), || {
         let written = file.write_all(bytes).and_then(|()| then(file));
         if written.is_err() {
-            // If this fails, too, the next start cuts the incomplete rest off.
+            // If this fails, the next start removes the incomplete bytes.
             let _ = file.set_len(length);
         }
         written
@@ -152,7 +150,7 @@ pub fn create_folders(path: &Path) -> io::Result<()> {
     patiently(path, 0, || fs::create_dir_all(path))
 }
 
-/// Returns a hint for an I/O error; empty if there is none.
+/// Returns a hint for a full disk or a missing permission. Empty for other errors.
 pub fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -165,10 +163,10 @@ pub fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Creates a folder atomically.
+/// Creates a folder atomically. Does nothing if the folder exists.
 ///
-/// `fill` writes the files into a temporary folder, which is then renamed to `path`. If `path` already exists, the folder
-/// stays unchanged. Fails if a [`Manifest`] applies to `path` but does not list the existing folder.
+/// `fill` writes files into a temporary folder, which then gets the name `path`. Fails if the folder exists, but the
+/// [`Manifest`] of a parent folder does not list it.
 pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;
@@ -193,9 +191,7 @@ pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -
     sync_folder(parent)
 }
 
-/// Adds the files in the temporary folder `filled` to the manifest.
-///
-/// The entries use the final path of the folder, `path`.
+/// Adds the files in `filled` to the manifest, with their final paths below `path`.
 fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| {
         let mut names = Vec::new();
@@ -209,9 +205,7 @@ fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Adds the relative paths of all files below `folder` to `files`.
-///
-/// Each path gets the prefix `prefix`.
+/// Adds the relative paths of all files below `folder`, each with `prefix` in front.
 fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -227,7 +221,7 @@ fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Resu
 
 /// Copies a finished folder atomically, with hard links if possible.
 ///
-/// After this, writing into a hard-linked file changes the file in both folders.
+/// Do not write into the copied files, because hard links share their content.
 pub fn share_folder(from: &Path, to: &Path) -> io::Result<()> {
     publish_folder(to, |unfinished| share_files(from, unfinished))
 }
@@ -254,9 +248,9 @@ fn share_files(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(to)
 }
 
-/// Renames a file of this program. Does nothing if `from` is missing.
+/// Renames a file of mae. Does nothing if `from` is missing.
 ///
-/// Fails if `to` exists, and a [`Manifest`] exists that does not list `to`.
+/// Fails if `to` exists, but the [`Manifest`] of a parent folder does not list it.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     if !from.exists() {
         return Ok(());
@@ -275,16 +269,16 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_folder(folder_of(to))
 }
 
-/// Removes a file. Does nothing if the file is missing.
+/// Removes a file of mae. Does nothing if the file is missing.
 ///
-/// Fails if a [`Manifest`] exists but does not list the file.
+/// Fails if the [`Manifest`] of a parent folder does not list the file.
 pub fn remove(path: &Path) -> io::Result<()> {
     with_manifest(path, |manifest, relative| refuse_foreign(manifest, path, relative))?;
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // The file may already be missing: a killed process removed it, but did not record this in the manifest.
+    // A killed process may have removed the file without recording this.
     with_manifest(path, |manifest, relative| match manifest.listed(relative) {
         Some(_) => manifest.removed(relative),
         None => Ok(()),
@@ -292,7 +286,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns whether `name` is a lock file or a temporary file of this program.
+/// Returns whether `name` is the name of a lock file or of a temporary file.
 pub fn is_own(name: &OsStr) -> bool {
     name == LOCK || temporary_of(name).is_some()
 }

@@ -5,23 +5,25 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// An output file that a command writes piece by piece. It appears under its name when [`OutputFile::finish`] is called.
+/// A large output file, written in pieces under a temporary name.
 ///
-/// Otherwise, dropping this value removes the incomplete file. A file in a missing folder is refused. Pipes and devices
-/// are written directly.
+/// [`OutputFile::finish`] gives the file its final name. Dropping the value without `finish` removes the file. Pipes
+/// and devices are written directly.
 #[derive(Debug)]
 pub struct OutputFile {
     file: BufWriter<File>,
-    /// The temporary path and the final path; `None` for pipes and devices, and after the end.
+    /// (Temporary path, final path); `None` for pipes and devices, and after `finish`.
     paths: Option<(PathBuf, PathBuf)>,
 }
 
 impl OutputFile {
-    /// Creates the file. If `path` is a link, the target of the link will be replaced.
+    /// Creates the file under a temporary name. Fails if `path` is a folder, or if the folder of `path` is missing.
+    ///
+    /// If `path` is a link, [`OutputFile::finish`] replaces the target of the link.
     pub fn create(path: &Path) -> io::Result<Self> {
         let path = match fs::metadata(path) {
             Ok(there) if there.is_dir() => {
-                let problem = "it is a folder\nhint: name a file";
+                let problem = "the path is a folder, not a file\nhint: pass the path of a file in this folder";
                 return Err(io::Error::new(io::ErrorKind::IsADirectory, problem));
             }
             Ok(there) if !there.is_file() => {
@@ -32,8 +34,7 @@ impl OutputFile {
             Err(_) => path.to_owned(),
         };
         if !folder_of(&path).is_dir() {
-            let problem =
-                "its folder does not exist\nhint: create the folder, or choose another name";
+            let problem = "the folder of this file does not exist\nhint: create the folder, or choose another path";
             return Err(io::Error::new(io::ErrorKind::NotFound, problem));
         }
         let temporary = temporary(&path);
@@ -41,7 +42,7 @@ impl OutputFile {
         Ok(Self { file, paths: Some((temporary, path)) })
     }
 
-    /// Flushes the file to the disk and gives it its name. Replaces an existing file.
+    /// Flushes the file to the disk and gives it the final name. Replaces an existing file.
     pub fn finish(mut self) -> io::Result<()> {
         self.file.flush()?;
         let Some((temporary, path)) = &self.paths else { return Ok(()) };
@@ -65,7 +66,7 @@ impl Write for OutputFile {
 impl Drop for OutputFile {
     fn drop(&mut self) {
         if let Some((temporary, _)) = &self.paths {
-            // If this fails, the user sees a file with a name that starts with `.tmp-`.
+            // If this fails, a file whose name starts with `.tmp-` remains.
             let _ = fs::remove_file(temporary);
         }
     }

@@ -11,19 +11,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Maximum time that a run waits for free disk space.
 const PATIENCE: Duration = Duration::from_mins(10);
-/// Waiting time after the first failed write.
-///
-/// The waiting time doubles after each failed write, up to [`LONGEST`].
+/// Waiting time after the first failed write. Doubles up to [`LONGEST`].
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
-/// Time between two checks of whether the user stops the run.
+/// Time between two checks whether the user stops the run.
 const CHECK: Duration = Duration::from_millis(50);
 
 /// Settings for waiting while a disk is full.
 pub struct DiskPause {
-    /// The folder with all runs. Only writes below this folder wait.
+    /// Folder of all runs. Writes to other folders do not wait.
     pub below: PathBuf,
-    /// Returns whether the user wants to stop the run.
+    /// Returns true if the user stops the run.
     pub stop: Box<dyn Fn() -> bool + Send + Sync>,
     /// Shows a message to the user.
     pub tell: Box<dyn Fn(&str) + Send + Sync>,
@@ -33,15 +31,15 @@ static FULL_DISK: OnceLock<FullDisk> = OnceLock::new();
 
 /// Makes writes below `pause.below` wait while the disk is full.
 ///
-/// Only the first call in a process has an effect.
+/// Later calls in the same process have no effect.
 pub fn wait_on_full_disks(pause: DiskPause) {
     let below = std::path::absolute(&pause.below).unwrap_or_else(|_| pause.below.clone());
     FULL_DISK.get_or_init(|| FullDisk::new(DiskPause { below, ..pause }));
 }
 
-/// Repeats `write` while the disk is full, for at most 10 minutes.
+/// Calls `write` again while the disk is full, for at most 10 minutes.
 ///
-/// `write` writes `bytes` bytes to `path`, or nothing.
+/// `write` must write all `bytes` bytes to `path`, or none.
 pub(super) fn patiently<T>(
     path: &Path,
     bytes: usize,
@@ -53,7 +51,7 @@ pub(super) fn patiently<T>(
     }
 }
 
-/// State of the wait for disk space, shared by all threads.
+/// The current wait for disk space. All threads share this value.
 struct FullDisk {
     pause: DiskPause,
     shortage: Mutex<Shortage>,
@@ -61,7 +59,7 @@ struct FullDisk {
 
 #[derive(Default)]
 struct Shortage {
-    /// How long the run has waited for disk space.
+    /// Time that the run has waited for disk space.
     waited: Duration,
     /// Size of the largest failed write, in bytes.
     bytes: usize,
@@ -142,9 +140,7 @@ impl FullDisk {
         true
     }
 
-    /// Ends the wait after a successful write of `bytes` bytes.
-    ///
-    /// If a larger write has failed, the wait continues.
+    /// Ends the wait, unless a write of more than `bytes` bytes has failed.
     fn end(&self, bytes: usize) {
         let mut shortage = self.shortage();
         if bytes >= shortage.bytes && std::mem::take(&mut *shortage).is_told {
@@ -173,7 +169,7 @@ fn waiting_text(path: &Path, bytes: usize, error: &io::Error, left: Duration) ->
     let (hour, minute, second) = (clock / 3600, clock / 60 % 60, clock % 60);
     format!(
         "{cause}: cannot write {path} ({needed} needed{free}). Free some space. The run waits until \
-         {hour:02}:{minute:02}:{second:02} UTC and then stops. Ctrl-C ends the wait"
+         {hour:02}:{minute:02}:{second:02} UTC and then stops. Press Ctrl-C to stop the run now"
     )
 }
 
@@ -208,7 +204,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    /// Returns a [`FullDisk`], the messages to the user so far, and a switch that stops the wait.
+    /// Returns a [`FullDisk`], the list of its messages, and a switch that ends its wait for free space.
     fn disk() -> (FullDisk, Arc<Mutex<Vec<String>>>, Arc<AtomicBool>) {
         let (told, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (telling, stopped) = (Arc::clone(&told), Arc::clone(&stop));

@@ -6,13 +6,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// The manifests that this process has read, by folder.
+/// Manifests that this process has read, by folder.
 static READ: Mutex<Option<HashMap<PathBuf, Manifest>>> = Mutex::new(None);
 
-/// Passes the manifest for `path` to the function `with`. Returns `None` if no parent folder of `path` has a manifest.
+/// Calls `with` with the manifest of the nearest parent folder of `path` that has a manifest.
 ///
-/// If several parent folders have a manifest, uses the folder nearest to `path`. The second argument of `with` is
-/// `path` relative to this folder.
+/// The second argument of `with` is `path`, relative to that folder. Returns `None` if there is no manifest.
 pub(super) fn with_manifest<T>(
     path: &Path,
     with: impl FnOnce(&mut Manifest, &str) -> io::Result<T>,
@@ -35,7 +34,7 @@ pub(super) fn with_manifest<T>(
     Ok(None)
 }
 
-/// Removes the manifest of the folder `root` from the cache. The next use reads the file again.
+/// Removes the manifest of the folder `root` from the cache.
 pub(super) fn forget(root: &Path) -> io::Result<()> {
     let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
     read.get_or_insert_default().remove(&std::path::absolute(root)?);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Name prefix of incomplete files and folders.
 const TEMPORARY: &str = ".tmp-";
 
-/// Returns a unique temporary path in the same folder as `path`.
+/// Returns an unused temporary path in the same folder as `path`.
 pub(super) fn temporary(path: &Path) -> PathBuf {
     static WRITES: AtomicUsize = AtomicUsize::new(0);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -23,7 +23,7 @@ pub(super) fn is_temporary(relative: &str) -> bool {
     relative.split('/').any(|part| part.starts_with(TEMPORARY))
 }
 
-/// Returns the final name of a temporary file; `None` if the file is not temporary.
+/// Returns the final name of a temporary file; `None` for other names.
 pub(super) fn temporary_of(name: &OsStr) -> Option<&str> {
     let name = name.to_str()?.strip_prefix(TEMPORARY)?;
     let mut parts = name.rsplitn(3, '-');
@@ -34,7 +34,7 @@ pub(super) fn temporary_of(name: &OsStr) -> Option<&str> {
 
 /// Removes the temporary files that killed processes left in `folder`.
 ///
-/// Keeps a file if `is_ours` returns false for the file's final path, relative to `folder`.
+/// `is_ours` gets the final path of such a file, relative to `folder`. If it returns false, the file stays.
 pub fn remove_temporaries(folder: &Path, is_ours: &dyn Fn(&str) -> bool) -> io::Result<()> {
     remove_temporaries_below(folder, "", is_ours)
 }

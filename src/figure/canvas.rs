@@ -30,7 +30,9 @@ impl Canvas {
         Self { width, height, rgb: vec![255; width * height * 3] }
     }
 
-    /// Draws a picture at (`left`, `top`), in pixels. Enlarges the picture by the factor `scale`.
+    /// Draws a picture with its upper left corner at (`left`, `top`), in pixels.
+    ///
+    /// Enlarges the picture by the factor `scale`.
     pub(super) fn tile(&mut self, left: usize, top: usize, tile: &Tile, scale: usize) {
         for (y, row) in tile.rgb.chunks_exact(tile.width * 3).enumerate() {
             let line: Vec<u8> = row.chunks_exact(3).flat_map(|rgb| rgb.repeat(scale)).collect();
@@ -41,7 +43,7 @@ impl Canvas {
         }
     }
 
-    /// Draws a line of text at (`left`, `top`), in pixels.
+    /// Draws a line of text with its upper left corner at (`left`, `top`), in pixels.
     pub(super) fn text(&mut self, left: usize, top: usize, line: &str, weight: Weight) {
         for (i, letter) in line.chars().enumerate() {
             let raster = get_raster(letter, weight, SIZE).or(get_raster('?', weight, SIZE));
@@ -68,7 +70,7 @@ impl Canvas {
     }
 }
 
-/// Blends the grey value `over` onto `under`. `strength` is the opacity: 255 hides `under`.
+/// Blends the grey value `over` onto `under`. `strength` is the opacity of `over`, from 0 to 255.
 fn blend(under: u8, over: u8, strength: u8) -> u8 {
     let strength = u32::from(strength);
     let sum = u32::from(under) * (255 - strength) + u32::from(over) * strength;

@@ -4,21 +4,20 @@ use super::canvas::{Canvas, LINE, Weight, text_width};
 use super::{GAP, MARGIN, Tile, shortened};
 use std::io;
 
-/// Side of the matrix in pixels. Matrices with very few or very many classes have another side, because [`CELL`] limits the
-/// size of a cell.
+/// Usual side of the matrix in pixels. Because of [`CELL`], very few or very many classes give a different side.
 const SIDE: usize = 640;
-/// Minimum and maximum side of a cell, in pixels.
+/// Smallest and largest side of a cell, in pixels.
 const CELL: [usize; 2] = [6, 40];
-/// Maximum number of classes for which the picture shows class names and numbers of images.
+/// Pictures with more classes than this show no class names and no numbers.
 const NAMED: usize = 20;
-/// Colour of a cell that has all images of its row. Dark text on this colour is readable.
+/// Colour of a cell that has all images of its row. Dark text stays readable on it.
 const FULL: [u8; 3] = [86, 152, 214];
 /// Colour of a cell without images.
 const EMPTY: [u8; 3] = [244, 245, 247];
 
-/// Draws a confusion matrix as PNG. `counts[label][predicted]` is a number of images.
+/// Draws a confusion matrix as PNG. `counts[label][predicted]` is the number of such images.
 ///
-/// The colour of a cell shows its share of the images in its row.
+/// The colour of a cell shows the fraction of its row's images.
 pub fn confusion_png(names: &[String], counts: &[Vec<usize>]) -> io::Result<Vec<u8>> {
     let n = counts.len();
     let cell = (SIDE / n.max(1)).clamp(CELL[0], CELL[1]);
@@ -53,7 +52,7 @@ pub fn confusion_png(names: &[String], counts: &[Vec<usize>]) -> io::Result<Vec<
             let x = left + column * cell;
             let share = count as f64 / images.max(1) as f64;
             let tile = Tile { width: 1, rgb: colour(share, count > 0).to_vec() };
-            // A line between the cells, if there is room.
+            // Draw a line between cells if there is room.
             canvas.tile(x, y, &tile, cell - usize::from(cell > CELL[0]));
             let text = count.to_string();
             if is_named && count > 0 && text_width(&text) < cell {
@@ -65,9 +64,9 @@ pub fn confusion_png(names: &[String], counts: &[Vec<usize>]) -> io::Result<Vec<
     canvas.png()
 }
 
-/// Returns the colour of a cell. `share` is the cell's fraction of its row.
+/// Returns the colour of a cell that has the fraction `share` of its row's images.
 ///
-/// If `any` is true, the cell has images, and its colour differs visibly from an empty cell.
+/// If `any` is true, the colour differs visibly from an empty cell.
 fn colour(share: f64, any: bool) -> [u8; 3] {
     let strength = if any { 0.12 + 0.88 * share.sqrt() } else { 0.0 };
     std::array::from_fn(|channel| {

@@ -1,8 +1,8 @@
 //! Figures: rows of pictures with labels, column headings and a footer, as one PNG file.
 //!
-//! Small pictures are enlarged by a whole factor, so their pixels stay squares. Text uses a bitmap font that is part of
-//! the program (Noto Sans Mono), so the file is identical on every machine. A character that the font lacks becomes
-//! `?`.
+//! Small pictures are enlarged by an integer factor, so each pixel becomes a square. Text uses a bitmap font that is
+//! part of the program (Noto Sans Mono), so the file is the same on every machine. A character that the font lacks
+//! becomes `?`.
 
 mod canvas;
 mod confusion;
@@ -20,12 +20,12 @@ const MARGIN: usize = 16;
 const GAP: usize = 8;
 /// Space between groups of rows, in pixels.
 const GROUP_GAP: usize = 24;
-/// Minimum length of a picture's shorter side, in pixels. Smaller pictures are enlarged.
+/// Minimum length of the shorter side of a picture, in pixels. Smaller pictures are enlarged.
 const SMALLEST: usize = 112;
 /// Maximum number of characters in a label.
 const LABEL_CHARS: usize = 32;
 
-/// A picture.
+/// An RGB picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tile {
     pub width: usize,
@@ -33,7 +33,7 @@ pub struct Tile {
     pub rgb: Vec<u8>,
 }
 
-/// A row of pictures with a label.
+/// A row of pictures and its label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FigureRow {
     /// Lines of the label. The first line is bold.
@@ -45,9 +45,9 @@ pub struct FigureRow {
 /// Rows of pictures with labels, column headings and a footer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Figure {
-    /// Heading of each column, with one or more lines.
+    /// Heading of each column. A heading may have several lines.
     pub heads: Vec<&'static str>,
-    /// Groups of rows, with extra space between groups.
+    /// Rows in groups. There is extra space between two groups.
     pub groups: Vec<Vec<FigureRow>>,
     /// Lines of text below the rows.
     pub footer: Vec<&'static str>,
@@ -91,7 +91,7 @@ impl Figure {
     }
 }
 
-/// Positions of the parts of a figure, in pixels.
+/// Where the parts of a figure are, in pixels.
 struct Layout {
     width: usize,
     height: usize,
@@ -154,18 +154,16 @@ impl Tile {
         self.rgb.len() / 3 / self.width
     }
 
-    /// Returns the factor by which the figure enlarges the picture.
+    /// Returns the factor by which a figure enlarges this picture.
     fn scale(&self) -> usize {
         SMALLEST.div_ceil(self.width.min(self.height()))
     }
 }
 
-/// Returns the width of a picture in the figure, in pixels.
 fn shown_width(tile: &Tile) -> usize {
     tile.width * tile.scale()
 }
 
-/// Returns the height of a picture in the figure, in pixels.
 fn shown_height(tile: &Tile) -> usize {
     tile.height() * tile.scale()
 }
@@ -214,7 +212,7 @@ mod tests {
         let canvas = figure.draw();
         let png = image::load_from_memory(&canvas.png().unwrap()).unwrap().into_rgb8();
         let count = |rgb| png.pixels().filter(|p| p.0 == rgb).count();
-        // The figure has every pixel of every picture, so nothing overlaps and nothing is cut off.
+        // The figure contains every pixel of every picture, so pictures do not overlap and are not cut off.
         let expected = 112 * 112 + 224 * 224 + 120 * 120;
         assert_eq!((count([200, 0, 0]), count([0, 0, 200])), (expected, expected));
         assert_eq!(png.get_pixel(0, 0).0, [255; 3]);

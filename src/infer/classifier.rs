@@ -31,7 +31,7 @@ enum Network {
 impl Classifier {
     /// Loads the classifier of a checkpoint.
     ///
-    /// `plan` provides settings that tensor shapes do not show, such as the number of heads.
+    /// `plan` provides settings that the tensors do not show, such as the number of heads.
     pub fn load(opened: &Opened, plan: &Plan, device: &Device) -> Result<Self, InferError> {
         let encoder = plan.encoder_dims();
         let (file, path) = (&opened.file, &opened.path);
@@ -66,9 +66,9 @@ impl Classifier {
         Ok(Self { network, encoder, device: device.clone(), path: path.clone() })
     }
 
-    /// Counts the predictions on a share of the images of `pass`. Returns `None` if the user stops the command.
+    /// Counts right and wrong predictions. `share` selects the images of `pass` that this rank evaluates.
     ///
-    /// With `among`, only the classes with these labels may be predicted.
+    /// With `among`, the classifier can predict only these labels. Returns `None` if the user stops the command.
     pub fn tally(
         &self,
         pass: &Evaluation,
@@ -103,7 +103,7 @@ impl Classifier {
         Ok(whole.then_some(all))
     }
 
-    /// Returns the metrics of the counted predictions. Fails if the loss is NaN or infinite.
+    /// Returns the metrics of `tally`. Fails if the loss is NaN or infinite.
     pub fn checked(&self, tally: &Tally) -> Result<Metrics, InferError> {
         let metrics = tally.metrics();
         if metrics.loss.is_finite() { Ok(metrics) } else { Err(self.not_finite()) }
@@ -119,9 +119,9 @@ impl Classifier {
         }
     }
 
-    /// Returns the probability of each class for an image `[C, H, W]`.
+    /// Returns the probability of each class for one image, `[C, H, W]`.
     ///
-    /// The image comes from `data::transform_picture`.
+    /// `picture` comes from `data::transform_picture`.
     pub fn probabilities(&self, picture: Vec<f32>) -> Result<Vec<f64>, InferError> {
         let EncoderDims { in_chans, input_size, .. } = self.encoder;
         let picture = TensorData::new(picture, [1, in_chans, input_size.height, input_size.width]);

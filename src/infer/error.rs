@@ -1,4 +1,4 @@
-//! Inference errors, sorted by what the user can do about them.
+//! Errors of inference.
 
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
@@ -7,21 +7,21 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// Error of loading or running a model.
+/// An error while mae loads or runs a model.
 #[derive(Debug, thiserror::Error)]
 pub enum InferError {
     #[error(transparent)]
     Data(#[from] DataError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The recipe or the checkpoint has an invalid setting.
+    /// A setting of the recipe or the checkpoint is invalid.
     #[error("{problem}\nhint: {hint}")]
     Setting { problem: String, hint: String },
     #[error(transparent)]
     Device(#[from] DeviceError),
 }
 
-/// Error of a device or its driver.
+/// An error of a device or its driver.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     #[error(
@@ -51,7 +51,7 @@ fn in_file(file: Option<&Path>) -> String {
 }
 
 impl DeviceError {
-    /// Runs `work`, and converts a panic to a [`DeviceError`].
+    /// Runs `work`, and returns a panic as a [`DeviceError`].
     pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Self> {
         catch_unwind(AssertUnwindSafe(work)).map_err(|panic| Self::from_panic(&*panic))
     }
@@ -64,7 +64,7 @@ impl DeviceError {
         Self::from_driver(text.unwrap_or_else(|| "a worker thread panicked".to_owned()))
     }
 
-    /// Converts a driver message into an error.
+    /// Converts an error message of the driver.
     pub fn from_driver(text: String) -> Self {
         let low = text.to_lowercase().replace('-', " ");
         if ["out of memory", "outofmemory", "out of device memory", "t allocate"]

@@ -12,7 +12,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use std::sync::Arc;
 
-/// Evaluates a classifier on the validation split, on one device.
+/// Measures a classifier on the validation split, on one device.
 pub struct Evaluation {
     pub loader: Loader,
     pub encoder: EncoderDims,
@@ -20,9 +20,9 @@ pub struct Evaluation {
     pub stop: StopFlag,
 }
 
-/// Loads every validation image once, so that unreadable images are found before the training starts.
+/// Reads every validation image once, to find unreadable images before the training.
 ///
-/// With `data.bad_val = "stop"`, unreadable images are an error. With "skip", the returned data set lacks these images.
+/// With `data.bad_val = "stop"`, an unreadable image is an error. With `"skip"`, the returned data set leaves it out.
 /// Returns `None` if the user stops the run.
 pub fn read_validation(
     plan: &Plan,
@@ -40,17 +40,17 @@ pub fn read_validation(
     Ok(Some(data.with_readable_val(plan.data.bad_val, &unreadable)?))
 }
 
-/// The outcome of an evaluation.
+/// The result of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Evaluated {
-    /// The stage does not measure an accuracy (pre-training).
+    /// The stage has no accuracy (pre-training).
     Nothing,
     Metrics(Metrics),
     /// The user stopped the evaluation.
     Stopped,
 }
 
-/// The metrics of a classifier on the validation split. Accuracies are in %.
+/// Metrics of a classifier on the validation split. `top1` and `top5` are in %.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Metrics {
     /// Mean cross-entropy.
@@ -60,7 +60,7 @@ pub struct Metrics {
     pub images: usize,
 }
 
-/// The sums of loss, correct predictions and images.
+/// Sums over images: loss, correct predictions and number of images.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Counts {
     pub(super) loss: f64,
@@ -110,9 +110,9 @@ impl Evaluation {
         }
     }
 
-    /// Sums the loss and counts the correct predictions on a share of the validation images.
+    /// Sums the loss and counts the correct predictions for the part `share` of the validation images.
     ///
-    /// `forward` returns the model's logits `[N, C]`. Returns early if the user stops the run.
+    /// `forward` returns logits `[N, C]`. If the user stops the run, returns early.
     pub fn count<M, F>(
         &self,
         model: &M,
@@ -139,7 +139,7 @@ impl Evaluation {
         Ok(sums)
     }
 
-    /// Runs `work` on each shard of a share of the images. Calls `take` with the results, in image order.
+    /// Runs `work` on shards of the part `share` of the images. Calls `take` with each result, in image order.
     ///
     /// `work` receives the model, images `[N, C, H, W]` and labels. Returns false if the user stops the run.
     pub fn each_shard<M, T, E>(
@@ -181,7 +181,7 @@ impl Evaluation {
     }
 }
 
-/// The sums of an evaluation over one share of the validation images.
+/// Sums over the validation images of one rank.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ShareCounts {
     counts: Counts,
@@ -189,7 +189,7 @@ pub struct ShareCounts {
 }
 
 impl ShareCounts {
-    /// Returns the sums as numbers that ranks can exchange. [`Self::from_words`] is the inverse.
+    /// Encodes the sums, to send them to other ranks. [`Self::from_words`] decodes them.
     pub fn to_words(&self) -> [u64; 5] {
         let Counts { loss, top1, top5, images } = self.counts;
         [loss.to_bits(), top1 as u64, top5 as u64, images as u64, u64::from(self.stopped)]
@@ -203,9 +203,9 @@ impl ShareCounts {
 }
 
 impl Evaluated {
-    /// Returns the metrics over all shares.
+    /// Adds up the sums of all ranks, and returns the metrics.
     ///
-    /// Returns [`Self::Stopped`] if the user stopped the evaluation of any share.
+    /// Returns [`Self::Stopped`] if any rank was stopped.
     pub fn from_shares(shares: Vec<ShareCounts>) -> Self {
         let (mut all, mut stopped) = (Counts::default(), false);
         for share in shares {
@@ -235,14 +235,13 @@ impl Counts {
     }
 }
 
-/// Returns the metrics of logits `[N, C]`, where `C` is `classes`.
+/// Computes loss and accuracy of logits `[N, C]`, where `C` is `classes`.
 ///
 /// Each label must be less than `classes`.
 pub fn score(logits: &[f32], labels: &[u32], classes: usize) -> Metrics {
     count(logits, labels, classes).metrics()
 }
 
-/// Sums the loss and counts the correct predictions of logits `[N, C]`.
 fn count(logits: &[f32], labels: &[u32], classes: usize) -> Counts {
     let mut counts = Counts { images: labels.len(), ..Counts::default() };
     for (row, &label) in logits.chunks_exact(classes).zip(labels) {
@@ -254,9 +253,9 @@ fn count(logits: &[f32], labels: &[u32], classes: usize) -> Counts {
     counts
 }
 
-/// Returns the rank of the correct class (from 0) and the cross-entropy of an image.
+/// Returns two values for an image: how many classes have a larger logit than the correct class, and the cross-entropy.
 ///
-/// `own` is the logit of the correct class. A class with an equal logit ranks after the correct class.
+/// `own` is the logit of the correct class.
 pub(super) fn rank_and_loss(logits: impl Iterator<Item = f32> + Clone, own: f32) -> (usize, f64) {
     let rank = logits.clone().filter(|other| *other > own).count();
     let max = logits.clone().fold(f32::NEG_INFINITY, f32::max);

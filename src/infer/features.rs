@@ -1,4 +1,4 @@
-//! Features of images: the output of an encoder, one vector for each image or token.
+//! Features of images: the output of an encoder, as one vector for each image or token.
 
 use super::error::InferError;
 use super::evaluate::Evaluation;
@@ -14,10 +14,10 @@ use crate::shape::EncoderDims;
 use burn::tensor::{Device, Tensor};
 use std::sync::Arc;
 
-/// The part of a layer's output that becomes the features of an image.
+/// Which tokens of a block's output become the features of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
-    /// The class token after the layer, `[D]`.
+    /// The class token, `[D]`.
     Cls,
     /// The mean of all patch tokens, `[D]`.
     Mean,
@@ -25,7 +25,7 @@ pub enum Pooling {
     Tokens,
 }
 
-/// The encoder of a checkpoint, and the choice of layer and pooling for its features.
+/// Computes features with the encoder of a checkpoint.
 pub struct FeatureExtractor {
     vit: Vit,
     encoder: EncoderDims,
@@ -34,20 +34,20 @@ pub struct FeatureExtractor {
     device: Device,
 }
 
-/// The features and labels of several images.
+/// Features and labels of several images.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Features {
-    /// The features of all images, one image after the other.
+    /// Features of all images, concatenated in image order.
     pub values: Vec<f32>,
     pub labels: Vec<u32>,
 }
 
 impl FeatureExtractor {
-    /// Loads the encoder of any checkpoint. `plan` provides settings that tensor shapes do not show.
+    /// Loads the encoder of any checkpoint. `plan` provides settings that the tensors do not show.
     ///
-    /// The features come from block number `layer`, from 1. `None` is the last block. If `pooling` is `None`, the
-    /// features are the input of the checkpoint's head: the mean of the patches if there is an `fc_norm`, otherwise the
-    /// class token.
+    /// The features come from the transformer block `layer`, counted from 1; `None` is the last block. If `pooling` is
+    /// `None`, the features are the input of the checkpoint's head: the mean of the patches if the checkpoint has
+    /// `fc_norm`, otherwise the class token.
     pub fn load(
         opened: &Opened,
         plan: &Plan,
@@ -61,10 +61,10 @@ impl FeatureExtractor {
         if !(1..=encoder.depth).contains(&layer) {
             return Err(InferError::Setting {
                 problem: format!(
-                    "cannot use the output of layer {layer}: the encoder has {} blocks",
+                    "cannot use the output of layer {layer}: the encoder has layers 1 to {}",
                     encoder.depth
                 ),
-                hint: format!("set a layer from 1 to {}", encoder.depth),
+                hint: format!("choose a layer from 1 to {}", encoder.depth),
             });
         }
         let global_pool = match opened.facts.head {
@@ -85,7 +85,7 @@ impl FeatureExtractor {
         }
     }
 
-    /// Prepares a pass over all images of `split`, with the preprocessing of evaluation.
+    /// Prepares to read all images of `split`, with the transforms of evaluation.
     pub fn pass(
         &self,
         plan: &Plan,
@@ -97,10 +97,10 @@ impl FeatureExtractor {
         Evaluation::of_images(plan, images, batch_size, &self.device, stop)
     }
 
-    /// Computes the features of all images of `pass`. Calls `take` with the features of a few images at a time, in
-    /// image order.
+    /// Computes the features of all images in `pass`.
     ///
-    /// Returns false if the user stops the command.
+    /// Calls `take` with the features of a few images at a time, in image order. Returns false if the user stops the
+    /// command.
     pub fn each<E: From<InferError>>(
         &self,
         pass: &Evaluation,
@@ -115,7 +115,7 @@ impl FeatureExtractor {
         pass.each_shard(&self.vit, replicas, Share::ALL, features, take)
     }
 
-    /// Computes the features of all images of `pass`. Returns `None` if the user stops the command.
+    /// Computes the features of all images in `pass`. Returns `None` if the user stops the command.
     pub fn all(
         &self,
         pass: &Evaluation,
@@ -131,10 +131,9 @@ impl FeatureExtractor {
     }
 }
 
-/// Returns the features of images, flattened. `x` is the output of block `layer`, `[N, 1 + L, D]`.
+/// Returns the flattened features of images. `x` is the output of block `layer`, `[N, 1 + L, D]`.
 ///
-/// After the last block, applies `norm` to all tokens, and `fc_norm` to the mean of the patches. Does not normalize the
-/// outputs of earlier blocks.
+/// After the last block, applies the encoder's `norm` or `fc_norm`. After earlier blocks, applies no normalization.
 fn pooled(vit: &Vit, x: Tensor<3>, layer: usize, pooling: Pooling) -> Tensor<1> {
     let is_last = layer == vit.blocks.len();
     let [n, tokens, d] = x.dims();

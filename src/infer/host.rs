@@ -5,7 +5,7 @@ use super::faults::check_faults;
 use crate::checkpoint::HostTensor;
 use burn::tensor::Tensor;
 
-/// Copies a flattened tensor from the device to host memory, with the given `shape`.
+/// Copies a flattened tensor from the device to CPU memory. The result has the given `shape`.
 pub fn host(values: &Tensor<1>, shape: &[usize]) -> Result<HostTensor, DeviceError> {
     let values = values
         .clone()

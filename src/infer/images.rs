@@ -4,9 +4,7 @@ use crate::data::{ImagesSlice, Normalization, Shard};
 use crate::shape::EncoderDims;
 use burn::tensor::{DType, Device, FloatDType, Int, IntDType, Tensor, TensorData};
 
-/// Copies a shard's images to the device and normalizes them.
-///
-/// The result is `[N, C, H, W]`.
+/// Copies the images of a shard to the device and normalizes them. Returns `[N, C, H, W]`.
 pub fn images(shard: &Shard<'_>, encoder: &EncoderDims, device: &Device) -> Tensor<4> {
     let size = encoder.input_size;
     let shape = [shard.samples.len(), encoder.in_chans, size.height, size.width];

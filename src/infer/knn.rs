@@ -8,23 +8,23 @@ use crate::ops;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::cmp::Ordering;
 
-/// Number of training images in one block of similarities.
+/// Number of training images whose similarities are computed at once.
 const BANK_ROWS: usize = 16_384;
-/// Number of validation images in one block of similarities.
+/// Number of validation images whose similarities are computed at once.
 const QUERY_ROWS: usize = 1024;
-/// Vectors with a smaller norm are divided by this number instead of their norm, as in PyTorch.
+/// Lower limit of a vector's norm when the vector is divided by its norm, as in PyTorch.
 const SMALLEST_NORM: f32 = 1e-12;
 
-/// The settings of a k-nearest-neighbour classification.
+/// Settings of a k-nearest-neighbour (kNN) classification.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Knn {
     /// Number of neighbours that vote.
     pub k: usize,
-    /// A neighbour's vote has the weight `exp(s / temperature)`, where `s` is its cosine similarity.
+    /// The vote of a neighbour has the weight `exp(s / temperature)`. `s` is the cosine similarity to the neighbour.
     pub temperature: f64,
 }
 
-/// The accuracy of a k-nearest-neighbour classification, in %.
+/// Accuracy of a kNN classification, in %.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct KnnMetrics {
     pub top1: f64,
@@ -32,14 +32,14 @@ pub struct KnnMetrics {
     pub images: usize,
 }
 
-/// A training image close to a validation image, as (cosine similarity, index of the training image).
+/// Cosine similarity to a training image, and the index of this image.
 type Neighbour = (f32, usize);
 
 impl Knn {
-    /// Classifies the images `val` by their nearest images in `train`. `width` is the number of features per image.
+    /// Classifies each image of `val` by its nearest images in `train`. `width` is the number of features per image.
     ///
-    /// If there are fewer than `k` training images, all of them vote. If classes have equal votes, the lowest label
-    /// wins. A class without votes never counts as correct. Returns `None` if the user stops the command.
+    /// If there are fewer than `k` training images, all of them vote. If two classes have equal votes, the smaller
+    /// label wins. A class without votes never counts as correct. Returns `None` if the user stops the command.
     pub fn measure(
         self,
         train: Features,
@@ -83,15 +83,15 @@ impl Knn {
         Ok(Some(KnnMetrics { top1: percent(top1), top5: percent(top5), images }))
     }
 
-    /// Adds training images to `nearest`, and keeps only the `k` nearest. `products` are their similarities.
+    /// Adds training images to `nearest`, and keeps the `k` nearest images.
     ///
-    /// `first` is the index of the first of these training images.
+    /// `products` are the similarities of the added images. `first` is the index of the first added image.
     fn keep_nearest(self, nearest: &mut Vec<Neighbour>, products: &[f32], first: usize) {
         let is_nearer = |a: &Neighbour, b: &Neighbour| match b.0.total_cmp(&a.0) {
             Ordering::Equal => a.1.cmp(&b.1),
             order => order,
         };
-        // Sorts only now and then, because most images are farther away than the k nearest so far.
+        // Sort only now and then: most images are farther away than the current k nearest images.
         let room = 2 * self.k.max(16);
         let mut farthest = nearest.get(self.k - 1).map_or(f32::NEG_INFINITY, |last| last.0);
         for (index, &similarity) in products.iter().enumerate() {
@@ -108,7 +108,7 @@ impl Knn {
         nearest.truncate(self.k);
     }
 
-    /// Returns the neighbours' classes, as (label, sum of votes). The class with the most votes is first.
+    /// Returns `(label, sum of votes)` for each class with votes. The class with the most votes comes first.
     fn votes(self, nearest: &[Neighbour], labels: &[u32]) -> Vec<(u32, f64)> {
         let mut votes: Vec<(u32, f64)> = Vec::new();
         for (similarity, index) in nearest {
@@ -133,11 +133,11 @@ fn check(features: &Features, split: &str) -> Result<(), InferError> {
     if features.labels.is_empty() {
         return refuse(
             &format!("the {split} split has no images"),
-            "set data.path to the whole data set",
+            "set `data.path` to the folder of the whole data set",
         );
     }
     if features.values.iter().any(|value| !value.is_finite()) {
-        let hint = "the weights are damaged: download the file again, or use another checkpoint";
+        let hint = "download the checkpoint again, because its weights are damaged. Or use another checkpoint";
         return refuse("the features contain NaN or infinity", hint);
     }
     Ok(())
@@ -161,7 +161,7 @@ mod tests {
     use crate::infer::{Features, StopFlag};
     use burn::tensor::Device;
 
-    /// Returns two-dimensional features of length 2, one for each pair of (angle in degrees, label).
+    /// Returns 2-D features of norm 2, one vector for each (angle in degrees, label).
     fn at(angles: &[(f32, u32)]) -> Features {
         let point = |(angle, _): &(f32, u32)| {
             [2.0 * angle.to_radians().cos(), 2.0 * angle.to_radians().sin()]

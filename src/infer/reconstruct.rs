@@ -11,10 +11,10 @@ use crate::recipe::{DataPlan, Plan};
 use crate::shape::{EncoderDims, ImageSize, LossPatches, MaeLoss, MaskKind, Masking};
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Grey level of removed patches in the figure, from 0 to 255.
+/// Grey level of removed patches in a figure, from 0 to 255.
 const HIDDEN: u8 = 128;
 
-/// A masked autoencoder, loaded from a checkpoint or in training.
+/// A masked autoencoder, from a checkpoint or from a running training.
 pub struct Autoencoder {
     pub(crate) mae: Mae,
     pub(crate) encoder: EncoderDims,
@@ -24,18 +24,18 @@ pub struct Autoencoder {
     pub(crate) name: String,
 }
 
-/// An image for a masked autoencoder to reconstruct.
+/// An image that a masked autoencoder reconstructs.
 pub struct ReconstructionInput {
-    /// Normalized pixels, `[C, H, W]`. Height and width are the network's `input_size`.
+    /// Normalized pixels, `[C, H, W]`. `H` and `W` are the `input_size` of the network.
     pub values: Vec<f32>,
-    /// Index of the image in the figure, which selects its random mask.
+    /// Index of the image. The mask of the image depends on this index.
     pub place: u64,
 }
 
-/// How to draw masks: the sampling and the seed.
+/// Kind, ratio and seed of the masks in a figure.
 ///
-/// The mask of an image depends only on these settings and the image's index. So networks with the same number of
-/// patches get the same masks. A random mask with a larger ratio removes the same patches and more.
+/// The mask of an image depends only on these settings and the image's index. So two networks with the same number of
+/// patches get the same masks. With a larger ratio, a random mask removes the same patches and additional ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MaskSettings {
     pub masking: Masking,
@@ -45,7 +45,7 @@ pub struct MaskSettings {
 impl Autoencoder {
     /// Loads the masked autoencoder of a checkpoint.
     ///
-    /// `plan` provides settings that tensor shapes do not show, such as `norm_pix_loss`.
+    /// `plan` provides settings that the tensors do not show, such as `norm_pix_loss`.
     pub fn load(opened: &Opened, plan: &Plan, device: &Device) -> Result<Self, InferError> {
         same_encoder(opened, &plan.model)?;
         let zeros = Mae::zeros(&plan.encoder_dims(), &plan.model.decoder_dims(), device);
@@ -61,14 +61,15 @@ impl Autoencoder {
 
     /// Returns the loss that the model was trained with.
     ///
-    /// With `norm_pix_loss`, figures give each reconstructed patch the mean and variance of the original patch.
+    /// With `norm_pix_loss`, the model predicts normalized patches. Figures then use the mean and variance of the
+    /// original patches.
     pub fn loss(&self) -> MaeLoss {
         self.loss
     }
 
-    /// Returns four pictures: original, masked image, reconstruction, and reconstruction with visible patches.
+    /// Returns four pictures: original, masked image, reconstruction, and reconstruction with the visible patches.
     ///
-    /// `data` provides mean and std of the normalization. Fails if the mask ratio removes no patch or all patches.
+    /// `data` provides the normalization of the image. Fails if the mask ratio removes no patch or all patches.
     pub fn tiles(
         &self,
         subject: &ReconstructionInput,
@@ -107,9 +108,9 @@ impl Autoencoder {
         if kind == MaskKind::Grid && (mask_ratio - Masking::GRID_RATIO).abs() > 1e-9 {
             return Err(InferError::Setting {
                 problem: format!(
-                    "cannot mask: grid masks keep one of every four patches, not a mask ratio of {mask_ratio}"
+                    "cannot mask an image: grid masks keep one of every four patches, but the mask ratio is {mask_ratio}"
                 ),
-                hint: "use a mask ratio of 0.75, or add --set pretrain.mask=random".to_owned(),
+                hint: "set a mask ratio of 0.75, or add `--set pretrain.mask=random`".to_owned(),
             });
         }
         let grid = self.encoder.grid();
@@ -128,7 +129,7 @@ impl Autoencoder {
     }
 }
 
-/// Returns the lines of text in a figure's label that describe the masks.
+/// Describes the masks for the label of a figure, one entry per line.
 pub fn mask_label(masking: Masking) -> Vec<String> {
     let Masking { kind, ratio, granularity } = masking;
     let mut label = vec![format!("mask ratio {ratio}")];
@@ -141,7 +142,7 @@ pub fn mask_label(masking: Masking) -> Vec<String> {
     label
 }
 
-/// Returns `under` with some pixels replaced by those of `over`: all pixels where `visible(row, column)` is true.
+/// Replaces pixels of `under` by those of `over`, wherever `visible(row, column)` is true.
 fn put_back(over: &Tile, under: &Tile, visible: impl Fn(usize, usize) -> bool) -> Tile {
     let width = over.width;
     let pixels = over.rgb.chunks_exact(3).zip(under.rgb.chunks_exact(3)).enumerate();
@@ -165,9 +166,9 @@ fn tile(values: &[f32], size: ImageSize, data: &DataPlan) -> Tile {
     Tile { width: size.width, rgb: rgb.collect() }
 }
 
-/// Returns a figure of rows from [`Autoencoder::tiles`]. A footer explains how to interpret the pictures.
+/// Combines rows from [`Autoencoder::tiles`] into a figure. Its footer explains the pictures.
 ///
-/// `losses` are the losses that the models in the figure were trained with.
+/// `losses` are the losses that the models were trained with.
 pub fn reconstructions(groups: Vec<Vec<FigureRow>>, losses: &[MaeLoss]) -> Figure {
     let mut footer = Vec::new();
     if losses.iter().any(|loss| loss.patches == LossPatches::Masked) {
@@ -227,7 +228,7 @@ mod tests {
         DataPlan::of_pictures(SIDE, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     }
 
-    /// Returns an image in which each channel has one value.
+    /// Returns an image in which all pixels of a channel are equal.
     fn subject() -> ReconstructionInput {
         let data = data();
         let normalized = |c: usize| (f32::from(LEVELS[c]) / 255.0 - data.mean[c]) / data.std[c];
@@ -235,7 +236,7 @@ mod tests {
         ReconstructionInput { values, place: 5 }
     }
 
-    /// Returns the indices of the pixels in which `tile` differs from the original image.
+    /// Returns the indices of the pixels that differ from the original image.
     fn changed(tile: &Tile) -> Vec<usize> {
         let pixels = tile.rgb.chunks_exact(3).enumerate();
         pixels.filter(|(_, rgb)| *rgb != LEVELS).map(|(i, _)| i).collect()

@@ -1,8 +1,8 @@
 //! Worker threads for the shards of a micro-batch. Each thread has its own replica of the model.
 //!
-//! For a small model, each thread computes one shard at a time. For a large model, shards run one after the other, and
-//! all threads share the work inside each operation. This saves memory. A single shard also runs in this way. Both ways
-//! compute the same bits.
+//! For a small model, each thread computes its own shard. For a large model, all threads compute one shard together:
+//! they share the work inside each operation. This saves memory. A single shard is also computed by all threads. Both
+//! ways give the same bits.
 //!
 //! A replica shares the parameter values of the model, but has its own autodiff leaves. Two threads with the same
 //! leaves would deadlock in Burn. Results come back in shard order, so sums do not depend on the number of threads.
@@ -14,27 +14,28 @@ use std::thread;
 
 /// Number of images in a shard on the CPU.
 ///
-/// Changing this number changes the rounding of sums, and so the results of a run.
+/// A different number changes the rounding of sums, and so the results of a run.
 pub const SHARD_IMAGES: usize = 16;
 
-/// Minimum number of parameter values in a large model.
+/// A model with at least this many parameter values counts as large.
 const LARGE_MODEL: usize = 8_000_000;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Worker threads that run the shards of a micro-batch.
+/// Worker threads that compute the shards of a micro-batch.
 ///
-/// For a GPU, there are no worker threads, and the calling thread does the work. Dropping this value ends the threads.
+/// On a GPU, there are no worker threads: the calling thread computes the whole micro-batch. Dropping this value ends
+/// the threads.
 pub struct Replicas {
     queue: Option<mpsc::Sender<Job>>,
     workers: Vec<thread::JoinHandle<()>>,
-    /// Threads that share the work inside an operation; started on first use.
+    /// Threads that share the work inside an operation. They start when first used.
     pool: OnceLock<rayon_core::ThreadPool>,
     shard_images: usize,
 }
 
 impl Replicas {
-    /// Starts `threads` worker threads, or one if `threads` is 0.
+    /// Starts `threads` worker threads, but at least one.
     pub fn start(threads: usize) -> Self {
         let (queue, jobs) = mpsc::channel::<Job>();
         let jobs = Arc::new(Mutex::new(jobs));
@@ -59,20 +60,18 @@ impl Replicas {
         }
     }
 
-    /// Returns a value without worker threads, for a GPU.
-    ///
-    /// Each micro-batch is then one shard on the calling thread.
+    /// Starts no worker threads, for a GPU: the calling thread computes each micro-batch as one shard.
     pub fn whole() -> Self {
         Self { workers: Vec::new(), pool: OnceLock::new(), queue: None, shard_images: usize::MAX }
     }
 
-    /// Returns the image range of each shard, for a batch of `n` images.
+    /// Returns the index range of each shard, for a batch of `n` images.
     pub fn shards(&self, n: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let size = self.shard_images.min(n.max(1));
         (0..n).step_by(size).map(move |start| start..(start + size).min(n))
     }
 
-    /// Returns whether a micro-batch is one shard on the calling thread, as on a GPU.
+    /// Returns whether the calling thread computes each micro-batch as one shard, as on a GPU.
     pub fn is_whole(&self) -> bool {
         self.workers.is_empty()
     }
@@ -81,17 +80,17 @@ impl Replicas {
         self.workers.len().max(1)
     }
 
-    /// Returns whether all threads work on one shard at a time.
+    /// Returns whether all threads compute one shard together.
     ///
-    /// This is true on the CPU for a large model and for a single shard. `params` is the number of parameter values.
-    /// `n` is the number of images.
+    /// This is true on the CPU if the model is large or if `n` images fit into one shard. `params` is the number of
+    /// parameter values of the model.
     pub fn share_operations(&self, params: usize, n: usize) -> bool {
         !self.is_whole() && (is_large(params) || n <= self.shard_images)
     }
 
-    /// Runs `work`, with all threads sharing the work inside each operation.
+    /// Runs `work` so that all threads share the work inside each operation.
     ///
-    /// On a GPU, the calling thread runs `work` alone. A panic becomes [`DeviceError::Crashed`].
+    /// On a GPU, only the calling thread runs `work`. A panic becomes [`DeviceError::Crashed`].
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, DeviceError> {
         if self.is_whole() {
             return DeviceError::catch(work);
@@ -99,7 +98,7 @@ impl Replicas {
         if self.pool.get().is_none() {
             let threads = rayon_core::ThreadPoolBuilder::new().num_threads(self.threads()).build();
             let failed = |error| DeviceError::Crashed(format!("cannot start threads: {error}"));
-            // If another thread was faster, its pool stays.
+            // If another thread was faster, keep the pool of that thread.
             let _ = self.pool.set(threads.map_err(failed)?);
         }
         let pool = self.pool.get().expect("the pool was just set");
@@ -108,7 +107,7 @@ impl Replicas {
 
     /// Runs `work` on every input, and returns the results in input order.
     ///
-    /// Each input goes to the next free worker thread. A panic becomes [`DeviceError::Crashed`].
+    /// The next free worker thread takes each input. A panic becomes [`DeviceError::Crashed`].
     pub fn map<I, T, F>(
         &self,
         inputs: impl IntoIterator<Item = I>,
@@ -130,7 +129,7 @@ impl Replicas {
             let (work, done) = (Arc::clone(&work), done.clone());
             let job = Box::new(move || {
                 let result = DeviceError::catch(|| work(input));
-                // Sending fails only if another shard failed and the caller has returned.
+                // Sending fails only after an error of another shard, when the caller has already returned.
                 let _ = done.send((index, result));
             });
             queue
@@ -147,9 +146,9 @@ impl Replicas {
     }
 }
 
-/// Returns whether a model with `params` parameter values is large.
+/// Returns whether a model with `params` parameter values counts as large.
 ///
-/// For a large model, threads share the work inside each operation.
+/// For a large model, all threads share the work inside each operation.
 pub fn is_large(params: usize) -> bool {
     params >= LARGE_MODEL
 }

@@ -5,12 +5,12 @@ use crate::checkpoint::Opened;
 use crate::recipe::ModelPlan;
 use std::path::Path;
 
-/// LayerNorm epsilons with a smaller difference than this give the same results.
+/// LayerNorm epsilons count as equal if their difference is smaller than this.
 const SAME_EPSILON: f64 = 1e-5;
 
-/// Fails if checkpoint and recipe have different numbers of heads or LayerNorm epsilons.
+/// Fails if the checkpoint and the recipe differ in the number of heads or in the LayerNorm epsilon.
 ///
-/// A value that the checkpoint does not store is not compared.
+/// Does not compare a value that the checkpoint does not store.
 pub fn same_encoder(opened: &Opened, model: &ModelPlan) -> Result<(), InferError> {
     let settings = &opened.facts.settings;
     same_heads(opened, "model.num_heads", settings.num_heads, model.num_heads)?;
@@ -18,7 +18,7 @@ pub fn same_encoder(opened: &Opened, model: &ModelPlan) -> Result<(), InferError
         Some(eps) if (eps - model.norm_eps).abs() > SAME_EPSILON => Err(setting(
             &opened.path,
             &format!(
-                "the checkpoint has `model.norm_eps = {eps:e}`, but the recipe has {:e}",
+                "the checkpoint has `model.norm_eps = {eps:e}`, but the recipe has `model.norm_eps = {:e}`",
                 model.norm_eps
             ),
             &format!("add `--set model.norm_eps={eps:e}`"),
@@ -27,9 +27,9 @@ pub fn same_encoder(opened: &Opened, model: &ModelPlan) -> Result<(), InferError
     }
 }
 
-/// Fails if the checkpoint has a different number of heads than the recipe.
+/// Fails if the number of heads in the checkpoint (`stated`) differs from the number in the recipe.
 ///
-/// `key` is the recipe key, for the error.
+/// `key` names the recipe key in the error.
 pub(crate) fn same_heads(
     opened: &Opened,
     key: &str,
@@ -40,8 +40,8 @@ pub(crate) fn same_heads(
         Some(stated) if stated != planned => Err(setting(
             &opened.path,
             &format!(
-                "the checkpoint has `{key} = {stated}`, but the recipe has {planned}. The shapes fit, but the results \
-                 would be wrong"
+                "the checkpoint has `{key} = {stated}`, but the recipe has `{key} = {planned}`. The weights would load, but \
+                 the results would be wrong"
             ),
             &format!("add `--set {key}={stated}`"),
         )),

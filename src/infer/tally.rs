@@ -3,32 +3,32 @@
 use super::evaluate::{Counts, Metrics, rank_and_loss};
 use std::collections::BTreeMap;
 
-/// Counts of a classifier's predictions on labelled images.
+/// Counts the predictions of a classifier on labelled images.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tally {
-    /// Sum of the cross-entropies of all images.
+    /// Sum of the images' cross-entropies.
     loss: f64,
     /// Number of images for each pair of (label, predicted label).
     predictions: BTreeMap<(u32, u32), usize>,
-    /// For each label, the number of images whose correct class is among the five most probable classes.
+    /// For each label, number of images whose label is among the five most probable classes.
     top5: BTreeMap<u32, usize>,
 }
 
-/// The predictions for the images of one class.
+/// The results for the images of one class.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClassTally {
     pub label: u32,
     pub images: usize,
     pub top1: f64,
     pub top5: f64,
-    /// The most frequent wrong prediction, as (label, number of images).
+    /// Most frequent wrong prediction, as (label, number of images).
     pub confused: Option<(u32, usize)>,
 }
 
 impl Tally {
     /// Counts the predictions in logits `[N, C]`, where `C` is `classes`.
     ///
-    /// With `among`, only the classes with these labels may be predicted. `among` must contain every label in `labels`.
+    /// With `among`, only these labels can be predicted. `among` must contain every label in `labels`.
     pub fn of(logits: &[f32], labels: &[u32], classes: usize, among: Option<&[u32]>) -> Self {
         let mut tally = Self::default();
         let all: Vec<u32> = (0..classes as u32).collect();
@@ -47,7 +47,7 @@ impl Tally {
         tally
     }
 
-    /// Returns the counts as numbers that hosts can exchange. [`Tally::from_words`] is the inverse, without rounding.
+    /// Encodes the counts, to send them to other hosts. [`Tally::from_words`] decodes them without rounding.
     pub fn to_words(&self) -> Vec<u64> {
         let mut words = vec![self.loss.to_bits(), self.predictions.len() as u64];
         for (&(label, predicted), &images) in &self.predictions {
@@ -59,7 +59,7 @@ impl Tally {
         words
     }
 
-    /// Reads the counts from the result of [`Tally::to_words`].
+    /// Decodes the words of [`Tally::to_words`].
     pub fn from_words(words: &[u64]) -> Self {
         let (predictions, top5) = words[2..].split_at(3 * words[1] as usize);
         Self {
@@ -91,7 +91,7 @@ impl Tally {
         Counts { loss: self.loss, top1, top5, images }.metrics()
     }
 
-    /// Returns the predictions for each class that has images, in label order.
+    /// Returns the results of each class that has images, in label order.
     pub fn by_class(&self) -> Vec<ClassTally> {
         let of_label = |(label, top5): (&u32, &usize)| {
             let of = self.predictions.range((*label, 0)..=(*label, u32::MAX));
@@ -113,7 +113,7 @@ impl Tally {
         self.top5.iter().map(of_label).collect()
     }
 
-    /// Returns the confusion matrix. Entry `[label][predicted]` is a number of images.
+    /// Returns the confusion matrix. Entry `[label][predicted]` is the number of such images.
     pub fn confusion(&self, classes: usize) -> Vec<Vec<usize>> {
         let mut matrix = vec![vec![0; classes]; classes];
         for ((label, predicted), images) in &self.predictions {
@@ -123,7 +123,7 @@ impl Tally {
     }
 }
 
-/// Returns the candidate with the largest logit. If several are equal, returns the first. Ignores NaN.
+/// Returns the candidate with the largest logit, or the first of several such candidates. Ignores NaN.
 fn first_of_largest(candidates: &[u32], logit: impl Fn(&u32) -> f32) -> u32 {
     let largest = |best: &u32, next: &u32| logit(next) > logit(best) || logit(best).is_nan();
     let mut candidates = candidates.iter();

@@ -24,13 +24,13 @@ impl Attention {
         }
     }
 
-    /// Returns the concatenated outputs of all heads, `[N, L, D]`.
+    /// Returns the outputs of all heads, concatenated to `[N, L, D]`.
     fn heads(&self, x: Tensor<3>) -> Tensor<3> {
         ops::attention(self.qkv.forward_narrow(x), self.num_heads)
     }
 }
 
-/// Two linear layers with the exact (erf) GELU between them.
+/// Two linear layers with the exact (erf) GELU between these layers.
 #[derive(Module, Debug)]
 pub struct Mlp {
     pub fc1: Linear,
@@ -47,7 +47,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// Allocates a block with zero weights.
+    /// Creates a block with zero weights.
     pub fn zeros(
         width: usize,
         num_heads: usize,
@@ -67,13 +67,13 @@ impl Block {
         }
     }
 
-    /// Freezes the first half of the block: the attention and the LayerNorm before it.
+    /// Freezes the attention and `norm1`, the LayerNorm before the attention. The MLP stays trained.
     #[must_use]
     pub(super) fn freeze_attention(self) -> Self {
         Self { norm1: self.norm1.no_grad(), attn: self.attn.no_grad(), ..self }
     }
 
-    /// Runs the block on tokens `[N, L, D]`. The output has the same shape.
+    /// Runs the block on tokens `[N, L, D]`. The result has the same shape.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         #[cfg(feature = "gpu")]
         if ops::is_gpu(&x) {
@@ -127,9 +127,7 @@ impl Block {
     }
 }
 
-/// Returns the drop-path rate of each block.
-///
-/// The rate grows linearly from 0 in the first block to `drop_path` in the last block.
+/// Returns the drop-path rate of each block: linear from 0 in the first block to `drop_path` in the last block.
 pub fn drop_path_rates(drop_path: f64, depth: usize) -> Vec<f64> {
     let last = depth.saturating_sub(1).max(1) as f64;
     (0..depth).map(|i| drop_path * i as f64 / last).collect()

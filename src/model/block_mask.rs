@@ -1,23 +1,26 @@
-//! Block-wise masks, as in `BEiT` (arXiv 2106.08254, algorithm 1), which the MAE paper compares in table 1f.
+//! Block-wise masks, as in `BEiT` (arXiv 2106.08254, algorithm 1). Table 1f of the MAE paper compares them with random
+//! masks.
 
 use crate::shape::ImageSize;
 use rand::{Rng, RngExt};
 
-/// Minimum area of a block, in patches. An image with fewer than 14 x 14 patches has a proportionally smaller minimum.
+/// Smallest area of a block in patches. For fewer than 14 x 14 patches, it is proportionally smaller.
 const MIN_AREA: f64 = 16.0;
-/// Number of patches in an image of 224 x 224 pixels, for which `BEiT` chose [`MIN_AREA`].
+/// Number of patches for which `BEiT` chose [`MIN_AREA`]: 14 x 14.
 const USUAL_PATCHES: f64 = 196.0;
-/// Minimum ratio of a block's height to its width. The maximum is the inverse.
+/// Smallest ratio of a block's height to its width. The largest ratio is `1 / MIN_ASPECT`.
 const MIN_ASPECT: f64 = 0.3;
-/// Maximum number of attempts to place a block. Then random single patches complete the mask.
+/// Number of attempts to place a block. If all fail, single random patches complete the mask.
 const ATTEMPTS: usize = 10;
 
-/// Draws a mask of rectangular blocks. Returns for each patch whether it is removed. Exactly `removed` patches are.
+/// Draws a mask of rectangular blocks. Returns for each patch whether it is removed.
 ///
-/// `grid` is the number of patches along each axis. The area of a block is uniform between the minimum area and the
-/// number of patches that are still to be removed. The logarithm of the block's aspect ratio is uniform. A block that
-/// would remove too many new patches, or none, is drawn again. If no block fits, single patches are removed at random. So all images have the
-/// same number of visible patches.
+/// - `grid` is the number of patches along each axis.
+/// - Exactly `removed` patches are removed, so all images have the same number of visible patches.
+/// - The area of a block is uniform: at least the minimum area, at most the number of patches still to remove.
+/// - The logarithm of a block's aspect ratio is uniform.
+/// - A block that removes no new patch or too many new patches is drawn again.
+/// - If no block fits, single random patches are removed.
 pub(super) fn block_mask(grid: ImageSize, removed: usize, rng: &mut impl Rng) -> Vec<bool> {
     let mut mask = vec![false; grid.area()];
     let mut left = removed;
@@ -36,9 +39,9 @@ pub(super) fn block_mask(grid: ImageSize, removed: usize, rng: &mut impl Rng) ->
     mask
 }
 
-/// Draws a block. Returns the patches that it adds to `mask`, at most `left`.
+/// Draws a block. Returns the patches that the block adds to `mask`.
 ///
-/// Returns `None` if the block does not fit in the image, adds no patch, or would add more than `left` patches.
+/// Returns `None` if the block leaves the image, adds no patch, or adds more than `left` patches.
 fn block(grid: ImageSize, left: usize, mask: &[bool], rng: &mut impl Rng) -> Option<Vec<usize>> {
     let share = (grid.area() as f64 / USUAL_PATCHES).min(1.0);
     let min_area = (MIN_AREA * share).min(left as f64);
@@ -58,7 +61,7 @@ fn block(grid: ImageSize, left: usize, mask: &[bool], rng: &mut impl Rng) -> Opt
     (1..=left).contains(&added.len()).then_some(added)
 }
 
-/// Removes `count` more patches in `mask`, chosen at random.
+/// Removes `count` more random patches.
 fn fill(mask: &mut [bool], count: usize, rng: &mut impl Rng) {
     let mut visible: Vec<usize> = (0..mask.len()).filter(|patch| !mask[*patch]).collect();
     for _ in 0..count {
@@ -74,13 +77,13 @@ mod tests {
 
     const GRID: usize = 14;
 
-    /// Returns the masks of 200 samples. Each mask removes `removed` patches.
+    /// Draws 200 masks that each remove `removed` patches.
     fn masks(removed: usize) -> Vec<Vec<bool>> {
         let key = Key { seed: 0, stage: 1, epoch: 1 };
         (0..200).map(|i| block_mask(GRID.into(), removed, &mut key.rng(i, Purpose::Mask))).collect()
     }
 
-    /// Returns the fraction of removed patches among the neighbours of removed patches.
+    /// Returns how many neighbours of removed patches are removed, as a fraction of all their neighbours.
     fn clustering(masks: &[Vec<bool>]) -> f64 {
         let (mut same, mut all) = (0.0, 0.0);
         for mask in masks {
@@ -104,7 +107,7 @@ mod tests {
             let count = |mask: &Vec<bool>| mask.iter().filter(|removed| **removed).count();
             assert!(masks.iter().all(|mask| count(mask) == removed), "{removed}");
         }
-        // Independent patches would have 0.5 and 0.75.
+        // If patches were removed independently, the values would be 0.5 and 0.75.
         assert!(clustering(&masks(98)) > 0.8, "{}", clustering(&masks(98)));
         assert!(clustering(&masks(147)) > 0.87, "{}", clustering(&masks(147)));
     }

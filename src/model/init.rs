@@ -1,4 +1,4 @@
-//! The official random initialisation of parameters, computed on the host.
+//! The official random initialisation of parameters, computed on the CPU.
 //!
 //! The random numbers depend only on the seed and the parameter's name. So a new layer does not change other layers.
 
@@ -13,11 +13,11 @@ use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 
 enum Init {
-    /// Keeps the allocated values, such as zeros.
+    /// Keeps the current values, such as zeros.
     Keep,
-    /// Draws from a normal distribution with mean 0 and this standard deviation.
+    /// Normal distribution with mean 0 and this standard deviation.
     Normal(f64),
-    /// Draws from a uniform distribution between minus and plus this bound.
+    /// Uniform distribution between `-bound` and `bound`.
     Uniform(f64),
 }
 
@@ -38,11 +38,11 @@ pub fn init_mae(mae: Mae, seed: u64) -> Mae {
     })
 }
 
-/// Initialises a classifier without a checkpoint, as timm 0.3.2 does.
+/// Initialises a classifier from scratch, as timm 0.3.2 does.
 ///
 /// - Linear layers, class token and position embeddings: normal with a standard deviation of 0.02.
 /// - Patch embedding: uniform in ±1/sqrt(`fan_in`), PyTorch's default.
-/// - Other biases: zero.
+/// - Biases of linear layers: zero.
 pub fn init_vit(vit: Vit, seed: u64) -> Vit {
     initialise(vit, seed, |name, shape, fan_in| match name {
         "cls_token" | "pos_embed" => Init::Normal(0.02),
@@ -52,7 +52,7 @@ pub fn init_vit(vit: Vit, seed: u64) -> Vit {
     })
 }
 
-/// Initialises the classification head of a pre-trained encoder.
+/// Initialises only the classification head, for a pre-trained encoder.
 ///
 /// The weight is normal with a standard deviation of 2e-5. The bias is zero.
 pub fn init_head(vit: Vit, seed: u64) -> Vit {
@@ -72,9 +72,9 @@ pub fn init_probe_head(head: ProbeHead, seed: u64) -> ProbeHead {
     })
 }
 
-/// Initialises all parameters. `rule` maps name, shape and fan-in to a distribution.
+/// Initialises all parameters. `rule` returns the distribution for a name, a shape and a fan-in.
 ///
-/// A bias has the fan-in of its layer's weight.
+/// A bias has the same fan-in as the weight of its layer.
 fn initialise<M: Module>(module: M, seed: u64, rule: impl Fn(&str, &[usize], f64) -> Init) -> M {
     let key = Key { seed, stage: NO_STAGE, epoch: 0 };
     let mut fan_in = 1.0; // the module tree visits a layer's weight before its bias
@@ -100,7 +100,7 @@ fn initialise<M: Module>(module: M, seed: u64, rule: impl Fn(&str, &[usize], f64
     })
 }
 
-/// Returns the FNV-1a hash of a parameter's name. This hash must never change.
+/// Returns the FNV-1a hash of a parameter's name. If this hash changed, all initial weights would change.
 fn stream_of(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

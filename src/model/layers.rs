@@ -15,7 +15,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Allocates a layer with zero weights.
+    /// Creates a layer with zero weights.
     pub fn zeros(d_in: usize, d_out: usize, precision: Precision, device: &Device) -> Self {
         Self {
             weight: Param::from_tensor(Tensor::zeros([d_out, d_in], device)),
@@ -24,22 +24,22 @@ impl Linear {
         }
     }
 
-    /// Maps `[.., in]` to fp32 `[.., out]`.
+    /// Applies the layer to `[.., in]`. Returns fp32 `[.., out]`.
     pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
         self.precision.wide(self.forward_narrow(x))
     }
 
-    /// Runs [`Linear::forward`]. In bf16 precision, the output stays bf16.
+    /// Does the same as [`Linear::forward`], but in bf16 and fp16, the result keeps this precision.
     pub(super) fn forward_narrow<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
         self.precision.linear(x, self.weight.val(), self.bias.val())
     }
 
-    /// Runs [`Linear::forward_narrow`], then GELU.
+    /// Returns the GELU of [`Linear::forward_narrow`].
     pub(super) fn forward_gelu<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
         self.precision.linear_gelu(x, self.weight.val(), self.bias.val())
     }
 
-    /// Returns `residual` plus the result of [`Linear::forward`].
+    /// Returns `residual + forward(x)`.
     pub(super) fn forward_residual<const R: usize>(
         &self,
         x: Tensor<R>,
@@ -70,7 +70,7 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// Allocates a layer with weight 1 and bias 0.
+    /// Creates a layer with weight 1 and bias 0.
     pub fn new(width: usize, eps: f64, device: &Device) -> Self {
         Self {
             weight: Param::from_tensor(Tensor::ones([width], device)),
@@ -79,7 +79,7 @@ impl LayerNorm {
         }
     }
 
-    /// Normalizes each row of a tensor `[.., D]`, then applies weight and bias.
+    /// Normalizes the last axis of `[.., D]`, and then applies weight and bias.
     pub fn forward<const R: usize>(&self, x: Tensor<R>) -> Tensor<R> {
         ops::layer_norm(x, self.weight.val(), self.bias.val(), self.eps)
     }

@@ -11,17 +11,18 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// A masked autoencoder.
 ///
-/// The encoder sees only the kept patches. A small decoder reconstructs all patches.
+/// The encoder sees only the kept patches. A small decoder predicts the pixels of all patches.
 #[derive(Module, Debug)]
 pub struct Mae {
     pub cls_token: Param<Tensor<3>>,
-    /// Fixed sin-cos position embeddings, `[1, 1 + L, D]`.
+    /// Fixed sin-cos position embeddings of the encoder, `[1, 1 + L, D]`.
     ///
-    /// Checkpoints contain these embeddings, but training does not change them.
+    /// Checkpoints store these embeddings, but training does not change them.
     pub pos_embed: Param<Tensor<3>>,
-    /// The token in place of each removed patch, `[1, 1, D]`, in the input of the decoder.
+    /// Mask token in the input of the decoder, `[1, 1, D]`. It stands for each removed patch.
     pub mask_token: Option<Param<Tensor<3>>>,
-    /// The same in the input of the encoder (paper, table 1c). The network has one of the two mask tokens.
+    /// Mask token in the input of the encoder (paper, table 1c). It replaces the decoder's mask token, which is then
+    /// `None`.
     pub encoder_mask_token: Option<Param<Tensor<3>>>,
     pub decoder_pos_embed: Param<Tensor<3>>,
     pub patch_embed: PatchEmbed,
@@ -35,14 +36,14 @@ pub struct Mae {
     patch_size: usize,
 }
 
-/// The indices of [`Masks`], as tensors on the device.
+/// The index tensors of [`Masks`] on the device.
 #[derive(Clone)]
 pub(super) struct MaskRows {
-    /// Index of each kept patch in the whole batch, `[N * K]`.
+    /// Index of each kept patch among the patches of the whole batch, `[N * K]`.
     keep: Tensor<1, Int>,
-    /// Index of each kept patch in its image, `[N * K]`.
+    /// Index of each kept patch among the patches of its image, `[N * K]`.
     keep_in_image: Tensor<1, Int>,
-    /// Position of each patch in the shuffled batch, `[N * L]`.
+    /// Index of each patch in the batch after shuffling, `[N * L]`.
     restore: Tensor<1, Int>,
     /// 1 for a removed patch, 0 for a kept patch, `[N, L]`.
     removed: Tensor<2>,
@@ -70,14 +71,14 @@ impl MaskRows {
 
 /// The result of [`Mae::forward`].
 pub struct MaeOutput {
-    /// Mean squared error over the removed patches, or over all patches, `[1]`.
+    /// Mean squared error over the removed patches or over all patches, `[1]`.
     pub loss: Tensor<1>,
     /// Predicted pixels of every patch, `[N, L, P]`.
     pub pred: Tensor<3>,
 }
 
 impl Mae {
-    /// Allocates the network with zero weights and fixed position embeddings.
+    /// Creates the network with zero weights, and with fixed position embeddings.
     pub fn zeros(encoder: &EncoderDims, decoder: &DecoderDims, device: &Device) -> Self {
         let token = |d: usize| Param::from_tensor(Tensor::zeros([1, 1, d], device));
         let fixed = |d: usize| {
@@ -113,7 +114,7 @@ impl Mae {
 
     /// Reconstructs images `[N, C, H, W]` from their kept patches, and computes the loss.
     ///
-    /// With `norm_pix_loss`, the target patches are normalized by their own mean and unbiased variance.
+    /// With `norm_pix_loss`, each target patch is normalized with its own mean and unbiased variance.
     pub fn forward(&self, imgs: Tensor<4>, masks: &Masks, loss: MaeLoss) -> MaeOutput {
         let rows = MaskRows::new(masks, &imgs.device());
         let latent = self.encode_rows(imgs.clone(), &rows);
@@ -123,8 +124,8 @@ impl Mae {
 
     /// Returns images `[N, C, H, W]` with the predicted pixels of every patch.
     ///
-    /// If `norm_pix_loss` is true, the decoder predicts normalized patches. This function then applies the mean and
-    /// variance of the original patches. The network itself does not know this mean and variance.
+    /// If `norm_pix_loss` is true, the network predicts normalized patches. This function then scales each predicted
+    /// patch to the mean and variance of the original patch.
     pub fn reconstruct(&self, imgs: Tensor<4>, masks: &Masks, norm_pix_loss: bool) -> Tensor<4> {
         let [_, _, height, width] = imgs.dims();
         let grid = ImageSize { height, width }.in_squares_of(self.patch_size);
@@ -136,9 +137,9 @@ impl Mae {
         unpatchify(painted, self.patch_size, grid)
     }
 
-    /// Runs the encoder with its last LayerNorm, and returns tokens `[N, 1 + K, D]`.
+    /// Runs the encoder and its last LayerNorm. Returns tokens `[N, 1 + K, D]`.
     ///
-    /// Token 0 is the class token. The other tokens are the kept patches.
+    /// Token 0 is the class token. The next tokens are the kept patches.
     pub fn forward_encoder(&self, imgs: Tensor<4>, masks: &Masks) -> Tensor<3> {
         let rows = MaskRows::new(masks, &imgs.device());
         self.encode_rows(imgs, &rows)
@@ -152,8 +153,7 @@ impl Mae {
 
     /// Returns the input of the encoder's first block: the class token and the kept patches, `[N, 1 + K, D]`.
     ///
-    /// With [`Mae::encoder_mask_token`], these are the class token and all patches, `[N, 1 + L, D]`. Only kept patches are embedded. Embedding all patches and masking afterwards would give the same tokens, because the
-    /// embedding treats each patch separately.
+    /// With an encoder mask token, the result also has a mask token for each removed patch, `[N, 1 + L, D]`.
     pub(super) fn encoder_tokens(&self, imgs: Tensor<4>, rows: &MaskRows) -> Tensor<3> {
         let patches = self.patch_embed.cut(imgs);
         let [n, l, values] = patches.dims();
@@ -175,10 +175,10 @@ impl Mae {
         Tensor::cat(vec![cls.expand([n, 1, d]), x], 1)
     }
 
-    /// Predicts the pixels of all tokens from the encoder's output.
+    /// Predicts pixels from the encoder's output.
     ///
-    /// The input is `[N, 1 + K, D]`, and the result is `[N, 1 + L, P]`. The prediction for token 0, the class token,
-    /// has no meaning.
+    /// The input is `[N, 1 + K, D]`. The result is `[N, 1 + L, P]`; its first row belongs to the class token and has no
+    /// meaning.
     pub fn forward_decoder(&self, latent: Tensor<3>, masks: &Masks) -> Tensor<3> {
         let rows = MaskRows::new(masks, &latent.device());
         self.decode_rows(latent, &rows)
@@ -190,7 +190,7 @@ impl Mae {
         self.predict(x)
     }
 
-    /// Returns the input tokens of the first decoder block, `[N, 1 + L, D]`.
+    /// Returns the input of the first decoder block, `[N, 1 + L, D]`.
     pub(super) fn decoder_tokens(&self, latent: Tensor<3>, rows: &MaskRows) -> Tensor<3> {
         let x = self.decoder_embed.forward(latent);
         let Some(token) = &self.mask_token else { return x + self.decoder_pos_embed.val() };
@@ -201,12 +201,12 @@ impl Mae {
         Tensor::cat(vec![cls, x], 1) + self.decoder_pos_embed.val()
     }
 
-    /// Returns predicted pixels `[N, 1 + L, P]` from the output of the last decoder block.
+    /// Returns predicted pixels `[N, 1 + L, P]` from the last decoder block's output.
     pub(super) fn predict(&self, x: Tensor<3>) -> Tensor<3> {
         self.decoder_pred.forward(self.decoder_norm.forward(x))
     }
 
-    /// Returns the loss `[1]` between predicted patches `[N, L, P]` and images.
+    /// Returns the loss `[1]` between predicted patches `[N, L, P]` and the images.
     pub(super) fn score(
         &self,
         pred: Tensor<3>,
@@ -223,7 +223,7 @@ impl Mae {
     }
 }
 
-/// Puts the visible patches `[N, K, D]` back in their places among `L` tokens. All other tokens are the mask token.
+/// Puts the visible patches `[N, K, D]` at their original places, and the mask token at all other places.
 fn unshuffled(visible: Tensor<3>, mask_token: &Tensor<3>, rows: &MaskRows) -> Tensor<3> {
     let [n, keep, d] = visible.dims();
     let l = rows.restore.dims()[0] / n;
@@ -246,13 +246,13 @@ fn target(patches: Tensor<3>, norm_pix_loss: bool) -> Tensor<3> {
     centred / spread
 }
 
-/// Restores the mean and variance of the original `patches` in predicted patches.
+/// Scales predicted patches to the mean and variance of the original `patches`.
 fn denormalized(pred: Tensor<3>, patches: Tensor<3>) -> Tensor<3> {
     let (mean, _, spread) = moments(patches);
     pred * spread + mean
 }
 
-/// Returns the mean, the centered pixels and the standard deviation of each patch.
+/// Returns for each patch: the mean, the pixels minus the mean, and the standard deviation.
 fn moments(patches: Tensor<3>) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
     let values = patches.dims()[2] as f64;
     let mean = patches.clone().mean_dim(2);
@@ -261,7 +261,7 @@ fn moments(patches: Tensor<3>) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
     (mean, centred, (variance + 1e-6).sqrt())
 }
 
-/// Returns the mean squared error `[1]` between prediction and target, over the patches for which `counted` is 1.
+/// Returns the mean squared error `[1]` over the patches for which `counted` is 1.
 fn loss(pred: Tensor<3>, target: Tensor<3>, counted: Tensor<2>) -> Tensor<1> {
     let per_patch = (pred - target).square().mean_dim(2).squeeze_dim::<2>(2);
     (per_patch * counted.clone()).sum() / counted.sum()

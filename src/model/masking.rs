@@ -1,27 +1,27 @@
-//! Masks of a pre-training, on the host: random, in blocks, or in a grid.
+//! Masks for pre-training: random, in blocks, or in a grid.
 
 use super::block_mask::block_mask;
 use crate::random::{Key, Purpose};
 use crate::shape::{ImageSize, MaskKind, Masking, len_keep};
 use rand::RngExt;
 
-/// The kept and removed patches of `N` images with `L` patches each.
+/// Kept and removed patches of `N` images with `L` patches each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Masks {
-    /// Number of kept patches per image, `K` in tensor shapes.
+    /// Number of kept patches per image (`K` in tensor shapes).
     pub len_keep: usize,
-    /// For each image, the indices of its kept patches, `[N, K]`. The encoder's tokens have this order.
+    /// Indices of the kept patches in each image, `[N, K]`, in the order of the encoder's tokens.
     pub ids_keep: Vec<i32>,
-    /// Position of each patch, `[N, L]`, in the order in which the kept patches of an image come first.
+    /// Index of each patch after shuffling, `[N, L]`. After shuffling, the kept patches of an image come first.
     pub ids_restore: Vec<i32>,
     /// 0 for a kept patch and 1 for a removed patch, `[N, L]`.
     pub mask: Vec<f32>,
 }
 
 impl Masks {
-    /// Draws a mask for each sample. `grid` is the number of patches along each axis of an image.
+    /// Draws one mask for each entry of `samples`. `grid` is the number of patches along each axis.
     ///
-    /// The mask of a sample depends only on the sample, `masking`, `grid` and `key`.
+    /// The mask depends only on the sample, `masking`, `grid` and `key`.
     pub fn draw(masking: Masking, grid: ImageSize, samples: &[u64], key: Key) -> Self {
         let mut masks = Self::empty(masking.len_keep(grid), samples.len(), grid.area());
         for &sample in samples {
@@ -38,9 +38,9 @@ impl Masks {
         masks
     }
 
-    /// Returns masks that keep the patches with the smallest noise in each image (paper §3).
+    /// Keeps the patches with the smallest noise in each image (paper §3).
     ///
-    /// `noise` is `[N, L]` and must not contain NaN or infinity.
+    /// `noise` is `[N, L]`, without NaN or infinity.
     pub fn from_noise(noise: &[f32], num_patches: usize, mask_ratio: f64) -> Self {
         let len_keep = len_keep(num_patches, mask_ratio);
         let mut masks = Self::empty(len_keep, noise.len() / num_patches, num_patches);
@@ -50,7 +50,6 @@ impl Masks {
         masks
     }
 
-    /// Returns empty masks, with memory for `images` images.
     fn empty(len_keep: usize, images: usize, num_patches: usize) -> Self {
         Self {
             len_keep,
@@ -60,7 +59,7 @@ impl Masks {
         }
     }
 
-    /// Adds the mask of an image. `ids_shuffle` has the patch indices of the image, with the kept patches first.
+    /// Adds the mask of an image. `ids_shuffle` lists all its patches, the kept patches first.
     fn push(&mut self, ids_shuffle: &[i32]) {
         let image = self.mask.len();
         self.ids_restore.resize(image + ids_shuffle.len(), 0);
@@ -85,7 +84,7 @@ impl Masks {
     }
 }
 
-/// Draws one random number for each patch of a sample. Sorting by these numbers shuffles the patches.
+/// Draws a random number for each patch of a sample. Sorting the patches by these numbers shuffles the patches.
 fn mask_noise(sample: u64, patches: usize, key: Key) -> Vec<f32> {
     let mut rng = key.rng(sample, Purpose::Mask);
     (0..patches).map(|_| rng.random::<f32>()).collect()
@@ -99,9 +98,9 @@ fn sorted(noise: &[f32]) -> Vec<i32> {
     ids
 }
 
-/// Returns the patch indices of a sample in random order. Squares of `side` x `side` patches stay together.
+/// Returns all patches of a sample in random order. Squares of `side` x `side` patches stay together.
 ///
-/// With larger squares, single visible patches no longer reveal their hidden neighbours (arXiv 2512.15715).
+/// With larger squares, a removed patch has fewer visible neighbours that reveal it (arXiv 2512.15715).
 fn random_order(grid: ImageSize, side: usize, sample: u64, key: Key) -> Vec<i32> {
     let squares = grid.in_squares_of(side);
     let order = sorted(&mask_noise(sample, squares.area(), key));
@@ -115,14 +114,14 @@ fn random_order(grid: ImageSize, side: usize, sample: u64, key: Key) -> Vec<i32>
 
 /// Returns for each patch whether a grid mask removes it.
 ///
-/// A grid mask keeps only the upper left patch of each 2 x 2 square (paper, Fig. 6).
+/// Of each 2 x 2 patches, a grid mask keeps only the upper left patch (paper, Fig. 6).
 fn grid_mask(grid: ImageSize) -> Vec<bool> {
     (0..grid.area())
         .map(|i| !(i / grid.width).is_multiple_of(2) || !(i % grid.width).is_multiple_of(2))
         .collect()
 }
 
-/// Returns the indices of the kept patches, followed by those of the removed patches.
+/// Returns the indices of all patches, the kept patches first.
 fn kept_first(removed: &[bool]) -> Vec<i32> {
     let ids = |is_removed: bool| {
         let of = removed.iter().enumerate().filter(move |(_, removed)| **removed == is_removed);

@@ -3,66 +3,64 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
 
-/// Flattened gradients of some parameters, with parameter indices.
-///
-/// The indices refer to [`trainable_names`].
+/// Flattened gradients of some parameters, each with its index in [`trainable_names`].
 pub type PartialGrads = Vec<(usize, Tensor<1>)>;
 
 /// A parameter of a network.
 #[derive(Debug, Clone)]
 pub struct NamedParam {
-    /// The official name, such as `blocks.0.attn.qkv.weight`.
+    /// Official name, such as `blocks.0.attn.qkv.weight`.
     pub name: String,
     pub shape: Vec<usize>,
-    /// The flattened values. They share memory with the parameter.
+    /// Flattened values. This tensor shares memory with the parameter.
     pub values: Tensor<1>,
-    /// Whether training changes the parameter.
+    /// Whether training changes the values.
     pub trained: bool,
 }
 
-/// Returns all parameters of `module`, in the order of the module tree.
+/// Returns all parameters of `module`, in module order.
 pub fn named<M: Module>(module: &M) -> Vec<NamedParam> {
     let mut visitor = Collect::default();
     module.visit(&mut visitor);
     visitor.params
 }
 
-/// Returns the device of a module.
+/// Returns the device that holds `module`.
 pub fn device<M: Module>(module: &M) -> Device {
     module.devices().into_iter().next().unwrap_or_default()
 }
 
-/// Returns the names of the trained parameters, in the order of the module tree.
+/// Returns the names of all trained parameters, in module order.
 pub fn trainable_names<M: Module>(module: &M) -> Vec<String> {
     named(module).into_iter().filter(|p| p.trained).map(|p| p.name).collect()
 }
 
-/// Moves the flattened gradients of all trained parameters out of `grads`.
+/// Moves the flattened gradients of all trained parameters out of `grads`, in the order of [`trainable_names`].
 ///
-/// The order is that of [`trainable_names`]. If the loss does not depend on a parameter, its gradient is zero.
+/// A parameter that does not affect the loss has a gradient of zeros.
 pub fn grads<M: Module>(replica: &M, grads: &mut Gradients) -> Vec<Tensor<1>> {
     let mut visitor = TakeGrads { grads, zeros: true, taken: Vec::new() };
     replica.visit(&mut visitor);
     visitor.taken.into_iter().flatten().collect()
 }
 
-/// Like [`grads`], but without the parameters that the loss does not depend on.
+/// Does the same as [`grads`], but leaves out parameters that do not affect the loss.
 pub(super) fn found_grads<M: Module>(replica: &M, grads: &mut Gradients) -> PartialGrads {
     let mut visitor = TakeGrads { grads, zeros: false, taken: Vec::new() };
     replica.visit(&mut visitor);
     present(visitor.taken)
 }
 
-/// Returns the gradients that are not `None`, each with its index in the input.
+/// Returns all gradients that are not `None`, each with its index in `grads`.
 pub fn present(grads: Vec<Option<Tensor<1>>>) -> PartialGrads {
     let grads = grads.into_iter().enumerate();
     grads.filter_map(|(place, grad)| Some((place, grad?))).collect()
 }
 
-/// Returns the module with new parameter values from `f`.
+/// Replaces parameter values of `module`.
 ///
-/// `f` receives the name, the shape and the flattened values of each parameter. `f` returns new values, or `None` to
-/// keep the old values.
+/// `f` receives name, shape and flattened values of each parameter. `f` returns new values, or `None` to keep the
+/// values.
 pub fn apply<M, F>(module: M, f: F) -> M
 where
     M: Module,
@@ -71,9 +69,9 @@ where
     module.map(&mut Replace { path: Vec::new(), f })
 }
 
-/// Returns the module with new values of the trained parameters.
+/// Replaces the values of all trained parameters.
 ///
-/// `f` maps a parameter's index in [`trainable_names`] and its flattened values to new values.
+/// `f` receives the parameter's index in [`trainable_names`] and the flattened values. `f` returns new values.
 pub fn update<M, F>(module: M, mut f: F) -> M
 where
     M: Module,
@@ -122,7 +120,7 @@ fn trained<const D: usize>(param: &Param<Tensor<D>>) -> bool {
 
 struct TakeGrads<'a> {
     grads: &'a mut Gradients,
-    /// Whether to replace a missing gradient by zeros.
+    /// Whether a missing gradient becomes zeros.
     zeros: bool,
     taken: Vec<Option<Tensor<1>>>,
 }

@@ -1,7 +1,7 @@
-//! Forward and backward passes: at once, in sections, or with gradient checkpointing.
+//! Forward and backward passes: as a whole, in sections, or with gradient checkpointing.
 //!
-//! A section is a series of transformer blocks with its own autodiff graph. The backward pass runs the sections from
-//! last to first. So the gradients of the last blocks are ready early.
+//! A section is a series of transformer blocks with its own autodiff graph. The backward pass starts with the last
+//! section. So the gradients of the last blocks are ready early.
 //!
 //! On the CPU, all modes give the same bits.
 
@@ -14,17 +14,17 @@ use crate::shape::MaeLoss;
 use burn::module::Module;
 use burn::tensor::{Gradients, Tensor};
 
-/// How a backward pass runs.
+/// How to run a backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackwardMode {
-    /// Runs one backward pass, which returns all gradients at its end.
+    /// One backward pass returns all gradients at its end.
     Whole,
-    /// Runs the backward pass section by section, from the last section to the first.
+    /// The backward pass runs section by section, and returns the gradients after each section.
     ///
-    /// The gradients of each section are available early. A section is a series of blocks with at least this many
-    /// parameter values. The section next to the input may be smaller.
+    /// The last section comes first. A section is a series of blocks with at least this many parameter values; the
+    /// section next to the input may have fewer.
     Sections(usize),
-    /// Runs with gradient checkpointing, to save memory.
+    /// Gradient checkpointing, to save memory.
     ///
     /// The backward pass recomputes the activations of one block at a time.
     Recomputed,
@@ -33,22 +33,22 @@ pub enum BackwardMode {
 type Link<M> = Box<dyn Fn(&M, Tensor<3>) -> Tensor<3>>;
 type Head<M> = Box<dyn Fn(&M, Tensor<3>) -> Tensor<1>>;
 
-/// A forward pass from images to the loss, split into steps.
+/// A forward pass from images to the loss, as a series of steps.
 ///
 /// Most steps are transformer blocks. The backward pass can run one step at a time.
 pub struct Chain<M> {
-    /// Computes the first step's input from the images.
+    /// Computes the input of the first step.
     stem: Box<dyn Fn(&M) -> Tensor<3>>,
     links: Vec<Link<M>>,
     /// Number of parameter values in each step.
     values: Vec<usize>,
-    /// Number of frozen steps, counted from the input. If above 0, the stem is frozen, too.
+    /// Number of frozen steps at the start. If it is above 0, `stem` is frozen, too.
     frozen: usize,
-    /// Computes the loss `[1]` from the last step's output.
+    /// Computes the loss `[1]` from the output of the last step.
     head: Head<M>,
 }
 
-/// Returns [`Mae::forward`], up to its loss, as a [`Chain`] of blocks. Images are `[N, C, H, W]`.
+/// Splits [`Mae::forward`] up to its loss into steps. Images are `[N, C, H, W]`.
 pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, loss: MaeLoss) -> Chain<Mae> {
     let rows = MaskRows::new(masks, &imgs.device());
     let (stem_rows, bridge_rows, stem_imgs) = (rows.clone(), rows.clone(), imgs.clone());
@@ -75,9 +75,9 @@ pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, loss: MaeLoss) -> Ch
     }
 }
 
-/// Returns the steps of [`Vit::forward`] and `loss`, for images `[N, C, H, W]`.
+/// Splits [`Vit::forward`] and `loss` into steps. Images are `[N, C, H, W]`.
 ///
-/// `loss` maps logits to the loss. If `factors` are given, the steps are those of [`Vit::forward_drop_path`].
+/// `loss` computes the loss from logits. With `factors`, splits [`Vit::forward_drop_path`] instead.
 pub fn vit_chain(
     vit: &Vit,
     imgs: Tensor<4>,
@@ -107,29 +107,27 @@ pub struct Forward<M> {
 }
 
 enum Kept<M> {
-    /// Holds the loss and the autodiff graphs of all sections.
+    /// The loss, and the autodiff graphs of all sections.
     Recorded { loss: Box<Tensor<1>>, seams: Vec<Seam> },
-    /// Holds the input of each step, for gradient checkpointing.
+    /// The input of each step, for gradient checkpointing.
     Inputs { chain: Chain<M>, inputs: Vec<Tensor<3>> },
 }
 
 struct Seam {
     output: Tensor<3>,
-    /// The value of `output` as a leaf of the next section's autodiff graph.
+    /// The same values as `output`, as a leaf of the next section's graph.
     input: Tensor<3>,
 }
 
 impl<M: Module + 'static> Chain<M> {
-    /// Returns the forward pass with its loss multiplied by `weight`.
+    /// Multiplies the loss by `weight`.
     #[must_use]
     pub fn weighted(self, weight: f64) -> Self {
         let head = self.head;
         Self { head: Box::new(move |module, x| head(module, x) * weight), ..self }
     }
 
-    /// Runs the forward pass on a copy of `module` with autodiff.
-    ///
-    /// `module` itself must be without autodiff.
+    /// Runs the forward pass. `module` has no autodiff; this function adds autodiff to a copy.
     pub fn forward(self, module: &M, mode: BackwardMode) -> Forward<M> {
         let replica = module.clone().train();
         let kept = match mode {
@@ -156,9 +154,9 @@ impl<M: Module + 'static> Chain<M> {
         Kept::Recorded { loss: Box::new((self.head)(replica, x)), seams }
     }
 
-    /// Returns for each step of the pass whether a new section starts at this step.
+    /// Returns for each step whether a new section starts there.
     ///
-    /// A section consists of consecutive steps that together have at least `section` parameter values.
+    /// A section has at least `section` parameter values.
     fn seams_before(&self, section: usize) -> Vec<bool> {
         let mut values = 0;
         let mut seams: Vec<bool> = (0..self.links.len())
@@ -176,7 +174,7 @@ impl<M: Module + 'static> Chain<M> {
         seams
     }
 
-    /// Runs the forward pass and returns the inputs of all steps and of the loss.
+    /// Runs the forward pass. Returns the input of each step and the input of the loss.
     fn inputs(&self, module: &M) -> Vec<Tensor<3>> {
         let detached = module.clone().no_grad().train();
         let mut inputs = vec![(self.stem)(&detached).inner()];
@@ -189,10 +187,10 @@ impl<M: Module + 'static> Chain<M> {
 }
 
 impl<M: Module> Forward<M> {
-    /// Runs the backward pass and returns the loss `[1]`, without autodiff.
+    /// Runs the backward pass, and returns the loss `[1]` without autodiff.
     ///
-    /// Calls `take` with the gradients of each section, last section first. `take` receives no gradient for a parameter
-    /// that the loss does not depend on.
+    /// Calls `take` with the gradients of each section, the last section first. `take` receives no gradient for a
+    /// parameter that does not affect the loss.
     pub fn backward(self, mut take: impl FnMut(PartialGrads)) -> Tensor<1> {
         let Self { replica, kept } = self;
         let mut back = |scalar: Tensor<1>| {
@@ -205,8 +203,8 @@ impl<M: Module> Forward<M> {
                 let mut scalar = *loss;
                 let total = scalar.clone().inner();
                 for seam in seams.into_iter().rev() {
-                    // `upstream` is the gradient of the loss with respect to the output. So this scalar has the loss's
-                    // gradients.
+                    // `upstream` is the gradient of the loss with respect to the output. So this scalar has the same
+                    // gradients as the loss.
                     let upstream = grad_of(&seam.input, &mut back(scalar));
                     scalar = (seam.output * upstream).sum();
                 }
@@ -277,7 +275,7 @@ mod tests {
         Tensor::from_data(TensorData::new(numbers(N * 3 * 8 * 8), [N, 3, 8, 8]), device)
     }
 
-    /// Returns the number of gradient values in each section of the backward pass, the loss, and the gradients.
+    /// Returns the number of gradient values in each section, the loss, and the gradients.
     fn results<M: Module + 'static>(
         module: &M,
         chain: Chain<M>,
@@ -299,9 +297,9 @@ mod tests {
         )
     }
 
-    /// Asserts that every [`BackwardMode`] gives the same bits as one backward pass.
+    /// Asserts that every [`BackwardMode`] gives the same bits.
     ///
-    /// `sections` is the expected number of sections for `BackwardMode::Sections(1)`.
+    /// `sections` is the expected number of sections in `BackwardMode::Sections(1)`.
     fn assert_same<M: Module + 'static>(
         module: &M,
         loss: impl FnOnce(&M) -> Tensor<1>,

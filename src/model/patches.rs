@@ -6,15 +6,17 @@ use burn::tensor::{Device, Tensor};
 
 /// Cuts images `[N, C, H, W]` into patches `[N, L, P]`.
 ///
-/// As in the decoder's output, the values of a patch are ordered by row, column and channel. Panics unless `H` and
-/// `W` are multiples of `patch_size`.
+/// The values of a patch are ordered by row, column and channel, as in the decoder's output. Panics unless `H` and `W`
+/// are multiples of `patch_size`.
 pub fn patchify(imgs: Tensor<4>, patch_size: usize) -> Tensor<3> {
     let (x, [n, gh, gw, p, c]) = split(imgs, patch_size);
     // [N, C, gh, p, gw, q] -> [N, gh, gw, p, q, C]
     x.permute([0, 2, 4, 3, 5, 1]).reshape([n, gh * gw, p * p * c])
 }
 
-/// Joins patches `[N, L, P]` from [`patchify`] into images `[N, C, H, W]`. `grid` is the number of patches along each axis.
+/// Joins patches `[N, L, P]` into images `[N, C, H, W]`. `grid` is the number of patches along each axis.
+///
+/// This is the inverse of [`patchify`].
 pub fn unpatchify(x: Tensor<3>, patch_size: usize, grid: ImageSize) -> Tensor<4> {
     let [n, _, values] = x.dims();
     let ImageSize { height: gh, width: gw } = grid;
@@ -27,7 +29,7 @@ pub fn unpatchify(x: Tensor<3>, patch_size: usize, grid: ImageSize) -> Tensor<4>
     ])
 }
 
-/// Reshapes images to `[N, C, gh, patch_size, gw, patch_size]`, where `gh` and `gw` are the numbers of patches.
+/// Reshapes images to `[N, C, gh, patch_size, gw, patch_size]`. `gh` and `gw` are the numbers of patches.
 ///
 /// Also returns the sizes `[N, gh, gw, patch_size, C]`.
 fn split(imgs: Tensor<4>, patch_size: usize) -> (Tensor<6>, [usize; 5]) {
@@ -40,7 +42,7 @@ fn split(imgs: Tensor<4>, patch_size: usize) -> (Tensor<6>, [usize; 5]) {
     (imgs.reshape([n, c, gh, patch_size, gw, patch_size]), [n, gh, gw, patch_size, c])
 }
 
-/// The patch embedding: a convolution whose stride is its kernel size.
+/// Patch embedding: a convolution whose stride is its kernel size.
 #[derive(Module, Debug)]
 pub struct PatchEmbed {
     pub proj: PatchProjection,
@@ -48,7 +50,7 @@ pub struct PatchEmbed {
     precision: Precision,
 }
 
-/// The parameters of the convolution. `weight` is `[D, C, patch_size, patch_size]`.
+/// Parameters of the convolution. `weight` is `[D, C, patch_size, patch_size]`.
 #[derive(Module, Debug)]
 pub struct PatchProjection {
     pub weight: Param<Tensor<4>>,
@@ -56,7 +58,7 @@ pub struct PatchProjection {
 }
 
 impl PatchEmbed {
-    /// Allocates a patch embedding with zero weights.
+    /// Creates a patch embedding with zero weights.
     pub fn zeros(dims: &EncoderDims, device: &Device) -> Self {
         let p = dims.patch_size;
         let weight = Tensor::zeros([dims.embed_dim, dims.in_chans, p, p], device);
@@ -72,16 +74,16 @@ impl PatchEmbed {
 
     /// Cuts images `[N, C, H, W]` into patches `[N, L, P]`.
     ///
-    /// The values of a patch are ordered by channel, row and column, like the weight of the patch embedding.
+    /// The values of a patch are ordered by channel, row and column, as in the convolution's weight.
     pub fn cut(&self, imgs: Tensor<4>) -> Tensor<3> {
         let patch_size = self.proj.weight.dims()[2];
         let (x, [n, gh, gw, p, c]) = split(imgs, patch_size);
         x.permute([0, 2, 4, 1, 3, 5]).reshape([n, gh * gw, c * p * p])
     }
 
-    /// Embeds patches `[N, K, P]` from [`PatchEmbed::cut`], and returns fp32 `[N, K, D]`.
+    /// Embeds patches `[N, K, P]` from [`PatchEmbed::cut`]. Returns fp32 `[N, K, D]`.
     ///
-    /// `K` may be less than `L`, the number of patches in an image.
+    /// `K` may be smaller than the number of patches in an image.
     pub fn forward(&self, patches: Tensor<3>) -> Tensor<3> {
         let weight = self.proj.weight.val();
         let [d, c, p, q] = weight.dims();

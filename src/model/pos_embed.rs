@@ -2,11 +2,11 @@
 
 use crate::shape::ImageSize;
 
-/// Returns fixed 2-D sin-cos position embeddings, `[1 + L, dim]`, for this grid of `L` patches.
+/// Returns fixed 2-D sin-cos position embeddings, `[1 + L, dim]`, for a grid of `L` patches.
 ///
-/// Row 0 belongs to the class token and is zero. In each other row, the first half encodes the patch's column and the
-/// second half its row. Each half has `dim / 4` sines and then `dim / 4` cosines. The frequencies are 10000^(-i / (dim
-/// / 4)).
+/// Row 0 belongs to the class token and is zero. In each other row, the first half encodes the column of the patch, and
+/// the second half encodes the row. A half has `dim / 4` sines and then `dim / 4` cosines. The frequencies are
+/// 10000^(-i / (dim / 4)).
 ///
 /// The computation uses f64, as in the official code. `dim` must be a multiple of 4.
 pub fn sincos_pos_embed(dim: usize, grid: ImageSize) -> Vec<f32> {
@@ -25,9 +25,9 @@ pub fn sincos_pos_embed(dim: usize, grid: ImageSize) -> Vec<f32> {
     table
 }
 
-/// Resizes position embeddings, `[1 + L, dim]`, from one grid of patches to another.
+/// Resizes position embeddings `[1 + L, dim]` from the grid `from` to the grid `to`.
 ///
-/// The class token's embedding does not change. As in official fine-tuning, the interpolation is bicubic (a = -0.75, no
+/// The row of the class token does not change. The interpolation is bicubic as in official fine-tuning (a = -0.75, no
 /// aligned corners, no antialiasing).
 pub fn resize_pos_embed(table: &[f32], dim: usize, from: ImageSize, to: ImageSize) -> Vec<f32> {
     if from == to {
@@ -53,7 +53,7 @@ pub fn resize_pos_embed(table: &[f32], dim: usize, from: ImageSize, to: ImageSiz
     out
 }
 
-/// Returns four source positions and their bicubic weights for each target position.
+/// Returns four source indices with bicubic weights for each target index.
 fn bicubic_taps(from: usize, to: usize) -> Vec<[(usize, f64); 4]> {
     let scale = from as f64 / to as f64;
     (0..to)
@@ -72,7 +72,7 @@ fn bicubic_taps(from: usize, to: usize) -> Vec<[(usize, f64); 4]> {
         .collect()
 }
 
-/// Returns the cubic convolution kernel (a = -0.75) at distance `x`, from 0 to 2.
+/// Returns the cubic convolution kernel (a = -0.75) at distance `x`, with 0 <= `x` <= 2.
 fn cubic(x: f64) -> f64 {
     const A: f64 = -0.75;
     if x <= 1.0 {
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn rows_and_columns_are_resized_separately() {
-        // A table that depends only on the column stays so, whatever happens to the rows.
+        // If a table depends only on the column, the resized table also depends only on the column.
         let column = |grid: ImageSize| -> Vec<f32> {
             std::iter::once(0.0)
                 .chain((0..grid.area()).map(|i| if i % grid.width < 2 { 1.0 } else { 3.0 }))

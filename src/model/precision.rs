@@ -12,7 +12,7 @@ use crate::shape::Precision;
 use burn::tensor::{FloatDType, Tensor};
 
 impl Precision {
-    /// Casts the input of a matrix product to this precision.
+    /// Casts an input of a matrix product to this precision.
     pub(super) fn narrow<const R: usize>(self, x: Tensor<R>) -> Tensor<R> {
         match self {
             Self::Fp32 => x,
@@ -31,7 +31,7 @@ impl Precision {
         ops::linear(self.narrow(x), self.narrow(weight).transpose(), self.narrow(bias))
     }
 
-    /// Returns the GELU of [`Precision::linear`] in this precision.
+    /// Returns the GELU of `x wᵀ + bias`, in this precision.
     pub(super) fn linear_gelu<const R: usize>(
         self,
         x: Tensor<R>,
@@ -41,7 +41,7 @@ impl Precision {
         ops::linear_gelu(self.narrow(x), self.narrow(weight).transpose(), self.narrow(bias))
     }
 
-    /// Returns the sum of [`Precision::linear`] and `residual`, in fp32.
+    /// Returns `residual + x wᵀ + bias` in fp32.
     pub(super) fn linear_residual<const R: usize>(
         self,
         x: Tensor<R>,
@@ -66,7 +66,7 @@ impl Precision {
         ops::linear_scaled(self.narrow(x), weight, self.narrow(bias), residual, scale)
     }
 
-    /// Casts a tensor to fp32, for all operations except matrix products.
+    /// Casts a tensor to fp32. All operations except matrix products use fp32.
     pub(super) fn wide<const R: usize>(self, x: Tensor<R>) -> Tensor<R> {
         match self {
             Self::Fp32 => x,

@@ -5,14 +5,14 @@ use crate::shape::Precision;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-/// Epsilon of the probe's `BatchNorm`, from the official code.
+/// Epsilon of the `BatchNorm` in a linear probe, from the official code.
 pub const BN_EPS: f64 = 1e-6;
-/// Weight of a new batch in the running statistics (PyTorch's default).
+/// Weight of a new batch in the running statistics, as in PyTorch.
 pub const BN_MOMENTUM: f64 = 0.1;
 
-/// The head of a linear probe: `BatchNorm`, then a linear layer.
+/// Head of a linear probe: `BatchNorm`, then a linear layer.
 ///
-/// The running statistics of `BatchNorm` are saved, but have no gradient.
+/// Checkpoints store the running statistics of `BatchNorm`, which have no gradient.
 #[derive(Module, Debug)]
 pub struct ProbeHead {
     pub running_mean: Param<Tensor<1>>,
@@ -21,7 +21,7 @@ pub struct ProbeHead {
 }
 
 impl ProbeHead {
-    /// Allocates a head with zero weights.
+    /// Creates a head with zero weights.
     pub fn zeros(width: usize, classes: usize, precision: Precision, device: &Device) -> Self {
         let untrained = |t: Tensor<1>| Param::from_tensor(t).set_require_grad(false);
         Self {
@@ -58,7 +58,7 @@ impl ProbeHead {
         [mean.squeeze_dim(0), unbiased.squeeze_dim(0)]
     }
 
-    /// Updates the running statistics with a result of [`ProbeHead::statistics`].
+    /// Updates the running statistics with the mean and variance from [`ProbeHead::statistics`].
     #[must_use]
     pub fn observe(mut self, [mean, var]: [Tensor<1>; 2]) -> Self {
         let step = |old: Tensor<1>, new| old * (1.0 - BN_MOMENTUM) + new * BN_MOMENTUM;
@@ -75,7 +75,7 @@ fn batch_statistics(features: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     (mean, var)
 }
 
-/// Pairs of names: a tensor's name in [`ProbeHead`] and its official name.
+/// Pairs of a tensor name in [`ProbeHead`] and its official name.
 const OFFICIAL_NAMES: [(&str, &str); 4] = [
     ("running_mean", "head.0.running_mean"),
     ("running_var", "head.0.running_var"),

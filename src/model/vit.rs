@@ -10,8 +10,8 @@ use burn::tensor::{Device, Tensor, activation};
 
 /// A ViT classifier.
 ///
-/// Without global pooling, the head uses the class token, normalized by `norm`. With global pooling, the head uses the
-/// mean of the patch tokens, normalized by `fc_norm`.
+/// Without global pooling, the head gets the class token after `norm`. With global pooling, the head gets the mean of
+/// the patch tokens after `fc_norm`.
 #[derive(Module, Debug)]
 pub struct Vit {
     pub cls_token: Param<Tensor<3>>,
@@ -25,7 +25,7 @@ pub struct Vit {
 }
 
 impl Vit {
-    /// Allocates the network with zero weights.
+    /// Creates the network with zero weights.
     pub fn zeros(dims: &EncoderDims, classes: usize, global_pool: bool, device: &Device) -> Self {
         let d = dims.embed_dim;
         let norm = || LayerNorm::new(d, dims.norm_eps, device);
@@ -43,9 +43,9 @@ impl Vit {
         }
     }
 
-    /// Freezes all blocks except the last ones (paper §4.3, "partial fine-tuning").
+    /// Freezes the first blocks, so that only the last blocks are trained (paper §4.3, "partial fine-tuning").
     ///
-    /// If any block is frozen, even in part, the patch, position and class embeddings are frozen, too.
+    /// If any block is frozen, even in part, the patch embedding, position embeddings and class token are also frozen.
     #[must_use]
     pub fn freeze_below(mut self, trained: TrainedBlocks) -> Self {
         let frozen = self.blocks.len().saturating_sub(trained.count());
@@ -64,8 +64,7 @@ impl Vit {
         self
     }
 
-    /// Returns the number of blocks without a trained parameter, counted from the input. If it is above 0, the embeddings
-    /// are frozen, too.
+    /// Returns how many of the first blocks are completely frozen. If there are any, the embeddings are frozen, too.
     pub(super) fn frozen_blocks(&self) -> usize {
         self.blocks.iter().take_while(|block| trainable_names(*block).is_empty()).count()
     }
@@ -77,7 +76,8 @@ impl Vit {
 
     /// Runs [`Vit::forward`] with stochastic depth.
     ///
-    /// `factors` is `[N, 2 * depth]`. Columns `2 i` and `2 i + 1` multiply the attention and the MLP of block `i`.
+    /// `factors` is `[N, 2 * depth]`. Column `2 i` multiplies the attention of block `i`, and column `2 i + 1`
+    /// multiplies its MLP.
     pub fn forward_drop_path(&self, imgs: Tensor<4>, factors: &Tensor<2>) -> Tensor<2> {
         let x = self.tokens(imgs);
         let x = self
@@ -93,20 +93,21 @@ impl Vit {
         self.head.forward(self.pool(x))
     }
 
-    /// Returns the input `[N, D]` of the head.
+    /// Returns the input of the head, `[N, D]`.
     pub fn forward_features(&self, imgs: Tensor<4>) -> Tensor<2> {
         self.pool(self.forward_blocks(imgs, self.blocks.len()))
     }
 
-    /// Returns the output of block `layer`, counted from 1: the class token and the patches, `[N, 1 + L, D]`.
+    /// Returns the output of block `layer`, counted from 1: class token and patch tokens, `[N, 1 + L, D]`.
     ///
-    /// The last LayerNorm is not applied. `layer` is at most the number of blocks; 0 returns the input of the first block.
+    /// The last LayerNorm is not applied. If `layer` is 0, returns the input of the first block. Panics if there are
+    /// fewer than `layer` blocks.
     pub fn forward_blocks(&self, imgs: Tensor<4>, layer: usize) -> Tensor<3> {
         let x = self.tokens(imgs);
         self.blocks[..layer].iter().fold(x, |x, block| block.forward(x))
     }
 
-    /// Returns the input tokens `[N, 1 + L, D]` of the first block.
+    /// Returns the input of the first block, `[N, 1 + L, D]`.
     pub(super) fn tokens(&self, imgs: Tensor<4>) -> Tensor<3> {
         let x = self.patch_embed.forward(self.patch_embed.cut(imgs));
         let [n, _, d] = x.dims();
@@ -121,10 +122,9 @@ impl Vit {
                 let patches = x.slice([0..n, 1..tokens]).mean_dim(1);
                 fc_norm.forward(patches.reshape([n, d]))
             }
-            // The norm treats each token separately, and the head reads only the class token. So only this token is
-            // normalized.
+            // Only the class token is normalized: the head reads no other token.
             (None, Some(norm)) => norm.forward(x.slice([0..n, 0..1]).reshape([n, d])),
-            (None, None) => unreachable!("`zeros` makes one of the two norms"),
+            (None, None) => unreachable!("`Vit::zeros` creates either `norm` or `fc_norm`"),
         }
     }
 }

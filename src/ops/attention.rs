@@ -1,7 +1,7 @@
 //! Multi-head self-attention with its own backward pass, for bf16 and fp16 on the CPU.
 //!
-//! Attention from Burn's operations needs more memory. There, q, k and v are slices of one tensor, and the gradient of
-//! each slice has the size of the whole tensor. Also, Burn's softmax keeps its fp32 result for the backward pass.
+//! Attention from Burn's operations needs more memory: q, k and v are slices of one tensor, and Burn's gradient of each
+//! slice has the size of the whole tensor. Also, Burn's softmax keeps its fp32 result for the backward pass.
 
 use super::cpu;
 use super::dtype::{is_cpu_fp32, narrow_as, wide};
@@ -16,14 +16,14 @@ use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extensi
 use burn::tensor::activation;
 use burn::tensor::{Shape, Slice, Tensor};
 
-/// Returns the multi-head attention `softmax(q kᵀ / √head) v`, `[N, L, D]`.
+/// Returns the multi-head attention `softmax(q kᵀ / √d) v`, `[N, L, D]`.
 ///
-/// `qkv` is `[N, L, 3 D]`. `D` is `heads * head`, and `head` is the width of one head. The softmax is computed in fp32.
+/// `qkv` is `[N, L, 3 D]`. `D` is `heads` times the width `d` of one head. The softmax is computed in fp32.
 pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     if is_cpu_fp32(&qkv) { cpu::attention(qkv, heads) } else { own(qkv, heads) }
 }
 
-/// Computes attention with Burn's operations, as a reference for tests.
+/// Computes attention with Burn's operations, to test [`own`].
 #[cfg(test)]
 pub(super) fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     let [n, l, width] = qkv.dims();
@@ -35,7 +35,7 @@ pub(super) fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     scores.matmul(part(2)).swap_dims(1, 2).reshape([n, l, width / 3])
 }
 
-/// Computes attention with this module's own backward pass.
+/// Computes attention with the backward pass of this module.
 pub(super) fn own(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     Tensor::from_dispatch(<Dispatch as Attention>::attended(qkv.into_dispatch(), heads))
 }
@@ -73,8 +73,13 @@ impl<B: Attention, C: CheckpointStrategy> Attention for Autodiff<B, C> {
 
 /// The backward pass of attention.
 ///
-/// For each head, `s` are the scores after softmax, and `∂y` is the output's gradient: `∂v = sᵀ ∂y`, `∂q = r k`, `∂k =
-/// rᵀ q`. Here `∂s = ∂y vᵀ` and `r = s (∂s - Σ s ∂s) / √d`. `Σ` sums each row. `d` is the width of a head.
+/// For each head of width `d`, `s` are the scores after softmax, and `∂y` is the gradient of the output:
+///
+/// - `∂v = sᵀ ∂y`
+/// - `∂s = ∂y vᵀ`
+/// - `r = s (∂s - Σ s ∂s) / √d`, where `Σ` sums each row
+/// - `∂q = r k`
+/// - `∂k = rᵀ q`
 #[derive(Debug)]
 struct Heads;
 
@@ -108,12 +113,12 @@ impl Sizes {
         Self { n: qkv[0], tokens: qkv[1], heads, head: qkv[2] / 3 / heads }
     }
 
-    /// Returns the shape of q, k and v: `[N * heads, L, head]`.
+    /// Shape of q, k and v: `[N * heads, L, head]`.
     fn of_heads(self) -> Shape {
         Shape::from([self.n * self.heads, self.tokens, self.head])
     }
 
-    /// Splits q, k and v into three tensors `[N * heads, L, head]`.
+    /// Splits `qkv` into q, k and v, `[N * heads, L, head]` each.
     fn parts<B: Backend>(self, qkv: FloatTensor<B>) -> [FloatTensor<B>; 3] {
         let Self { n, tokens, heads, head } = self;
         let qkv = B::float_reshape(qkv, Shape::from([n, tokens, 3, heads, head]));
@@ -148,7 +153,9 @@ impl Sizes {
         B::float_reshape(B::float_swap_dims(x, 1, 2), self.of_heads())
     }
 
-    /// Returns the gradient of the softmax's input from `grad`, the gradient of its output `scores`.
+    /// Backward pass of softmax: returns `r` of [`Heads`].
+    ///
+    /// `scores` is the output of softmax, and `grad` is the gradient of `scores`.
     fn before_softmax<B: Backend>(
         self,
         scores: FloatTensor<B>,
@@ -161,7 +168,7 @@ impl Sizes {
         narrow_as::<B>(B::float_mul_scalar(to_scaled, scale(self.head).into()), dtype)
     }
 
-    /// Joins q, k and v into one tensor `[N, L, 3 D]`.
+    /// Joins q, k and v to `[N, L, 3 D]`.
     fn side_by_side<B: Backend>(self, parts: Vec<FloatTensor<B>>) -> FloatTensor<B> {
         let Self { n, tokens, heads, head } = self;
         let all =

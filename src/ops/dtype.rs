@@ -9,7 +9,7 @@ pub(super) fn is_cpu_fp32<const R: usize>(x: &Tensor<R>) -> bool {
     x.dtype() == DType::F32 && x.device() == Device::flex()
 }
 
-/// Casts a tensor to fp32.
+/// Casts to fp32.
 pub(super) fn wide<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     if x.dtype() == DType::F32 { x } else { B::float_cast(x, FloatDType::F32) }
 }

@@ -12,7 +12,7 @@ use std::f64::consts::FRAC_1_SQRT_2;
 
 const FRAC_1_SQRT_2PI: f64 = 0.398_942_280_401_432_7;
 
-/// Returns the GELU of `x`, computed in fp32, in the type of `x`.
+/// Returns the GELU of `x`. Computes in fp32, and returns the type of `x`.
 pub(super) fn gelu<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     Tensor::from_dispatch(<Dispatch as Gelu>::gelu_by_erf(x.into_dispatch()))
 }
@@ -29,7 +29,7 @@ pub(super) trait Gelu: Backend {
 
 impl Gelu for burn::backend::Flex {}
 
-/// Returns Φ(x), the cumulative normal distribution.
+/// Returns the cumulative normal distribution Φ(x).
 fn normal_cdf<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let erf = B::float_erf(B::float_mul_scalar(x, FRAC_1_SQRT_2.into()));
     B::float_mul_scalar(B::float_add_scalar(erf, 1.0.into()), 0.5.into())

@@ -1,4 +1,4 @@
-//! Layer normalization. The backward pass needs only the input; Burn's needs two tensors.
+//! Layer normalization. The backward pass keeps only the input; Burn's backward pass keeps two tensors.
 
 use super::cpu;
 use super::dtype::is_cpu_fp32;
@@ -11,7 +11,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
-/// Normalizes each row of `x` `[.., D]`, then multiplies by `gamma` and adds `beta`.
+/// Normalizes each row of `x` `[.., D]`, multiplies by `gamma`, and adds `beta`.
 ///
 /// `gamma` and `beta` are `[D]`. All tensors are fp32. The variance is biased.
 pub fn layer_norm<const R: usize>(
@@ -26,7 +26,7 @@ pub fn layer_norm<const R: usize>(
     own(x, gamma, beta, eps)
 }
 
-/// Computes layer normalization with this module's own backward pass.
+/// Computes layer normalization with the backward pass of this module.
 pub(super) fn own<const R: usize>(
     x: Tensor<R>,
     gamma: Tensor<1>,
@@ -129,7 +129,11 @@ impl<B: LayerNorm> Backward<B, 3> for Rows {
 
 /// Returns the gradients of `x`, `gamma` and `beta`, composed of Burn's operations.
 ///
-/// Here `n` are the normalized rows and `g = γ ∂y`. `∂x = (g - mean g - n mean(g n)) / σ`, `∂γ = Σ n ∂y`, `∂β = Σ ∂y`.
+/// `n` are the normalized rows, `σ` is their standard deviation before the normalization, and `g = γ ∂y`:
+///
+/// - `∂x = (g - mean g - n mean(g n)) / σ`
+/// - `∂γ = Σ n ∂y`
+/// - `∂β = Σ ∂y`
 fn gradients<B: Backend>(
     x: FloatTensor<B>,
     gamma: FloatTensor<B>,
@@ -151,7 +155,7 @@ fn gradients<B: Backend>(
     (to_x, sum_of_rows::<B>(B::float_mul(grad.clone(), n)), sum_of_rows::<B>(grad))
 }
 
-/// Returns the sum `[D]` of a tensor `[.., D]` over all axes but the last.
+/// Sums `[.., D]` over all axes except the last. Returns `[D]`.
 fn sum_of_rows<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let shape = x.shape();
     let width = shape[shape.num_dims() - 1];

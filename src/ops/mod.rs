@@ -43,7 +43,7 @@ mod tests {
         Tensor::from_data(data, &Device::flex().autodiff()).require_grad()
     }
 
-    /// Returns the output of `f`, and the gradients of a weighted sum of the output.
+    /// Returns the output of `f`, and the gradients of a weighted sum of this output.
     fn results(
         shape: [usize; 3],
         f: impl Fn(Tensor<3>, [Tensor<1>; 2]) -> Tensor<3>,

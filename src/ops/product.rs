@@ -1,10 +1,10 @@
-//! Matrix products. fp32 products never use TF32, and only bf16 products can be autotuned.
+//! Matrix products. fp32 products never use TF32. Only bf16 products can be autotuned.
 //!
-//! On a GPU with tensor cores, Burn's own product rounds fp32 factors to TF32, with 10 instead of 23 bits of mantissa.
-//! The results differ from the official values by about 1e-3 in every layer.
+//! On a GPU with tensor cores, Burn's matrix product rounds fp32 factors to TF32, with 10 instead of 23 bits of
+//! mantissa. The results of every layer then differ from the official values by about 1e-3.
 //!
-//! Burn's autotuning tries up to fourteen kernels for every new shape. Each takes a second or more to compile. This is
-//! worthwhile only for long bf16 runs.
+//! Burn's autotuning tries up to fourteen kernels for every new shape. Each kernel takes a second or more to compile.
+//! This is worthwhile only for long bf16 runs.
 
 use super::cpu;
 use super::dtype::is_cpu_fp32;
@@ -41,14 +41,14 @@ pub(super) fn is_tuned(factors: DType) -> bool {
     factors == DType::BF16 && is_autotuned()
 }
 
-/// Returns the matrix product `[.., m, n]` of `[.., m, k]` and `[.., k, n]`.
+/// Returns the matrix product `[.., m, n]` of `a` `[.., m, k]` and `b` `[.., k, n]`.
 ///
-/// Both factors have the same leading axes and the same precision, fp32 or bf16. Sums are in fp32.
+/// Both factors have the same leading axes and the same precision, fp32 or bf16. Sums are computed in fp32.
 pub fn product<const R: usize>(a: Tensor<R>, b: Tensor<R>) -> Tensor<R> {
     if is_burns(&a) { a.matmul(b) } else { own(a, b) }
 }
 
-/// Returns `x weight + bias`, `[.., out]`, with the precision of [`product`].
+/// Returns `x weight + bias`, `[.., out]`, in the precision of the factors.
 ///
 /// `x` is `[.., in]`, and `weight` is `[in, out]`.
 pub fn linear<const R: usize>(x: Tensor<R>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<R> {
@@ -75,7 +75,7 @@ pub fn linear_gelu<const R: usize>(x: Tensor<R>, weight: Tensor<2>, bias: Tensor
     gelu(linear(x, weight, bias))
 }
 
-/// Returns `residual` plus the result of [`linear`], in fp32.
+/// Returns `residual + linear(x)` in fp32.
 pub fn linear_residual<const R: usize>(
     x: Tensor<R>,
     weight: Tensor<2>,
@@ -108,7 +108,7 @@ fn wide_tensor<const R: usize>(x: Tensor<R>) -> Tensor<R> {
     if x.dtype() == DType::F32 { x } else { x.cast(FloatDType::F32) }
 }
 
-/// Returns whether a product with this factor uses Burn's `matmul` instead of this crate's kernel.
+/// Returns whether products with this factor use Burn's `matmul` instead of our own kernel.
 fn is_burns<const R: usize>(factor: &Tensor<R>) -> bool {
     is_tuned(factor.dtype()) || factor.device() == Device::flex()
 }
@@ -121,7 +121,7 @@ pub(super) fn own<const R: usize>(a: Tensor<R>, b: Tensor<R>) -> Tensor<R> {
     Tensor::from_dispatch(y)
 }
 
-/// Returns the [`product`] of two tensors of backend `B`.
+/// Returns the [`product`] of two tensors of the backend `B`.
 pub(super) fn multiplied<B: Product>(lhs: FloatTensor<B>, rhs: FloatTensor<B>) -> FloatTensor<B> {
     if is_tuned(lhs.dtype()) { B::float_matmul(lhs, rhs) } else { B::product(lhs, rhs) }
 }
@@ -153,7 +153,7 @@ impl<B: Product, C: CheckpointStrategy> Product for Autodiff<B, C> {
         let prepared = Factors.prepare::<C>([lhs.node(), rhs.node()]).compute_bound().stateful();
         match prepared {
             OpsKind::Tracked(mut step) => {
-                // The gradient of one factor needs the value of the other. So a factor is kept only if the other needs
+                // The gradient of one factor needs the other factor. So a factor is kept only if the other factor needs
                 // a gradient.
                 let kept = (
                     rhs.is_tracked().then(|| step.checkpoint(&lhs)),

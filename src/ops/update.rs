@@ -1,11 +1,11 @@
-//! Steps of optimizers.
+//! The update steps of optimizers.
 
 use super::cpu;
 use super::dtype::is_cpu_fp32;
 use burn::optim::{AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer};
 use burn::tensor::Tensor;
 
-/// The settings of an AdamW step, with decoupled weight decay.
+/// Settings of an AdamW step, with decoupled weight decay.
 #[derive(Debug, Clone, Copy)]
 pub struct AdamWStep {
     pub beta_1: f32,
@@ -17,7 +17,7 @@ pub struct AdamWStep {
     pub time: usize,
 }
 
-/// Returns the new values of a parameter and its two moments after an AdamW step.
+/// Returns the new values of a parameter, and its new moments, after an AdamW step.
 pub fn adamw(
     param: Tensor<1>,
     grad: Tensor<1>,
@@ -49,7 +49,7 @@ fn composed(
     [param, momentum.moment_1, momentum.moment_2]
 }
 
-/// Returns the sum of the squares of `x`, `[1]`.
+/// Returns the sum of squares of `x`, `[1]`.
 pub fn sum_of_squares(x: Tensor<1>) -> Tensor<1> {
     if is_cpu_fp32(&x) { cpu::sum_of_squares(x) } else { x.square().sum() }
 }

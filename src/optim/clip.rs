@@ -15,7 +15,7 @@ pub fn global_norm(grads: &[Tensor<1>]) -> Tensor<1> {
     Tensor::cat(squares, 0).sum().sqrt()
 }
 
-/// Scales the gradients to a 2-norm of at most `max_norm` (PyTorch's `clip_grad_norm_`).
+/// Scales the gradients so that their 2-norm is at most `max_norm` (PyTorch's `clip_grad_norm_`).
 ///
 /// `norm` is the [`global_norm`] of the gradients.
 pub fn clip_by_global_norm(

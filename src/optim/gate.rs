@@ -1,33 +1,33 @@
-//! Skips updates with a NaN or infinite loss or gradient. The device decides.
+//! Skips updates with a NaN or infinite loss or gradient. The device decides, so the host does not wait.
 //!
-//! The host reads the losses later. Until then, the host does not know the number of updates, which AdamW's bias
-//! correction needs. So the host computes the corrections for every possible number, and the device chooses one.
+//! AdamW's bias correction needs the number of updates. The host learns this number only when it reads the losses. So
+//! the host computes the correction for every possible number, and the device chooses one.
 
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
-/// Counts skipped updates on the device until the host reads the losses.
+/// Counts the updates that the device has skipped since the host last read the losses.
 #[derive(Clone)]
 pub(super) struct SkipCount {
     /// Number of updates since the host last read the losses, including skipped updates.
     pub attempts: usize,
-    /// Number of skipped updates since the last read, `[1]`, on the device.
+    /// Number of skipped updates among `attempts`, `[1]`.
     skipped: Tensor<1, Int>,
 }
 
-/// Decides on the device whether the current update is skipped.
+/// Skips the current update on the device if its loss or gradient is NaN or infinite.
 ///
 /// Also holds AdamW's bias corrections for this update.
 pub struct Gate {
-    /// Whether the update is skipped, `[1]`.
+    /// Whether to skip the update, `[1]`.
     skip: Tensor<1, Bool>,
-    /// The bias corrections `1 - beta^t` for the two betas, `[1]` each.
+    /// AdamW's bias corrections `1 - beta^t` for both betas, `[1]` each.
     corrections: [Tensor<1>; 2],
 }
 
 impl SkipCount {
-    /// Prepares an update. If `finite` (`[1]`) is false, the update changes nothing.
+    /// Prepares the next update, which is skipped if `finite` is false.
     ///
-    /// `updates` counts all updates until the host last read the losses.
+    /// `updates` is the number of updates before the last read of the losses, without skipped updates.
     pub(super) fn gate(
         count: &mut Option<Self>,
         finite: Tensor<1, Bool>,
@@ -40,7 +40,7 @@ impl SkipCount {
             .take()
             .unwrap_or_else(|| Self { attempts: 0, skipped: Tensor::zeros([1], &device) });
         let corrections = betas.map(|beta| {
-            // If `k` updates were skipped, this is update `t`.
+            // `t` is the number of this update if `k` updates were skipped.
             let steps = (0..=attempts).map(|k| (updates + attempts - k + 1) as i32);
             let values: Vec<f32> = steps.map(|t| 1f32 - beta.powi(t)).collect();
             let table = Tensor::<1>::from_data(TensorData::new(values, [attempts + 1]), &device);
@@ -51,7 +51,7 @@ impl SkipCount {
         Gate { skip, corrections }
     }
 
-    /// Returns the number of applied updates. Reads this number from the device.
+    /// Reads from the device how many updates were not skipped.
     pub(super) fn made(&self) -> usize {
         let skipped: i64 = self.skipped.clone().into_scalar();
         self.attempts - usize::try_from(skipped).expect("a count is not negative")
@@ -59,7 +59,7 @@ impl SkipCount {
 }
 
 impl Gate {
-    /// Returns `new`, or `old` if the update is skipped.
+    /// Returns `new`, or `old` if this update is skipped.
     pub fn choose(&self, new: Tensor<1>, old: Tensor<1>) -> Tensor<1> {
         let skip = self.skip.clone().expand(new.dims());
         new.mask_where(skip, old)
@@ -72,7 +72,7 @@ impl Gate {
         Tensor::cat(vec![first, second, self.skip.clone().float()], 0)
     }
 
-    /// Returns the parameter change of AdamW for a learning rate of 1, and the new moments.
+    /// Returns AdamW's change of a parameter for the learning rate 1, and the new moments.
     pub(super) fn adamw(
         &self,
         [beta_1, beta_2]: [f32; 2],

@@ -2,17 +2,17 @@
 
 use crate::shape;
 
-/// The optimizer settings of one parameter: weight decay and learning rate scale.
+/// Optimizer settings of one parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ParamGroup {
-    /// Factor for the learning rate of the schedule.
+    /// The learning rate of the schedule is multiplied by this factor.
     pub lr_scale: f64,
     pub weight_decay: f64,
-    /// Whether the parameter has more than one axis, so that LARS scales its updates.
+    /// Whether the parameter has more than one axis. LARS applies its trust ratio only to such parameters.
     pub matrix: bool,
 }
 
-/// Returns a parameter's optimizer settings in pre-training.
+/// Returns the optimizer settings of a parameter in pre-training.
 ///
 /// 1-D parameters and biases have no weight decay. `cls_token` and `mask_token` have weight decay, as in the official
 /// code.
@@ -25,10 +25,10 @@ pub fn pretrain_group(name: &str, shape: &[usize], weight_decay: f64) -> ParamGr
     }
 }
 
-/// Returns a parameter's optimizer settings in fine-tuning.
+/// Returns the optimizer settings of a parameter in fine-tuning.
 ///
-/// The head has the full learning rate. Each block has `layer_decay` times the learning rate of the next block. 1-D
-/// parameters, `cls_token` and `pos_embed` have no weight decay (paper Table 9).
+/// The head has the full learning rate. The learning rate of a block is `layer_decay` times that of the next block. 1-D
+/// parameters, `cls_token` and `pos_embed` have no weight decay (paper, Table 9).
 pub fn finetune_group(
     name: &str,
     shape: &[usize],
@@ -45,7 +45,7 @@ pub fn finetune_group(
     }
 }
 
-/// Returns a parameter's optimizer settings in linear probing.
+/// Returns the optimizer settings of a parameter in linear probing.
 ///
 /// All parameters have the same learning rate and weight decay.
 pub fn probe_group(shape: &[usize], weight_decay: f64) -> ParamGroup {
@@ -54,7 +54,8 @@ pub fn probe_group(shape: &[usize], weight_decay: f64) -> ParamGroup {
 
 /// Returns the layer number of a parameter, for layer-wise learning rate decay.
 ///
-/// The embeddings have number 0, and block `i` has number `i + 1`. The head and the last norm have number `depth + 1`.
+/// The embeddings are layer 0. Block `i`, counted from 0, is layer `i + 1`. The head and the last norm are layer
+/// `depth + 1`.
 pub fn layer_id(name: &str, depth: usize) -> usize {
     if name == "cls_token" || name == "pos_embed" || name.starts_with("patch_embed") {
         return 0;

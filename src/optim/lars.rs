@@ -6,10 +6,11 @@ use burn::tensor::Tensor;
 /// Trust coefficient of LARS in the official code.
 pub const TRUST_COEFFICIENT: f64 = 0.001;
 
-/// Returns the values and the momentum of a parameter after one LARS update.
+/// Returns values and momentum of a parameter after one LARS update.
 ///
-/// For a matrix, the update includes weight decay and is multiplied by the trust ratio. This ratio is `0.001 |p| /
-/// |update|`, or 1 if one of these norms is zero. 1-D parameters have neither weight decay nor a trust ratio.
+/// For a matrix, weight decay is added to the gradient, and the sum is multiplied by the trust ratio. The trust ratio
+/// is `0.001 |parameter| / |sum|`, or 1 if one of these norms is zero. 1-D parameters have no weight decay and no trust
+/// ratio.
 pub(super) fn step(
     lr: f64,
     momentum: f64,

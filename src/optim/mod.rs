@@ -1,7 +1,8 @@
 //! Optimization: learning rate schedule, parameter groups, gradient clipping, AdamW and LARS.
 //!
-//! [`Optimizer`] works on flattened parameters by name and index, so all stages use it. The optimizer state is stored
-//! under parameter names. Burn would store the state under random ids, and silently reset a missing state.
+//! [`Optimizer`] works on flattened parameters with names, so all stages use it. Checkpoints store the optimizer state
+//! under these names. Burn's optimizers would use random ids, and would start again without an error if a state is
+//! missing.
 
 mod clip;
 mod gate;

@@ -28,7 +28,7 @@ impl Rule {
     }
 }
 
-/// The error of an optimizer state that does not match the trained parameters.
+/// An optimizer state does not match the trained parameters.
 #[derive(Debug, thiserror::Error)]
 #[error("the optimizer state of `{name}` is {problem}")]
 pub struct StateError {
@@ -42,7 +42,7 @@ pub(super) enum ParamState {
     Lars(Box<Tensor<1>>),
 }
 
-/// The running means of a parameter's gradient and of the squared gradient.
+/// Running means of a parameter's gradient and squared gradient.
 #[derive(Clone)]
 pub(super) struct AdamWState {
     /// Number of updates of this parameter.
@@ -50,16 +50,16 @@ pub(super) struct AdamWState {
     pub moments: [Tensor<1>; 2],
 }
 
-/// Updates the trained parameters of a module, by parameter index.
+/// Updates the trained parameters of a module.
 ///
-/// Clones share the memory of their states.
+/// A parameter's index is its position in `names`. Clones share the memory of the optimizer state.
 #[derive(Clone)]
 pub struct Optimizer {
     rule: Rule,
     names: Arc<[String]>,
     groups: Arc<[ParamGroup]>,
     states: Vec<Option<ParamState>>,
-    /// Skipped updates since the host last read the losses.
+    /// Updates skipped since the host last read the losses.
     skips: Option<SkipCount>,
 }
 
@@ -67,7 +67,7 @@ pub struct Optimizer {
 pub(super) const EPSILON: f32 = 1e-8;
 
 impl Optimizer {
-    /// Returns an optimizer without state.
+    /// Creates an optimizer without state.
     ///
     /// `names` and `groups` list the trained parameters in the same order.
     pub fn new(rule: Rule, names: Vec<String>, groups: Vec<ParamGroup>) -> Self {
@@ -125,7 +125,7 @@ impl Optimizer {
         param
     }
 
-    /// Removes a parameter's AdamW state from the optimizer. Initial moments are zeros.
+    /// Takes the AdamW state of a parameter out of the optimizer. Before the first update, the moments are zeros.
     pub(super) fn take_moments(&mut self, index: usize, grad: &Tensor<1>) -> AdamWState {
         match self.states[index].take() {
             Some(ParamState::AdamW(state)) => *state,
@@ -143,7 +143,7 @@ impl Optimizer {
         self.states[index] = Some(state);
     }
 
-    /// Removes a parameter's LARS momentum from the optimizer; `None` before the first update.
+    /// Takes the LARS momentum of a parameter out of the optimizer; `None` before the first update.
     fn take_velocity(&mut self, index: usize) -> Option<Tensor<1>> {
         match self.states[index].take() {
             Some(ParamState::Lars(velocity)) => Some(*velocity),
@@ -151,9 +151,9 @@ impl Optimizer {
         }
     }
 
-    /// Starts an update. If `finite` `[1]` is false, the update is skipped.
+    /// Starts an update that is skipped if `finite` (`[1]`) is false.
     ///
-    /// The caller must call [`Optimizer::settle`] within a few updates.
+    /// After a few updates, the caller must call [`Optimizer::settle`] with the number of skipped updates.
     pub fn gate(&mut self, finite: Tensor<1, Bool>) -> Gate {
         let betas = match self.rule {
             Rule::AdamW { beta_1, beta_2 } => [beta_1, beta_2],
@@ -163,7 +163,7 @@ impl Optimizer {
         SkipCount::gate(&mut self.skips, finite, updates, betas)
     }
 
-    /// Returns the result of [`Optimizer::step`]. If `gate` skips the update, returns the old values.
+    /// Does the same as [`Optimizer::step`]. If `gate` skips the update, returns `param` unchanged.
     pub fn step_gated(
         &mut self,
         index: usize,
@@ -194,7 +194,7 @@ impl Optimizer {
         gate.choose(new, param)
     }
 
-    /// Records the number of skipped updates since the last call.
+    /// Records that `skipped` updates were skipped since the last call.
     pub fn settle(&mut self, skipped: usize) {
         let Some(SkipCount { attempts, .. }) = self.skips.take() else { return };
         for state in self.states.iter_mut().flatten() {
@@ -212,10 +212,10 @@ impl Optimizer {
         })
     }
 
-    /// Returns the optimizer state and the number of updates.
+    /// Returns the optimizer state as named tensors, and the number of updates.
     ///
-    /// Tensor names start with `exp_avg`, `exp_avg_sq` or `momentum_buffer`, as in PyTorch. The parameter's name
-    /// follows.
+    /// A tensor's name is, for example, `exp_avg.blocks.0.norm1.weight`. The prefixes are `exp_avg`, `exp_avg_sq` and
+    /// `momentum_buffer`, as in PyTorch.
     pub fn state(&self) -> (Vec<(String, Tensor<1>)>, usize) {
         let mut tensors = Vec::new();
         let mut updates = 0;
@@ -237,9 +237,9 @@ impl Optimizer {
         (tensors, updates + self.skips.as_ref().map_or(0, SkipCount::made))
     }
 
-    /// Loads the tensors and the number of updates from [`Optimizer::state`].
+    /// Restores the result of [`Optimizer::state`].
     ///
-    /// Fails if the state of a trained parameter is missing.
+    /// Fails if a trained parameter has no state.
     pub fn load(
         &mut self,
         mut tensors: BTreeMap<String, Tensor<1>>,
@@ -265,7 +265,7 @@ impl Optimizer {
         match tensors.into_keys().next() {
             None => Ok(()),
             Some(name) => {
-                Err(StateError { name, problem: "unknown: no trained parameter has this name" })
+                Err(StateError { name, problem: "unexpected: no trained parameter has this name" })
             }
         }
     }
@@ -292,7 +292,7 @@ mod tests {
         tensor([0.3, -0.7, 1e-3]) * (update as f32).sin()
     }
 
-    /// Returns the bits of the parameter and of the optimizer state, and the number of updates.
+    /// Returns the bits of the parameter and its optimizer state, and the number of updates.
     fn bits(param: &Tensor<1>, optimizer: &Optimizer) -> (Vec<u32>, usize) {
         let (state, updates) = optimizer.state();
         let tensors = state.into_iter().map(|(_, tensor)| tensor).chain([param.clone()]);
@@ -308,7 +308,7 @@ mod tests {
             let mut found = expected.clone();
             let mut skipped = 0;
             for update in 1..=40 {
-                // The first update is among the skipped ones.
+                // The first update is one of the skipped updates.
                 let is_skipped = update % 7 == 1 || update == 9;
                 skipped += usize::from(is_skipped);
                 let (grad, lr) = (grad(update), 1e-2 * update as f64);

@@ -10,9 +10,7 @@ pub struct LrSchedule {
 }
 
 impl LrSchedule {
-    /// Returns the learning rate at a fractional epoch.
-    ///
-    /// Epochs count from 0, so 0.5 is the middle of the first epoch.
+    /// Returns the learning rate at a fractional epoch. 0.5 is the middle of the first epoch.
     pub fn at(&self, epoch: f64) -> f64 {
         if epoch < self.warmup_epochs {
             return self.lr * epoch / self.warmup_epochs;

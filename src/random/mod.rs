@@ -11,19 +11,19 @@ use rand_chacha::rand_core::SeedableRng;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Purpose {
-    /// Order of the samples in an epoch. The sample number is 0.
+    /// Order of the samples in an epoch. The argument `sample` of [`Key::rng`] is 0.
     Shuffle = 1,
     /// Crop and flip of a sample.
     Augment = 2,
     /// Random erasing of a sample.
     Erase = 3,
-    /// Mixup and `CutMix` of a micro-batch. The sample number is the number of the micro-step.
+    /// Mixup and `CutMix` of a micro-batch. The argument `sample` of [`Key::rng`] is the number of the micro-step.
     Mixup = 4,
     /// Random masking of the patches of a sample.
     Mask = 5,
     /// Stochastic depth of a sample.
     DropPath = 6,
-    /// Initial values of a parameter. The sample number is a hash of the parameter's name.
+    /// Initial values of a parameter. The argument `sample` of [`Key::rng`] is a hash of the parameter's name.
     Init = 7,
     /// Pixels of synthetic images.
     Synthetic = 8,
@@ -36,9 +36,9 @@ pub enum Purpose {
 /// Value of [`Key::stage`] for random numbers outside of training, such as in evaluation.
 pub const NO_STAGE: u8 = 0;
 
-/// Selects the random numbers of one epoch.
+/// Seed, stage and epoch, which select a set of random numbers.
 ///
-/// [`Key::rng`] also takes the sample's index and what the numbers are used for, such as cropping.
+/// [`Key::rng`] adds the sample and the purpose, such as cropping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     pub seed: u64,

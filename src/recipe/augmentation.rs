@@ -1,4 +1,4 @@
-//! Derives the plans of augmentation and mixing of a stage.
+//! Derives a stage's settings for augmentation, mixup and CutMix.
 
 use super::context::{Context, given};
 use super::plan::{AugmentPlan, DataPlan, MixupMode, MixupPlan};
@@ -23,7 +23,7 @@ pub(super) fn augment(
             &key,
             format!("{crop_scale:?}"),
             why,
-            "set [0.2, 1.0], or set [1.0, 1.0] to keep the whole image",
+            "set the range [0.2, 1.0], or set [1.0, 1.0] to keep the whole image",
         );
     }
     AugmentPlan {
@@ -44,16 +44,15 @@ fn color_jitter(stage: StageKind, jitter: f64, data: &DataPlan, cx: &mut Context
     jitter
 }
 
-/// Returns the key because of which images have no 8-bit colours, and the reason.
+/// If the images have no 8-bit colours, returns (recipe key, reason).
 fn no_colours(data: &DataPlan) -> Option<(&'static str, &'static str)> {
     if ![1, 3].contains(&data.in_chans) {
         return Some(("data.in_chans", "needs images with 1 or 3 channels"));
     }
-    let why = "changes 8-bit colours, but data.range reads the numbers of the files";
+    let why = "needs 8-bit colours, but `data.range` keeps the original pixel values of the files";
     data.range.map(|_| ("data.range", why))
 }
 
-/// Parses the RandAugment policy `aa`. Returns `None` if RandAugment is disabled.
 pub(super) fn rand_augment(
     aa: &str,
     data: &DataPlan,
@@ -116,7 +115,7 @@ pub(super) fn mixup(
     let on = plan.mixup > 0.0 || plan.cutmix > 0.0 || plan.cutmix_minmax.is_some();
     if on && plan.mixup_mode != MixupMode::Elem && batch_size % 2 == 1 {
         let mode = if plan.mixup_mode == MixupMode::Pair { "\"pair\"" } else { "\"batch\"" };
-        let relation = "must be even, because batches are mixed in pairs of images with";
+        let relation = "must be even to form pairs of images for";
         let hint = format!("use `--set finetune.batch_size={}`", batch_size + 1);
         let by = ("finetune.mixup_mode", mode);
         cx.conflict(("finetune.batch_size", batch_size), relation, by, hint);

@@ -8,10 +8,10 @@ use super::near;
 use super::schema::SCHEMA;
 use super::write::toml_text;
 
-/// Maximum number of valid words in an error message.
+/// Maximum number of allowed words that an error message lists.
 const MOST_WORDS: usize = 8;
 
-/// Removes all invalid values from `tree`. Returns (dotted key, problem) pairs.
+/// Removes each invalid value from `tree`. Returns its dotted key and the problem.
 pub(super) fn take_refused(tree: &mut Table) -> Vec<(String, Problem)> {
     let mut refused = Vec::new();
     take(tree, &SCHEMA, "", &mut refused);
@@ -61,9 +61,9 @@ fn wrong(value: &Value, schema: &Schema) -> Problem {
     Problem::WrongType { found, expected: expected(schema), near: near_value(value, schema) }
 }
 
-/// Returns whether the schema of a key accepts `value`.
+/// Returns whether `schema` accepts `value`.
 ///
-/// A float may be written as an integer, but must not be NaN or infinity.
+/// Accepts integers as floats. Rejects NaN and infinity.
 pub(super) fn fits(value: &Value, schema: &Schema) -> bool {
     if let Some(choices) = choices(schema) {
         return value.as_str().is_some_and(|word| choices.contains(&word));
@@ -96,7 +96,7 @@ fn in_range(number: f64, schema: &Schema) -> bool {
         && bound("exclusiveMaximum").is_none_or(|above| number < above)
 }
 
-/// Returns the valid words, such as "auto"; `None` if the schema also allows other values.
+/// Returns the words of an enum schema, such as "auto"; `None` for other schemas.
 fn choices(schema: &Schema) -> Option<Vec<&str>> {
     let words =
         schema["enum"].as_array().map(|words| words.iter().filter_map(Schema::as_str).collect());
@@ -107,7 +107,7 @@ fn choices(schema: &Schema) -> Option<Vec<&str>> {
     })
 }
 
-/// Describes the valid values for an error message.
+/// Describes the values that `schema` accepts, for an error message.
 fn expected(schema: &Schema) -> String {
     if let Some(choices) = choices(schema) {
         let quoted: Vec<_> =
@@ -143,7 +143,7 @@ fn expected(schema: &Schema) -> String {
     }
 }
 
-/// Describes the range of a number for an error message.
+/// Describes the range of a number, such as " from 0 to 1".
 fn range(schema: &Schema) -> String {
     let bound = |name: &str| schema[name].as_f64().filter(|bound| bound.abs() < 1e15);
     if let (Some(least), Some(most)) = (bound("minimum"), bound("maximum")) {
@@ -162,7 +162,7 @@ fn range(schema: &Schema) -> String {
     if said.is_empty() { String::new() } else { format!(" {}", said.join(" and ")) }
 }
 
-/// Returns the most similar valid value as TOML; `None` if nothing is similar.
+/// Returns the valid value that the user probably meant, as TOML text.
 fn near_value(value: &Value, schema: &Schema) -> Option<String> {
     let text = match value {
         Value::String(text) => text.clone(),

@@ -6,10 +6,10 @@ use super::error::{Origin, Other, Problem, RecipeError};
 use super::layers::Origins;
 use super::resolve::{MissingFile, Options};
 
-/// Where values come from, and the problems found so far.
+/// The problems found so far, and the place where the recipe sets each key.
 pub(super) struct Context<'a> {
     pub(super) origins: &'a Origins,
-    /// Keys with invalid values. The program reports no further problems of these keys.
+    /// Keys whose invalid values are already reported.
     pub(super) faulty: &'a [String],
     pub(super) env: &'a [(String, String)],
     pub(super) options: &'a Options,
@@ -32,12 +32,12 @@ impl Context<'_> {
 
     /// Returns the priority of the file or argument that sets `key`.
     ///
-    /// Values with a higher priority override values with a lower priority. A default has priority 0.
+    /// A higher priority overrides a lower one. The defaults have priority 0.
     pub(super) fn rank(&self, key: &str) -> usize {
         self.origins.get(key).map_or(0, |placed| placed.rank)
     }
 
-    /// Adds a problem with `key` and `others`, unless one of these keys has an invalid value.
+    /// Adds `problem`, unless `key` or one of `others` is already reported as invalid.
     pub(super) fn add(&mut self, key: &str, others: &[&str], problem: Problem) {
         let error = self.error(key, problem);
         if !others.iter().chain([&key]).any(|key| self.is_faulty(key)) {
@@ -45,12 +45,12 @@ impl Context<'_> {
         }
     }
 
-    /// Adds the key, and the file and line of the key, to a problem.
+    /// Converts `problem` to an error at the place where the recipe sets `key`.
     pub(super) fn error(&self, key: &str, problem: Problem) -> RecipeError {
         RecipeError { key: key.to_owned(), origin: self.origin(key), problem }
     }
 
-    /// Adds a [`Problem::Refused`]: `found`, the value of `key`, is invalid.
+    /// Reports that the value `found` of `key` is invalid.
     pub(super) fn refuse(
         &mut self,
         key: &str,
@@ -61,7 +61,7 @@ impl Context<'_> {
         self.refuse_with(key, &[], found, why, hint);
     }
 
-    /// Adds a [`Problem::Refused`]: `found`, the value of `key`, contradicts the keys in `others`.
+    /// Reports that the value `found` of `key` contradicts the keys in `others`.
     pub(super) fn refuse_with(
         &mut self,
         key: &str,
@@ -75,7 +75,7 @@ impl Context<'_> {
         self.add(key, others, problem);
     }
 
-    /// Adds a [`Problem::Conflict`]: the values of two keys contradict one another.
+    /// Reports that the values of two keys contradict each other.
     pub(super) fn conflict(
         &mut self,
         (key, value): (&str, impl Display),
@@ -103,7 +103,7 @@ impl Context<'_> {
     }
 }
 
-/// Returns the value of a key that `defaults.toml` always sets.
+/// Unwraps the value of a key that `defaults.toml` sets.
 pub(super) fn given<T: Clone>(value: Option<&T>) -> T {
     value.cloned().expect("defaults.toml has every key that is not derived")
 }

@@ -17,7 +17,7 @@ pub struct Cost {
     ///
     /// Does not include the optimizer or gradient checkpointing.
     pub train_flops_per_image: f64,
-    /// FLOPs for one image that gradient checkpointing adds.
+    /// Additional FLOPs for one image because of gradient checkpointing.
     pub recomputed_flops_per_image: f64,
     /// Memory of a training step on one device, in bytes.
     pub memory: Memory,
@@ -26,16 +26,13 @@ pub struct Cost {
 /// Estimated memory of a training step on one device, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Memory {
-    /// Parameters in fp32, in bytes.
+    /// Memory of the fp32 parameters, in bytes.
     pub params: f64,
-    /// Memory of the fp32 gradients, in bytes.
+    /// Memory of the fp32 gradients of the trained parameters, in bytes.
     pub gradients: f64,
-    /// Bytes of the optimizer state in fp32: the two moments of AdamW and the averaged weights (EMA), or the momentum of
-    /// LARS.
+    /// Memory of the fp32 optimizer state and of the averaged weights (EMA), in bytes.
     pub optimizer: f64,
-    /// Memory of the activations of one micro-batch, in bytes.
-    ///
-    /// Includes the temporary values of one block.
+    /// Memory of the activations of one micro-batch, with the temporary values of one block, in bytes.
     pub activations: f64,
 }
 
@@ -46,18 +43,18 @@ impl Memory {
     }
 }
 
-/// The trained part of a network.
+/// The cost of the trained part of a network.
 struct Trained {
     params: u64,
     /// Forward FLOPs of the trained part for one image.
     flops: f64,
     /// Activations of one image, in bytes.
     activations: f64,
-    /// Number of values that the optimizer keeps per trained parameter: 2 for AdamW, 3 with EMA, 1 for LARS.
+    /// Values kept per trained parameter: 2 for AdamW, 3 with EMA, 1 for LARS.
     moments: f64,
 }
 
-/// The dimensions of a model and of the images.
+/// Dimensions of a model and of its input images.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dims<'a> {
     /// Patch size, widths, depths and numbers of heads.
@@ -79,7 +76,8 @@ struct Stack {
 impl Plan {
     /// Estimates the cost of a stage on a GPU.
     ///
-    /// Returns `None` if the recipe does not have this stage. On the CPU, fp32 activations need about 25 % more memory.
+    /// Returns `None` if the recipe does not have this stage. The CPU needs about 25 % more memory for fp32
+    /// activations.
     pub fn cost(&self, stage: StageKind, num_classes: usize) -> Option<Cost> {
         let dims = Dims::of(&self.model, &self.data);
         let batch = self.training(stage)?.batch_size as f64;
@@ -146,7 +144,7 @@ impl Plan {
         }
     }
 
-    /// Returns the number of patches in the encoder's input in pre-training.
+    /// Returns the number of patches in the encoder's input during pre-training.
     fn visible(&self, dims: &Dims<'_>) -> usize {
         match &self.pretrain {
             Some(_) if self.model.encoder_mask_token => dims.patches(),
@@ -155,7 +153,7 @@ impl Plan {
         }
     }
 
-    /// Returns whether gradient checkpointing repeats the forward pass; false for linear probing.
+    /// Returns whether `stage` uses gradient checkpointing. Linear probing never does.
     fn recomputes(&self, stage: StageKind) -> bool {
         self.runtime.gradient_checkpointing && stage != StageKind::Linprobe
     }
@@ -180,7 +178,6 @@ impl<'a> Dims<'a> {
         self.model.patch_size.pow(2) * self.in_chans
     }
 
-    /// Returns the hidden width of the MLP in a block of width `width`.
     fn hidden(&self, width: usize) -> usize {
         shape::mlp_dim(width, self.model.mlp_ratio)
     }
@@ -217,12 +214,13 @@ impl<'a> Dims<'a> {
             + norm(width)
     }
 
-    /// Returns the forward FLOPs of the masked autoencoder for one image, with `visible` patches in the encoder.
+    /// Returns the FLOPs of one forward pass of the masked autoencoder for one image.
     ///
-    /// Counts only matrix products; a multiply-add is 2 FLOPs. A block with `n` tokens, width `D` and MLP width `H` has
-    /// `n * (8 D² + 4 D H) + 4 n² D` FLOPs. In the encoder, `n` is the number of visible patches plus the class token.
-    /// In the decoder, `n` is the number of all patches plus the class token. The result also includes the patch
-    /// embedding and the two linear projections of the decoder.
+    /// `visible` is the number of patches in the encoder. Only matrix products count; a multiply-add is 2 FLOPs.
+    ///
+    /// A block with `n` tokens, width `D` and MLP width `H` has `n * (8 D² + 4 D H) + 4 n² D` FLOPs. In the encoder,
+    /// `n` is `visible + 1`, with the class token. In the decoder, `n` is the number of all patches + 1. The patch
+    /// embedding and the two linear projections of the decoder are included.
     pub fn mae_flops(&self, visible: usize) -> f64 {
         let (seen, all) = (visible + 1, self.patches() + 1);
         let width = self.model.decoder_embed_dim;
@@ -233,9 +231,9 @@ impl<'a> Dims<'a> {
             + product(all, width, self.patch_values())
     }
 
-    /// Returns the forward FLOPs of the classifier for one image.
+    /// Returns the FLOPs of one forward pass of the classifier for one image.
     ///
-    /// Counts like [`Self::mae_flops`].
+    /// Only matrix products count; a multiply-add is 2 FLOPs.
     pub fn classifier_flops(&self, num_classes: usize) -> f64 {
         self.encoder_flops(self.patches() + 1) + product(1, self.model.embed_dim, num_classes)
     }
@@ -246,14 +244,14 @@ impl<'a> Dims<'a> {
             + self.model.depth as f64 * self.block_flops(seen, width)
     }
 
-    /// Returns the forward FLOPs of one block for one image: attention and MLP.
+    /// Returns the forward FLOPs of one block (attention and MLP) for one image.
     fn block_flops(&self, tokens: usize, width: usize) -> f64 {
         4.0 * product(tokens, width, width)
             + 2.0 * product(tokens, tokens, width)
             + 2.0 * product(tokens, width, self.hidden(width))
     }
 
-    /// Returns the trained parameters of a trained encoder block, and their forward FLOPs for one image.
+    /// Returns the number of trained parameters of one encoder block, and their forward FLOPs for one image.
     fn trained_block(&self, trained: TrainedBlocks) -> (u64, f64) {
         let (tokens, width) = (self.patches() + 1, self.model.embed_dim);
         let hidden = self.hidden(width);
@@ -266,9 +264,7 @@ impl<'a> Dims<'a> {
         }
     }
 
-    /// Returns the shape of the encoder's blocks for an image with `patches` visible patches.
-    ///
-    /// The number of tokens is `patches + 1`, because of the class token.
+    /// Returns the encoder blocks for `patches` visible patches and the class token.
     fn encoder_stack(&self, patches: usize) -> Stack {
         let ModelPlan { embed_dim: width, depth, num_heads: heads, .. } = *self.model;
         Stack { depth, tokens: patches + 1, width, heads }
@@ -279,7 +275,7 @@ impl<'a> Dims<'a> {
         Stack { depth, tokens: self.patches() + 1, width, heads: self.model.decoder_num_heads }
     }
 
-    /// Returns the bytes of the activations of one image in `stacks`.
+    /// Returns the activation memory of one image in these blocks, in bytes.
     ///
     /// `recompute` means gradient checkpointing.
     fn activations(&self, stacks: &[Stack], recompute: bool, precision: Precision) -> f64 {
@@ -295,16 +291,16 @@ impl<'a> Dims<'a> {
         kept + most(Precision::Fp32)
     }
 
-    /// Returns the bytes that a block keeps for the backward pass of one image.
+    /// Returns the bytes that one block keeps for the backward pass of one image.
     ///
-    /// `D` is the block's width, `H` its MLP width, and `n` the number of tokens.
+    /// The block has width `D`, MLP width `H` and `n` tokens. It keeps:
     ///
-    /// | values | for each | precision |
+    /// | number of values | which values | precision |
     /// | --- | --- | --- |
-    /// | 2 `D`: inputs of both norms | token | fp32 |
-    /// | 6 `D`: outputs of the norms and of the attention, q, k, v | token | `precision` |
-    /// | 2 `H`: input and output of GELU | token | `precision` |
-    /// | `n²`: attention map | head | `precision` |
+    /// | `2 D n` | inputs of both norms | fp32 |
+    /// | `6 D n` | outputs of both norms and of attention; q, k, v | `precision` |
+    /// | `2 H n` | input and output of GELU | `precision` |
+    /// | `n²` for each head | attention map | `precision` |
     fn block_keeps(&self, stack: &Stack, precision: Precision) -> f64 {
         let value = match precision {
             Precision::Fp32 => 4.0,
@@ -324,12 +320,12 @@ fn norm(width: usize) -> u64 {
     2 * width as u64
 }
 
-/// Returns the number of values in a position embedding, with the class token.
+/// Returns the number of values in a position embedding of `patches + 1` tokens.
 fn position(patches: usize, width: usize) -> u64 {
     (patches as u64 + 1) * width as u64
 }
 
-/// Returns the number of parameters of a block.
+/// Returns the number of parameters of one transformer block.
 fn block(width: usize, hidden: usize) -> u64 {
     2 * norm(width)
         + linear(width, 3 * width)

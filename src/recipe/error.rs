@@ -45,7 +45,7 @@ pub enum Origin {
 /// What is wrong with a recipe.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Problem {
-    /// The program cannot read the file.
+    /// The program cannot read a recipe file.
     Unreadable {
         /// The operating system's error message.
         cause: String,
@@ -57,17 +57,17 @@ pub enum Problem {
     },
     /// A recipe extends itself, directly or through other recipes.
     Cycle {
-        /// The files of the cycle. The first file is also the last one.
+        /// The files in the order in which they extend each other. The last file is the first file again.
         chain: Vec<PathBuf>,
     },
-    /// A recipe does not have this key.
+    /// The key does not exist in recipes.
     UnknownKey {
         /// The valid key that the user probably meant.
         near: Option<String>,
     },
     /// The value has the wrong type or is out of range.
     WrongType {
-        /// The value as TOML text.
+        /// The invalid value, as TOML text.
         found: String,
         /// A description of the valid values.
         expected: String,
@@ -81,22 +81,22 @@ pub enum Problem {
     },
     /// Two values contradict each other.
     Conflict {
-        /// The value of the first key, as TOML text.
+        /// The value of [`RecipeError::key`], as TOML text.
         value: String,
-        /// The words between the two keys in the message, such as "is more than".
+        /// The words between the two keys in the error message, such as "is more than".
         relation: String,
-        /// The second key and the value of this key.
+        /// The second key, with its value and its place.
         with: Box<Other>,
-        /// How to fix the problem.
+        /// How to fix the problem; may be empty.
         hint: String,
     },
-    /// The value is invalid for a different reason.
+    /// The value is missing, or invalid for a reason that no other variant describes.
     Refused {
-        /// The value as TOML text; empty if the value is missing.
+        /// The invalid value, as TOML text; empty if the value is missing.
         found: String,
-        /// The reason for the message, such as "is too large".
+        /// Why the value is invalid, such as "is too large".
         why: String,
-        /// How to fix the problem.
+        /// How to fix the problem; may be empty.
         hint: String,
     },
 }
@@ -104,11 +104,11 @@ pub enum Problem {
 /// The second of two keys that contradict each other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Other {
-    /// The dotted key.
+    /// The second dotted key, such as `pretrain.epochs`.
     pub key: String,
-    /// The value as TOML text.
+    /// The value of the second key, as TOML text.
     pub value: String,
-    /// Where the value of this key is set.
+    /// The place that sets the second key.
     pub origin: Origin,
 }
 
@@ -136,7 +136,7 @@ impl fmt::Display for RecipeError {
                 write!(f, "cannot read the recipe: {cause}")?;
             }
             Problem::Unreadable { cause } => {
-                write!(f, "cannot read a recipe that `{key}` names: {cause}")?;
+                write!(f, "cannot read the recipe in `{key}`: {cause}")?;
             }
             Problem::Syntax { message } => write!(f, "cannot parse the recipe: {message}")?,
             Problem::Cycle { chain } => {

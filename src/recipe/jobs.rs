@@ -13,7 +13,7 @@ use crate::shape::StageKind;
 pub struct Job {
     /// The stage that the job belongs to.
     pub stage: StageKind,
-    /// The starting weights; `None` for a pre-training.
+    /// Starting weights of a fine-tuning or linear probe; `None` for pre-training.
     pub from: Option<Source>,
     /// The job's folder inside the run folder, such as `finetune/from-0800`.
     pub dir: String,
@@ -22,7 +22,7 @@ pub struct Job {
 impl Job {
     /// Returns whether the job can run at the same time as other jobs.
     ///
-    /// Returns false only for the pre-training.
+    /// False only for pre-training.
     pub fn is_independent(&self) -> bool {
         self.stage != StageKind::Pretrain
     }
@@ -33,7 +33,7 @@ impl Job {
     }
 }
 
-/// The numbers of micro-steps and optimizer updates of a job.
+/// Numbers of micro-steps and optimizer updates of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Steps {
     /// Micro-steps per epoch. An incomplete last batch is dropped.
@@ -44,20 +44,20 @@ pub struct Steps {
     pub total: usize,
 }
 
-/// An optimizer update needs more images than an epoch has.
+/// The error that one optimizer update needs more images than an epoch has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{stage} would never update the weights: one update needs {effective_batch_size} images (`batch_size` {batch_size} \
-     x `accum_iter` {accum_iter} x devices), but an epoch has only {train_images} images"
+    "one update of {stage} needs {effective_batch_size} images (`batch_size` {batch_size} x \
+     `accum_iter` {accum_iter} x devices), but an epoch has only {train_images} images"
 )]
 pub struct NeverUpdates {
-    /// The stage without optimizer updates.
+    /// The stage that would have no optimizer updates.
     pub stage: StageKind,
-    /// `batch_size * accum_iter * world_size`.
+    /// Images per optimizer update: `batch_size * accum_iter * world_size`.
     pub effective_batch_size: usize,
-    /// `batch_size` of the stage.
+    /// The stage's `batch_size`: images per device in one micro-step.
     pub batch_size: usize,
-    /// `accum_iter` of the stage.
+    /// The stage's `accum_iter`: micro-steps per optimizer update.
     pub accum_iter: usize,
     /// Training images per epoch.
     pub train_images: usize,
@@ -78,9 +78,9 @@ impl Plan {
             .collect()
     }
 
-    /// Returns whether each device trains its own job. If false, all devices train each job together.
+    /// Returns whether each device trains its own job.
     ///
-    /// `jobs` is the number of remaining independent jobs.
+    /// If false, all devices train each job together. `jobs` is the number of remaining independent jobs.
     pub fn is_job_parallel(&self, jobs: usize) -> bool {
         let devices = self.runtime.devices;
         // All hosts train each job together, because only one of them writes the run folder.
@@ -93,7 +93,7 @@ impl Plan {
             }
     }
 
-    /// Returns the checkpoint file or folder that a job starts from, if the recipe names one.
+    /// Returns the path of the job's starting checkpoint, if the recipe states a path.
     pub fn named_file<'a>(&'a self, job: &'a Job) -> Option<&'a Path> {
         match &job.from {
             None => self.pretrain.as_ref()?.start.file(),
@@ -102,9 +102,9 @@ impl Plan {
         }
     }
 
-    /// Returns the prefix of the network's tensor names in the checkpoint file that the recipe names for a job.
+    /// Returns the prefix of the tensor names in the job's starting checkpoint, such as `teacher.backbone`.
     ///
-    /// Returns `None` if the recipe does not set `prefix`, or names no file for this job.
+    /// Returns `None` if the recipe sets no `prefix`, or no checkpoint path for this job.
     pub fn prefix(&self, job: &Job) -> Option<&str> {
         match (&job.from, job.stage) {
             (None | Some(Source::Start(_)), _) => self.pretrain_prefix(),
@@ -114,7 +114,7 @@ impl Plan {
         }
     }
 
-    /// Returns the prefix of the network's tensor names in the file of `pretrain.from` or `pretrain.resume`.
+    /// Returns `pretrain.prefix`: the prefix of the tensor names in the starting checkpoint, such as `model`.
     pub fn pretrain_prefix(&self) -> Option<&str> {
         self.pretrain.as_ref()?.prefix.as_deref()
     }
@@ -130,13 +130,15 @@ impl Plan {
 }
 
 impl TrainingPlan {
-    /// Returns how often the learning rate changes within an epoch, for a job that has not started before.
+    /// Returns how often the learning rate changes within an epoch of a new job.
+    ///
+    /// A resumed job keeps the pace of its first start instead.
     pub fn pace(&self) -> Pace {
         let images_per_micro_step = self.effective_batch_size / self.accum_iter;
         Pace { images_per_micro_step, accum_iter: self.accum_iter }
     }
 
-    /// Returns the numbers of steps of a job with `train_images` images per epoch.
+    /// Returns the numbers of micro-steps and updates of a job with `train_images` images per epoch.
     ///
     /// Fails if one optimizer update needs more images than an epoch has.
     pub fn steps(&self, stage: StageKind, train_images: usize) -> Result<Steps, NeverUpdates> {
@@ -169,9 +171,9 @@ fn jobs(stage: StageKind, from: &[Source]) -> Vec<Job> {
         .collect()
 }
 
-/// Returns a folder name for the starting weights.
+/// Returns a folder name for the starting weights, such as `scratch`, `0800` or `vit.pth`.
 ///
-/// A checkpoint file named like an epoch or `scratch` gets a fingerprint.
+/// Adds a hash to a file named like an epoch or `scratch`.
 fn source_name(source: &Source) -> String {
     let path = match source {
         Source::Scratch => return "scratch".to_owned(),
@@ -216,7 +218,7 @@ mod tests {
     #[test]
     fn an_epoch_without_an_update_is_refused() {
         let error = training(64, 4, 1).steps(StageKind::Finetune, 200).unwrap_err();
-        insta::assert_snapshot!(error, @"finetune would never update the weights: one update needs 256 images (`batch_size` 64 x `accum_iter` 4 x devices), but an epoch has only 200 images");
+        insta::assert_snapshot!(error, @"one update of finetune needs 256 images (`batch_size` 64 x `accum_iter` 4 x devices), but an epoch has only 200 images");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The layers of a recipe, lowest first: defaults, `extends`, the file, the environment, `--set`.
 //!
-//! The crate `figment` merges them and remembers which layer set each value. It merges tables key by key and replaces
-//! other values. Entries of `extends` are merged one after the other, each together with the files that it extends
-//! itself. So a later entry overrides everything in an earlier one.
+//! The crate `figment` merges the layers and remembers which layer set each value. It merges tables key by key. Of
+//! any other value, such as a list, only the value of the last layer remains. An entry of `extends` includes the files
+//! that this entry extends, so a later entry overrides everything in an earlier entry.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,28 +26,28 @@ pub(super) struct Merged {
     pub(super) origins: Origins,
 }
 
-/// Where a value is set, and with which priority.
+/// Where a value is set, and its priority.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Placed {
     pub(super) origin: Origin,
-    /// Priority of the file or argument. Higher numbers override lower numbers; defaults have 0.
+    /// Priority of the file or argument. A higher number overrides a lower number; the defaults have 0.
     pub(super) rank: usize,
-    /// Sort key for error messages: file number, then byte offset.
+    /// Sort key for swept keys: (index of the file or argument, byte offset).
     pub(super) order: (usize, usize),
 }
 
-/// Settings with a lower priority than environment variables and `--set`.
+/// Settings that environment variables and `--set` override.
 #[derive(Debug, Clone, Copy)]
 pub enum BaseLayer<'a> {
-    /// The path of a recipe file. Its `extends` are also read.
+    /// The path of a recipe file. The recipes in its `extends` are also read.
     File(&'a Path),
-    /// A file path and recipe text, such as the recipe in `meta.json`.
+    /// The text of a recipe, such as the recipe in `meta.json`, with the path of its file.
     Text(&'a Path, &'a str),
-    /// A checkpoint path and the settings that follow from the checkpoint's weights.
+    /// Settings that follow from a checkpoint, such as the depth, with the path of the checkpoint.
     Settings(&'a Path, &'a Recipe),
 }
 
-/// Merges `base` (lowest priority first), environment variables, then `--set` arguments.
+/// Merges `base`, environment variables and `--set`. Later values override earlier values.
 pub(super) fn merge(
     base: &[BaseLayer<'_>],
     env: &[(String, String)],
@@ -99,10 +99,10 @@ impl Layers {
         self.errors.push(RecipeError { key: key.to_owned(), origin, problem });
     }
 
-    /// Adds the recipe at `path`, after all recipes in its `extends`.
+    /// Adds the file at `path`, after the files in its `extends`.
     ///
-    /// `named` is the place of the `extends` key with this path; `None` for the recipe of the user. `open` lists the
-    /// recipes that are being read, to detect cycles.
+    /// `named` is the place of the `extends` key that names the file. `open` lists the files being read, to detect
+    /// cycles.
     fn add_file(&mut self, path: &Path, named: Option<&Origin>, open: &mut Vec<Open>) {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -159,9 +159,9 @@ impl Layers {
         self.layers.push(Layer { kind: LayerKind::File(path.to_owned()), content });
     }
 
-    /// Adds the value of the environment variable `var`, which is named `MAE_<TABLE>__<KEY>`.
+    /// Adds the value of the environment variable `var`, such as `MAE_PRETRAIN__BLR`.
     ///
-    /// Warns if the name starts with `MAE_` but does not match a recipe key.
+    /// Warns if the name starts with `MAE_` but matches no recipe key.
     fn add_env(&mut self, var: &str, text: &str, warnings: &mut Vec<String>) {
         let Some(rest) = var.strip_prefix("MAE_") else { return };
         let key = rest.to_lowercase().replace("__", ".");
@@ -243,7 +243,7 @@ impl Layers {
         Merged { tree, origins }
     }
 
-    /// Converts figment's values to TOML values. Records in `origins` where each value is set.
+    /// Converts figment's values to TOML values. Adds the place of each to `origins`.
     fn untag(&self, prefix: &str, values: Dict, figment: &Figment, origins: &mut Origins) -> Table {
         let mut table = Table::new();
         for (key, value) in values {
@@ -260,7 +260,7 @@ impl Layers {
         table
     }
 
-    /// Returns where `key` is set. `index` is figment's number for the file or argument.
+    /// Returns where `key` is set. `index` is the position in `self.layers`.
     fn placed(&self, key: &str, index: usize) -> Placed {
         let names = |layer: &Layer| layer.content.places.contains_key(key);
         let index = match &self.layers[index] {
@@ -282,14 +282,12 @@ impl Layers {
     }
 }
 
-/// Returns the name of a key's environment variable: `MAE_PRETRAIN__BLR` for `pretrain.blr`.
+/// Returns the environment variable of a key: `MAE_PRETRAIN__BLR` for `pretrain.blr`.
 fn variable(key: &str) -> String {
     format!("MAE_{}", key.replace('.', "__").to_uppercase())
 }
 
-/// Returns the paths in `extends`.
-///
-/// If the value is invalid, the error is this value as TOML.
+/// Returns the paths in `extends`. The error is the invalid value as TOML.
 fn extended_files(extends: Option<Value>) -> Result<Vec<String>, String> {
     match extends {
         None => Ok(Vec::new()),
@@ -301,7 +299,7 @@ fn extended_files(extends: Option<Value>) -> Result<Vec<String>, String> {
     }
 }
 
-// figment's metadata carries the number, to show where a value comes from.
+// Stores the layer's index in figment's metadata, so that errors can show where a value comes from.
 struct Numbered<'a> {
     index: usize,
     layer: &'a Layer,
@@ -352,6 +350,8 @@ fn plain(value: Tagged) -> Value {
         Tagged::Dict(_, inner) => {
             Value::Table(inner.into_iter().map(|(key, value)| (key, plain(value))).collect())
         }
-        Tagged::Char(..) | Tagged::Empty(..) => unreachable!("TOML has no such values"),
+        Tagged::Char(..) | Tagged::Empty(..) => {
+            unreachable!("TOML has neither characters nor empty values")
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The layout of a run: how its updates are spread over devices and micro-steps.
 //!
-//! The layout may change between two starts of a run, as long as each update keeps its images. Then the results differ only by
-//! rounding. `batch_size` may change only in pre-training, because mixing and `BatchNorm` depend on it.
+//! The layout may change between two starts of a run if the number of images per update stays the same. Then the results
+//! differ only by rounding. `batch_size` may change only in pre-training, because mixup, CutMix and `BatchNorm` depend on
+//! the batch size.
 
 use super::schema::Recipe;
 use super::values::Or;
@@ -9,10 +10,10 @@ use crate::shape::StageKind;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
-/// The devices of a run, and the batches of its stages.
+/// The devices of a run, and the batch size and gradient accumulation of each stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
-    /// Number of devices of each host.
+    /// Number of devices per host.
     pub devices: usize,
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub hosts: usize,
@@ -24,12 +25,12 @@ pub struct Layout {
     pub linprobe: Option<Batches>,
 }
 
-/// The batches of one stage.
+/// Batch size and gradient accumulation of one stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batches {
     /// Images per device in one micro-step.
     pub batch_size: usize,
-    /// Micro-steps of one update.
+    /// Micro-steps per optimizer update.
     pub accum_iter: usize,
 }
 
@@ -74,7 +75,7 @@ impl Layout {
         }
     }
 
-    /// Returns the batches of a stage; `None` if the run does not have the stage.
+    /// Returns the batch size and gradient accumulation of a stage; `None` if the run lacks the stage.
     pub fn batches(&self, stage: StageKind) -> Option<Batches> {
         match stage {
             StageKind::Pretrain => self.pretrain,
@@ -91,7 +92,7 @@ impl Layout {
         })
     }
 
-    /// Returns whether `key` is a setting that the layout holds.
+    /// Returns whether the layout contains a recipe key, such as `pretrain.batch_size`.
     pub fn has_key(key: &str) -> bool {
         let (table, name) = key.split_once('.').unwrap_or_default();
         match table {
@@ -100,9 +101,9 @@ impl Layout {
         }
     }
 
-    /// Returns a line for each stage whose updates would change in the layout `new`.
+    /// Describes why a run cannot resume with the layout `new`, one line per stage.
     ///
-    /// Empty if a run can change from this layout to `new`.
+    /// Empty if the run can resume with `new`.
     pub fn misfits(&self, new: &Self) -> String {
         let mut lines = String::new();
         for (stage, was, now) in self.common_stages(new) {
@@ -114,9 +115,9 @@ impl Layout {
         lines
     }
 
-    /// Returns the `--set` arguments that give the recipe with the layout `new` the images per update of this layout.
+    /// Returns `--set` arguments that change `new` so that each update has as many images as in `self`.
     ///
-    /// If possible, they keep the devices of `new`.
+    /// The arguments keep the devices of `new` if those can share the images equally.
     pub fn restoring(&self, new: &Self) -> String {
         let kept = self.with_devices_of(new).unwrap_or_else(|| self.clone());
         let sets =
@@ -124,7 +125,7 @@ impl Layout {
         sets.collect::<Vec<_>>().join(" ")
     }
 
-    /// Returns what changes from this layout to `new`, as `devices 4 (was 1), pretrain.accum_iter 1 (was 4)`.
+    /// Returns the changes from `self` to `new`, such as `devices 4 (was 1), pretrain.accum_iter 1 (was 4)`.
     pub fn changes(&self, new: &Self) -> String {
         let change = |(key, was, now): (String, usize, usize)| {
             let key = key.strip_prefix("runtime.").unwrap_or(&key);
@@ -133,7 +134,7 @@ impl Layout {
         self.differing(new).into_iter().map(change).collect::<Vec<_>>().join(", ")
     }
 
-    /// Returns the recipe keys whose values differ, with the values in this layout and in `new`.
+    /// Returns the recipe keys that differ, as (key, value in `self`, value in `new`).
     fn differing(&self, new: &Self) -> Vec<(String, usize, usize)> {
         let mut values = vec![
             ("runtime.devices".to_owned(), self.devices, new.devices),
@@ -147,8 +148,9 @@ impl Layout {
         values
     }
 
-    /// Returns this layout on the devices of `new`, with the same images per update; `None` if the devices cannot share
-    /// them equally.
+    /// Returns this layout for the devices of `new`, with the same images per update.
+    ///
+    /// Returns `None` if the devices cannot share the images equally.
     fn with_devices_of(&self, new: &Self) -> Option<Self> {
         let mut layout = Self { devices: new.devices, hosts: new.hosts, ..self.clone() };
         let world = layout.world_size();
@@ -174,7 +176,7 @@ impl Layout {
             && (stage == StageKind::Pretrain || was.batch_size == now.batch_size)
     }
 
-    /// Returns the stages that both layouts have, with the batches of both.
+    /// Returns (stage, batches in `self`, batches in `new`) for each stage in both layouts.
     fn common_stages(&self, new: &Self) -> Vec<(StageKind, Batches, Batches)> {
         let both = |stage| Some((stage, self.batches(stage)?, new.batches(stage)?));
         StageKind::ALL.into_iter().filter_map(both).collect()
@@ -203,7 +205,7 @@ impl Layout {
     }
 }
 
-/// Describes the number of images in one update, and how this number results from the settings.
+/// Writes the images per update as a product of batch size, accumulation and devices.
 pub(super) fn images_text(
     images: usize,
     Batches { batch_size, accum_iter }: Batches,

@@ -5,7 +5,7 @@ use super::stages::Pretrain;
 use super::training::{Setup, rate_text};
 use crate::shape::{ImageSize, MaskKind, Masking};
 
-/// Returns the mask sampling of a recipe. Adds a problem if an image's patches do not allow such masks.
+/// Returns the masking settings. Adds a problem if the image's patches do not allow such masks.
 pub(super) fn masking(table: &Pretrain, setup: &Setup<'_>, cx: &mut Context<'_>) -> Masking {
     let masking = Masking {
         kind: given(table.mask.as_ref()),
@@ -19,22 +19,30 @@ pub(super) fn masking(table: &Pretrain, setup: &Setup<'_>, cx: &mut Context<'_>)
     masking
 }
 
-/// Returns whether the mask sampling fits the other keys and the patches of an image. If not, adds a problem.
+/// Returns whether the mask settings fit each other and the patches. If not, adds a problem.
 fn is_possible(masking: Masking, grid: ImageSize, cx: &mut Context<'_>) -> bool {
     let Masking { kind, ratio, granularity } = masking;
     let (mask, side) = ("pretrain.mask", "pretrain.mask_granularity");
     let word = format!("\"{kind}\"");
     if granularity > 1 && kind != MaskKind::Random {
-        let hint = format!("remove `mask_granularity`, or use --set {mask}=random");
+        let hint = format!("remove `mask_granularity`, or use `--set {mask}=random`");
         cx.conflict((mask, &word), "cannot be combined with", (side, granularity), hint);
     } else if !divides(granularity, grid) {
         let others = ["data.input_size", "model.patch_size", "model.size"];
         let fitting: Vec<_> = (1..=grid.longer()).filter(|side| divides(*side, grid)).collect();
         let why = format!("does not divide the {} of an image", patches(grid));
-        cx.refuse_with(side, &others, granularity, &why, format!("use one of {fitting:?}"));
+        cx.refuse_with(
+            side,
+            &others,
+            granularity,
+            &why,
+            format!("set `{side}` to one of {fitting:?}"),
+        );
     } else if kind == MaskKind::Grid && (ratio - Masking::GRID_RATIO).abs() > 1e-9 {
-        let hint =
-            format!("use --set pretrain.mask_ratio={}, or another mask", Masking::GRID_RATIO);
+        let hint = format!(
+            "use `--set pretrain.mask_ratio={}`, or set another `{mask}`",
+            Masking::GRID_RATIO
+        );
         let found = ("pretrain.mask_ratio", rate_text(ratio));
         cx.conflict(
             (mask, &word),
@@ -56,8 +64,6 @@ fn is_possible(masking: Masking, grid: ImageSize, cx: &mut Context<'_>) -> bool 
 }
 
 /// Adds a problem if the encoder would see all patches or none.
-///
-/// The encoder sees `int(L * (1 - mask_ratio))` of `L` patches, as in the official code.
 fn check_kept(masking: Masking, grid: ImageSize, cx: &mut Context<'_>) {
     let (patches, len_keep) = (grid.area(), masking.len_keep(grid));
     let others = ["data.input_size", "model.patch_size", "model.size", "pretrain.mask_granularity"];

@@ -9,40 +9,40 @@ use super::plan::Plan;
 use super::stage_plan::{FinetunePlan, PretrainPlan};
 use super::{setup, vars};
 
-/// Classification of the validation images by the nearest training images, without training.
+/// k-nearest-neighbour (k-NN) classification of the validation images, without training.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KnnTable {
-    /// Number of nearest training images that vote. Can change when a run continues.
+    /// Number of nearest training images that vote. You can change this key when a run resumes.
     #[schemars(range(min = 1, max = 100_000))]
     pub k: Option<usize>,
-    /// A training image with cosine similarity `s` votes with the weight `exp(s / temperature)`. Can change when a run
-    /// continues.
+    /// A training image votes with the weight `exp(s / temperature)`. `s` is the cosine similarity to the validation
+    /// image. You can change this key when a run resumes.
     #[schemars(range(max = 1000.0), extend("exclusiveMinimum" = 0))]
     pub temperature: Option<f64>,
-    /// The features to compare: the class token ("cls"), or the mean of the patch tokens ("mean"). Can change when a run
-    /// continues.
+    /// The features to compare: the class token ("cls"), or the mean of the patch tokens ("mean"). You can change this
+    /// key when a run resumes.
     pub pool: Option<KnnPool>,
 }
 
-/// Test sets other than the validation split, on which every fine-tuned checkpoint is measured.
+/// Test sets besides the validation split. mae measures every fine-tuned checkpoint on each test set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RobustnessTable {
-    /// Folders of the test sets, as `"PATH"` or `"NAME=PATH"`. The default NAME is the folder's name. `${VAR}` is replaced
-    /// by the environment variable. Class folders are matched to the classes of the data by name. `accuracy.csv` gets a
-    /// column `NAME_top1` for each set. Can change when a run continues.
+    /// Folders of the test sets, as `"PATH"` or `"NAME=PATH"`. The default NAME is the folder's name. mae replaces
+    /// `${VAR}` by the environment variable, and matches class folders to the training classes by name. `accuracy.csv`
+    /// gets a column `NAME_top1` for each test set. You can change this key when a run resumes.
     pub sets: Option<Vec<String>>,
-    /// Which classes may be predicted if a test set lacks some classes: "all", or "present" for only the classes in the
-    /// set. "auto" means "present" for ImageNet-A and ImageNet-R, which have 200 of ImageNet's classes, otherwise "all".
-    /// Can change when a run continues.
+    /// Which classes count as predictions if a test set lacks some classes. "all": all classes of the classifier.
+    /// "present": only the classes in the test set. "auto": "present" if the test set has 200 of ImageNet's 1,000
+    /// classes, as in ImageNet-A and ImageNet-R; otherwise "all". You can change this key when a run resumes.
     pub classes: Option<TestClasses>,
 }
 
 /// The column of `accuracy.csv` with the k-NN accuracy.
 pub const KNN_COLUMN: &str = "knn_top1";
 
-/// The settings of the k-NN classification of each kept pre-training checkpoint.
+/// Settings of the k-NN classification that measures each kept pre-training checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KnnPlan {
     pub k: usize,
@@ -60,21 +60,20 @@ pub enum KnnPool {
     Mean,
 }
 
-/// Which classes may be predicted on a test set that lacks some of the classifier's classes.
+/// Which classes a classifier may predict on a test set that lacks some classes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TestClasses {
-    /// The classes in the test set if they are 200 of ImageNet's 1,000 classes, as in ImageNet-A and ImageNet-R;
-    /// otherwise all classes.
+    /// "present" if the test set has 200 of ImageNet's 1,000 classes, as in ImageNet-A and ImageNet-R; otherwise "all".
     #[default]
     Auto,
-    /// The classes in the test set.
+    /// Only the classes in the test set.
     Present,
     /// All classes of the classifier.
     All,
 }
 
-/// A test set other than the validation split.
+/// A test set besides the validation split.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestSet {
     pub name: String,
@@ -87,8 +86,13 @@ pub(super) fn knn(
     cx: &mut Context<'_>,
 ) -> KnnPlan {
     if pretrain.is_none() {
-        let hint = "add [pretrain], or use `mae eval --knn` on a checkpoint";
-        cx.refuse("knn", "", "needs the checkpoints of a [pretrain]", hint);
+        let hint = "add `[pretrain]` to the recipe, or run `mae eval --knn` with a checkpoint";
+        cx.refuse(
+            "knn",
+            "",
+            "needs the checkpoints of `[pretrain]`, but the recipe has no `[pretrain]`",
+            hint,
+        );
     }
     KnnPlan {
         k: given(table.k.as_ref()),
@@ -104,8 +108,14 @@ pub(super) fn robustness(
 ) -> Vec<TestSet> {
     const KEY: &str = "robustness.sets";
     if finetune.is_none() {
-        let hint = "add [finetune], or use `mae eval --test PATH` on a checkpoint";
-        cx.refuse("robustness", "", "needs the checkpoints of a [finetune]", hint);
+        let hint =
+            "add `[finetune]` to the recipe, or run `mae eval --test PATH` with a checkpoint";
+        cx.refuse(
+            "robustness",
+            "",
+            "needs the checkpoints of `[finetune]`, but the recipe has no `[finetune]`",
+            hint,
+        );
     }
     let mut sets: Vec<TestSet> = Vec::new();
     let mut written = Vec::new();
@@ -114,8 +124,13 @@ pub(super) fn robustness(
         written.push(vars::escape(&text));
         let set = TestSet::parse(&text);
         if !is_name(&set.name) {
-            let hint = "write \"NAME=PATH\" with a name of letters, digits, `_` and `-`";
-            cx.refuse(KEY, format!("\"{text}\""), "has no valid name for its column", hint);
+            let hint = "write \"NAME=PATH\". The name may contain letters, digits, `_` and `-`";
+            cx.refuse(
+                KEY,
+                format!("\"{text}\""),
+                "needs a valid name for its column of the results",
+                hint,
+            );
         } else if sets.iter().any(|other| other.name == set.name) || set.name == "knn" {
             let why = format!("has the name `{}`, which is already taken", set.name);
             let hint = "write \"NAME=PATH\" with another name";
@@ -124,7 +139,7 @@ pub(super) fn robustness(
         sets.push(set);
     }
     if sets.is_empty() && table.sets.as_ref().is_none_or(Vec::is_empty) {
-        let hint = "write `sets = [\"/data/imagenet-a\"]`, or remove [robustness]";
+        let hint = "write `sets = [\"/data/imagenet-a\"]`, or remove `[robustness]`";
         cx.refuse(KEY, "", "is missing", hint);
     }
     table.sets = Some(written);
@@ -132,12 +147,14 @@ pub(super) fn robustness(
 }
 
 impl Plan {
-    /// Returns whether the recipe measures an accuracy and so needs labels. Pre-training alone measures none.
+    /// Returns whether the recipe measures an accuracy, which needs labels.
+    ///
+    /// False if the recipe has only `[pretrain]`.
     pub fn measures_accuracy(&self) -> bool {
         self.finetune.is_some() || self.linprobe.is_some() || self.knn.is_some()
     }
 
-    /// Returns the names of `accuracy.csv`'s columns for `[knn]` and for the test sets of `[robustness]`.
+    /// Returns the columns of `accuracy.csv` for `[knn]` and `[robustness]`, such as `knn_top1`.
     pub fn measure_columns(&self) -> Vec<String> {
         let knn = self.knn.iter().map(|_| KNN_COLUMN.to_owned());
         knn.chain(self.robustness.iter().map(TestSet::column)).collect()
@@ -145,7 +162,7 @@ impl Plan {
 }
 
 impl TestSet {
-    /// Parses `PATH` or `NAME=PATH`. The default name is the name of the folder.
+    /// Parses `PATH` or `NAME=PATH`. The default name is the folder's name.
     pub fn parse(text: &str) -> Self {
         if let Some((name, path)) = text.split_once('=').filter(|(name, _)| is_name(name)) {
             return Self { name: name.to_owned(), path: path.into() };
@@ -155,7 +172,7 @@ impl TestSet {
         Self { name, path }
     }
 
-    /// Returns the name of the test set's column in `accuracy.csv`.
+    /// Returns the test set's column in `accuracy.csv`, such as `imagenet-a_top1`.
     pub fn column(&self) -> String {
         format!("{}_top1", self.name)
     }

@@ -13,8 +13,8 @@
 //! 5. The result is a [`Plan`], which the program runs, and a [`Recipe`] with every value written out (`write`), which
 //!    reproduces the run.
 //!
-//! A checkpoint has settings, too. [`resolve_checkpoint`] takes them as layers. `stated` rejects other layers that
-//! contradict the checkpoint.
+//! A checkpoint has settings, too. [`resolve_checkpoint`] merges them as layers. `stated` rejects settings that
+//! contradict the checkpoint's weights.
 //!
 //! A setting has two forms. [`Recipe`] has the keys of the file as optional fields. [`Plan`] has the values that the
 //! run uses. Only `resolve` converts a recipe to a plan, so no other code checks whether a key is set.

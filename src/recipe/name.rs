@@ -8,11 +8,11 @@ use super::context::Context;
 use super::error::Origin;
 use super::layers::{Merged, Placed};
 
-/// Characters that file names must not have on Windows.
+/// Characters that are invalid in Windows file names.
 const UNFIT: &str = "<>:\"/\\|?*";
 const LONGEST: usize = 200;
 
-/// Sets a missing `name` to the file name of the recipe, without extension.
+/// If the recipe has no `name`, uses the recipe's file name without extension.
 pub(super) fn default_to_file(merged: &mut Merged, path: &Path) {
     if merged.tree.contains_key("name") {
         return;
@@ -48,13 +48,13 @@ fn refuse(name: &str, why: &str, cx: &mut Context<'_>) {
     cx.refuse("name", Value::String(name.to_owned()), why, hint);
 }
 
-/// Replaces special characters by `_`. Trims `.` and `_` at both ends.
+/// Replaces special characters by `_`, and trims `.` and `_` at both ends.
 pub(super) fn fitted(text: &str) -> String {
     let fit = |c: char| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '_' };
     text.chars().map(fit).collect::<String>().trim_matches(['.', '_']).to_owned()
 }
 
-/// Converts text to a folder name. Different texts have different names.
+/// Converts text to a folder name. Different texts get different names.
 pub(super) fn safe(text: &str) -> String {
     let fitted = fitted(text);
     if fitted == text && !text.is_empty() {

@@ -4,9 +4,9 @@ use strsim::damerau_levenshtein;
 
 use super::schema::KEYS;
 
-/// Returns the valid dotted key that the user probably meant.
+/// Returns the valid key that the user probably meant; `None` if no key is similar.
 ///
-/// Prefers `siblings`, the keys of the same table. Returns `None` if no key is similar.
+/// Prefers `siblings`, the valid keys of the same table.
 pub(super) fn key(key: &str, siblings: &[&str]) -> Option<String> {
     let last = last_part(key);
     if let Some(sibling) = word(last, siblings.iter().copied()) {
@@ -23,7 +23,7 @@ pub(super) fn key(key: &str, siblings: &[&str]) -> Option<String> {
         .map(|(_, _, candidate)| candidate.clone())
 }
 
-/// Returns the candidate that the user probably meant; `None` if none is similar.
+/// Returns the candidate most similar to `text`; `None` if no candidate is similar enough.
 pub fn word<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
@@ -33,7 +33,7 @@ pub fn word<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Op
         .map(|(_, candidate)| candidate)
 }
 
-/// Returns the maximum edit distance between `text` and a similar word.
+/// Returns the largest edit distance at which a word counts as similar.
 fn slips(text: &str) -> usize {
     (text.chars().count() / 3).max(1)
 }

@@ -1,10 +1,10 @@
-//! The network between hosts: bytes and time of the gradient sums of one update, from a simple model.
+//! Estimates the bytes and the time that hosts need to sum the gradients of one update.
 
-/// Assumed time of one message between two hosts, besides the time that its bytes need.
+/// Assumed latency of one message between two hosts, in seconds.
 pub(super) const LATENCY_S: f64 = 20e-6;
-/// Bytes of gradients that are summed together.
+/// Size of a gradient bucket, in bytes.
 const BUCKET: f64 = (1 << 26) as f64;
-/// Agreements of the hosts in one update, besides one before each sum: after the last sum, they agree to continue.
+/// One extra round per update: after the last all-reduce, the hosts agree to continue.
 const EXTRA_ROUNDS: f64 = 1.0;
 
 /// The hosts that train together, and the network between them.
@@ -13,21 +13,20 @@ pub struct Network {
     pub hosts: usize,
     /// Bandwidth of each host in Gbit/s, in each direction.
     pub gbit: f64,
-    /// Time of one message, in seconds.
+    /// Latency of one message, in seconds.
     pub latency_s: f64,
 }
 
 impl Network {
-    /// Returns the number of bytes that each host sends to sum `bytes` bytes of gradients with a ring all-reduce.
+    /// Returns how many bytes each host sends in a ring all-reduce of `bytes` bytes.
     pub fn wire_bytes(&self, bytes: f64) -> f64 {
         let hosts = self.hosts as f64;
         2.0 * (hosts - 1.0) / hosts * bytes
     }
 
-    /// Estimates the time in seconds that the hosts need to sum `bytes` bytes of gradients in one update.
+    /// Estimates how many seconds one update needs to sum `bytes` bytes of gradients over all hosts.
     ///
-    /// This is the transfer time of the bytes, plus the latency of `2 * log2(hosts)` messages for each collective. The
-    /// estimate assumes that the sums do not overlap with the backward pass.
+    /// Adds the transfer time and the latency of all messages. Assumes no overlap with the backward pass.
     pub fn update_s(&self, bytes: f64) -> f64 {
         if self.hosts == 1 {
             return 0.0;

@@ -1,6 +1,6 @@
 //! Maps the keys of a recipe to the flags of the official PyTorch scripts.
 
-/// (key, flag) pairs for flags of the official code that have a different name.
+/// (recipe key, official flag) pairs with different names.
 const RENAMED: [(&str, &str); 8] = [
     ("data.path", "--data_path"),
     ("data.workers", "--num_workers"),
@@ -11,9 +11,9 @@ const RENAMED: [(&str, &str); 8] = [
     ("linprobe.from", "--finetune"),
     ("finetune.augment.color_jitter", "--color_jitter"),
 ];
-/// Keys outside of the stages that are also flags of the official code.
+/// Keys outside the stage tables whose official flag has the same name.
 const TOP: [&str; 3] = ["seed", "data.input_size", "runtime.device"];
-/// Keys of the stages that are also flags of the official code.
+/// Keys of the stage tables whose official flag has the same name.
 const STAGE: [&str; 26] = [
     "epochs",
     "warmup_epochs",
@@ -43,9 +43,9 @@ const STAGE: [&str; 26] = [
     "global_pool",
 ];
 
-/// Returns the flag of the official code for a dotted key: `--blr` for `pretrain.blr`.
+/// Returns the official code's flag for a dotted key, such as `--blr` for `pretrain.blr`.
 ///
-/// Returns `None` if there is no such flag.
+/// Returns `None` if the official code has no such flag.
 pub fn official_flag(key: &str) -> Option<String> {
     if let Some((_, flag)) = RENAMED.iter().find(|(renamed, _)| *renamed == key) {
         return Some((*flag).to_owned());

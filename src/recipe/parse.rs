@@ -27,7 +27,7 @@ pub(super) struct NotToml {
     pub(super) message: String,
 }
 
-/// Parses a recipe file. Keys in `[sweep]` become dotted keys, quoted or not.
+/// Parses a recipe file. Nested keys in `[sweep]` become dotted keys.
 pub(super) fn parse(text: &str) -> Result<Parsed, NotToml> {
     let not_toml = |error: &toml::de::Error| {
         let line = line_of(text, error.span().map_or(0, |span| span.start));
@@ -148,7 +148,7 @@ fn meant(message: &str, line: &str) -> String {
     let is_word = value.starts_with(|first: char| first.is_alphabetic() || "./~$".contains(first));
     let small = value.to_lowercase();
     if ["true", "false"].contains(&small.as_str()) {
-        format!(" (write it in lower case: {key} = {small})")
+        format!(" (write the value in lower case: {key} = {small})")
     } else if value.starts_with('.') && format!("0{value}").parse::<f64>().is_ok() {
         format!(" (start the number with a digit: {key} = 0{value})")
     } else if is_word && !value.contains(['"', '\'', '#']) {
@@ -188,7 +188,7 @@ mod tests {
         let path = message("[data]\npath = \"C:\\Users\\me\"");
         assert!(path.ends_with("(use single quotes around backslashes: path = 'C:\\Users\\me')"));
         assert!(message("seed = 1\nseed = 2").ends_with("(at `seed`)"));
-        assert!(message("hflip = True").ends_with("(write it in lower case: hflip = true)"));
+        assert!(message("hflip = True").ends_with("(write the value in lower case: hflip = true)"));
         assert!(message("mask_ratio = .5").ends_with("mask_ratio = 0.5)"));
         assert!(
             parse("[pretrain\r\n").is_err() && parse("=").is_err() && parse("\u{feff}").is_ok()

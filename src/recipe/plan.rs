@@ -1,6 +1,6 @@
 //! The [`Plan`]: all settings of a run, including defaults and derived values. Only [`super::resolve`] creates plans.
 //!
-//! Modules below `recipe` receive only the numbers that they use, not the whole plan.
+//! Lower-level modules receive only the numbers that they use, not the whole plan.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,17 +16,15 @@ use crate::shape::{ImageSize, Precision};
 /// The settings of one run, with all defaults and derived values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// Folder of the run inside `runs/`.
-    ///
-    /// This is the experiment's name, followed in a sweep by `/<key>=<value>,…`.
+    /// Folder of the run inside `runs/`, such as `mae` or, in a sweep, `mae/seed=1`.
     pub name: String,
-    /// Swept keys with the values of this run, as (dotted key, TOML text).
+    /// Each swept key with this run's value, as (dotted key, TOML text).
     pub swept: Vec<(String, String)>,
     pub seed: u64,
     pub data: DataPlan,
     pub model: ModelPlan,
     pub runtime: RuntimePlan,
-    /// Time between two saves within an epoch; `None` saves only after epochs.
+    /// Time between two saves within an epoch; `None` saves only after each epoch.
     pub save_every: Option<Duration>,
     pub pretrain: Option<PretrainPlan>,
     pub finetune: Option<FinetunePlan>,
@@ -34,7 +32,7 @@ pub struct Plan {
     pub knn: Option<KnnPlan>,
     /// Test sets on which every fine-tuned checkpoint is measured, in the order of the recipe.
     pub robustness: Vec<TestSet>,
-    /// Which classes can be predicted on these sets.
+    /// Which classes count as predictions on the test sets in `robustness`.
     pub robustness_classes: TestClasses,
 }
 
@@ -47,7 +45,7 @@ pub struct DataPlan {
     /// Height and width of the model's input images, in pixels.
     pub input_size: ImageSize,
     pub in_chans: usize,
-    /// The numbers in image files that become 0 and 1; `None` reads 8-bit values as Pillow does.
+    /// `[lo, hi]`: the numbers in image files that become 0 and 1. `None` reads 8-bit values as Pillow does.
     pub range: Option<[f64; 2]>,
     /// Mean of each channel, for pixel values from 0 to 1.
     pub mean: Vec<f32>,
@@ -55,15 +53,17 @@ pub struct DataPlan {
     pub std: Vec<f32>,
     /// File with one class name per line; `None` if folder names are the class names.
     pub class_map: Option<PathBuf>,
-    /// The choices of the image in a sample or of the image column, in lower case; empty if the recipe does not choose.
+    /// Where the image is: file endings in tar shards or columns in parquet files, such as `depth.png`.
+    ///
+    /// In lower case. Empty if the recipe does not set `image_key`.
     pub image_key: Vec<String>,
     pub workers: Threads,
     /// How training decodes JPEG files.
     pub decode: Decode,
-    /// Maximum fraction of training files that may be unusable.
+    /// Maximum fraction of training files that may be unreadable.
     pub max_bad_fraction: f64,
     pub bad_val: BadVal,
-    /// The numbers of classes and images in the recipe.
+    /// Numbers of classes and images that the recipe states.
     ///
     /// `mae plan` uses these numbers if the data is missing.
     pub promised: Promised,
@@ -81,7 +81,7 @@ pub enum Format {
     Synthetic,
 }
 
-/// Numbers of classes and images in the recipe; `None` for a missing key.
+/// Numbers of classes and images that the recipe states; `None` for a missing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Promised {
     pub num_classes: Option<usize>,
@@ -110,27 +110,27 @@ pub struct ModelPlan {
     pub decoder_embed_dim: usize,
     pub decoder_depth: usize,
     pub decoder_num_heads: usize,
-    /// Whether the encoder of a pre-training gets mask tokens in place of the hidden patches.
+    /// Whether the encoder gets mask tokens instead of the hidden patches during pre-training.
     pub encoder_mask_token: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimePlan {
     pub device: DeviceKind,
-    /// Number of devices of each host.
+    /// Number of devices per host.
     pub devices: usize,
     /// Number of hosts that train together. Each has one process and the same number of devices.
     pub hosts: usize,
-    /// Speed of the network between hosts, in Mbit/s.
+    /// Bandwidth of the network between hosts, in Mbit/s.
     pub link_mbit: u64,
     pub precision: Precision,
-    /// Compares one training step on the GPU with the CPU before each stage.
+    /// Whether to compare one training step on the GPU with the CPU before each stage.
     pub verify_device: bool,
-    /// Measures GPU kernels for bf16 matrix products and uses the fastest.
+    /// Whether to measure GPU kernels for bf16 matrix products and use the fastest.
     pub autotune: bool,
-    /// How several devices share fine-tunings and probes.
+    /// How several devices share the fine-tuning and linear-probe jobs.
     pub schedule: Schedule,
-    /// Recomputes activations in the backward pass, which saves memory.
+    /// Whether to recompute activations in the backward pass, which saves memory.
     pub gradient_checkpointing: bool,
     pub threads: Threads,
 }
@@ -141,7 +141,7 @@ impl RuntimePlan {
         self.devices * self.hosts
     }
 
-    /// Returns the network between `hosts` hosts.
+    /// Returns the bandwidth and latency of the network between `hosts` hosts.
     pub fn network(&self, hosts: usize) -> Network {
         let gbit = self.link_mbit as f64 / 1e3;
         Network { hosts, gbit, latency_s: LATENCY_S }
@@ -154,7 +154,7 @@ impl RuntimePlan {
     }
 }
 
-/// How several devices share the fine-tunings and probes of a run. Results are the same up to rounding.
+/// How several devices share the fine-tuning and linear-probe jobs of a run. The results differ only by rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
@@ -176,27 +176,27 @@ pub enum DeviceKind {
     Wgpu,
 }
 
-/// A number of threads.
+/// A number of threads: automatic or fixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
     Auto,
     Count(usize),
 }
 
-/// The random crop, flip and colour jitter of the training images.
+/// Settings of the random crop, flip and colour jitter of the training images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AugmentPlan {
     pub crop: CropMode,
-    /// Smallest and largest area of the random crop, as fractions of the image.
+    /// Smallest and largest area of the random crop, as fractions of the image area.
     ///
     /// `[1, 1]` keeps the whole image. Used only with [`CropMode::Resized`].
     pub crop_scale: [f64; 2],
     pub hflip: bool,
     /// Strength of the colour jitter; 0 disables colour jitter.
     ///
-    /// Random factors of 1 ± this value multiply brightness, contrast and saturation.
+    /// The factors for brightness, contrast and saturation are random numbers within 1 ± this value.
     pub color_jitter: f64,
-    /// Repeated augmentation: how often an epoch uses each image.
+    /// How many times an epoch uses each image (repeated augmentation).
     ///
     /// The length of an epoch does not change, so an epoch has fewer different images.
     pub aug_repeats: usize,
@@ -230,7 +230,7 @@ impl DataPlan {
 pub enum BadVal {
     /// The run stops before its first job and lists the unreadable images.
     Stop,
-    /// They are left out of every accuracy.
+    /// The run leaves unreadable images out of every accuracy.
     Skip,
 }
 
@@ -240,7 +240,7 @@ pub enum BadVal {
 pub enum Decode {
     /// Returns the same pixels as Pillow and torchvision.
     Exact,
-    /// Decodes at 1/8, 1/4 or 1/2 of the size if the crop is large enough. Otherwise decodes exactly.
+    /// Decodes an image at 1/8, 1/4 or 1/2 of the size if the crop is large enough; otherwise decodes exactly.
     Fast,
 }
 
@@ -248,13 +248,13 @@ pub enum Decode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CropMode {
-    /// RandomResizedCrop.
+    /// torchvision's RandomResizedCrop.
     Resized,
-    /// Resize the short side as in evaluation, then crop a random part of the size `input_size`.
+    /// Resizes the short side as in evaluation, then crops a random region of size `input_size`.
     Fixed,
 }
 
-/// Mixup and CutMix as in timm.
+/// Settings of mixup and CutMix, as in timm.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MixupPlan {
     /// Alpha of mixup's Beta distribution; 0 disables mixup.
@@ -263,7 +263,7 @@ pub struct MixupPlan {
     pub cutmix: f64,
     /// Smallest and largest side of CutMix's box, as fractions of the image side.
     ///
-    /// If set, replaces `cutmix`.
+    /// If set, `cutmix` is ignored.
     pub cutmix_minmax: Option<[f64; 2]>,
     pub mixup_prob: f64,
     pub mixup_switch_prob: f64,
@@ -278,23 +278,23 @@ pub enum MixupMode {
     Elem,
 }
 
-/// Random erasing as in timm.
+/// Settings of random erasing, as in timm.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ErasingPlan {
-    /// Probability that an image is erased.
+    /// Probability that a part of an image is erased.
     pub reprob: f64,
     pub remode: EraseMode,
-    /// Maximum number of boxes per image.
+    /// Maximum number of erased boxes per image.
     pub recount: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EraseMode {
-    /// Fill the box with zeros.
+    /// Fills the box with zeros.
     Const,
-    /// Fill the box with one normally distributed colour.
+    /// Fills the box with one normally distributed colour.
     Rand,
-    /// Fill the box with a normally distributed value for each pixel and channel.
+    /// Fills the box with a normally distributed value for each pixel and channel.
     Pixel,
 }

@@ -1,22 +1,24 @@
 //! timm's notation for a RandAugment policy, `rand-m9-mstd0.5-inc1`.
 
-/// Number of operations that timm's option `w0` can choose.
+/// Number of operations with a nonzero probability in timm's option `w0`.
 const MAX_WEIGHTED: usize = 13;
-/// Maximum number of operations per image. A larger number is surely a mistake.
+/// Maximum number of operations per image.
 const MAX_LAYERS: usize = 100;
 
 /// A RandAugment policy (arXiv 1909.13719), as in timm 0.3.2.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RandAugmentPlan {
-    /// Mean magnitude. Random magnitudes above 10 become 10.
+    /// Mean magnitude. Random magnitudes are limited to the range 0 to 10.
     pub magnitude: f64,
     /// Standard deviation of the magnitude.
     pub std: f64,
-    /// Number of operations per image. Each is applied with probability 0.5.
+    /// Number of operations drawn per image. Each operation is applied with probability 0.5.
     pub layers: usize,
     /// Whether a higher magnitude always has a stronger effect, as with timm's option `inc1`.
     pub increasing: bool,
-    /// Whether to use the probabilities of timm's option `w0`; if false, all operations are equally likely.
+    /// Whether operations have the probabilities of timm's option `w0`.
+    ///
+    /// If false, all operations are equally likely.
     pub weighted: bool,
 }
 
@@ -31,7 +33,8 @@ impl RandAugmentPlan {
     /// | `inc1` | stronger effect at a higher magnitude | `inc0` |
     /// | `w0` | timm's probabilities of operations | equal probabilities |
     ///
-    /// Unlike in timm 0.3.2, unknown or repeated parts are errors, and `inc0` disables `inc1`.
+    /// Unlike timm 0.3.2, rejects unknown and repeated parts. Here `inc0` disables `inc1`. In timm 0.3.2, `inc0` means
+    /// the same as `inc1`.
     pub fn parse(policy: &str) -> Result<Self, String> {
         let mut sections = policy.split('-');
         if sections.next() != Some("rand") {
@@ -83,7 +86,7 @@ impl RandAugmentPlan {
                 };
             }
             "w" if value == "0" => self.weighted = true,
-            "w" => return Err("`w0`, the only supported weights"),
+            "w" => return Err("`w0`, the only supported set of weights"),
             _ => return Err("`m`, `n`, `mstd`, `inc` or `w` and a number"),
         }
         Ok(())
@@ -128,7 +131,7 @@ mod tests {
             ("mstd1e999", "`mstd` and a number, such as `mstd0.5`"),
             ("mstdinf", "`m`, `n`, `mstd`, `inc` or `w` and a number"),
             ("inc2", "`inc0` or `inc1`"),
-            ("w1", "`w0`, the only supported weights"),
+            ("w1", "`w0`, the only supported set of weights"),
             ("nine", "`m`, `n`, `mstd`, `inc` or `w` and a number"),
             ("", "`m`, `n`, `mstd`, `inc` or `w` and a number"),
         ] {

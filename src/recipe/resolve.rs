@@ -17,16 +17,16 @@ use super::training::{self, Setup};
 use super::write::{Settings, same_job, settings, toml_text};
 use super::{check, measures, name, near, setup};
 
-/// What to do if files of a recipe are missing.
+/// What to do if the data or checkpoint files of a recipe are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
     /// Adds a warning. Used by `mae plan`.
     Warn,
     /// Returns an error.
     Refuse,
-    /// Returns an error for missing data, but lists missing checkpoint files in [`ResolvedPoint::missing`].
+    /// Returns an error for missing data. Lists missing checkpoint files in [`ResolvedPoint::missing`].
     ///
-    /// Used by `mae run`, because finished jobs do not need checkpoint files.
+    /// Used by `mae run`, because finished jobs no longer need their checkpoint files.
     RefuseIfNeeded,
 }
 
@@ -34,7 +34,7 @@ pub enum Missing {
 #[derive(Debug, Clone, PartialEq)]
 pub struct MissingFile {
     pub path: PathBuf,
-    /// The error to report if a job needs the file.
+    /// The error to report if a job needs the missing file.
     pub error: RecipeError,
 }
 
@@ -43,7 +43,7 @@ pub struct MissingFile {
 pub struct Options {
     /// What to do if the data or checkpoint files are missing.
     pub missing_data: Missing,
-    /// Counts the GPUs for `devices = "all"`.
+    /// Returns the number of GPUs of a kind, for `devices = "all"`.
     pub gpus: fn(DeviceKind) -> usize,
     /// Number of hosts for `hosts = "auto"`.
     pub hosts: usize,
@@ -54,7 +54,7 @@ pub struct Options {
 pub struct Resolved {
     /// The path of the recipe file as the user typed it.
     pub recipe_path: PathBuf,
-    /// Name of the experiment and of the folder in `runs/`.
+    /// Name of the experiment and of its folder in `runs/`.
     pub name: String,
     /// The swept keys; empty without a sweep.
     pub swept: Vec<String>,
@@ -67,12 +67,12 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// Returns the first run.
+    /// Returns the first run; without a sweep, this is the only run.
     pub fn into_first(self) -> ResolvedPoint {
         self.points.into_iter().next().expect("a recipe has at least one point")
     }
 
-    /// Returns the runs before run `index` that have the same job with the same settings.
+    /// Returns the runs before `points[index]` that contain `job` with the same settings.
     pub fn same_job_before(&self, index: usize, job: &Job) -> impl Iterator<Item = &ResolvedPoint> {
         let own = &self.points[index].settings;
         let same = move |point: &&ResolvedPoint| {
@@ -82,20 +82,18 @@ impl Resolved {
     }
 }
 
-/// One run of a sweep.
+/// One run of a recipe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResolvedPoint {
     /// The settings of the run.
     pub plan: Plan,
     /// The recipe of this run, with all defaults written out.
     ///
-    /// In a sweep, `[sweep]` has one value per key.
+    /// In a sweep, `[sweep]` contains only this run's value of each key.
     pub recipe: Recipe,
-    /// Checkpoint files that do not exist.
-    ///
-    /// Used only with [`Missing::RefuseIfNeeded`].
+    /// Checkpoint files that do not exist; always empty without [`Missing::RefuseIfNeeded`].
     pub missing: Vec<MissingFile>,
-    /// The settings of `recipe` as text, for fast comparisons between runs.
+    /// The settings of `recipe` as text, for comparisons between runs.
     settings: Settings,
 }
 
@@ -111,7 +109,7 @@ pub fn resolve(
     resolve_layers(path, &[BaseLayer::File(path)], env, set, None, options)
 }
 
-/// Resolves recipe text as [`resolve`] does. Errors name `path` as the file.
+/// Resolves `text` like a recipe file. Error messages show `path` as the file.
 pub fn resolve_text(
     path: &Path,
     text: &str,
@@ -124,8 +122,8 @@ pub fn resolve_text(
 
 /// Resolves the settings of the checkpoint at `path`.
 ///
-/// The first of `layers` has the lowest priority, and `set` the highest. Fails if a value contradicts `stated`, the
-/// settings that follow from the weights.
+/// Later `layers` override earlier ones, and `set` overrides all layers. Fails if a value contradicts `stated`, the
+/// settings that the weights determine, such as the depth.
 pub fn resolve_checkpoint(
     path: &Path,
     layers: &[BaseLayer<'_>],
@@ -137,7 +135,7 @@ pub fn resolve_checkpoint(
     Ok(resolve_layers(path, layers, &[], set, Some(stated), options)?.into_first())
 }
 
-/// Returns the key of a `--set` argument, `key=value`.
+/// Returns the key of the `--set` argument `key=value`.
 pub fn set_key(arg: &str) -> &str {
     arg.split('=').next().unwrap_or_default().trim()
 }
@@ -208,7 +206,7 @@ fn resolve_layers(
     Ok(Resolved { recipe_path: path.to_owned(), name, swept, points, warnings })
 }
 
-/// Replaces invalid values by defaults. Returns the problems and the keys of these values.
+/// Replaces invalid values by defaults. Returns the problems and the invalid keys.
 fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
     let refused = check::take_refused(&mut merged.tree);
     let faulty: Vec<_> = refused.iter().map(|(key, _)| key.clone()).collect();
@@ -227,7 +225,7 @@ fn check_schema(merged: &mut Merged) -> (Vec<RecipeError>, Vec<String>) {
     (refused.into_iter().map(located).collect(), faulty)
 }
 
-/// Adds the missing defaults to `table`. Does not add a missing stage table or `[knn]`, because it would then run.
+/// Adds missing defaults to `table`, but no optional table such as `[pretrain]`.
 fn fill(table: &mut Table, defaults: &Table) {
     for (key, default) in defaults {
         match (table.get_mut(key), default) {
@@ -240,7 +238,7 @@ fn fill(table: &mut Table, defaults: &Table) {
     }
 }
 
-/// Returns whether the built-in default of `key` is `value`, written as TOML.
+/// Returns whether the TOML text `value` is the built-in default of `key`.
 pub fn is_default(key: &str, value: &str) -> bool {
     default_of(key).is_some_and(|default| toml_text(default) == value)
 }

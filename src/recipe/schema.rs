@@ -24,7 +24,8 @@ use super::values::{
 };
 use crate::shape::{ImageSize, Precision};
 
-/// A recipe: one TOML file describes one experiment. Its stages run in order. A stage without a table does not run.
+/// A recipe: one TOML file that describes one experiment. A stage runs only if the recipe has its table, such as
+/// `[pretrain]`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
@@ -55,11 +56,11 @@ pub struct Recipe {
     pub finetune: Option<Finetune>,
     /// Linear probing: a classifier on the frozen encoder; one job for each entry of `from`.
     pub linprobe: Option<Linprobe>,
-    /// Classification by the nearest training images, without training: the column `knn_top1` of `accuracy.csv` for
-    /// every kept checkpoint of the pre-training. Can be added to a run that exists.
+    /// k-nearest-neighbour classification of every kept pre-training checkpoint, without training. The accuracy is in
+    /// the column `knn_top1` of `accuracy.csv`. You can add this table to an existing run.
     pub knn: Option<KnnTable>,
-    /// Test sets other than the validation split: a column `NAME_top1` of `accuracy.csv` for each. Can be added to a run
-    /// that exists.
+    /// Test sets besides the validation split. mae measures every fine-tuned checkpoint on each test set. The
+    /// accuracies are in the columns `NAME_top1` of `accuracy.csv`. You can add this table to an existing run.
     pub robustness: Option<RobustnessTable>,
     /// A grid of runs. Each entry is a dotted recipe key in quotes with a list of values. Each combination of values is
     /// one run.
@@ -82,47 +83,49 @@ pub struct Data {
     /// Number of channels of an image.
     #[schemars(range(min = 1, max = 1024))]
     pub in_chans: Option<usize>,
-    /// Smallest and largest number in the image files, `[lo, hi]`. The numbers of TIFF, PNG and `.npy` files are then read
-    /// as they are, with `in_chans` channels. `lo` becomes 0, `hi` becomes 1, and numbers outside become 0 or 1. Default:
-    /// none; images become 8-bit grey or RGB, as Pillow converts them.
+    /// `[lo, hi]`: the smallest and largest number in TIFF, PNG or `.npy` files. mae reads the `in_chans` channels as
+    /// they are and maps `lo` to 0 and `hi` to 1. Numbers below `lo` become 0, and numbers above `hi` become 1.
+    /// Default: none; mae converts images to 8-bit grey or RGB, as Pillow does.
     pub range: Option<[f64; 2]>,
     /// Mean of each channel, for pixel values from 0 to 1. Default: the ImageNet mean for 3 channels; 0.5 for `digits`
     /// and for other numbers of channels.
     #[schemars(inner(range(min = -1e6, max = 1e6)))]
     pub mean: Option<Vec<f64>>,
-    /// Standard deviation of each channel, for pixel values from 0 to 1. Default: the ImageNet standard deviation or
-    /// 0.5, as for `mean`.
+    /// Standard deviation of each channel, for pixel values from 0 to 1. Default: the ImageNet standard deviation for 3
+    /// channels; 0.5 for `digits` and for other numbers of channels.
     #[schemars(inner(range(min = 1e-6, max = 1e6)))]
     pub std: Option<Vec<f64>>,
     /// CSV or text file with one class name per line, relative to the current directory. mae replaces `${VAR}` by the
     /// environment variable. Default: the names of the class folders.
     pub class_map: Option<String>,
-    /// Chooses the image of a sample in tar shards, as in `depth.png`: the part of the name after the first dot. In parquet
-    /// files, the column with the images, as in `image.bytes`. Several values are separated by `;`; the first that a sample
-    /// has is used. Default: `jpg;png;webp;jpeg`, then other extensions; the column `image` or `img`, then others.
+    /// Where a sample has its image. In tar shards: the part of the file name after the first dot, such as `depth.png`.
+    /// In parquet files: the column, such as `image.bytes`. Separate several values by `;`; mae uses the first value
+    /// that the sample has. Default: in tar shards, `jpg;png;webp;jpeg`, then other extensions; in parquet files,
+    /// `image` or `img`, then other columns.
     pub image_key: Option<String>,
     /// Number of threads of the data loader. You can change this key when a run resumes.
     #[schemars(schema_with = "auto_or_count_schema")]
     pub workers: Option<Or<Auto, usize>>,
     /// How JPEG files are decoded for training. "exact" gives the same pixels as Pillow and torchvision. "fast" decodes
-    /// at 1/8, 1/4 or 1/2 of the size if the crop still has `input_size` pixels on each side. The pixel values may then
-    /// differ by a few levels out of 256. Evaluation always uses "exact".
+    /// at 1/8, 1/4 or 1/2 of the size if the crop then still has `input_size` pixels on each side. The pixel values may
+    /// then differ by a few levels out of 256. Evaluation always uses "exact".
     pub decode: Option<Decode>,
-    /// Largest fraction of training files that may be unreadable. Another image replaces each unreadable image, and
-    /// `bad_files.csv` lists the unreadable images. Above this fraction, the run stops. You can change this key when a
+    /// Largest fraction of training files that may be unreadable. Above this fraction, the run stops. Another image
+    /// replaces each unreadable image, and `bad_files.csv` lists the unreadable images. You can change this key when a
     /// run resumes.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub max_bad_fraction: Option<f64>,
-    /// What happens if validation images are unreadable. "stop": the run stops before its first job and lists them.
-    /// "skip": they are left out of every accuracy, and the column `val_skipped` counts them.
+    /// What happens if validation images are unreadable. "stop": the run stops before its first job and lists the
+    /// unreadable images. "skip": every accuracy ignores the unreadable images, and the column `val_skipped` counts
+    /// them.
     pub bad_val: Option<BadVal>,
-    /// Number of classes. Optional: if the data has a different number, the run stops.
+    /// Expected number of classes. If the data has a different number, the run stops. Optional.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub num_classes: Option<usize>,
-    /// Number of training images. Optional: if the data has a different number, the run stops.
+    /// Expected number of training images. If the data has a different number, the run stops. Optional.
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
     pub train_images: Option<usize>,
-    /// Number of validation images. Optional: if the data has a different number, the run stops.
+    /// Expected number of validation images. If the data has a different number, the run stops. Optional.
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
     pub val_images: Option<usize>,
 }
@@ -146,7 +149,7 @@ pub struct Model {
     /// Number of attention heads of the encoder. Default: from `size`.
     #[schemars(range(min = 1, max = 65_536))]
     pub num_heads: Option<usize>,
-    /// Hidden width of an MLP, as a multiple of the width of its block.
+    /// Hidden width of each MLP, divided by the width of its block.
     #[schemars(range(max = 1024.0), extend("exclusiveMinimum" = 0))]
     pub mlp_ratio: Option<f64>,
     /// Epsilon of every LayerNorm. The official code uses 1e-6, Hugging Face's models 1e-12.
@@ -161,8 +164,8 @@ pub struct Model {
     /// Number of attention heads of the decoder.
     #[schemars(range(min = 1, max = 65_536))]
     pub decoder_num_heads: Option<usize>,
-    /// Give the encoder of a pre-training mask tokens in place of the hidden patches, so that it sees all positions. The
-    /// paper's models give them to the decoder only.
+    /// Give the encoder mask tokens instead of the hidden patches during pre-training. In the paper, only the decoder
+    /// gets mask tokens.
     pub encoder_mask_token: Option<bool>,
 }
 
@@ -176,15 +179,17 @@ pub struct Runtime {
     /// each update keeps its number of images.
     #[schemars(schema_with = "all_or_count_schema")]
     pub devices: Option<Or<All, usize>>,
-    /// Number of hosts that train together, each with one process and `devices` GPUs; "auto" uses as many as `mpirun` or
-    /// `srun` started. More than 1 needs a build with MPI. Can change when a run continues, as `devices` can.
+    /// Number of hosts that train together, each with one process and `devices` GPUs. "auto": the number of processes
+    /// that `mpirun` or `srun` started. More than 1 host needs a build with MPI. You can change this key when a run
+    /// resumes, if each update keeps its number of images.
     #[schemars(schema_with = "auto_or_count_schema")]
     pub hosts: Option<Or<Auto, usize>>,
-    /// Speed of the network between hosts in Gbit/s, for the estimates of `mae plan`. Can change when a run continues.
+    /// Bandwidth of the network between hosts in Gbit/s, for the estimates of `mae plan`. You can change this key when
+    /// a run resumes.
     #[schemars(range(max = 100_000.0), extend("exclusiveMinimum" = 0))]
     pub link_gbit: Option<f64>,
-    /// Precision of the model's arithmetic. With "bf16" and "fp16", the master weights and the optimizer stay in fp32. With
-    /// "fp16", the loss is scaled, and updates whose scaled gradient overflows are skipped.
+    /// Precision of the model's arithmetic. With "bf16" and "fp16", the master weights and the optimizer stay in fp32.
+    /// With "fp16", the loss is scaled, and the run skips updates whose scaled gradient overflows.
     pub precision: Option<Precision>,
     /// Before each stage on a GPU, compare one training step of a one-block model with the same step on the CPU. You
     /// can change this key when a run resumes.
@@ -193,9 +198,9 @@ pub struct Runtime {
     /// takes minutes before the first step. With `false` or fp32, a fixed rule chooses a kernel for each shape. You can
     /// change this key when a run resumes.
     pub autotune: Option<bool>,
-    /// How several devices share the fine-tunings and probes of a run. "data-parallel": all devices train each job
-    /// together. "job-parallel": each device trains its own job. "auto": "job-parallel" if there are at least as many
-    /// jobs as devices. You can change this key when a run resumes.
+    /// How several devices share the fine-tuning and linear-probe jobs of a run. "data-parallel": all devices train
+    /// each job together. "job-parallel": each device trains its own job. "auto": "job-parallel" if there are at least
+    /// as many jobs as devices, otherwise "data-parallel". You can change this key when a run resumes.
     pub schedule: Option<Schedule>,
     /// Recompute the activations of the blocks in the backward pass. This needs about a third more computation and far
     /// less memory, and the results are the same. Linear probing ignores this key, because the frozen encoder keeps no
@@ -236,15 +241,15 @@ pub(super) static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
 /// The stages in running order.
 pub(super) const STAGES: [&str; 3] = ["pretrain", "finetune", "linprobe"];
 
-/// The tables whose defaults apply only if the recipe has the table.
+/// Tables whose defaults apply only if the recipe contains the table.
 pub(super) const OPTIONAL_TABLES: [&str; 5] =
     ["pretrain", "finetune", "linprobe", "knn", "robustness"];
 
-/// The built-in defaults, the lowest layer.
+/// The built-in defaults, which have the lowest priority.
 pub(super) static DEFAULTS: LazyLock<toml::Table> =
     LazyLock::new(|| include_str!("defaults.toml").parse().expect("defaults.toml is valid TOML"));
 
-/// All dotted keys of a recipe in the order of the schema. Tables are left out.
+/// All dotted keys of a recipe, without tables, in the order of the schema.
 pub(super) static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut keys = Vec::new();
     collect_keys(&SCHEMA, "", &mut keys);
@@ -281,7 +286,7 @@ fn add_defaults(schema: &mut Value, defaults: &toml::Table) {
     }
 }
 
-/// Adds the official flag to the description of each key.
+/// Adds the official flag, such as `--blr`, to the description of each key.
 fn add_flags(table: &mut Value, prefix: &str) {
     let Some(properties) = table.get_mut("properties").and_then(Value::as_object_mut) else {
         return;

@@ -13,7 +13,7 @@ use super::values::{All, Auto, Off, Or};
 use super::{Missing, vars};
 use crate::shape::ImageSize;
 
-/// ImageNet's mean and standard deviation of the R, G and B channels, as in the official code.
+/// ImageNet's `[mean, std]` of the R, G and B channels, as in the official code.
 pub const IMAGENET_MEAN_STD: [[f64; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
 
 pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
@@ -37,8 +37,8 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
             cx.conflict((key, format!("{list:?}")), relation, ("data.in_chans", in_chans), hint);
         }
         if list.iter().any(|value| value.abs() > 1.0) {
-            let why = "is out of range: mae normalizes pixel values from 0 to 1";
-            let hint = "divide the values by 255 if they are for pixel values from 0 to 255";
+            let why = "is out of range: each value must be from -1 to 1, because mae normalizes pixel values from 0 to 1";
+            let hint = "divide the values by 255 if they describe pixel values from 0 to 255";
             cx.refuse(key, format!("{list:?}"), why, hint);
         }
     }
@@ -65,37 +65,38 @@ pub(super) fn data(data: &mut Data, cx: &mut Context<'_>) -> DataPlan {
     }
 }
 
-/// Returns whether `data.range` is valid and the format has image files. If not, adds a problem.
+/// Returns false and adds a problem if `data.range` is invalid or unsupported by `format`.
 fn usable_range(range: [f64; 2], format: Format, cx: &mut Context<'_>) -> bool {
     let found = || format!("{range:?}");
     let [low, high] = range;
     if low >= high || !low.is_finite() || !high.is_finite() {
-        let why = "is not a valid range: expected [lo, hi] with lo < hi";
-        let hint = "write the smallest and the largest number; `mae data check` prints them";
+        let why = "is not a valid range: expected [low, high] with low < high";
+        let hint = "set the smallest and the largest pixel value of the data. `mae data check` prints both values";
         cx.refuse("data.range", found(), why, hint);
         return false;
     }
     let has_files = matches!(format, Format::ImageFolder | Format::WebDataset | Format::Parquet);
     if !has_files {
-        let why = "scales the numbers of image files, but this format has none";
-        cx.refuse_with("data.range", &["data.format"], found(), why, "remove data.range");
+        let why =
+            "is for the pixel values of image files, but this `data.format` has no image files";
+        cx.refuse_with("data.range", &["data.format"], found(), why, "remove `data.range`");
     }
     has_files
 }
 
-/// Returns the choices of `data.image_key` in lower case; empty if the recipe does not set the key.
+/// Splits `data.image_key` at `;`. Returns the parts in lower case; empty if the recipe does not set the key.
 fn image_key(data: &Data, format: Format, cx: &mut Context<'_>) -> Vec<String> {
     const KEY: &str = "data.image_key";
     let Some(text) = data.image_key.as_deref() else { return Vec::new() };
     let part = |part: &str| part.trim().trim_start_matches('.').to_lowercase();
     let keys: Vec<String> = text.split(';').map(part).collect();
     if keys.iter().any(String::is_empty) {
-        let hint = "write the ending of a member, as in `depth.png`, or the name of a column; separate several by `;`";
-        cx.refuse(KEY, format!("{text:?}"), "has an empty part", hint);
+        let hint = "write file endings such as `depth.png`, or column names such as `image.bytes`, separated by `;`";
+        cx.refuse(KEY, format!("{text:?}"), "contains an empty entry", hint);
     }
     if !matches!(format, Format::WebDataset | Format::Parquet) {
         let word = serde_json::to_value(format).unwrap_or_default();
-        let hint = "remove it: in other formats, a sample has only one image";
+        let hint = "remove `data.image_key`, because a sample of this format has only one image";
         let relation = "is for tar shards and parquet files, not for";
         cx.conflict((KEY, format!("{text:?}")), relation, ("data.format", word), hint);
     }
@@ -179,14 +180,16 @@ pub(super) fn runtime(runtime: &mut Runtime, cx: &Context<'_>) -> RuntimePlan {
     }
 }
 
-/// Only the first host knows which validation images are unreadable, so the other hosts would count different images.
+/// Adds a problem for `bad_val = "skip"` on several hosts.
+///
+/// Only the first host knows which validation images are unreadable.
 pub(super) fn refuse_skipping_on_hosts(
     data: &DataPlan,
     runtime: &RuntimePlan,
     cx: &mut Context<'_>,
 ) {
     if data.bad_val == BadVal::Skip && runtime.hosts > 1 {
-        let hint = "remove the unreadable validation images, and use `--set data.bad_val=stop`";
+        let hint = "train on one host. Or repair or remove the unreadable validation images, and then set `data.bad_val=stop`";
         let found = ("data.bad_val", "\"skip\"");
         cx.conflict(found, "is not supported with", ("runtime.hosts", runtime.hosts), hint);
     }
@@ -239,7 +242,7 @@ pub(super) fn model(model: &mut Model, input_size: ImageSize, cx: &mut Context<'
     plan
 }
 
-/// Adds a problem unless patches of this size fill an image.
+/// Adds a problem if `patch_size` does not divide the image's height and width.
 fn check_patches(input_size: ImageSize, patch_size: usize, cx: &mut Context<'_>) {
     let below = input_size.in_squares_of(patch_size).times(patch_size);
     if below == input_size {
@@ -272,7 +275,7 @@ fn check_width(
         cx.refuse(dim_key, dim, why, format!("set `{dim_key}` to {near}"));
     }
     if (dim as f64 * mlp_ratio) < 1.0 {
-        let relation = "makes the hidden width of the MLP 0 with";
+        let relation = "is too small: the hidden width of the MLP would be 0 with";
         cx.conflict(
             ("model.mlp_ratio", mlp_ratio),
             relation,

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::schema::Model;
 
-/// An official model size. A recipe may also write `mae_<name>` or `mae_<name>_dec512d8b` instead of `<name>`.
+/// An official model size, such as `vit_base_patch16`.
+///
+/// Recipes may also write `mae_vit_base_patch16` or `mae_vit_base_patch16_dec512d8b`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelSize {
     /// ViT-Ti/16; not in the paper.
@@ -40,7 +42,9 @@ pub(super) struct Encoder {
 }
 
 impl ModelSize {
-    /// Returns the name of the official size with the same encoder, such as `vit_base_patch16`.
+    /// Returns the official size with the encoder of `model`, such as `vit_base_patch16`.
+    ///
+    /// Returns `None` if no size has this encoder.
     pub fn named(model: &Model) -> Option<&'static str> {
         let encoder = Encoder {
             patch_size: model.patch_size?,

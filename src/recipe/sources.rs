@@ -12,12 +12,12 @@ use super::values::{FromEntry, OneOrMany};
 use super::{near, vars};
 use crate::shape::StageKind;
 
-/// The words in `from` of a fine-tuning or a probe.
+/// Special words that `finetune.from` and `linprobe.from` accept.
 const WORDS: [&str; 4] = ["scratch", "start", "checkpoints", "last"];
 
-/// Returns the starting weights of each job, without duplicates.
+/// Converts the value of `from` to starting weights, one for each job, without duplicates.
 ///
-/// Replaces `setting`, the value of `from`, by the list of these weights.
+/// Writes the converted list back to `setting`.
 pub(super) fn from(
     stage: StageKind,
     setting: &mut Option<OneOrMany<FromEntry>>,
@@ -52,9 +52,9 @@ fn spelled_out(
                 return vec![Source::Start(path.clone())];
             }
             // A faulty `pretrain.from` is already reported.
-            let why = "means the weights of `pretrain.from`, which is not set";
+            let why = "means the weights of `pretrain.from`, but `pretrain.from` is not set";
             let hint = format!(
-                "set `pretrain.from` to a checkpoint file, or set {key} to \"scratch\" for random weights"
+                "set `pretrain.from` to a checkpoint file, or set `{key}` to \"scratch\" for random weights"
             );
             cx.refuse_with(key, &["pretrain.from"], "\"start\"", why, hint);
             Vec::new()
@@ -70,7 +70,7 @@ fn spelled_out(
         FromEntry::Epoch(epoch) => {
             let kept = kept_or_refuse(key, &epoch.to_string(), kept, cx);
             if !kept.is_empty() && !kept.contains(epoch) {
-                let why = "is not an epoch with a checkpoint";
+                let why = "is an epoch without a checkpoint";
                 let hint = format!(
                     "use one of the epochs {kept:?}, or add this epoch to `pretrain.checkpoint_epochs`"
                 );
@@ -82,7 +82,7 @@ fn spelled_out(
     }
 }
 
-/// Returns the epochs of kept checkpoints. Adds a problem if the recipe has no `[pretrain]`.
+/// Returns the epochs with checkpoints. Adds a problem if the recipe has no `[pretrain]`.
 fn kept_or_refuse<'a>(
     key: &str,
     found: &str,
@@ -98,9 +98,9 @@ fn kept_or_refuse<'a>(
     kept
 }
 
-/// Returns the start of a pre-training, from `pretrain.from` or `pretrain.resume`. Adds a problem if both are set.
+/// Returns the starting state of pre-training. Adds a problem if both `from` and `resume` are set.
 ///
-/// Writes each path back to `table`, with each `${VAR}` replaced.
+/// Replaces `${VAR}` in both paths in `table`.
 pub(super) fn start(table: &mut Pretrain, cx: &mut Context<'_>) -> PretrainStart {
     let mut path = |key: &str, setting: &mut Option<String>| {
         let text = setting.take().filter(|text| !text.is_empty());
@@ -115,7 +115,7 @@ pub(super) fn start(table: &mut Pretrain, cx: &mut Context<'_>) -> PretrainStart
         (Some(from), None) => PretrainStart::Weights(from),
         (None, Some(resume)) => PretrainStart::Resume(resume),
         (Some(from), Some(resume)) => {
-            let hint = "remove one: `from` starts a new pre-training, `resume` continues the schedule of the checkpoint";
+            let hint = "remove one of the two keys. `from` starts a new pre-training. `resume` continues the schedule of the checkpoint";
             cx.conflict(
                 ("pretrain.from", format!("{:?}", from.display())),
                 "cannot be combined with",
@@ -127,9 +127,9 @@ pub(super) fn start(table: &mut Pretrain, cx: &mut Context<'_>) -> PretrainStart
     }
 }
 
-/// Returns the checkpoint file or folder at the path `text`, the value of `key`. `words` are the words that `key` takes.
+/// Returns the checkpoint path `text` with `${VAR}` replaced.
 ///
-/// If the path does not exist, does what [`Missing`] describes.
+/// If the path does not exist, does what [`Missing`] describes. `words` are the special words of `key`, for hints.
 fn file(key: &str, text: &str, words: &[&'static str], cx: &mut Context<'_>) -> Option<PathBuf> {
     let path = expanded(key, text, cx)?;
     if !Path::new(&path).exists() {

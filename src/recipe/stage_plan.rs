@@ -1,4 +1,4 @@
-//! The plans of the three stages: what [`super::Plan`] has for pre-training, fine-tuning and linear probing.
+//! The settings of pre-training, fine-tuning and linear probing in a [`super::Plan`].
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,9 @@ pub struct TrainingPlan {
     pub accum_iter: usize,
     /// Images per optimizer update: `batch_size * accum_iter * world_size`.
     pub effective_batch_size: usize,
-    /// Images per update in the published result that the recipe reproduces; `None` if the recipe does not state it.
+    /// Images per update in the published result that the recipe reproduces.
+    ///
+    /// `None` if the recipe does not state this number.
     pub published_batch_size: Option<usize>,
     /// Peak learning rate: `lr` of the recipe, or `blr * effective_batch_size / 256`.
     pub lr: f64,
@@ -28,8 +30,9 @@ pub struct TrainingPlan {
     pub rate: &'static str,
     pub min_lr: f64,
     pub weight_decay: f64,
-    /// Maximum number of updates per epoch that the stage skips because the loss or a gradient is NaN or infinite. With
-    /// `None`, the stage skips no update and fails instead.
+    /// Maximum number of updates per epoch that the stage may skip because of NaN or infinity.
+    ///
+    /// With `None`, the stage fails at the first NaN or infinity.
     pub skip_limit: Option<usize>,
 }
 
@@ -47,11 +50,11 @@ pub struct PretrainPlan {
     pub masking: Masking,
     pub loss: MaeLoss,
     pub start: PretrainStart,
-    /// Save the optimizer state beside the weights of each checkpoint.
+    /// Whether to save the optimizer state with each checkpoint.
     pub keep_optimizer: bool,
-    /// Prefix of the network's tensor names in the file of `start`; `None` if the recipe does not state it.
+    /// Prefix of the tensor names in the checkpoint of `start`, such as `model`; `None` if not set.
     pub prefix: Option<String>,
-    /// Epochs after which a checkpoint is kept, ascending, without duplicates. The last one is `training.epochs`.
+    /// Epochs after which the run keeps a checkpoint, in ascending order. Includes the last epoch.
     pub checkpoint_epochs: Vec<usize>,
     pub augment: AugmentPlan,
 }
@@ -61,9 +64,9 @@ pub struct PretrainPlan {
 pub enum PretrainStart {
     /// Random weights.
     Random,
-    /// The weights of a checkpoint, with a new optimizer and a new schedule.
+    /// Only the weights of the checkpoint at this path; optimizer and schedule are new.
     Weights(PathBuf),
-    /// A checkpoint with its optimizer state and its position in the schedule.
+    /// The weights, the optimizer state and the epoch of the checkpoint at this path.
     Resume(PathBuf),
 }
 
@@ -76,7 +79,7 @@ impl PretrainStart {
         }
     }
 
-    /// Returns whether the pre-training continues an earlier one.
+    /// Returns whether this is [`Self::Resume`].
     pub fn resumes(&self) -> bool {
         matches!(self, Self::Resume(_))
     }
@@ -85,17 +88,20 @@ impl PretrainStart {
 #[derive(Debug, Clone, PartialEq)]
 pub struct FinetunePlan {
     pub training: TrainingPlan,
-    /// The starting weights of each job. `"checkpoints"` and `"last"` of the recipe are already replaced by epochs.
+    /// The starting weights of each job. Words such as "checkpoints" are already replaced by epochs.
     pub from: Vec<Source>,
-    /// Prefix of the network's tensor names in the files of `from`; `None` if the recipe does not state it.
+    /// Prefix of the tensor names in the checkpoints of `from`, such as `teacher.backbone`; `None` if not set.
     pub prefix: Option<String>,
     /// AdamW's `beta_1` and `beta_2`.
     pub betas: [f64; 2],
-    /// Decay of the moving average of the weights; `None` disables it. The average is evaluated and kept.
+    /// Decay of the exponential moving average (EMA) of the weights; `None` disables EMA.
+    ///
+    /// With EMA, the run evaluates and keeps the averaged weights.
     pub ema: Option<f64>,
     pub layer_decay: f64,
-    /// The encoder blocks to train, counted from the last block. If all blocks are trained, the patch embedding is also
-    /// trained.
+    /// The encoder blocks to train, counted from the last block.
+    ///
+    /// If these are all blocks, the run also trains the patch embedding.
     pub trained_blocks: TrainedBlocks,
     pub drop_path: f64,
     /// Maximum norm of the gradient of all parameters together; `None` disables gradient clipping.
@@ -109,7 +115,7 @@ pub struct FinetunePlan {
 }
 
 impl FinetunePlan {
-    /// Returns whether the fine-tuning trains the whole encoder of `depth` blocks, including the embeddings.
+    /// Returns whether the fine-tuning trains all `depth` encoder blocks and the embeddings.
     pub fn trains_embeddings(&self, depth: usize) -> bool {
         matches!(self.trained_blocks, TrainedBlocks::Last(blocks) if blocks >= depth)
     }
@@ -119,7 +125,7 @@ impl FinetunePlan {
 pub struct LinprobePlan {
     pub training: TrainingPlan,
     pub from: Vec<Source>,
-    /// Prefix of the network's tensor names in the files of `from`; `None` if the recipe does not state it.
+    /// Prefix of the tensor names in the checkpoints of `from`, such as `teacher.backbone`; `None` if not set.
     pub prefix: Option<String>,
     pub global_pool: bool,
     pub augment: AugmentPlan,
@@ -128,18 +134,18 @@ pub struct LinprobePlan {
 /// The weights that a fine-tuning or a probe starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The random initialisation of the official code.
+    /// Random weights, initialised as in the official code.
     Scratch,
-    /// The weights that the pre-training of the same run starts from, from this checkpoint file or folder.
+    /// The starting weights of the same run's pre-training: the path in `pretrain.from`.
     Start(PathBuf),
     /// The checkpoint that the pre-training of the same run keeps after this epoch.
     Epoch(usize),
-    /// A checkpoint file or folder.
+    /// The checkpoint file or folder at this path.
     File(PathBuf),
 }
 
 impl fmt::Display for Source {
-    /// Writes the source like an entry of `from` in a recipe.
+    /// Writes the source as in a recipe: `scratch`, `start`, an epoch or a path.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Scratch => f.write_str("scratch"),

@@ -21,7 +21,7 @@ pub struct Pretrain {
     /// Number of passes over the training images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: Option<usize>,
-    /// Warm-up epochs, in which the learning rate rises linearly from 0; at most `epochs`.
+    /// Number of warm-up epochs, at most `epochs`. During warm-up, the learning rate rises linearly from 0.
     #[schemars(range(max = 1_000_000))]
     pub warmup_epochs: Option<usize>,
     /// Number of images per device in one micro-step. You can change this key when a run resumes, if each update keeps
@@ -32,12 +32,12 @@ pub struct Pretrain {
     /// update keeps its number of images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
-    /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices` is
-    /// a different number, the run warns and suggests settings that restore the published number. This key has no other
-    /// effect.
+    /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices *
+    /// hosts` is a different number, the run warns and suggests settings that restore the published number. This key
+    /// has no other effect.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub published_batch_size: Option<usize>,
-    /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
+    /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices * hosts / 256`.
     #[schemars(range(min = 0.0))]
     pub blr: Option<f64>,
     /// Peak learning rate; replaces `blr`. Default: computed from `blr`.
@@ -57,35 +57,36 @@ pub struct Pretrain {
     /// epoch skips all updates. You can change this key when a run resumes.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub on_nan_limit: Option<usize>,
-    /// Which patches are hidden from the encoder. "random": patches drawn independently. "block": rectangular blocks, as in
-    /// arXiv 2106.08254; single patches complete the number. "grid": all but one of every four patches; needs `mask_ratio`
-    /// 0.75.
+    /// Which patches are hidden from the encoder. "random": a random choice of patches. "block": rectangular blocks as
+    /// in arXiv 2106.08254, and single patches until the number is complete. "grid": three patches of each 2 x 2
+    /// square; needs `mask_ratio` 0.75.
     pub mask: Option<MaskKind>,
     /// Fraction of the patches that is hidden from the encoder, above 0 and below 1.
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub mask_ratio: Option<f64>,
-    /// With `mask = "random"`: hide or keep squares of this many patches per side as a whole. It must divide the patches
-    /// per side of an image. 1 hides single patches.
+    /// Side of the squares that `mask = "random"` hides or keeps as a whole, in patches. Must divide the number of
+    /// patches per side of an image. 1 hides single patches.
     #[schemars(range(min = 1, max = 1024))]
     pub mask_granularity: Option<usize>,
-    /// Let the decoder predict each patch normalized by its own mean and variance.
+    /// Normalize each target patch by its own mean and variance.
     pub norm_pix_loss: Option<bool>,
-    /// The patches over which the loss is averaged: the hidden ones ("masked"), or "all".
+    /// The patches over which the loss is averaged: the hidden patches ("masked"), or all patches ("all").
     pub loss_on: Option<LossPatches>,
-    /// Checkpoint whose weights a new pre-training starts from, in any format that `finetune.from` reads. The run starts
-    /// with a new optimizer state and at epoch 1. Parts that the file does not have, such as the decoder, start from random
-    /// weights. Cannot be combined with `resume`. The path is relative to the current directory. mae replaces `${VAR}` by
-    /// the environment variable.
+    /// Checkpoint with the starting weights of a new pre-training, in any format that `finetune.from` reads. The
+    /// optimizer state is new, and training starts at epoch 1. Parts that the checkpoint does not have, such as the
+    /// decoder, get random weights. Cannot be combined with `resume`. The path is relative to the current directory.
+    /// mae replaces `${VAR}` by the environment variable.
     pub from: Option<String>,
-    /// Checkpoint to resume from, with its optimizer state and epoch: a checkpoint folder or a `resume.safetensors` of
-    /// another run, an official `checkpoint-799.pth`, or a `.pd` file of the Paddle port. The path is relative to the
-    /// current directory. mae replaces `${VAR}` by the environment variable.
+    /// Checkpoint to resume from, with its optimizer state and epoch. Supported are a checkpoint folder or a
+    /// `resume.safetensors` of another run, an official `checkpoint-799.pth`, and a `.pd` file of the Paddle port. The
+    /// path is relative to the current directory. mae replaces `${VAR}` by the environment variable.
     pub resume: Option<String>,
     /// Save the optimizer state with each kept checkpoint, so that `resume` can continue from this checkpoint. The
     /// optimizer state needs twice the disk space of the weights. `mae plan` prints this disk space. You can change
     /// this key when a run resumes.
     pub keep_optimizer: Option<bool>,
-    /// Prefix of the network's tensor names, such as "model", if the file in `from` or `resume` has several networks.
+    /// Prefix of the tensor names of the network to load, such as "model". Needed if the checkpoint in `from` or
+    /// `resume` contains several networks.
     pub prefix: Option<String>,
     /// Epochs after which the run keeps a checkpoint, counted from 1. The run always keeps the checkpoint of the last
     /// epoch. Default: only the last epoch.
@@ -106,13 +107,13 @@ pub struct Finetune {
     /// environment variable.
     #[schemars(schema_with = "from_schema")]
     pub from: Option<OneOrMany<FromEntry>>,
-    /// Prefix of the network's tensor names, such as "teacher.backbone", if the checkpoint files in `from` have several
-    /// networks.
+    /// Prefix of the tensor names of the network to load, such as "teacher.backbone". Needed if the checkpoints in
+    /// `from` contain several networks.
     pub prefix: Option<String>,
     /// Number of passes over the training images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: Option<usize>,
-    /// Warm-up epochs, in which the learning rate rises linearly from 0; at most `epochs`.
+    /// Number of warm-up epochs, at most `epochs`. During warm-up, the learning rate rises linearly from 0.
     #[schemars(range(max = 1_000_000))]
     pub warmup_epochs: Option<usize>,
     /// Number of images per device in one micro-step.
@@ -122,12 +123,12 @@ pub struct Finetune {
     /// update keeps its number of images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
-    /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices` is
-    /// a different number, the run warns and suggests settings that restore the published number. This key has no other
-    /// effect.
+    /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices *
+    /// hosts` is a different number, the run warns and suggests settings that restore the published number. This key
+    /// has no other effect.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub published_batch_size: Option<usize>,
-    /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
+    /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices * hosts / 256`.
     #[schemars(range(min = 0.0))]
     pub blr: Option<f64>,
     /// Peak learning rate; replaces `blr`. Default: computed from `blr`.
@@ -163,8 +164,8 @@ pub struct Finetune {
     /// 0.5 trains half of the last block: its MLP, and the normalization before it.
     #[schemars(schema_with = "all_or_blocks_schema")]
     pub trained_blocks: Option<Or<All, Blocks>>,
-    /// Stochastic depth: the probability of skipping the branches of the last block. The probability rises linearly
-    /// from 0 at the first block.
+    /// Stochastic depth: the probability that the last block's residual branches are skipped. The probability rises
+    /// linearly from 0 at the first block.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
     pub drop_path: Option<f64>,
     /// Gradient clipping: maximum norm of the gradient of all parameters together, or "none".
@@ -179,10 +180,11 @@ pub struct Finetune {
     /// Alpha of CutMix's Beta distribution; 0 disables CutMix.
     #[schemars(range(min = 0.0))]
     pub cutmix: Option<f64>,
-    /// Smallest and largest side of CutMix's box, as fractions of the image side, or "none". Overrides `cutmix`.
+    /// Smallest and largest side of CutMix's box, as fractions of the image side, or "none". If set, `cutmix` is
+    /// ignored.
     #[schemars(schema_with = "minmax_schema")]
     pub cutmix_minmax: Option<Or<Off, [f64; 2]>>,
-    /// Probability of using mixup or CutMix at all.
+    /// Probability that mixup or CutMix is applied at all.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub mixup_prob: Option<f64>,
     /// Probability of CutMix instead of mixup if both are enabled.
@@ -200,7 +202,7 @@ pub struct Finetune {
     pub recount: Option<usize>,
     /// RandAugment policy in timm's notation; "" disables RandAugment.
     pub aa: Option<String>,
-    /// Give the head the mean of the patch tokens instead of the class token.
+    /// Classify the mean of the patch tokens instead of the class token.
     pub global_pool: Option<bool>,
     /// Augmentation of the training images, besides RandAugment and random erasing.
     #[serde(default)]
@@ -217,13 +219,13 @@ pub struct Linprobe {
     /// environment variable.
     #[schemars(schema_with = "from_schema")]
     pub from: Option<OneOrMany<FromEntry>>,
-    /// Prefix of the network's tensor names, such as "teacher.backbone", if the checkpoint files in `from` have several
-    /// networks.
+    /// Prefix of the tensor names of the network to load, such as "teacher.backbone". Needed if the checkpoints in
+    /// `from` contain several networks.
     pub prefix: Option<String>,
     /// Number of passes over the training images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: Option<usize>,
-    /// Warm-up epochs, in which the learning rate rises linearly from 0; at most `epochs`.
+    /// Number of warm-up epochs, at most `epochs`. During warm-up, the learning rate rises linearly from 0.
     #[schemars(range(max = 1_000_000))]
     pub warmup_epochs: Option<usize>,
     /// Number of images per device in one micro-step.
@@ -233,12 +235,12 @@ pub struct Linprobe {
     /// update keeps its number of images.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub accum_iter: Option<usize>,
-    /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices` is
-    /// a different number, the run warns and suggests settings that restore the published number. This key has no other
-    /// effect.
+    /// Images per update in the published result that the recipe reproduces. If `batch_size * accum_iter * devices *
+    /// hosts` is a different number, the run warns and suggests settings that restore the published number. This key
+    /// has no other effect.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub published_batch_size: Option<usize>,
-    /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices / 256`.
+    /// Base learning rate, for 256 images: `lr = blr * batch_size * accum_iter * devices * hosts / 256`.
     #[schemars(range(min = 0.0))]
     pub blr: Option<f64>,
     /// Peak learning rate; replaces `blr`. Default: computed from `blr`.
@@ -258,7 +260,7 @@ pub struct Linprobe {
     /// epoch skips all updates. You can change this key when a run resumes.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub on_nan_limit: Option<usize>,
-    /// Give the head the mean of the patch tokens instead of the class token.
+    /// Classify the mean of the patch tokens instead of the class token.
     pub global_pool: Option<bool>,
     /// Augmentation of the training images.
     #[serde(default)]
@@ -273,12 +275,12 @@ pub struct Augment {
     #[schemars(inner(range(min = 0.0, max = 1.0)))]
     pub crop_scale: Option<[f64; 2]>,
     /// "resized": RandomResizedCrop. "fixed": resize the short side to `input_size * 256 / 224` pixels, then crop a
-    /// random square of `input_size` pixels. With "fixed", `crop_scale` has no effect.
+    /// random region of size `input_size`. With "fixed", `crop_scale` has no effect.
     pub crop: Option<CropMode>,
     /// Flip half of the images horizontally.
     pub hflip: Option<bool>,
-    /// Colour jitter: random brightness, contrast and saturation, in random order. Each factor is uniform in 1 ± this
-    /// value. The results are rounded to 8 bits. 0 disables the jitter.
+    /// Colour jitter: multiply brightness, contrast and saturation by random factors, in random order. Each factor is
+    /// drawn uniformly from 1 ± this value. The results are rounded to 8 bits. 0 disables the jitter.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub color_jitter: Option<f64>,
     /// Repeated augmentation: an epoch uses each image this many times in a row, with different augmentations. The

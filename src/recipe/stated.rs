@@ -1,4 +1,4 @@
-//! Settings that follow from the network in a checkpoint. Other layers may repeat them, but not change them.
+//! Settings that a checkpoint's weights determine. Other layers may repeat these settings, but not change them.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use super::sweep::{at, canonical};
 use super::write::{toml_table, toml_text};
 use crate::shape;
 
-/// The settings that follow from a checkpoint's weights, such as the depth.
+/// The settings that a checkpoint's weights determine, such as the depth.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stated<'a> {
     /// Path of the checkpoint, for error messages.
@@ -21,7 +21,7 @@ pub(super) struct Stated<'a> {
     pub(super) settings: &'a Recipe,
 }
 
-/// Returns one problem for each value of the recipe `tree` that contradicts the checkpoint's settings, `stated`.
+/// Returns a problem for each recipe value that contradicts the checkpoint's settings.
 ///
 /// Skips the keys in `faulty`, which already have a problem.
 pub(super) fn contradictions(

@@ -10,7 +10,7 @@ use super::name::{fingerprint, fitted, safe};
 use super::schema::{self, OPTIONAL_TABLES};
 use super::write::toml_text;
 
-/// Maximum number of runs in a sweep. A larger number is surely a mistake.
+/// Maximum number of runs in a sweep.
 const MOST_POINTS: usize = 10_000;
 /// Maximum length of a run's folder name, in bytes. File systems allow about 255.
 const LONGEST_NAME: usize = 200;
@@ -75,7 +75,7 @@ fn axis(key: String, values: &Value) -> Option<Axis> {
     Some(Axis { key, values: distinct })
 }
 
-/// Converts a value to the type of the key, such as `1` to `1.0`.
+/// Converts a value to the type in `schema`, such as `1` to `1.0`.
 pub(super) fn canonical(value: &Value, schema: &Schema) -> Value {
     if let Some(any) = schema["anyOf"].as_array() {
         return any
@@ -164,7 +164,7 @@ pub(super) fn folder(point: &Point<'_>) -> String {
     format!("{start}-{}", fingerprint(&name))
 }
 
-/// Converts a value to a part of a folder name. Text with special characters gets a fingerprint.
+/// Converts a value to a part of a folder name. Adds a hash to text with special characters.
 fn in_a_name(value: &Value) -> String {
     match value {
         Value::String(word)

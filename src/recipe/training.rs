@@ -19,7 +19,7 @@ pub(super) struct Setup<'a> {
     pub(super) runtime: &'a RuntimePlan,
 }
 
-/// The values of one stage for the keys that all stages have.
+/// The keys of a stage that pre-training, fine-tuning and linear probing share.
 struct SharedKeys<'a> {
     stage: StageKind,
     epochs: usize,
@@ -183,7 +183,7 @@ fn other_batch(stage: StageKind, plan: &TrainingPlan, runtime: &RuntimePlan) -> 
     let on_devices = plan.batch_size * devices;
     let way_out = if published % on_devices == 0 {
         format!(
-            "Use `--set {stage}.accum_iter={}` to restore the published number",
+            "Use `--set {stage}.accum_iter={}` to restore the published number of images",
             published / on_devices
         )
     } else if published % devices == 0 {
@@ -192,7 +192,7 @@ fn other_batch(stage: StageKind, plan: &TrainingPlan, runtime: &RuntimePlan) -> 
         // At most the recipe's batch_size, because a larger one may not fit into the device memory.
         let batch_size = (1..=plan.batch_size).rev().find(fits).unwrap_or(1);
         format!(
-            "Use `--set {stage}.batch_size={batch_size} --set {stage}.accum_iter={}` to restore the published number",
+            "Use `--set {stage}.batch_size={batch_size} --set {stage}.accum_iter={}` to restore the published number of images",
             on_device / batch_size
         )
     } else {
@@ -283,9 +283,9 @@ fn checkpoint_epochs(given: Option<Vec<usize>>, epochs: usize, cx: &mut Context<
     kept
 }
 
-/// Returns the blocks to train, counted from the last block.
+/// Returns the encoder blocks to train, counted from the last block.
 ///
-/// Adds a problem if these are more than `depth`, the number of blocks in the encoder.
+/// Adds a problem if `given` exceeds `depth`, the number of encoder blocks.
 fn trained_blocks(given: &Or<All, Blocks>, depth: usize, cx: &mut Context<'_>) -> TrainedBlocks {
     match *given {
         Or::Word(All::All) => TrainedBlocks::Last(depth),

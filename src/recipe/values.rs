@@ -1,4 +1,4 @@
-//! Types of recipe values that have two forms, such as "auto" or a number, and one entry or a list.
+//! Types of recipe values with two forms: a word such as "auto" or a number; one entry or a list.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -26,13 +26,13 @@ pub enum All {
     All,
 }
 
-/// A number of blocks, counted from the last.
+/// The number of encoder blocks to train, counted from the last block.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Blocks {
-    /// Whole blocks.
+    /// A number of whole blocks.
     Count(usize),
-    /// Trains half of the last block, its MLP. The number is always 0.5.
+    /// Half of the last block: its MLP. The number is always 0.5.
     Half(f64),
 }
 
@@ -43,7 +43,7 @@ pub enum Off {
     None,
 }
 
-/// One entry or a list.
+/// One entry, or a list of entries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum OneOrMany<T> {
@@ -54,7 +54,7 @@ pub enum OneOrMany<T> {
 }
 
 impl<T> OneOrMany<T> {
-    /// Returns the entries as a list.
+    /// Returns the entries as a slice.
     pub fn as_slice(&self) -> &[T] {
         match self {
             Self::One(one) => std::slice::from_ref(one),
@@ -63,13 +63,13 @@ impl<T> OneOrMany<T> {
     }
 }
 
-/// An entry of `from`.
+/// An entry of `finetune.from` or `linprobe.from`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum FromEntry {
-    /// The checkpoint after this epoch of the run's pre-training.
+    /// The checkpoint that the same run's pre-training saves after this epoch.
     Epoch(usize),
-    /// "checkpoints", "last", "start", "scratch", or a file.
+    /// "checkpoints", "last", "start", "scratch", or the path of a checkpoint.
     Text(String),
 }
 

@@ -23,7 +23,7 @@ pub(super) fn expand(text: &str, env: &[(String, String)]) -> Result<String, Str
     Ok(done + rest)
 }
 
-/// Escapes a path, so that [`expand`] returns the same path.
+/// Escapes `${` in a path, so that [`expand`] returns the path unchanged.
 pub(super) fn escape(path: &str) -> String {
     path.replace("${", "$${")
 }

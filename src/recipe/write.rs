@@ -9,7 +9,7 @@ use super::schema::{Recipe, STAGES};
 use super::stage_plan::Source;
 use crate::shape::StageKind;
 
-/// Keys that may change when a run resumes, because results stay the same up to rounding.
+/// Keys that may change when a run resumes, because the results differ only by rounding.
 const NO_IDENTITY: [&str; 16] = [
     "pretrain.on_nan_limit",
     "finetune.on_nan_limit",
@@ -30,13 +30,13 @@ const NO_IDENTITY: [&str; 16] = [
 ];
 /// Tables whose keys can all change when a run resumes, because they only measure checkpoints.
 const NO_IDENTITY_TABLES: [&str; 2] = ["knn.", "robustness."];
-/// Keys that are not settings of a run. `sweep` is not a setting, because each swept value is under its own key.
+/// Keys that are not settings of a run.
 const NO_SETTING: [&str; 3] = ["name", "extends", "sweep"];
 
 /// Returns the recipe as TOML, with the keys in the order of the schema.
 pub fn recipe_toml(recipe: &Recipe) -> String {
     let mut text = String::from(
-        "# The resolved recipe of this run, every default written out: running it repeats the run.\n",
+        "# The resolved recipe of this run, with all default values. To repeat the run, run this recipe.\n",
     );
     write_table(&mut text, "", &tree(recipe));
     text
@@ -45,14 +45,14 @@ pub fn recipe_toml(recipe: &Recipe) -> String {
 /// The text for a key that a recipe does not set.
 pub const NOT_SET: &str = "not set";
 
-/// Returns whether a key is a stage, such as `pretrain`.
+/// Returns whether `key` is the table of a stage, such as `pretrain`.
 pub fn is_stage(key: &str) -> bool {
     STAGES.contains(&key)
 }
 
 /// Returns the settings that differ between two recipes: (dotted key, value in `a`, value in `b`).
 ///
-/// Uses the rules of [`differing`].
+/// Values are TOML text or [`NOT_SET`]. If only one recipe has a stage, this is one entry: ("finetune", "set", "not set").
 pub fn differences(a: &Recipe, b: &Recipe) -> Vec<(String, String, String)> {
     let rows = differing(&[a, b]).into_iter();
     rows.filter_map(|(key, values)| <[String; 2]>::try_from(values).ok().map(|[a, b]| (key, a, b)))
@@ -61,7 +61,7 @@ pub fn differences(a: &Recipe, b: &Recipe) -> Vec<(String, String, String)> {
 
 /// Returns the settings that differ between recipes: (dotted key, value in each recipe).
 ///
-/// Values are TOML text or [`NOT_SET`]. A stage that some recipes lack is one entry, not one entry per key.
+/// Values are TOML text or [`NOT_SET`]. If some recipes lack a stage, the stage itself is an entry, such as "finetune".
 pub fn differing(recipes: &[&Recipe]) -> Vec<(String, Vec<String>)> {
     let all: Vec<Settings> = recipes.iter().map(|recipe| settings(recipe)).collect();
     let mut keys: Vec<&str> = Vec::new();

@@ -12,9 +12,7 @@ use crate::text::{cell_text, csv_rows};
 use std::fs;
 use std::path::Path;
 
-/// The fixed column names of `accuracy.csv`.
-///
-/// In the file, columns for the swept recipe keys come first.
+/// Columns of `accuracy.csv` that follow the columns of the swept recipe keys.
 pub(super) const COLUMNS: [&str; 12] = [
     "pretrain_epoch",
     "annealed",
@@ -30,46 +28,47 @@ pub(super) const COLUMNS: [&str; 12] = [
     "linprobe_run",
 ];
 
-/// The last column of `accuracy.csv`. Only runs with `data.bad_val = "skip"` have this column.
+/// The last column of `accuracy.csv`, only written with `data.bad_val = "skip"`.
 pub(super) const VAL_SKIPPED: &str = "val_skipped";
 
-/// One row of `accuracy.csv`, as text. Cells without a result are empty.
+/// A row of `accuracy.csv`, as text. A cell without a result is empty.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct AccuracyRow {
-    /// Values of the swept recipe keys, in the order of their columns.
+    /// Values of the swept recipe keys, in the order of the columns.
     pub swept: Vec<String>,
     pub pretrain_epoch: String,
-    /// `1` if the pre-training schedule ended at `pretrain_epoch`, otherwise `0`.
+    /// `1` if the pre-training schedule ended at `pretrain_epoch`, `0` if not.
     ///
-    /// Empty without pre-training.
+    /// Empty unless the row belongs to a pre-training epoch of the run.
     pub annealed: String,
     pub finetune: JobCells,
     pub linprobe: JobCells,
     pub pretrain_loss: String,
-    /// Cells of the columns for `[knn]` and `[robustness]`, as (column name, cell).
+    /// Accuracies of `[knn]` and `[robustness]`, as (column name, cell).
     pub measures: Vec<(String, String)>,
-    /// Number of unreadable validation images that the accuracies leave out. `None` if `data.bad_val` is not "skip".
+    /// Number of unreadable validation images that these accuracies leave out.
+    ///
+    /// `None` unless `data.bad_val` is "skip".
     pub val_skipped: Option<String>,
 }
 
-/// The result of one fine-tuning or linear probe.
-///
-/// Accuracies are percentages with two decimals.
+/// The accuracies of one fine-tuning or linear probe, in % with two decimals.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct JobCells {
     pub top1: String,
     pub top5: String,
     pub best_top1: String,
     pub best_epoch: String,
-    /// Folder of the job, relative to the folder of `accuracy.csv`.
+    /// Folder of the fine-tuning or linear probe, relative to the folder of `accuracy.csv`.
     pub run: String,
 }
 
 /// Returns the rows of `accuracy.csv` for the run in `folder`.
 ///
-/// Each row is one checkpoint from which fine-tuning and probing start. Training from scratch is the row of epoch 0.
-/// Rows without an epoch follow: first the weights of `pretrain.from`, then checkpoint files. A row is missing if all
-/// its jobs have failed. `prefix` is prepended to the job folders in the rows.
+/// Each row belongs to one checkpoint that fine-tuning and linear probing start from. The order is: training from
+/// scratch (epoch 0), the weights of `pretrain.from`, pre-training epochs, checkpoint files. The row is missing if all
+/// jobs of a checkpoint failed. With `[knn]`, each kept pre-training checkpoint has a row. The text `prefix` is put in
+/// front of every job folder in the rows.
 pub fn accuracy(plan: &Plan, folder: &Path, prefix: &str) -> Result<Vec<AccuracyRow>, RunError> {
     let provenance = read_provenance(folder)?;
     let skipped = provenance.as_ref().and_then(|run| run.val_skipped);
@@ -171,8 +170,7 @@ fn job_cells(rows: &[EpochRow], dir: &str, prefix: &str) -> JobCells {
 
 /// Replaces `accuracy.csv` in `folder` if the content has changed.
 ///
-/// `swept` has the names of the swept recipe keys. `measures` has the names of the columns for `[knn]` and
-/// `[robustness]`.
+/// `swept` lists the swept recipe keys. `measures` lists the columns for `[knn]` and `[robustness]`.
 pub fn write_accuracy(
     folder: &Path,
     swept: &[String],
@@ -201,15 +199,12 @@ fn header(swept: &[String]) -> Vec<&str> {
     swept.iter().map(String::as_str).chain(COLUMNS).collect()
 }
 
-/// Returns whether the file at `path` has the header that [`write_accuracy`] writes.
 pub(super) fn is_table_of(path: &Path, swept: &[String]) -> bool {
     let header = csv_rows([header(swept)], csv::Terminator::CRLF);
     fs::read(path).is_ok_and(|text| text.starts_with(header.trim_ascii_end()))
 }
 
-/// Reads the swept recipe keys and the rows of `accuracy.csv` in `folder`.
-///
-/// Both are empty if the file is missing.
+/// Returns the swept recipe keys and the rows of `accuracy.csv`. Both are empty if the file is missing.
 pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyRow>), RunError> {
     let path = folder.join("accuracy.csv");
     if !path.is_file() {
@@ -251,17 +246,15 @@ pub(super) fn read_accuracy(folder: &Path) -> Result<(Vec<String>, Vec<AccuracyR
     Ok((header[..keys].to_vec(), rows))
 }
 
-/// Returns whether `column` may be the name of a column for `[knn]` or `[robustness]`.
 pub(super) fn is_measure(column: &str) -> bool {
     column.ends_with("_top1") && !COLUMNS.contains(&column)
 }
 
-/// Returns what a column for `[knn]` or `[robustness]` measures: its name without the ending.
+/// Removes `_top1` from a column name.
 pub(super) fn measure_name(column: &str) -> &str {
     column.strip_suffix("_top1").unwrap_or(column)
 }
 
-/// Returns the names of all columns for `[knn]` and `[robustness]` in the rows, in order of first occurrence.
 pub(super) fn measure_columns<'a>(rows: impl IntoIterator<Item = &'a AccuracyRow>) -> Vec<&'a str> {
     let mut columns: Vec<&str> = Vec::new();
     for (column, _) in rows.into_iter().flat_map(|row| &row.measures) {
@@ -272,11 +265,11 @@ pub(super) fn measure_columns<'a>(rows: impl IntoIterator<Item = &'a AccuracyRow
     columns
 }
 
-/// Describes a CSV error, with the line number. `text` is the CSV text.
+/// Describes a CSV error with its line number.
 pub(super) fn csv_problem(text: &str, error: &csv::Error) -> String {
     let problem = match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("found {len} cells, but the header has {expected_len}")
+            format!("found {len} cells, but the header has {expected_len} cells")
         }
         _ => error.to_string(),
     };
@@ -295,7 +288,6 @@ pub(super) fn line_of(text: &str, position: &csv::Position) -> usize {
 }
 
 impl AccuracyRow {
-    /// Builds a row without swept recipe keys. `cell` maps a column name to its text.
     pub(super) fn from_cells(cell: impl Fn(&str) -> String) -> Self {
         let job = |stage: &str| JobCells {
             top1: cell(&format!("{stage}_top1")),
@@ -320,18 +312,15 @@ impl AccuracyRow {
         }
     }
 
-    /// Returns the number of unreadable validation images that the accuracies leave out; `None` if it is not known.
     pub(super) fn skipped_images(&self) -> Option<usize> {
         self.val_skipped.as_deref()?.parse().ok()
     }
 
-    /// Returns the cell in a column for `[knn]` or `[robustness]`; empty if the row lacks this column.
     pub(super) fn measure(&self, column: &str) -> &str {
         let cell = self.measures.iter().find(|(name, _)| name == column);
         cell.map_or("", |(_, cell)| cell.as_str())
     }
 
-    /// Returns the cells in the order of [`COLUMNS`].
     pub(super) fn cells(&self) -> [&str; 12] {
         let Self { finetune, linprobe, .. } = self;
         [

@@ -10,24 +10,24 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Result of comparing the files of a run with their checksums.
+/// The result of `mae check` for one folder.
 ///
-/// For a sweep, this covers only the files outside of its runs.
+/// For a sweep, this result does not include the folders of its runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RunCheck {
     pub folder: PathBuf,
-    /// Whether this folder has checksums. Older versions of mae did not write checksums.
+    /// Whether mae recorded checksums in this folder. Older versions of mae did not.
     pub has_checksums: bool,
-    /// Number of files that match their checksum.
+    /// Number of files whose content matches the recorded checksum.
     pub verified: usize,
-    /// TensorBoard files, which have no checksums.
+    /// Files for which mae records no checksum, such as TensorBoard files.
     pub unchecked: Vec<String>,
     /// Files and folders that mae did not write.
     pub foreign: Vec<PathBuf>,
     pub problems: Vec<FileProblem>,
 }
 
-/// A file that is missing, damaged, unreadable or not listed.
+/// A file that is missing, damaged, unreadable, or not listed in the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileProblem {
     /// Path of the file relative to the checked folder, with `/` separators.
@@ -36,21 +36,20 @@ pub struct FileProblem {
     pub problem: String,
 }
 
-/// The problem of a file.
+/// What is wrong with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
-    /// The file is missing, or its content is no longer what mae wrote.
+    /// The file is missing, or its content differs from the recorded checksum.
     Damaged,
     Unreadable,
-    /// The manifest does not list the file, although mae writes files of this name.
+    /// The file has a name that mae uses, but the manifest does not list the file.
     Unlisted,
 }
 
 /// Compares all files of the run or sweep in `path` with their checksums.
 ///
-/// Returns one result for a run. For a sweep, returns one result for its own files and one for each run. Fails if
-/// `path` has no manifest.
+/// Returns one result per folder: the folder `path`, then the runs of the sweep. Fails if `path` has no manifest.
 pub fn check_run(path: &Path) -> Result<Vec<RunCheck>, RunError> {
     let Some(manifest) = read_manifest(path)? else {
         return Err(if path.join("recipe.toml").is_file() {
@@ -74,9 +73,7 @@ pub fn check_run(path: &Path) -> Result<Vec<RunCheck>, RunError> {
     Ok(checks)
 }
 
-/// Returns the folders of runs in `path` that have no checksums.
-///
-/// Older versions of mae wrote these runs.
+/// Returns the folders of runs without checksums. Older versions of mae wrote such runs.
 pub fn without_checksums(path: &Path) -> Vec<PathBuf> {
     let mut runs = run_folders(path).unwrap_or_default();
     runs.retain(|run| matches!(read_manifest(run), Ok(None)));
@@ -129,10 +126,9 @@ fn check_files(folder: &Path, manifest: &Manifest) -> Result<RunCheck, RunError>
     Ok(check)
 }
 
-/// Adds the files that the manifest does not list to `check`.
 fn find_unlisted(folder: &Path, check: &mut RunCheck) -> Result<(), RunError> {
     let named = known(folder)?;
-    // Read after the files were found: a run in progress lists a file before it writes it.
+    // Read the manifest after listing the folder: a running job adds a file to the manifest before it writes the file.
     let Some(manifest) = read_manifest(folder)? else { return Ok(()) };
     check.foreign = foreign(folder, &manifest).map_err(|e| RunError::unreadable(folder, e))?;
     if !check.foreign.is_empty() && durable::is_held(folder) {
@@ -150,7 +146,7 @@ fn find_unlisted(folder: &Path, check: &mut RunCheck) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Compares a file with its checksum. Retries if a run may be replacing the file.
+/// Verifies a checksum. Retries once if a running job may be replacing the file.
 fn verify(folder: &Path, file: &str) -> std::io::Result<Verdict> {
     let path = super::job_path(folder, file);
     match durable::verify(&path) {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 const FILE: &str = "confusion.csv";
 
-/// A confusion matrix. `counts[label][predicted]` is a number of images.
+/// A confusion matrix: `counts[label][predicted]` is a number of images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confusion {
     /// Class names in label order.
@@ -49,11 +49,13 @@ impl Confusion {
             let record = record.map_err(|e| damaged(&e.to_string()))?;
             let row: Option<Vec<usize>> =
                 record.iter().skip(1).map(|cell| cell.parse().ok()).collect();
-            counts.push(row.ok_or_else(|| damaged("a cell is not a number of images"))?);
+            counts.push(
+                row.ok_or_else(|| damaged("a cell does not contain a whole number of images"))?,
+            );
             names.push(cell_text(record.get(0).unwrap_or_default()).to_owned());
         }
         if counts.iter().any(|row| row.len() != names.len()) {
-            return Err(damaged("the numbers of rows and columns differ"));
+            return Err(damaged("the table must have as many rows as columns"));
         }
         Ok(Some(Self { names, counts }))
     }

@@ -10,19 +10,19 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The content of a run folder before a run starts or continues.
+/// What a run folder contains before the run starts or resumes.
 #[derive(Debug)]
 pub(super) enum Contents {
     /// No files, or only the remains of a run that was killed at its start.
     Nothing,
     Run(Manifest),
-    /// The files of a run that an older version of mae wrote without a manifest.
+    /// Files of a run from an older version of mae, without a manifest.
     Older(Vec<String>),
 }
 
-/// Determines the content of the folder `path` for the run `name`.
+/// Finds out what the run folder `path` contains.
 ///
-/// Fails if the folder has files from an unknown source.
+/// Fails if the folder contains files, but no run of mae.
 pub(super) fn contents(path: &Path, name: &str) -> Result<Contents, RunError> {
     if let Some(manifest) = read_manifest(path)? {
         return Ok(Contents::Run(manifest));
@@ -57,7 +57,6 @@ pub fn is_run(path: &Path) -> bool {
         || path.join("recipe.toml").is_file() && path.join("provenance.json").is_file()
 }
 
-/// Returns whether an older version of mae wrote the run `name` in this folder.
 fn is_older_run(path: &Path, name: &str) -> bool {
     let text = fs::read_to_string(path.join("recipe.toml")).unwrap_or_default();
     let recipe = toml::from_str::<Recipe>(&text).ok();
@@ -66,7 +65,7 @@ fn is_older_run(path: &Path, name: &str) -> bool {
 }
 
 impl Contents {
-    /// Returns the trash folder to which an interrupted `--fresh` was moving files.
+    /// Returns the name of the trash folder if `--fresh` was interrupted.
     pub(super) fn moving_to(&self) -> Option<&str> {
         match self {
             Self::Run(manifest) => manifest.moving_to(),
@@ -83,7 +82,7 @@ impl Contents {
         }
     }
 
-    /// Returns the manifest. Creates a missing manifest in `path`.
+    /// Returns the manifest, or creates a manifest in `path`.
     pub(super) fn into_manifest(self, path: &Path, name: &str) -> io::Result<Manifest> {
         match self {
             Self::Run(manifest) => Ok(manifest),
@@ -104,7 +103,7 @@ fn list_as_they_are(folder: &Path, name: &str, files: Vec<String>) -> io::Result
     Manifest::create_with(folder, name, listed.into_iter().map(|(content, file)| (file, content)))
 }
 
-/// Returns the files in a run folder that have one of mae's file names.
+/// Returns the files with names that mae uses, such as `epochs.csv`.
 pub(super) fn known(folder: &Path) -> Result<Vec<String>, RunError> {
     let mut files = Vec::new();
     if folder.is_dir() {
@@ -114,7 +113,6 @@ pub(super) fn known(folder: &Path) -> Result<Vec<String>, RunError> {
     Ok(files)
 }
 
-/// Collects the files below `root/below` that have one of mae's file names.
 fn known_files(root: &Path, below: &Path, files: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(root.join(below))? {
         let entry = entry?;
@@ -175,9 +173,10 @@ fn is_job_file(parts: &[&str]) -> bool {
     }
 }
 
-/// Fails if another program wrote `accuracy.csv` or `report.html` of the sweep `name`.
+/// Checks that mae wrote `accuracy.csv` and `report.html` in the folder of the sweep `name`.
 ///
-/// Returns the names of those files that an older version of mae wrote without a manifest.
+/// Fails if one of these two files is from another program. Returns the files that an older version of mae wrote
+/// without a manifest.
 pub fn check_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<Vec<String>, RunError> {
     let path = runs.join(name);
     let manifest = read_manifest(&path)?;
@@ -199,9 +198,9 @@ pub fn check_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<Vec<Stri
     Ok(older)
 }
 
-/// Creates the folder and the manifest of the sweep `name`.
+/// Creates the folder and the manifest of the sweep `name`, unless they exist.
 ///
-/// Does not change an existing folder or manifest. Fails in the same cases as [`check_sweep`].
+/// Fails if another program wrote `accuracy.csv` or `report.html` in this folder.
 pub fn open_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<(), RunError> {
     let older = check_sweep(runs, name, swept)?;
     let path = runs.join(name);
@@ -213,9 +212,9 @@ pub fn open_sweep(runs: &Path, name: &str, swept: &[String]) -> Result<(), RunEr
     list_as_they_are(&path, name, older).map(drop).map_err(RunError::io(&path))
 }
 
-/// Joins the processes that work in the sweep `name`.
+/// Takes the shared lock on the folder of the sweep `name`.
 ///
-/// The first process removes the unfinished files of killed processes.
+/// If no other process works in the sweep, first removes unfinished files of killed processes.
 pub fn join_sweep(runs: &Path, name: &str) -> Result<SharedLock, RunError> {
     let path = runs.join(name);
     let made = fs::create_dir_all(&path);
@@ -230,7 +229,7 @@ pub fn join_sweep(runs: &Path, name: &str) -> Result<SharedLock, RunError> {
 
 /// Returns the paths that the manifest does not list, relative to `folder`.
 ///
-/// A folder without listed files appears once, without its content.
+/// A subfolder without listed files is one path. Its content is left out.
 pub(super) fn foreign(folder: &Path, manifest: &Manifest) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     foreign_below(folder, Path::new(""), manifest, &mut found)?;

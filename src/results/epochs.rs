@@ -12,32 +12,32 @@ use std::path::{Path, PathBuf};
 pub struct EpochRow {
     /// Number of the epoch, from 1.
     pub epoch: usize,
-    /// Mean learning rate over the epoch's updates, as in the official logs.
+    /// Mean learning rate over the updates of the epoch.
     pub lr: f64,
-    /// Mean training loss over the epoch's updates.
+    /// Mean training loss over the updates of the epoch.
     pub train_loss: f64,
-    /// Mean norm of the gradient before clipping.
+    /// Mean gradient norm before clipping.
     pub grad_norm: f64,
-    /// Results on the validation split; `None` in pre-training.
+    /// Results on the validation split; `None` for pre-training.
     pub validation: Option<Validation>,
     pub images_per_s: f64,
     /// Duration of the epoch in seconds, including validation.
     pub seconds: f64,
-    /// Time that the training loop waited for data, in seconds.
+    /// Time in seconds that the training loop waited for data.
     pub data_wait_s: f64,
-    /// Number of updates skipped because of NaN or infinity; `None` without `on_nan = "skip"`.
+    /// Number of updates skipped because of NaN or infinity; `None` unless `on_nan` is "skip".
     pub skipped_updates: Option<usize>,
-    /// Number of unreadable validation images that the results leave out.
+    /// Number of unreadable validation images that the validation results leave out.
     ///
-    /// `None` in pre-training, and if `data.bad_val` is not "skip".
+    /// `None` for pre-training, or if `data.bad_val` is not "skip".
     pub val_skipped: Option<usize>,
     /// Loss scale at the end of the epoch; `None` unless the precision is fp16.
     pub loss_scale: Option<f64>,
 }
 
-/// Validation results of an epoch, and the best epoch so far.
+/// The validation results of an epoch, and the best top-1 up to this epoch.
 ///
-/// Accuracies are in percent.
+/// Accuracies are in %.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Validation {
     pub loss: f64,
@@ -95,9 +95,9 @@ impl EpochsCsv {
         Self { path: job.join("epochs.csv") }
     }
 
-    /// Reads all complete rows; no rows if the file is missing.
+    /// Reads all complete rows. Returns no rows if the file is missing.
     ///
-    /// Fails if the file has changed since the job wrote it.
+    /// Fails if the content differs from the recorded checksum.
     pub fn read(&self) -> Result<Vec<EpochRow>, RunError> {
         Ok(self.parse(&self.text()?)?.into_iter().map(|(row, _)| row).collect())
     }
@@ -109,7 +109,7 @@ impl EpochsCsv {
         }
     }
 
-    /// Returns each row of `text` with the byte position of its end.
+    /// Returns each row of `text` with the byte position where the row ends.
     fn parse(&self, text: &[u8]) -> Result<Vec<(EpochRow, usize)>, RunError> {
         let damaged = |e: &dyn std::fmt::Display| self.damaged(e.to_string());
         let mut reader = csv::Reader::from_reader(text);
@@ -127,7 +127,9 @@ impl EpochsCsv {
                 && row.epoch != before.epoch + 1
             {
                 let (before, after) = (before.epoch, row.epoch);
-                return Err(damaged(&format!("epoch {after} follows epoch {before}")));
+                return Err(damaged(&format!(
+                    "the epochs are not in order: epoch {after} follows epoch {before}"
+                )));
             }
             let end = reader.position().byte() as usize;
             // The reader stops before the second half of CR LF.
@@ -142,7 +144,7 @@ impl EpochsCsv {
         RunError::Damaged { path, problem, way_on: Remedy::RemoveItsFolder }
     }
 
-    /// Fails if the last row is for an epoch before `epoch`, which the job has finished.
+    /// Fails if `epochs.csv` ends before `epoch`, the last epoch that the job has finished.
     pub fn check_reaches(&self, epoch: usize) -> Result<(), RunError> {
         let last = self.read()?.last().map_or(0, |row| row.epoch);
         if last >= epoch {
@@ -153,9 +155,9 @@ impl EpochsCsv {
         )))
     }
 
-    /// Opens the file to append rows after `epoch`.
+    /// Opens `epochs.csv` to append the rows of the epochs after `epoch`.
     ///
-    /// Removes the rows of later epochs, which the job trains again.
+    /// Removes existing rows after `epoch`, because the resumed job trains these epochs again.
     pub fn append_after(&self, epoch: usize) -> Result<EpochsWriter, RunError> {
         let mut text = self.text()?;
         let mut rows = self.parse(&text)?;
@@ -179,18 +181,18 @@ impl EpochsCsv {
 #[derive(Debug)]
 pub struct EpochsWriter {
     path: PathBuf,
-    /// The open file; `None` before the first row.
+    /// `None` before the first row.
     file: Option<GrowingFile>,
     rows: Vec<EpochRow>,
 }
 
 impl EpochsWriter {
-    /// Returns the rows so far.
+    /// Returns all rows of the file.
     pub fn rows(&self) -> &[EpochRow] {
         &self.rows
     }
 
-    /// Appends a row to the file and flushes it to the disk.
+    /// Appends a row to `epochs.csv` and flushes the file to the disk.
     pub fn push(&mut self, row: EpochRow) -> Result<(), RunError> {
         let has_headers = self.file.is_none();
         let mut writer = csv::WriterBuilder::new().has_headers(has_headers).from_writer(Vec::new());
@@ -282,7 +284,6 @@ fn from_classifier(c: ClassifierColumns) -> EpochRow {
     }
 }
 
-/// Rounds a value to three decimals.
 fn thousandths(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }

@@ -5,13 +5,13 @@ use crate::durable::{self, Holder};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// An error of a run folder.
+/// An error of a run folder, such as a lock or a changed recipe.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("cannot use {}: {} is working in this run\n\
              hint: wait until this process ends, or choose another name (`--set name=...`)", path.display(), process(holder.as_ref()))]
     Busy { path: PathBuf, holder: Option<Holder> },
-    #[error("cannot use {}: {} has locked this run and did not unlock it\n\
+    #[error("cannot use {}: {} has locked this run and has not released the lock\n\
              hint: wait until this process ends. If the process has already ended, add `--break-lock` to take over the run", path.display(), process(Some(holder)))]
     LockedElsewhere { path: PathBuf, holder: Holder },
     #[error("cannot use {}: the folder contains a run with a different recipe:\n\
@@ -32,12 +32,11 @@ pub enum RunError {
     #[error("cannot use {} as a run folder: the folder contains files, but no `mae-manifest.jsonl` of a run\n\
              hint: choose another name (`--set name=...`) or another folder (`--runs DIR`), or move the files away", .0.display())]
     Foreign(PathBuf),
-    #[error("cannot write {}: a file that mae did not write is already there\n\
-             hint: move the file away, or choose another name (`--set name=...`). If mae wrote this file, \
-             `mae-manifest.jsonl` (the list of mae's files) is incomplete. Restore this list from a backup, or remove \
-             this list and start the run again to list all files", .0.display())]
+    #[error("cannot write {}: this file already exists and is not listed in `mae-manifest.jsonl`, so it may be from another program\n\
+             hint: move the file away, or choose another name (`--set name=...`). If mae wrote the file, restore \
+             `mae-manifest.jsonl` from a backup. Without a backup, remove `mae-manifest.jsonl` and start the run again", .0.display())]
     ForeignFile(PathBuf),
-    #[error("cannot move the files of {} to {}: {source}\nhint: run the same command again to finish the move; mae removed nothing", path.display(), to.display())]
+    #[error("cannot move the files of {} to {}: {source}\nhint: run the same command again to finish the move. mae has deleted no file", path.display(), to.display())]
     NoTrash { path: PathBuf, to: PathBuf, source: io::Error },
     #[error("cannot use {}: the data has changed since this run started (fingerprint {began}, now {now})\n\
              hint: restore the data, choose another name (`--set name=...`), or start over with `--fresh`. With \
@@ -59,18 +58,16 @@ pub enum RunError {
     NoFolder { path: PathBuf, source: io::Error },
 }
 
-/// What the user can do about a damaged file.
-///
-/// The user can always restore the file or start over.
+/// What the hint about a damaged file suggests, besides restoring the file or using `--fresh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// The user has no other choice than to restore the file or start over.
+    /// Only restore the file, or use `--fresh`.
     None,
-    /// Remove the file. The run then repeats the job that wrote the file.
+    /// Remove the file, so that the run repeats the job that wrote the file.
     RemoveIt,
-    /// Remove the file. The run then writes the file again.
+    /// Remove the file, so that the next start writes the file again.
     WrittenAnew,
-    /// Remove the file's folder. The run then repeats the job that wrote the file.
+    /// Remove the folder that contains the file, so that the run repeats the job.
     RemoveItsFolder,
 }
 
@@ -88,7 +85,7 @@ impl Remedy {
     }
 }
 
-/// Returns text that names the process which holds a lock.
+/// Describes the process that holds a lock.
 fn process(holder: Option<&Holder>) -> String {
     holder.map_or_else(
         || "another process".to_owned(),
@@ -99,7 +96,6 @@ fn process(holder: Option<&Holder>) -> String {
 }
 
 impl RunError {
-    /// Returns a function that adds `path` to an I/O error.
     pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { path: path.to_owned(), source }
     }

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The folder of one run, locked by this process.
+/// The folder of one run. Holds the lock on the folder.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -22,25 +22,23 @@ pub struct RunFolder {
     layout_change: Option<String>,
 }
 
-/// What [`RunFolder::open`] may do with an earlier run, and with its lock.
+/// Options of [`RunFolder::open`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OpenOptions {
-    /// Move the files of an earlier run into the trash.
+    /// Whether to move the files of an earlier run to the trash first.
     pub fresh: bool,
     /// Whether to take over the lock of a process on another host.
     pub break_lock: bool,
 }
 
 impl RunFolder {
-    /// Opens and locks the folder of the run `name` below `runs`.
+    /// Opens and locks the folder `name` below `runs`.
     ///
-    /// Creates a missing folder and writes `recipe` into the folder. If `fresh` is true, first moves the files of an
-    /// earlier run into the trash, and returns the trash folder.
+    /// Creates the folder if it is missing, and writes `recipe.toml`. Adds a changed layout to `provenance.json`. With
+    /// `fresh`, moves the files of an earlier run to the trash, and returns the trash folder.
     ///
-    /// If the layout of the run has changed, first records the new layout in `provenance.json`.
-    ///
-    /// Fails if another process uses the folder, or if the folder's run has a different recipe. Also fails if the run
-    /// would overwrite a file that mae did not write. A failure changes nothing.
+    /// Fails if another process works in the folder, if the run in the folder has a different recipe, or if a file that
+    /// mae did not write would be overwritten. A failure changes nothing.
     pub fn open(
         runs: &Path,
         name: &str,
@@ -80,19 +78,19 @@ impl RunFolder {
         &self.path
     }
 
-    /// Returns whether an older version of mae wrote this run without checksums.
+    /// Returns whether the run had no checksums before this start.
     ///
-    /// Opening the folder has added the checksums.
+    /// Older versions of mae wrote no checksums. [`RunFolder::open`] has added them.
     pub fn lacked_checksums(&self) -> bool {
         self.lacked_checksums
     }
 
-    /// Returns the layouts that the run has had, oldest first. The last one is the current layout.
+    /// Returns all layouts of the run (devices, `batch_size`, `accum_iter`), oldest first.
     pub fn layouts(&self) -> &[StartLayout] {
         &self.layouts
     }
 
-    /// Returns what this start changes in the layout, as `devices 4 (was 1)`; `None` if nothing changes.
+    /// Returns how this start changes the layout, such as `devices 4 (was 1)`; `None` if unchanged.
     pub fn layout_change(&self) -> Option<&str> {
         self.layout_change.as_deref()
     }
@@ -120,10 +118,9 @@ fn write_provenance(run: &Path, provenance: &Provenance) -> Result<(), RunError>
     durable::write(&path, &text).map_err(RunError::io(&path))
 }
 
-/// Returns the layouts of the run in `path`, including the one of `recipe`, and what `recipe` changes.
+/// Adds the layout of `recipe` to `provenance.json` if the layout has changed.
 ///
-/// A new layout of an earlier run is written to `provenance.json`. The learning rates follow the first layout, so it must
-/// not be lost when `recipe.toml` is replaced.
+/// Returns all layouts, and a description of the change.
 fn record_layout(
     path: &Path,
     recipe: &Recipe,
@@ -145,7 +142,7 @@ fn record_layout(
     Ok((layouts, Some(change).filter(|change| !change.is_empty())))
 }
 
-/// Reads the resolved recipe of the run in `path`; `None` if it has none yet.
+/// Reads `recipe.toml`; `None` if the file is missing.
 fn read_recipe(path: &Path) -> Result<Option<Recipe>, RunError> {
     let file = path.join("recipe.toml");
     let Ok(text) = fs::read_to_string(&file) else { return Ok(None) };
@@ -154,11 +151,10 @@ fn read_recipe(path: &Path) -> Result<Option<Recipe>, RunError> {
 
 /// Checks whether a run of `recipe` can use the folder `path`. Changes nothing.
 ///
-/// Returns whether the run would continue an earlier run. The result is false if `fresh` is true, or after an
-/// interrupted `--fresh`.
+/// Returns whether the run would keep the files in the folder. Returns false with `fresh`, and after an interrupted
+/// `--fresh`. Returns true for an empty folder.
 ///
-/// Fails if the folder's run has a different recipe. Also fails if the run would overwrite a file that mae did not
-/// write.
+/// Fails if the run in the folder has a different recipe, or if a file that mae did not write would be overwritten.
 pub fn check_folder(path: &Path, recipe: &Recipe, fresh: bool) -> Result<bool, RunError> {
     let found = contents(path, recipe.name.as_deref().unwrap_or_default())?;
     if found.moving_to().is_some() {
@@ -175,14 +171,14 @@ pub fn check_folder(path: &Path, recipe: &Recipe, fresh: bool) -> Result<bool, R
 fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
     let Some(old) = read_recipe(path)? else { return Ok(()) };
     let mut differences = recipe::differences(&old, recipe);
-    // Allowed differences: a new stage, since it changes no earlier result; a key that an older version did not know,
-    // if it has its default value; a moved data set, if the provenance has a fingerprint that identifies the data.
+    // Allowed differences: a new stage, a new key with its default value, and a new `data.path`. A new `data.path`
+    // needs a recorded fingerprint of the data.
     let kept = path.join("provenance.json").is_file();
     differences.retain(|(key, old, new)| {
         let added = recipe::is_stage(key) || recipe::is_default(key, new);
         !(old == recipe::NOT_SET && added || key == "data.path" && kept)
     });
-    // The layout may change, too, if each update keeps its images.
+    // The layout may also change, if each update keeps its number of images.
     let (was, now) = (Layout::of(&old), Layout::of(recipe));
     let misfits = was.misfits(&now);
     if kept && misfits.is_empty() {
@@ -201,10 +197,10 @@ fn refuse_other(path: &Path, recipe: &Recipe) -> Result<(), RunError> {
     Err(RunError::OtherRecipe { path: path.to_owned(), differences: listed })
 }
 
-/// Fails if the run in `path` used data with a different fingerprint. Returns the provenance of this run, if it has
-/// one.
+/// Fails if the run in `path` used data with a different fingerprint.
 ///
-/// `former` is the fingerprint of older versions for the same data. It is accepted, too.
+/// Older versions of mae computed the fingerprint `former` for the same data, so `former` is accepted, too. Returns the
+/// provenance of the run; `None` if the run has none.
 pub fn refuse_other_data(
     path: &Path,
     fingerprint: &str,

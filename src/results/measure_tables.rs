@@ -27,20 +27,20 @@ pub struct KnnRow {
     pub images: usize,
 }
 
-/// A row of `robustness.csv`: the results of a fine-tuned checkpoint on a test set.
+/// A row of `robustness.csv`: one fine-tuning, measured on one test set.
 ///
 /// Accuracies are in % with two decimals.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RobustnessRow {
-    /// Folder of the fine-tuning job, relative to the run folder.
+    /// Folder of the fine-tuning job, such as `finetune/from-0800`.
     pub finetune_run: String,
     pub set: String,
     pub path: String,
-    /// Which classes may be predicted: the recipe's `robustness.classes`.
+    /// The recipe's `robustness.classes`, which sets the classes that may be predicted.
     pub classes: String,
     pub top1: String,
     pub top5: String,
-    /// Mean corruption error in %; empty unless the test set is ImageNet-C.
+    /// Mean corruption error in %. Empty unless the test set is ImageNet-C.
     pub mce: String,
     /// Number of classes in the test set.
     pub set_classes: usize,
@@ -55,12 +55,12 @@ pub struct MeasureTables {
 }
 
 impl MeasureTables {
-    /// Reads `knn.csv` and `robustness.csv` of the run in `folder`. A missing table has no rows.
+    /// Reads `knn.csv` and `robustness.csv` in the run folder `folder`. A missing file has no rows.
     pub fn read(folder: &Path) -> Result<Self, RunError> {
         Ok(Self { knn: read(&folder.join(KNN))?, robustness: read(&folder.join(ROBUSTNESS))? })
     }
 
-    /// Returns the k-NN result for the checkpoint of `epoch` with the settings of `plan`; `None` if there is none yet.
+    /// Returns the row of `knn.csv` for a pre-training epoch and the settings in `plan`; `None` if missing.
     pub fn knn(&self, plan: &KnnPlan, epoch: usize) -> Option<&KnnRow> {
         let pool = recipe_word(plan.pool);
         let same = |row: &&KnnRow| {
@@ -72,7 +72,7 @@ impl MeasureTables {
         self.knn.iter().find(same)
     }
 
-    /// Returns the result of the fine-tuning in the folder `dir` on the test set `set`; `None` if there is none yet.
+    /// Returns the row of `robustness.csv` for a test set and the fine-tuning in the folder `dir`; `None` if missing.
     pub fn robustness(
         &self,
         set: &TestSet,
@@ -89,7 +89,7 @@ impl MeasureTables {
         self.robustness.iter().find(same)
     }
 
-    /// Adds a row to `knn.csv` in `folder`, and removes an older row of the same epoch.
+    /// Adds a row to `knn.csv`. Replaces an existing row with the same epoch.
     pub fn add_knn(&mut self, folder: &Path, row: KnnRow) -> Result<(), RunError> {
         self.knn.retain(|old| old.pretrain_epoch != row.pretrain_epoch);
         self.knn.push(row);
@@ -97,7 +97,7 @@ impl MeasureTables {
         write(&folder.join(KNN), &self.knn)
     }
 
-    /// Adds a row to `robustness.csv` in `folder`, and removes an older row of the same checkpoint and test set.
+    /// Adds a row to `robustness.csv`. Replaces an existing row with the same fine-tuning and test set.
     pub fn add_robustness(&mut self, folder: &Path, row: RobustnessRow) -> Result<(), RunError> {
         self.robustness
             .retain(|old| (&old.finetune_run, &old.set) != (&row.finetune_run, &row.set));
@@ -106,7 +106,7 @@ impl MeasureTables {
         write(&folder.join(ROBUSTNESS), &self.robustness)
     }
 
-    /// Returns the cells that these tables add to the row of `source` in `accuracy.csv`, as (column name, cell).
+    /// Returns the cells for the row of `source` in `accuracy.csv`, as (column name, cell).
     pub(super) fn cells(
         &self,
         plan: &Plan,
@@ -134,7 +134,7 @@ impl MeasureTables {
     }
 }
 
-/// Returns the word that recipes use for `choice`.
+/// Returns a recipe value as text, for example `"cls"` for `KnnPool::Cls`.
 pub fn recipe_word(choice: impl Serialize) -> String {
     let word = serde_json::to_value(choice).expect("a choice is a word");
     word.as_str().unwrap_or_default().to_owned()

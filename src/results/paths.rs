@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Returns the path of the job folder `dir` inside `run`.
+/// Returns the path of the folder `dir` in the run folder `run`.
 ///
 /// `dir` has `/` separators on every operating system.
 pub fn job_path(run: &Path, dir: &str) -> PathBuf {

@@ -7,57 +7,62 @@ use crate::shape::StageKind;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// Content of `provenance.json`.
+/// The content of `provenance.json`: version, device, data and settings of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// Version of this program.
+    /// Version of mae.
     pub version: String,
-    /// Git commit of this program; empty for builds outside of a Git checkout.
+    /// Git commit of mae. Empty if mae was built outside a Git repository.
     pub commit: String,
     pub command_line: Vec<String>,
-    /// Name of the device, for example of the GPU.
+    /// Name of the device, such as the model of the GPU.
     pub device: String,
-    /// Number of devices of each host.
+    /// Number of devices per host.
     pub devices: usize,
-    /// Names of the hosts that train together, rank 0 first; empty for a single host.
+    /// Names of the hosts that train together, host 0 first. Empty for a single host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
     pub precision: String,
-    /// Number of CPU compute threads. The results do not depend on this number.
+    /// Number of CPU threads for computing. The results do not depend on this number.
     pub threads: usize,
     pub seed: u64,
     pub data_fingerprint: String,
-    /// Number of images in the validation split, without skipped images; `None` without a validation split, and in runs of older versions.
+    /// Number of images in the validation split, without skipped images.
+    ///
+    /// `None` without a validation split, and in runs of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_images: Option<usize>,
-    /// Number of unreadable validation images that no accuracy includes; `None` without `data.bad_val = "skip"`.
+    /// Number of unreadable validation images that the accuracies leave out.
+    ///
+    /// `None` unless `data.bad_val` is "skip".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub val_skipped: Option<usize>,
-    /// How the images were changed before training, for example resized; empty if this is unknown.
+    /// How the images were changed before training, for example resized. Empty if unknown.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub data_note: String,
-    /// Checkpoint files that jobs start from (`finetune.from`, `linprobe.from`, `pretrain.from` and `pretrain.resume`);
-    /// empty in runs of older versions.
+    /// Checkpoint files that jobs start from, such as `finetune.from` or `pretrain.resume`.
+    ///
+    /// Empty in runs of older versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub start_files: Vec<StartFile>,
-    /// Jobs that failed and did not run again.
+    /// Jobs that failed and have not been repeated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_jobs: Vec<FailedJobNote>,
-    /// The layouts that the run has had, oldest first.
+    /// All layouts of the run (devices, `batch_size`, `accum_iter`), oldest first.
     ///
-    /// Empty in runs of older versions that have not changed their layout.
+    /// May be empty in runs of older versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layouts: Vec<StartLayout>,
-    /// Time of the run's last start, in seconds since 1970.
+    /// Time of the last start of the run, in seconds since 1970.
     pub started_unix_s: u64,
-    /// End time of the run, in seconds since 1970; `None` until the run is finished.
+    /// Time when the run finished, in seconds since 1970; `None` if unfinished.
     pub finished_unix_s: Option<u64>,
 }
 
-/// The layout of a run, and the first start with this layout.
+/// A layout of a run, with the time of the first start that used this layout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartLayout {
-    /// Time of this start, in seconds since 1970.
+    /// Time of the start, in seconds since 1970.
     pub started_unix_s: u64,
     /// Devices, `batch_size` and `accum_iter`.
     #[serde(flatten)]
@@ -65,18 +70,19 @@ pub struct StartLayout {
 }
 
 impl StartLayout {
-    /// Returns how often a stage's learning rate changes within an epoch, from the first start that had this stage.
+    /// Returns how often the learning rate of a stage changes within an epoch.
     ///
-    /// Later starts with a different layout use the same value, so that resuming does not change the learning rates.
+    /// The first layout with this stage determines the result. So resuming with a different layout keeps the learning
+    /// rates.
     pub fn pace(layouts: &[Self], stage: StageKind) -> Option<Pace> {
         layouts.iter().find_map(|start| start.layout.pace(stage))
     }
 }
 
-/// A job that failed, and the reason.
+/// A failed job, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedJobNote {
-    /// Folder of the job relative to the run folder, such as `finetune/from-0800`.
+    /// Folder of the job in the run folder, such as `finetune/from-0800`.
     pub job: String,
     pub reason: String,
 }
@@ -84,22 +90,22 @@ pub struct FailedJobNote {
 /// A checkpoint file that a job starts from, with its recorded length and hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartFile {
-    /// Folder of the job relative to the run folder, such as `finetune/from-vit.pth`.
+    /// Folder of the job in the run folder, such as `finetune/from-vit.pth`.
     pub job: String,
-    /// Path of the file. If the recipe names a checkpoint folder, this is a file in that folder.
+    /// Path of the checkpoint file. For a checkpoint folder, the path of a file in the folder.
     pub path: PathBuf,
     pub bytes: u64,
-    /// BLAKE3 hash of the file, in hexadecimal.
+    /// BLAKE3 hash of the checkpoint file, in hexadecimal.
     pub blake3: String,
-    /// Number of epochs that the checkpoint was trained for; `None` unless the checkpoint is `pretrain.resume`.
+    /// Number of finished epochs of the `pretrain.resume` checkpoint; `None` for other checkpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<usize>,
 }
 
 impl StartFile {
-    /// Fails if the file has changed since its hash was recorded.
+    /// Fails if the current content `now` differs from the recorded hash.
     ///
-    /// `now` is the current content. The error names the run folder `run`.
+    /// The error names the run folder `run`.
     pub fn check_unchanged(&self, run: &Path, now: &Content) -> Result<(), RunError> {
         if now.blake3 == self.blake3 {
             return Ok(());

@@ -11,38 +11,38 @@ use crate::shape::StageKind;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The current results of a run.
+/// The results of a run so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Results {
-    /// The run's folder.
+    /// Path of the run folder.
     pub path: PathBuf,
-    /// Name of the run in the recipe.
+    /// Name of the run. In a sweep, the sweep's name and the run's folder.
     ///
-    /// In a sweep, the name of the run's folder is appended: `mr/pretrain.mask_ratio=0.5`.
+    /// Examples: `quickstart`, `mr/pretrain.mask_ratio=0.5`.
     pub name: String,
     /// The resolved recipe.
     pub recipe: Recipe,
-    /// Content of `provenance.json`; `None` before the run starts.
+    /// Content of `provenance.json`; `None` before the first start.
     pub provenance: Option<Provenance>,
-    /// The swept recipe keys, in column order; empty without a sweep.
+    /// The swept recipe keys, in the order of the columns in `accuracy.csv`.
     pub swept: Vec<String>,
-    /// Rows of `accuracy.csv`; empty without fine-tuning and linear probing.
+    /// Rows of `accuracy.csv`. Empty if the file is missing.
     pub accuracy: Vec<AccuracyRow>,
-    /// Results of the jobs that have started, pre-training first.
+    /// Results of all jobs that have started. Pre-training comes first.
     pub jobs: Vec<JobResults>,
 }
 
-/// The current results of one job.
+/// The results of one job so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobResults {
     pub stage: StageKind,
-    /// Folder of the job relative to the run folder, such as `finetune/from-0800`.
+    /// Folder of the job in the run folder, such as `finetune/from-0800`.
     pub dir: String,
     pub epochs: Vec<EpochRow>,
 }
 
 impl Results {
-    /// Returns the number of validation images that the accuracies are from, if known from provenance or recipe.
+    /// Returns the number of validation images, from `provenance.json` or from the recipe.
     pub(super) fn val_images(&self) -> Option<usize> {
         const DIGITS: usize = 360;
         let digits = self.recipe.data.format == Some(Format::Digits);
@@ -50,7 +50,7 @@ impl Results {
         measured.or(self.recipe.data.val_images).or_else(|| digits.then_some(DIGITS))
     }
 
-    /// Returns a stage's number of epochs in the recipe.
+    /// Returns the number of epochs of a stage in the recipe.
     pub(super) fn epochs(&self, stage: StageKind) -> Option<usize> {
         match stage {
             StageKind::Pretrain => self.recipe.pretrain.as_ref()?.epochs,
@@ -70,8 +70,8 @@ impl Results {
 
 /// Reads the run in `path`, or all runs of the sweep in `path`.
 ///
-/// Runs are sorted by name, with numbers compared by value. Fails if there is no run or sweep, or if a file is
-/// unreadable.
+/// Runs are sorted by name, with `epochs=800` before `epochs=1600`. Fails if `path` contains no run, or if a file cannot
+/// be read.
 pub fn read_results(path: &Path) -> Result<Vec<Results>, RunError> {
     let mut runs = run_folders(path)?;
     // A run that was killed in its first moments has no recipe yet.
@@ -82,7 +82,7 @@ pub fn read_results(path: &Path) -> Result<Vec<Results>, RunError> {
     runs.iter().map(|run| read_run(run)).collect()
 }
 
-/// Returns `path` for a run, or the folders of all runs for a sweep.
+/// Returns `path` itself for a run, or the folders of all runs for a sweep.
 pub(super) fn run_folders(path: &Path) -> Result<Vec<PathBuf>, RunError> {
     if has_recipe(path) {
         return Ok(vec![path.to_owned()]);
@@ -105,7 +105,6 @@ fn has_recipe(folder: &Path) -> bool {
     folder.join("recipe.toml").is_file()
 }
 
-/// Returns whether a file name starts with a dot, like the trash folder's name.
 pub(super) fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
@@ -147,16 +146,15 @@ fn name(path: &Path, recipe: &Recipe) -> String {
     }
 }
 
-/// Parses the text of a resolved recipe. Errors name the path `file`.
 pub(super) fn resolved_recipe(file: &Path, text: &str) -> Result<Recipe, RunError> {
     toml::from_str(text).map_err(|e| RunError::Damaged {
         path: file.to_owned(),
-        problem: format!("this is not the recipe of a run: {}", e.message()),
+        problem: format!("the file is not a valid recipe of a run: {}", e.message()),
         way_on: Remedy::None,
     })
 }
 
-/// Reads `provenance.json` of the run in `path`; `None` if the file is missing.
+/// Reads `provenance.json` in the run folder `path`; `None` if the file is missing.
 pub fn read_provenance(path: &Path) -> Result<Option<Provenance>, RunError> {
     let file = path.join("provenance.json");
     if !file.is_file() {

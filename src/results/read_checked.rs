@@ -4,10 +4,9 @@ use super::error::{Remedy, RunError};
 use crate::durable::{self, MANIFEST, Manifest};
 use std::path::Path;
 
-/// Reads a file and compares its content with its checksum.
+/// Reads a file and verifies its checksum.
 ///
-/// If the checksum differs, the error offers the remedy `way_on`. If the file is unreadable, the error offers no
-/// remedy, because the content may be intact.
+/// If the checksum is wrong, the hint of the error suggests `way_on`.
 pub(super) fn read_checked(file: &Path, way_on: Remedy) -> Result<Vec<u8>, RunError> {
     durable::read(file).map_err(|error| match error.kind() {
         std::io::ErrorKind::InvalidData => {
@@ -17,7 +16,7 @@ pub(super) fn read_checked(file: &Path, way_on: Remedy) -> Result<Vec<u8>, RunEr
     })
 }
 
-/// Reads the manifest in `folder`; `None` if the manifest is missing.
+/// Reads the manifest in `folder`; `None` if mae wrote no manifest there.
 pub(super) fn read_manifest(folder: &Path) -> Result<Option<Manifest>, RunError> {
     Manifest::read(folder).map_err(|error| match error.kind() {
         // The message names the line and the way out.

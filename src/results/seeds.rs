@@ -2,10 +2,10 @@
 
 use crate::recipe::{self, Recipe};
 
-/// Smallest difference that is not noise for a single run, in percentage points of top-1.
+/// For a single run, the noise is at least this many points of top-1.
 pub(super) const SINGLE_RUN_FLOOR: f64 = 0.2;
 
-/// A recipe, split into its seed and all other settings.
+/// The settings of a run, with the seed separate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     /// Key and value of every setting except `seed`.
@@ -18,7 +18,6 @@ impl Identity {
         Self::new(recipe::settings(recipe))
     }
 
-    /// Splits `settings` into the seed and the rest. A missing seed is empty text.
     pub(super) fn new(mut settings: Vec<(String, String)>) -> Self {
         let place = settings.iter().position(|(key, _)| key == "seed");
         let seed = place.map_or_else(String::new, |place| settings.remove(place).1);
@@ -26,9 +25,9 @@ impl Identity {
     }
 }
 
-/// Groups the runs that differ only in their seed. A group is a list of run indices.
+/// Groups the runs that differ only in their seed. Each group is a list of indices into `runs`.
 ///
-/// Runs without an identity, and runs with the same seed, are in different groups.
+/// Runs with the same seed are in different groups. A run without an identity forms its own group.
 pub(super) fn over_seeds(runs: &[Option<Identity>]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (index, run) in runs.iter().enumerate() {
@@ -57,7 +56,6 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    /// Returns mean and standard deviation; `None` for no values.
     pub(super) fn of(values: &[f64]) -> Option<Self> {
         let runs = values.len();
         if runs == 0 {
@@ -70,18 +68,15 @@ impl Measured {
     }
 }
 
-/// Returns the limit of noise: the largest difference that may be chance, in percentage points.
+/// Returns the largest difference between two means that chance may cause, in percentage points.
 ///
-/// The limit is the largest of:
+/// This is the largest of three values:
 ///
-/// - two standard errors over seeds, `2 sqrt(s1² / n1 + s2² / n2)`. If one of `a` and `b` is a single run, `s1`
-///   and `s2` are both the standard deviation of the other;
-/// - two standard errors over the validation images, if their number is known: `2 sqrt(p1 (1 - p1) / (n1 val_images) +
-///   p2 (1 - p2) / (n2 val_images))`;
+/// - `2 sqrt(s1² / n1 + s2² / n2)`: two standard errors over seeds. `s` is the standard deviation, `n` the number of
+///   runs. A single run uses the standard deviation of the other mean.
+/// - `200 sqrt(p1 (1 - p1) / (n1 val_images) + p2 (1 - p2) / (n2 val_images))`: two standard errors over validation
+///   images. `p` is the accuracy as a fraction. This value is 0 if `val_images` is `None`.
 /// - [`SINGLE_RUN_FLOOR`], if `a` or `b` is a single run.
-///
-/// `s1` is the standard deviation of `a`, `n1` its number of runs, and `p1` its mean accuracy as a fraction. `s2`, `n2`
-/// and `p2` belong to `b`. The second limit is converted from a fraction to percentage points.
 pub(super) fn noise(a: &Measured, b: &Measured, val_images: Option<usize>) -> f64 {
     let variance = |of: &Measured, other: &Measured| {
         of.spread.or(other.spread).unwrap_or(0.0).powi(2) / of.runs as f64
@@ -112,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_spread_is_the_sample_standard_deviation() {
-        // Four seeds of ViT-B with the official code. Its page states 0.08, because it divides by n instead of n - 1.
+        // Four seeds of ViT-B with the official code. The official page states 0.08: it divides by n, not n - 1.
         let official = Measured::of(&[83.63, 83.66, 83.52, 83.46]).unwrap();
         assert!((official.mean - 83.5675).abs() < 1e-9 && official.runs == 4);
         assert!((official.spread.unwrap() - 0.0936).abs() < 1e-4);

@@ -14,27 +14,27 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Name prefix of event files. TensorBoard searches for this prefix.
+/// TensorBoard searches for files with this name prefix.
 const EVENTS: &str = "events.out.tfevents.";
 /// Length of an epoch on TensorBoard's horizontal axis, as in the official code.
 const PER_EPOCH: f64 = 1000.0;
 
-/// Numbers of micro-steps, to place an update on TensorBoard's horizontal axis.
+/// Numbers of micro-steps, which determine TensorBoard's horizontal axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochSteps {
-    /// Micro-steps per update.
+    /// Number of micro-steps per update.
     pub accum_iter: usize,
-    /// Micro-steps per epoch.
+    /// Number of micro-steps per epoch.
     pub micro_steps: usize,
 }
 
-/// Writes the `tensorboard/` folder of a job.
+/// Writes the event file and `log.txt` in the `tensorboard/` folder of a job.
 #[derive(Debug)]
 pub struct TensorBoard {
     folder: PathBuf,
     path: PathBuf,
     file: File,
-    /// The open `log.txt`; `None` until this process writes its first line.
+    /// `None` until this process writes a line.
     log: Option<File>,
     steps: EpochSteps,
     loss_tag: &'static str,
@@ -44,7 +44,8 @@ pub struct TensorBoard {
 impl TensorBoard {
     /// Opens the folder `tensorboard/` in the job folder `job`.
     ///
-    /// The job resumes after update number `updates` of `epoch`, counted from 1. This function removes later events.
+    /// The last argument is the epoch and the update after which the job resumes, both counted from 1. Later events are
+    /// removed.
     pub fn open(
         job: &Path,
         stage: StageKind,
@@ -72,10 +73,10 @@ impl TensorBoard {
         Ok(Self { folder, path, file, log: None, steps, loss_tag, n_parameters })
     }
 
-    /// Writes the loss and the learning rate of consecutive updates of `epoch`.
+    /// Writes the loss and the learning rate of consecutive updates in `epoch`.
     ///
-    /// `updates` holds pairs of loss and learning rate. `first` is the number of the first update. Epochs and updates
-    /// count from 1.
+    /// `updates` is a list of (loss, learning rate). `first` is the number of the first update in this list. Epochs and
+    /// updates count from 1.
     pub fn updates(
         &mut self,
         epoch: usize,
@@ -95,9 +96,9 @@ impl TensorBoard {
         self.append(&bytes)
     }
 
-    /// Writes the validation results of the last row, and adds this row to `log.txt`.
+    /// Writes the last epoch to `log.txt`, and the validation results of this epoch to the event file.
     ///
-    /// The first call of a process rewrites `log.txt` with all `rows`.
+    /// `rows` are all epochs of the job. The first call in a process writes all of `log.txt` again.
     pub fn epoch(&mut self, rows: &[EpochRow]) -> Result<(), RunError> {
         if let Some((row, validation)) = rows.last().and_then(|row| Some((row, row.validation?))) {
             let perf = [
@@ -122,7 +123,7 @@ impl TensorBoard {
         Ok(())
     }
 
-    /// Flushes the events to the disk.
+    /// Flushes the event file to the disk.
     pub fn flush(&self) -> Result<(), RunError> {
         self.file.sync_data().map_err(RunError::io(&self.path))
     }
@@ -133,7 +134,7 @@ impl TensorBoard {
     }
 }
 
-/// Returns an epoch's line in `log.txt`, where epochs count from 0.
+/// Returns the line of an epoch in `log.txt`. Epochs count from 0 there.
 fn log_line(row: &EpochRow, n_parameters: usize) -> String {
     let mut line = serde_json::Map::new();
     let mut put = |key: &str, value: f64| line.insert(key.to_owned(), value.into());
@@ -159,7 +160,7 @@ fn event_file(folder: &Path) -> Result<PathBuf, RunError> {
     Ok(folder.join(old.pop().unwrap_or_else(new)))
 }
 
-/// Returns the part of an event file up to update `updates` of `epoch`.
+/// Returns the start of an event file, up to update number `updates` of `epoch`.
 fn kept(bytes: &[u8], epoch: usize, updates: usize) -> &[u8] {
     let (done, begin) = (epoch as i64 - 1, (epoch as f64 - 1.0) * PER_EPOCH);
     let (mut end, mut of_this_epoch) = (0, 0);

@@ -10,23 +10,23 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Name of the trash folder below `--runs`.
+/// Name of the trash folder in the folder of all runs.
 pub const TRASH: &str = ".trash";
 
-/// The result of moving an earlier run to the trash.
+/// What `--fresh` moved to the trash, and what stayed in the run folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
-    /// The trash folder that now holds the run's files.
+    /// The new folder in the trash, which contains the moved files.
     pub to: PathBuf,
-    /// Files and folders that mae did not write, relative to the run folder.
+    /// Files and folders that mae did not write. They stay in the run folder.
     ///
-    /// These files stay in the run folder.
+    /// Paths are relative to the run folder.
     pub stayed: Vec<PathBuf>,
 }
 
-/// Moves the files in a run's manifest to a new folder in the trash. The manifest lists no files afterwards.
+/// Moves all files in the manifest to a new folder in the trash.
 ///
-/// The run folder has a manifest at every moment, so if the process is killed, the next start can finish the move.
+/// After an interruption, the next start finishes the move.
 pub(super) fn move_away(
     runs: &Path,
     name: &str,
@@ -54,7 +54,7 @@ pub(super) fn move_away(
     Ok(Moved { to, stayed })
 }
 
-/// Moves `run/file` to `to/file`. Moves a link as a link.
+/// Moves `run/file` to `to/file`. Does not follow symbolic links.
 fn move_file(run: &Path, to: &Path, file: &str) -> io::Result<()> {
     let (mut from, mut target) = (run.to_path_buf(), to.to_path_buf());
     let mut parts = file.split('/').peekable();
@@ -98,20 +98,18 @@ fn unused(trash: &Path, name: &str) -> PathBuf {
 /// A run in the trash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trashed {
-    /// Name of the run's trash folder, such as `quickstart-20261128T172334Z`.
+    /// Name of the folder in the trash, such as `quickstart-20261128T172334Z`.
     pub folder: String,
     pub path: PathBuf,
-    /// Name of the run.
+    /// Name of the run, such as `quickstart`.
     pub name: String,
     pub files: usize,
     pub bytes: u64,
-    /// Time since the run was moved to the trash.
+    /// Time since mae moved the run to the trash.
     pub age: Duration,
 }
 
-/// Returns the runs in the trash below `runs`, sorted by folder name.
-///
-/// Skips folders without a manifest.
+/// Returns the runs in the trash, sorted by folder name. `runs` is the folder of all runs.
 pub fn trashed(runs: &Path) -> Result<Vec<Trashed>, RunError> {
     let trash = runs.join(TRASH);
     let entries = match fs::read_dir(&trash) {
@@ -143,9 +141,9 @@ pub fn trashed(runs: &Path) -> Result<Vec<Trashed>, RunError> {
     Ok(found)
 }
 
-/// Removes a run from the trash: listed files, the manifest, and empty folders.
+/// Removes a run from the trash. Keeps files that mae did not write.
 ///
-/// Returns whether files remain that mae did not write.
+/// Returns whether such files remain.
 pub fn remove_trashed(trashed: &Trashed) -> Result<bool, RunError> {
     let path = &trashed.path;
     let Some(manifest) = Manifest::read(path).map_err(RunError::io(path))? else { return Ok(true) };

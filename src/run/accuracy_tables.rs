@@ -6,14 +6,14 @@ use crate::train::RunContext;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Writes the accuracy table of a run and the accuracy table of its sweep.
+/// Writes `accuracy.csv` of a run and of the sweep that contains the run.
 pub(super) struct AccuracyTables {
-    /// The folder that contains all runs.
+    /// The folder of all runs.
     runs: PathBuf,
     plan: Arc<Plan>,
     run: PathBuf,
     all: Resolved,
-    /// Locked during writing, so that parallel jobs write the tables one after another.
+    /// Locked while a job writes, because jobs may run in parallel.
     writing: Mutex<()>,
 }
 
@@ -28,7 +28,7 @@ impl AccuracyTables {
         }
     }
 
-    /// Writes both tables from the results so far. Does nothing if the recipe measures no accuracy.
+    /// Writes `accuracy.csv` of the run and of the sweep, if the recipe measures an accuracy.
     pub(super) fn write(&self) -> Result<(), RunError> {
         let Self { plan, all, run, .. } = self;
         if !plan.measures_accuracy() {

@@ -9,19 +9,17 @@ use crate::train;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The result of checking a job's start checkpoint.
+/// The result of checking the checkpoint that a job starts from.
 #[derive(Clone)]
 pub(super) struct CheckedSource {
     pub(super) problem: Option<Problem>,
     pub(super) notes: Vec<String>,
-    /// Number of epochs that the checkpoint in `pretrain.resume` was trained for.
+    /// Number of finished epochs of the `pretrain.resume` checkpoint.
     pub(super) seen: Option<usize>,
 }
 
 impl Inspector<'_> {
-    /// Checks the checkpoint file that a job starts from.
-    ///
-    /// Returns `None` if there is no file to check.
+    /// Checks the checkpoint file that a job starts from; `None` if there is no file to check.
     pub(super) fn source(
         &mut self,
         index: usize,
@@ -61,7 +59,7 @@ impl Inspector<'_> {
         Some(source)
     }
 
-    /// Returns the checked start checkpoint of the same job in an earlier run of the sweep; `None` if there is none.
+    /// Returns the result if an earlier run of the sweep has the same job.
     fn known_source(&self, index: usize, job: &Job) -> Option<CheckedSource> {
         let of = |other: &CheckedPoint| {
             let mut known = self.sources.iter();
@@ -72,7 +70,7 @@ impl Inspector<'_> {
             .map(|(_, _, source)| source.clone())
     }
 
-    /// Returns a problem if `--fresh` would move the start checkpoint to the trash.
+    /// Returns a problem if `--fresh` would move the checkpoint `file` to the trash.
     fn would_be_moved(&self, run: &Path, file: &Path) -> Option<Problem> {
         let inside = |(run, file): (PathBuf, PathBuf)| file.starts_with(run);
         let is_moved = self.options.fresh
@@ -80,7 +78,7 @@ impl Inspector<'_> {
         is_moved.then(|| {
             setting(
                 format!(
-                    "cannot start over: `--fresh` would move {} to the trash, but the recipe starts from this checkpoint",
+                    "cannot start over: `--fresh` would move {} to the trash, but the recipe starts from that checkpoint",
                     file.display()
                 ),
                 "give this run another name (`--set name=...`)",

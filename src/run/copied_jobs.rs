@@ -13,15 +13,15 @@ use crate::shape::StageKind;
 use crate::train::{Event, TrainError};
 use std::path::{Path, PathBuf};
 
-/// A finished job of an earlier run in the sweep, for a later run to copy.
+/// A finished job of an earlier run in the sweep, which a later run copies.
 pub(super) struct CopiedJob {
     dir: String,
-    /// The job's folder in the earlier run.
+    /// Folder of the job in the earlier run.
     folder: PathBuf,
 }
 
 impl Sweep<'_> {
-    /// Returns the finished jobs that run number `index` of the sweep can copy.
+    /// Returns the finished jobs that run `index` of the sweep can copy.
     pub(super) fn copied_jobs(&self, index: usize) -> Vec<CopiedJob> {
         let shared = |state: &JobState| matches!(state, JobState::Shared { .. });
         let jobs = self.points[index].jobs.iter().filter(|job| shared(&job.state));
@@ -34,12 +34,12 @@ impl Sweep<'_> {
         .collect()
     }
 
-    /// Returns the earlier run whose pre-training failed, if run `index` shares this pre-training.
+    /// Returns the name of an earlier run of the sweep that failed in the same pre-training.
     pub(super) fn failed_pretraining(&self, index: usize) -> Option<String> {
         let jobs = &self.points[index].jobs;
         let pretraining = jobs.iter().find(|job| job.job.stage == StageKind::Pretrain)?;
         let mut failed = self.with_same_job(index, &pretraining.job).filter(|other| {
-            // A sweep point that the preflight refused has not tried the pre-training.
+            // If the checks before the run failed, the run has not tried the pre-training.
             let tried =
                 |failed: &FailedPoint| failed.name == other.name && !failed.error.is_input();
             self.failed.iter().any(tried) && !self.is_finished(other, &pretraining.job)
@@ -67,12 +67,11 @@ impl Sweep<'_> {
 }
 
 impl Runner<'_> {
-    /// Copies a finished job's folder into the folder `run`.
     pub(super) fn copy_job(&self, copied: &CopiedJob, run: &Path) -> Result<(), TrainError> {
         let CopiedJob { dir, folder } = copied;
         let own = job_path(run, dir);
         durable::share_folder(folder, &own).map_err(|source| RunError::Io { path: own, source })?;
-        let text = format!("copied from {} (same job)", folder.display());
+        let text = format!("copied from {}, because both runs have the same job", folder.display());
         (self.observer)(Event::Notice { job: dir, text: &text });
         Ok(())
     }

@@ -11,15 +11,15 @@ use crate::train::{RunContext, TrainError, source_file};
 use std::fmt;
 use std::sync::Arc;
 
-/// A job that failed.
+/// A failed job, with its error.
 #[derive(Debug)]
 pub struct FailedJob {
-    /// The job's folder relative to the run folder.
+    /// Folder of the job in the run folder, such as `finetune/from-0800`.
     pub job: String,
     pub error: TrainError,
 }
 
-/// The failed jobs of a run. There is at least one.
+/// The failed jobs of a run. The list is never empty.
 #[derive(Debug)]
 pub struct FailedJobs {
     pub failed: Vec<FailedJob>,
@@ -28,12 +28,12 @@ pub struct FailedJobs {
 
 /// A failed run of a sweep, with its error.
 pub struct FailedPoint {
-    /// Name of the failed run.
+    /// Name of the run.
     pub name: String,
     pub error: PointError,
 }
 
-/// The error of a run in a sweep.
+/// The reason why a run of a sweep failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PointError {
     /// The checks before the run found problems. No files were created.
@@ -41,7 +41,7 @@ pub enum PointError {
     Refused(#[from] Problems),
     #[error(transparent)]
     Failed(#[from] TrainError),
-    /// Some jobs failed. The other jobs continued.
+    /// Some jobs failed, but the other jobs continued.
     #[error("{0}")]
     Jobs(FailedJobs),
 }
@@ -63,7 +63,7 @@ impl From<RunError> for PointError {
     }
 }
 
-/// Collects failed jobs, and records them in `provenance.json` and the accuracy tables.
+/// Collects failed jobs, and records each in `provenance.json`.
 pub(super) struct Failures<'a> {
     pub folder: &'a RunFolder,
     pub tables: &'a Arc<AccuracyTables>,
@@ -82,7 +82,7 @@ impl Failures<'_> {
         Ok(self.tables.write()?)
     }
 
-    /// Returns an error if the job's start checkpoint is missing because the pre-training failed.
+    /// Returns an error if the job needs a checkpoint that is missing because the pre-training failed.
     pub(super) fn prevents(&self, work: &RunContext, job: &Job) -> Option<FailedJob> {
         let source = source_file(&work.run, job).filter(|_| job.is_after_pretraining())?;
         let pretrain = StageKind::Pretrain.to_string();
@@ -94,9 +94,7 @@ impl Failures<'_> {
         Some(FailedJob { job: job.dir.clone(), error: TrainError::NotStarted { epoch: from } })
     }
 
-    /// Returns the failed jobs; `None` if no job failed.
-    ///
-    /// `jobs` is the total number of jobs in the command.
+    /// Returns the failed jobs; `None` if no job failed. `jobs` is the number of all jobs.
     pub(super) fn into_failed(self, jobs: usize) -> Option<FailedJobs> {
         (!self.failed.is_empty()).then_some(FailedJobs { failed: self.failed, jobs })
     }

@@ -17,40 +17,40 @@ use std::time::{Duration, Instant};
 /// A command that host 0 sends to the other hosts.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Command {
-    /// Check the devices with the data and model of a sweep point.
+    /// Check the devices for the run with index `point` in the sweep.
     CheckDevice { point: usize },
-    /// Train a job of a sweep point.
+    /// Train one job.
     Train(JobOrder),
     /// End the run.
     Finish,
 }
 
-/// A job to train, with information from host 0 about its run.
+/// The order to train one job.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct JobOrder {
     pub point: usize,
     /// Folder of the job, such as `finetune/from-0800`.
     pub job: String,
     pub layouts: Vec<StartLayout>,
-    /// Hash of the run's `provenance.json`.
+    /// Hash of `provenance.json` in the run folder.
     pub provenance: String,
 }
 
-/// Facts that must be the same on all hosts.
+/// Values that must be equal on all hosts.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct HostFacts {
     version: String,
-    /// Hash of the recipes of all sweep points.
+    /// Hash of the recipes of all runs in the sweep.
     recipes: String,
-    /// The recipe of the first sweep point, in TOML.
+    /// Recipe of the first run in the sweep, as TOML.
     recipe: String,
-    /// Data fingerprint of each sweep point; `None` if the data was not opened.
+    /// Data fingerprint of each run in the sweep; `None` if the data was not opened.
     data: Vec<Option<String>>,
     /// Folder and state of each job.
     jobs: Vec<(String, JobState)>,
 }
 
-/// Sends a command to the other hosts.
+/// Sends a command from host 0 to all other hosts.
 pub(super) fn tell(hosts: &Hosts, command: &Command) -> Result<(), TrainError> {
     if hosts.count() > 1 {
         hosts.exchange(serde_json::to_vec(command).expect("commands are valid JSON"))?;
@@ -58,26 +58,26 @@ pub(super) fn tell(hosts: &Hosts, command: &Command) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Returns the hash of the run's `provenance.json`. Equal hashes show that all hosts see the same run folder.
+/// Hashes `provenance.json`, to test whether all hosts see the same run folder.
 pub(super) fn provenance_hash(run: &Path) -> String {
     Content::of_file(&run.join("provenance.json")).map(|content| content.blake3).unwrap_or_default()
 }
 
-/// When dropped, tells the other hosts to finish, and disconnects this host.
+/// On drop, sends [`Command::Finish`] to the other hosts and disconnects.
 pub(super) struct Finish<'a>(pub &'a Hosts);
 
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
-        // If a host is gone, there is nobody to tell.
+        // If a host is no longer connected, this command fails without consequences.
         let _ = tell(self.0, &Command::Finish);
-        // The other hosts disconnect now, too. What follows on this host may take long.
+        // Disconnect early, because the remaining work of host 0 may take long.
         self.0.disconnect();
     }
 }
 
-/// Compares the facts of all hosts with those of host 0. If they differ, fails on all hosts and names the host.
+/// Fails on all hosts if version, recipe, data or run folder differ between the hosts.
 ///
-/// `refusal` is set if this host cannot run. All hosts then fail.
+/// If `refusal` is set, this host cannot run, and all hosts fail.
 pub(super) fn check_same(
     hosts: &Hosts,
     resolved: &Resolved,
@@ -93,7 +93,7 @@ pub(super) fn check_same(
     let own = serde_json::to_vec(&HostFacts::new(resolved, points)).expect("facts are valid JSON");
     let all = hosts.exchange(own)?;
     let all = all.iter().map(|facts| serde_json::from_slice::<HostFacts>(facts));
-    // A different version may have different facts.
+    // Another version of mae may send other facts, which do not parse.
     let all: Vec<Option<HostFacts>> = all.map(Result::ok).collect();
     hosts.end(None)?;
     let first = all[0].as_ref();
@@ -106,7 +106,7 @@ pub(super) fn check_same(
                 hosts.name(host),
                 first.difference(all[host].as_ref())
             ),
-            hint: "give all hosts the same program, recipe, environment and data, and one shared folder for `--runs`"
+            hint: "use the same program, recipe, environment variables and data on all hosts. Use one shared folder for `--runs`"
                 .to_owned(),
         }),
         _ => Ok(()),
@@ -133,13 +133,13 @@ impl HostFacts {
         }
     }
 
-    /// Describes how the facts of host `other` differ from these facts, those of host 0.
+    /// Describes how `other` differs from `self`, the facts of host 0.
     fn difference(&self, other: Option<&Self>) -> String {
         let Some(other) = other else {
-            return format!("has a different version of mae than rank 0 ({})", self.version);
+            return format!("has a different version of mae, but rank 0 has mae {}", self.version);
         };
         if other.version != self.version {
-            return format!("has mae {}, but rank 0 has {}", other.version, self.version);
+            return format!("has mae {}, but rank 0 has mae {}", other.version, self.version);
         }
         if other.recipes != self.recipes {
             return format!(
@@ -148,15 +148,15 @@ impl HostFacts {
             );
         }
         if other.data != self.data {
-            return "sees different data: its fingerprint differs".to_owned();
+            return "reads different data than rank 0 (the fingerprints differ)".to_owned();
         }
         let own = self.jobs.iter().find(|job| !other.jobs.contains(job));
         let job = own.map_or("the run folder", |(folder, _)| folder.as_str());
-        format!("sees a different state of {job}")
+        format!("sees a different state of {job} than rank 0")
     }
 }
 
-/// Lists the recipe keys with different values, in parentheses; empty if there are none.
+/// Returns the recipe keys with different values, such as ` (seed: 1, not 0)`.
 fn recipe_difference(first: &str, other: &str) -> String {
     let (Ok(first), Ok(other)) = (toml::from_str::<Recipe>(first), toml::from_str::<Recipe>(other))
     else {
@@ -169,7 +169,7 @@ fn recipe_difference(first: &str, other: &str) -> String {
 }
 
 impl Runner<'_> {
-    /// Executes the commands of host 0 until it sends [`Command::Finish`].
+    /// Executes the commands of host 0 until [`Command::Finish`] arrives.
     pub(super) fn follow(
         &self,
         resolved: &Resolved,
@@ -180,7 +180,7 @@ impl Runner<'_> {
         loop {
             let messages = self.hosts.exchange(Vec::new())?;
             let command = serde_json::from_slice(&messages[0]).expect("host 0 sends commands");
-            // Host 0 gets the errors of this host and decides what follows.
+            // Host 0 receives the errors of this host and decides what to do.
             match command {
                 Command::CheckDevice { point } => {
                     let data = points[point].data.as_deref().expect("the preflight opens the data");
@@ -219,7 +219,7 @@ impl Runner<'_> {
     }
 }
 
-/// Waits until host 0's `provenance.json` is visible on this host. Fails after 10 seconds.
+/// Waits until this host sees the `provenance.json` that host 0 wrote. Fails after 10 seconds.
 fn wait_for_provenance(run: &Path, hash: &str) -> Result<(), TrainError> {
     // A network file system may show a new file only after some seconds.
     const PATIENCE: Duration = Duration::from_secs(10);
@@ -227,7 +227,7 @@ fn wait_for_provenance(run: &Path, hash: &str) -> Result<(), TrainError> {
     while provenance_hash(run) != hash {
         if since.elapsed() > PATIENCE {
             return Err(TrainError::Setting {
-                problem: format!("cannot see the run folder of rank 0 in {}", run.display()),
+                problem: format!("cannot find the run folder of rank 0 on this host: {}", run.display()),
                 hint: "put the folder of all runs (`--runs DIR`) on a file system that all hosts share"
                     .to_owned(),
             });

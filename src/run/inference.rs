@@ -12,13 +12,13 @@ use crate::train::{
 };
 use std::sync::Arc;
 
-/// Number of images that the device computes at a time.
+/// Batch size for evaluation and feature extraction.
 pub const EVAL_BATCH: usize = 64;
 
 /// Loads a classifier from an opened checkpoint.
 ///
-/// `plan` provides settings that tensor shapes do not show, such as the number of heads. Fails if a batch of `images`
-/// images gives different results on the device and on the CPU. `runtime.verify_device = false` skips this check.
+/// `plan` has the settings that tensor shapes do not show, such as the number of heads. Fails if the device and the CPU
+/// give different results for a batch of `images` images. `runtime.verify_device = false` skips this check.
 pub fn load_classifier(
     opened: &Opened,
     plan: &Plan,
@@ -36,8 +36,8 @@ pub fn load_classifier(
 
 /// Loads a masked autoencoder from an opened checkpoint.
 ///
-/// `plan` provides settings that tensor shapes do not show, such as the number of heads. Fails if an image gives
-/// different results on the device and on the CPU. `runtime.verify_device = false` skips this check.
+/// `plan` has the settings that tensor shapes do not show, such as the number of heads. Fails if the device and the CPU
+/// give different results for an image. `runtime.verify_device = false` skips this check.
 pub fn load_autoencoder(
     opened: &Opened,
     plan: &Plan,
@@ -47,11 +47,10 @@ pub fn load_autoencoder(
     Ok(Autoencoder::load(opened, plan, &device.device)?)
 }
 
-/// Loads the encoder of an opened checkpoint, to compute features. `plan`, `layer` and `pooling` are those of
-/// [`FeatureExtractor::load`].
+/// Loads the encoder of an opened checkpoint, to compute features.
 ///
-/// First compares a batch of images on the device with the CPU, and fails if the results differ.
-/// `runtime.verify_device = false` skips this check.
+/// `layer` and `pooling` select the features, as in [`FeatureExtractor::load`]. Fails if the device and the CPU give
+/// different results for a batch. `runtime.verify_device = false` skips this check.
 pub fn load_features(
     opened: &Opened,
     plan: &Plan,
@@ -64,9 +63,9 @@ pub fn load_features(
     Ok(FeatureExtractor::load(opened, plan, &device.device, layer, pooling)?)
 }
 
-/// Classifies the validation images by the nearest training images. Returns `None` if the user stops the command.
+/// Measures the k-NN accuracy on the validation split of `data`.
 ///
-/// `bad_files` lets the pass over the training images skip unusable files.
+/// Returns `None` if the user stops the command. With `bad_files`, skips unreadable training images.
 pub fn measure_knn(
     features: &FeatureExtractor,
     plan: &Plan,
@@ -88,35 +87,35 @@ pub fn measure_knn(
     Ok(knn.measure(train, val, width, &device.device, stop)?)
 }
 
-/// Images to measure a classifier on.
+/// Images on which to measure a classifier.
 #[derive(Clone)]
 pub struct EvalImages {
     pub split: Arc<dyn Split>,
     pub transform: EvalTransform,
-    /// The only classes that can be predicted; `None` for all classes.
+    /// Labels that the classifier may predict; `None` for all labels.
     pub among: Option<Arc<[u32]>>,
 }
 
 impl EvalImages {
-    /// Returns the validation split of a data set.
+    /// Returns the validation split. Fails if the data has none.
     pub fn validation(plan: &Plan, data: &DataSet) -> Result<Self, TrainError> {
-        let split = validation(plan, data, "measure")?;
+        let split = validation(plan, data, "measure an accuracy")?;
         Ok(Self { split, transform: EvalTransform::new(&plan.data), among: None })
     }
 }
 
-/// Returns the validation split of a data set. If there is none, the error says that mae cannot do `what`.
+/// Returns the validation split. If the data has none, the error starts with "cannot" and the text `what`.
 fn validation(plan: &Plan, data: &DataSet, what: &str) -> Result<Arc<dyn Split>, TrainError> {
     data.val.clone().ok_or_else(|| TrainError::Setting {
         problem: format!("cannot {what}: {} has no validation split", plan.data.path.display()),
-        hint: "add a val/ folder with the same class folders as train/".to_owned(),
+        hint: "add a `val/` folder with the same class folders as `train/`".to_owned(),
     })
 }
 
-/// Loads a classifier and counts its predictions on each of `sets`. The devices in `device` divide the images among
-/// themselves.
+/// Loads a classifier and counts its predictions on each of `sets`.
 ///
-/// Returns `None` if the user stops the command. Fails if a loss is NaN or infinite.
+/// All devices in `device` share the work. Returns `None` if the user stops the command. Fails if a loss is NaN or
+/// infinite.
 pub fn evaluate(
     opened: Arc<Opened>,
     plan: &Plan,

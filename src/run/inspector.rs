@@ -16,9 +16,9 @@ use crate::train::{self, TrainError, source_file};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Checks the runs of a sweep in order.
+/// Checks the runs of a sweep, one after another.
 ///
-/// Data, devices, test sets and start checkpoints that several runs use are checked only once.
+/// Checks data, devices, test sets and checkpoints only once, even if several runs use them.
 pub(super) struct Inspector<'a> {
     pub(super) resolved: &'a Resolved,
     pub(super) options: &'a RunOptions,
@@ -26,10 +26,10 @@ pub(super) struct Inspector<'a> {
     devices: Vec<(&'a RuntimePlan, Option<Problem>)>,
     data: Vec<(&'a DataPlan, OpenedData)>,
     test_sets: Vec<((&'a Path, &'a DataPlan), Option<Problem>)>,
-    /// Results for start checkpoints: (name of the run, folder of the job, result).
+    /// Results for checkpoints that jobs start from: (run name, job folder, result).
     pub(super) sources: Vec<(String, String, CheckedSource)>,
     hashes: FileHashes,
-    /// The results of the runs checked so far.
+    /// Results of the runs that have been checked.
     pub(super) points: Vec<CheckedPoint>,
 }
 
@@ -53,7 +53,7 @@ impl<'a> Inspector<'a> {
         Self { resolved, options, purpose, devices, data, test_sets, sources, hashes, points }
     }
 
-    /// Checks run `index` of the sweep. All runs before `index` are already checked.
+    /// Checks run `index` of the sweep. Call this for all earlier runs first.
     pub(super) fn check(&mut self, index: usize) {
         let point = &self.resolved.points[index];
         let plan = &point.plan;
@@ -72,7 +72,7 @@ impl<'a> Inspector<'a> {
         problems.extend(folder.problem.take());
         let started_from = folder.before.as_ref().map_or(&[][..], |before| &before.start_files);
         if let Err(error) = self.hashes.check_unchanged(&path, started_from) {
-            // Points that follow cannot share jobs that started from another content.
+            // The checkpoint has changed, so later runs of the sweep must not copy jobs of this run.
             folder.before = None;
             problems.push(Arc::new(error.into()));
         }
@@ -93,7 +93,7 @@ impl<'a> Inspector<'a> {
         let started_from = folder.before.as_ref().map_or(&[][..], |before| &before.start_files);
         let start_files = self.hashes.of_jobs(plan, (&jobs, seen), started_from, &self.points);
         let start_files = start_files.unwrap_or_else(|error| {
-            // The check of the file has found the same problem, unless the job is finished.
+            // Checking the checkpoint has found the same problem, unless the job is finished.
             if problems.is_empty() {
                 problems.push(Arc::new(error));
             }
@@ -124,10 +124,10 @@ impl<'a> Inspector<'a> {
         Some(match self.options.only {
             Some(stage) => setting(
                 format!("cannot run `--stage {stage}`: the recipe has no `[{stage}]`"),
-                "remove `--stage`, or add this table to the recipe",
+                "remove `--stage`, or add the table of this stage to the recipe",
             ),
             None => setting(
-                "cannot run the recipe: it has no stage".to_owned(),
+                "cannot run the recipe: the recipe has no stage".to_owned(),
                 "add `[pretrain]`, `[finetune]` or `[linprobe]`",
             ),
         })
@@ -169,13 +169,13 @@ impl<'a> Inspector<'a> {
         opened
     }
 
-    /// Returns the problems with the test sets of `[robustness]` that a fine-tuning still has to be measured on.
+    /// Opens each test set of `[robustness]` that lacks the results of a fine-tuning. Returns the problems.
     fn test_sets(&mut self, plan: &'a Plan, run: &Path, data: Option<&DataSet>) -> Vec<Problem> {
         let Some(data) = data.filter(|_| self.is_asked(StageKind::Finetune)) else {
             return Vec::new();
         };
         let classes = plan.robustness_classes;
-        // The run reports a damaged table when it reads the table itself.
+        // The run itself reports a damaged table.
         let tables = results::MeasureTables::read(run).unwrap_or_default();
         let mut jobs = plan.jobs();
         jobs.retain(|job| job.stage == StageKind::Finetune);
@@ -207,7 +207,6 @@ impl<'a> Inspector<'a> {
             .collect()
     }
 
-    /// Returns a problem if a stage needs more memory than this machine has.
     fn too_little_memory(&self, plan: &Plan, counts: DataCounts) -> Option<Problem> {
         let device = train::choose(&plan.runtime).ok()?;
         let stages: Vec<StageKind> =
@@ -245,9 +244,7 @@ impl<'a> Inspector<'a> {
         }
     }
 
-    /// Returns the jobs of a run with their states.
-    ///
-    /// The list includes the pre-training even if `--stage` excludes it.
+    /// Returns the jobs that `--stage` includes. The pre-training is always included.
     fn jobs(
         &self,
         index: usize,
@@ -276,16 +273,17 @@ impl<'a> Inspector<'a> {
         jobs
     }
 
-    /// Returns [`JobState::Shared`] if an earlier run of the sweep finishes the same job.
+    /// Returns [`JobState::Shared`] if an earlier run of the sweep has finished or will finish the same job.
     fn shared(&self, index: usize, job: &Job) -> Option<JobState> {
         Preflight::with_same_job(&self.points, self.resolved, index, job)
             .find(|other| other.will_have(&job.dir))
             .map(|other| JobState::Shared { with: other.name.clone() })
     }
 
-    /// Adds a problem for each job that starts from a missing pre-training checkpoint.
+    /// Adds a problem for each job whose pre-training checkpoint is missing.
     ///
-    /// A checkpoint that `--fresh` would move to the trash counts as missing.
+    /// With `--fresh`, checkpoints in this run folder count as missing. Does nothing if this command pre-trains,
+    /// or copies a finished pre-training.
     fn check_own_epochs(&self, run: &Path, jobs: &[CheckedJob], problems: &mut Vec<Problem>) {
         if will_pretrain(jobs) {
             return;
@@ -297,7 +295,7 @@ impl<'a> Inspector<'a> {
             };
             let problem = if file.exists() {
                 format!(
-                    "cannot start {}: `--fresh` would move {} to the trash, but this job needs the checkpoint",
+                    "cannot start {}: `--fresh` would move {} to the trash, but this job starts from that checkpoint",
                     job.dir,
                     file.display()
                 )
@@ -313,14 +311,14 @@ impl<'a> Inspector<'a> {
     }
 }
 
-/// Returns whether this run will pre-train or copy a finished pre-training.
+/// Returns whether this command will pre-train, or copy a finished pre-training.
 fn will_pretrain(jobs: &[CheckedJob]) -> bool {
     jobs.iter().filter(|job| job.job.stage == StageKind::Pretrain).any(
         |CheckedJob { state, is_asked, .. }| *is_asked || matches!(state, JobState::Shared { .. }),
     )
 }
 
-/// Returns a job's state from its own folder; `None` for a new job.
+/// Returns the state of a job from its folder; `None` if there is no folder.
 fn own_state(run: &Path, plan: &Plan, job: &Job) -> Result<Option<JobState>, RunError> {
     let folder = job_path(run, &job.dir);
     let table = EpochsCsv::in_job(&folder);
@@ -340,7 +338,7 @@ fn own_state(run: &Path, plan: &Plan, job: &Job) -> Result<Option<JobState>, Run
     Ok(Some(JobState::Begun { epochs }))
 }
 
-/// Returns an error if a parent of `path` is a file.
+/// Returns an error if a parent folder of `path` is a file.
 fn below_a_file(path: &Path) -> Option<RunError> {
     let there = path.ancestors().find(|part| part.exists()).filter(|part| !part.is_dir())?;
     let kind = std::io::ErrorKind::NotADirectory;

@@ -14,19 +14,19 @@ use crate::train::{Event, Observer, RunContext, TrainError};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Maximum number of classes for which a run writes confusion matrices.
+/// Above this number of classes, a run writes no confusion matrix.
 const CONFUSION_CLASSES: usize = 100;
 
-/// Returns whether the finished fine-tuning in `folder` still lacks its confusion matrix.
+/// Returns whether the fine-tuning in `folder` still needs a confusion matrix.
 pub(super) fn needs_confusion(folder: &Path, classes: usize) -> bool {
     classes <= CONFUSION_CLASSES && !Confusion::is_in(folder)
 }
 
-/// Measures the checkpoints of a run, and writes `knn.csv` and `robustness.csv`.
+/// Measures checkpoints for `knn.csv`, `robustness.csv` and `confusion.csv`.
 pub(super) struct Measures {
     work: RunContext,
     observer: Observer,
-    /// Locked during a measurement, so that parallel jobs do not measure the same checkpoint.
+    /// Locked while measuring, because jobs may run in parallel.
     measuring: Mutex<()>,
 }
 
@@ -36,7 +36,7 @@ impl Measures {
         Self { work: work.clone(), observer: Arc::clone(observer), measuring }
     }
 
-    /// Measures every kept pre-training checkpoint that is missing in `knn.csv`.
+    /// Measures each pre-training checkpoint that `knn.csv` does not contain.
     ///
     /// Returns early, without an error, if the user stops the run.
     pub(super) fn knn(&self) -> Result<(), TrainError> {
@@ -86,15 +86,15 @@ impl Measures {
         Ok(())
     }
 
-    /// Measures finished fine-tunings on the test sets, and writes their confusion matrices. Skips existing results.
+    /// Measures finished fine-tunings for `robustness.csv` and `confusion.csv`.
     ///
-    /// Returns early, without an error, if the user stops the run.
+    /// Keeps existing results. Returns early, without an error, if the user stops the run.
     pub(super) fn finetunings(&self) -> Result<(), TrainError> {
         self.robustness()?;
         self.confusions()
     }
 
-    /// Writes a confusion matrix for every finished fine-tuning, from the validation split. Needs at most 100 classes.
+    /// Writes `confusion.csv` for each finished fine-tuning with at most 100 classes.
     fn confusions(&self) -> Result<(), TrainError> {
         let RunContext { plan, data, run, stop, device, .. } = &self.work;
         let classes = data.facts.num_classes;

@@ -1,4 +1,4 @@
-//! The jobs of one sweep point: which of them are left, in which order they run, and what is written after each.
+//! Trains the jobs of one run of a sweep, and records their results.
 
 use super::accuracy_tables::AccuracyTables;
 use super::failed_jobs::{FailedJob, Failures, PointError};
@@ -15,10 +15,10 @@ use crate::train::{DeviceThreads, Event, JobEnd, RunContext, StepTimer, TrainErr
 use std::sync::Arc;
 
 impl Runner<'_> {
-    /// Trains the unfinished jobs of a sweep point. Updates the point's accuracy table and provenance.
+    /// Trains the unfinished jobs of one run. Updates `accuracy.csv` and `provenance.json`.
     ///
-    /// `shared_failure` is set if an earlier sweep point has the same pre-training and that pre-training failed. This
-    /// point then does not train it again.
+    /// If an earlier run of the sweep failed in the same pre-training, `shared_failure` is the error. This run then
+    /// skips the pre-training.
     pub(super) fn work(
         &self,
         index: usize,
@@ -37,7 +37,7 @@ impl Runner<'_> {
         let measures = Arc::new(Measures::new(work, &self.observer));
         let all_done = jobs.iter().all(|job| is_done(work, job));
         let mut provenance = match &point.before {
-            // If there is nothing to do, the provenance of the earlier start stays.
+            // If all jobs are done, keep the provenance of the earlier start.
             Some(before) if all_done => {
                 self.skip_all(work, &jobs, &measures, &tables)?;
                 before.clone()
@@ -65,7 +65,7 @@ impl Runner<'_> {
                 }
             }
         };
-        // Several starts with `--stage` may finish a run together.
+        // Earlier starts with `--stage` may have finished the other jobs.
         let is_whole = work.plan.jobs().iter().all(|job| is_done(work, job));
         if is_whole && provenance.finished_unix_s.is_none() {
             provenance.finished_unix_s = Some(now_unix_s());
@@ -74,10 +74,10 @@ impl Runner<'_> {
         Ok(JobEnd::Done)
     }
 
-    /// Trains jobs one after the other on all devices, or in parallel on one device each.
+    /// Trains jobs on all devices, or several jobs in parallel on one device each.
     ///
-    /// With job-parallel scheduling, pre-training uses all devices, and the other jobs then run in parallel. If a job
-    /// fails with an error that does not affect the other jobs, the other jobs continue.
+    /// Pre-training always uses all devices. If a job fails, the other jobs continue, unless the error affects all
+    /// jobs.
     fn all_jobs(
         &self,
         (index, work, device_threads): (usize, &RunContext, &DeviceThreads),
@@ -121,7 +121,7 @@ impl Runner<'_> {
         Ok(end)
     }
 
-    /// Reports that an earlier start has finished all jobs.
+    /// Reports the finished jobs of an earlier start, and makes the missing measurements.
     fn skip_all(
         &self,
         work: &RunContext,
@@ -139,7 +139,7 @@ impl Runner<'_> {
     }
 }
 
-/// Returns a function that tells the other hosts to train a job of sweep point `point`.
+/// Returns a function that tells the other hosts which job to train.
 fn announce(point: usize, work: &RunContext) -> Announce {
     let (hosts, layouts, run) = (work.hosts.clone(), work.layouts.to_vec(), work.run.clone());
     Arc::new(move |job| {

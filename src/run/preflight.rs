@@ -1,7 +1,7 @@
 //! The checks before a run: what the run would do, and what would make it fail.
 //!
-//! `mae run` uses the result, and `mae plan` prints it. So both report the same problems. Two checks are too slow for a
-//! plan: the device check and the pass over the validation images. The runner makes them.
+//! `mae run` uses the result, and `mae plan` prints the result. So both report the same problems. Two checks are too
+//! slow for `mae plan`: the device check and reading all validation images. Only `mae run` makes these two checks.
 
 use super::RunOptions;
 use super::inspector::Inspector;
@@ -18,91 +18,91 @@ use std::sync::Arc;
 
 /// A reason why a run would fail.
 ///
-/// Runs of a sweep with the same data, device or start checkpoint share one problem.
+/// Several runs of a sweep may have the same problem, for example missing data.
 pub type Problem = Arc<TrainError>;
 
-/// Whether the checks are for `mae run` or for `mae plan`.
+/// The command that needs the checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// For `mae run`: the data must exist.
+    /// `mae run`: the data must exist.
     Run,
-    /// For `mae plan`: without data, the recipe provides the numbers of images and classes.
+    /// `mae plan`: the data may be missing if the recipe states the numbers of images and classes.
     Plan,
 }
 
-/// The result of all checks before a run.
+/// The result of all checks before `mae run` or `mae plan`.
 pub struct Preflight {
-    /// A problem with the sweep's own folder.
+    /// A problem with the folder of the sweep, such as a file of another program.
     pub sweep_problem: Option<Problem>,
-    /// The result for each run of the sweep, in order.
+    /// One result for each run of the sweep, in order.
     pub points: Vec<CheckedPoint>,
 }
 
-/// The result of the checks for one run of a sweep.
+/// The result of the checks for one run.
 pub struct CheckedPoint {
-    /// The run's name, which is also its path below the folder of all runs.
+    /// Name of the run, such as `quickstart`. The folder has the same name.
     pub name: String,
-    /// The run's folder.
+    /// Path of the run folder.
     pub path: PathBuf,
-    /// The jobs in the order in which they run.
+    /// The jobs that `--stage` includes, in the order of training. The pre-training is always included.
     pub jobs: Vec<CheckedJob>,
-    /// All problems that prevent this run; empty if the run can start.
+    /// Problems that prevent the run. Empty if the run can start.
     pub problems: Vec<Problem>,
-    /// Notes for the user about start checkpoints: (job, sentence).
+    /// Notes about checkpoints that jobs start from, as (job folder, sentence).
     pub notes: Vec<(String, String)>,
-    /// Number of images and classes, from the data or from the recipe.
+    /// Numbers of images and classes.
     pub counts: DataCounts,
-    /// The checkpoint files that jobs start from, with length and hash.
+    /// Checkpoint files that jobs start from, with length and hash.
     pub(super) start_files: Vec<StartFile>,
-    /// The data set; `None` if the checks did not open the data.
+    /// `None` if the checks did not open the data.
     pub(super) data: Option<Arc<DataSet>>,
-    /// Provenance from an earlier start of the same run.
+    /// Provenance of an earlier start of this run.
     pub(super) before: Option<Provenance>,
-    /// Whether the run continues an earlier start.
+    /// Whether the run keeps the files in its folder. False if `--fresh` moves them to the trash.
     pub(super) continues: bool,
 }
 
-/// A job, and what the run will do with it.
+/// A job of a run, with its state.
 #[derive(Debug, Clone)]
 pub struct CheckedJob {
     pub job: Job,
     pub state: JobState,
-    /// Whether the command includes this job. `--stage` leaves out jobs of other stages.
+    /// Whether the command trains this job. `--stage` leaves out other stages.
     pub(super) is_asked: bool,
 }
 
-/// The state of a job, which decides what the run does with the job.
+/// The state of a job before `mae run`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// The job has not started. The run trains the job from the first epoch.
+    /// The job has not started. `mae run` trains all epochs.
     ToDo,
-    /// The job is unfinished. The run resumes the job after this number of epochs.
+    /// The job is unfinished. `mae run` resumes the job after `epochs` epochs.
     Begun { epochs: usize },
-    /// The pre-training is new and continues the checkpoint `pretrain.resume`, which has `epochs` finished epochs.
+    /// The pre-training continues the checkpoint `pretrain.resume`, which has finished `epochs` epochs.
     GoesOn { epochs: usize },
-    /// The job is finished. The run skips the job.
+    /// The job is finished. `mae run` skips the job.
     Done,
-    /// An earlier run of the sweep has the same job, so this run copies the result.
+    /// An earlier run of the sweep trains the same job. `mae run` copies the result.
     ///
     /// `with` is the name of the earlier run.
     Shared { with: String },
 }
 
-/// Number of images and classes, from the data or from the recipe.
+/// Numbers of images and classes, from the data or from the recipe.
 #[derive(Debug, Clone, Copy)]
 pub struct DataCounts {
     pub train_images: Option<usize>,
     pub val_images: Option<usize>,
-    /// Number of classes; 1000 if neither the data nor the recipe provides the number.
+    /// Number of classes. 1000 if neither the data nor the recipe states the number.
     pub num_classes: usize,
 }
 
-/// All problems of a run, at least one.
+/// All problems that prevent a run. The list is never empty.
 #[derive(Debug, Clone)]
 pub struct Problems(Vec<Problem>);
 
-/// Checks every run of a sweep. Does not create or change any files.
+/// Checks every run of a sweep. Does not create or change files.
 pub fn preflight(resolved: &Resolved, options: &RunOptions, purpose: Purpose) -> Preflight {
     let sweep = || results::check_sweep(&options.runs, &resolved.name, &resolved.swept);
     let sweep_problem = if resolved.swept.is_empty() { None } else { sweep().err() };
@@ -117,7 +117,7 @@ pub fn preflight(resolved: &Resolved, options: &RunOptions, purpose: Purpose) ->
 }
 
 impl Preflight {
-    /// Returns the problems that stop the whole command; `None` if a run can start.
+    /// Returns problems if no run of the sweep can start; otherwise `None`.
     pub(super) fn refusal(&self) -> Option<Problems> {
         if let Some(problem) = &self.sweep_problem {
             return Some(Problems(vec![Arc::clone(problem)]));
@@ -126,7 +126,7 @@ impl Preflight {
         self.points.first().filter(|_| all_refused).and_then(CheckedPoint::refusal)
     }
 
-    /// Returns the earlier runs of the sweep that have the same job and settings.
+    /// Returns the earlier runs of the sweep with the same job and settings.
     pub(super) fn with_same_job<'a>(
         points: &'a [CheckedPoint],
         resolved: &'a Resolved,
@@ -140,42 +140,41 @@ impl Preflight {
 }
 
 impl CheckedPoint {
-    /// Returns the problems of this run; `None` if the run can start.
+    /// Returns the problems that prevent this run; `None` if the run can start.
     pub fn refusal(&self) -> Option<Problems> {
         (!self.problems.is_empty()).then(|| Problems(self.problems.clone()))
     }
 
-    /// Returns whether opening the data failed.
+    /// Returns whether the data could not be opened.
     pub fn has_data_problem(&self) -> bool {
         self.problems.iter().any(|problem| matches!(**problem, TrainError::Data(_)))
     }
 
     /// Returns the number of unfinished fine-tunings and linear probes.
     ///
-    /// Several devices can train these jobs at the same time.
+    /// These jobs can run in parallel, one per device.
     pub fn independent_jobs_left(&self) -> usize {
         let is_left = |state: &JobState| !matches!(state, JobState::Done | JobState::Shared { .. });
         self.asked().filter(|job| job.job.is_independent() && is_left(&job.state)).count()
     }
 
-    /// Returns the jobs that the command includes.
+    /// Returns the jobs that the command trains.
     pub(super) fn asked(&self) -> impl Iterator<Item = &CheckedJob> {
         self.jobs.iter().filter(|job| job.is_asked)
     }
 
-    /// Returns whether folder `dir` will hold a finished job after the run of this sweep point. Assumes that no training
-    /// fails.
+    /// Returns whether the job in the folder `dir` will be finished after this run.
     pub(super) fn will_have(&self, dir: &str) -> bool {
         let Some(CheckedJob { state, is_asked, .. }) = self.job(dir) else { return false };
         match state {
-            // A run without provenance does not say which data it used. Running it writes the provenance.
+            // Without provenance, the data of the finished job is unknown. Running writes the provenance.
             JobState::Done => self.problems.is_empty() || self.is_same_run(),
             JobState::Shared { .. } => self.problems.is_empty(),
             _ => self.problems.is_empty() && *is_asked,
         }
     }
 
-    /// Returns whether an earlier start finished the job in the folder `dir`.
+    /// Returns whether the job in the folder `dir` was already finished before this command.
     pub(super) fn had(&self, dir: &str) -> bool {
         self.is_same_run() && self.job(dir).is_some_and(|job| job.state == JobState::Done)
     }
@@ -184,7 +183,7 @@ impl CheckedPoint {
         self.continues && self.before.is_some()
     }
 
-    /// Returns the jobs that failed in an earlier `mae run` and that this command does not run.
+    /// Returns failed jobs of earlier starts that this command does not train again.
     pub(super) fn failed_before(&self) -> Vec<FailedJobNote> {
         let before = self.before.iter().flat_map(|before| &before.failed_jobs);
         before.filter(|note| self.asked().all(|job| job.job.dir != note.job)).cloned().collect()
@@ -196,7 +195,7 @@ impl CheckedPoint {
 }
 
 impl Problems {
-    /// Returns whether the user's input caused any of the problems.
+    /// Returns whether the user's input caused at least one problem.
     pub fn is_input(&self) -> bool {
         self.0.iter().any(|problem| problem.is_input())
     }
@@ -221,7 +220,7 @@ impl From<DataFacts> for DataCounts {
 }
 
 impl DataCounts {
-    /// Returns the numbers of images and classes in the recipe.
+    /// Returns the numbers of images and classes that the recipe states.
     pub(super) fn promised(plan: &Plan) -> Self {
         let promised = plan.data.promised;
         Self {
@@ -232,18 +231,17 @@ impl DataCounts {
     }
 }
 
-/// Returns the folder of a run below `runs`, the folder of all runs.
 pub(super) fn run_path(runs: &Path, point: &ResolvedPoint) -> PathBuf {
     job_path(runs, &point.plan.name)
 }
 
-/// Returns whether a job's last checkpoint exists in the folder `run`.
+/// Returns whether the last checkpoint of a job exists. `run` is the run folder.
 pub(super) fn is_finished(run: &Path, plan: &Plan, job: &Job) -> bool {
     let epochs = epochs(plan, job.stage);
     checkpoint::is_whole(&checkpoint::epoch_folder(&job_path(run, &job.dir), epochs))
 }
 
-/// Returns a stage's number of epochs. Panics if the plan lacks the stage.
+/// Returns the number of epochs of a stage. Panics if `plan` lacks the stage.
 pub(super) fn epochs(plan: &Plan, stage: StageKind) -> usize {
     plan.training(stage).expect("a job's stage is part of the plan").epochs
 }

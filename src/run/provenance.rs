@@ -5,11 +5,10 @@ use crate::durable::now_unix_s;
 use crate::results::Provenance;
 use crate::train::RunContext;
 
-/// Returns the provenance for one start of a run.
 pub(super) fn of(point: &CheckedPoint, work: &RunContext, command_line: &[String]) -> Provenance {
     let RunContext { plan, data, device, .. } = work;
     let now = data.val_skipped.as_ref().map(|skipped| (Some(data.facts.val_images), skipped.len()));
-    // A start that evaluates nothing keeps what an earlier start has measured on.
+    // A start without evaluation keeps the numbers of validation images of an earlier start.
     let before = point.before.as_ref().and_then(|run| Some((run.val_images, run.val_skipped?)));
     let measured = now.or(before);
     Provenance {

@@ -19,22 +19,22 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Command-line options of a run.
+/// Options of `mae run`.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
-    /// The folder of all runs.
+    /// Folder of all runs (`--runs`).
     pub runs: PathBuf,
-    /// Whether to start over and move an earlier run of this name to the trash.
+    /// Whether to move an earlier run of this name to the trash and start over.
     pub fresh: bool,
-    /// Whether to take over a run that a process of another host has locked.
+    /// Whether to take over the lock of a process on another host.
     pub break_lock: bool,
-    /// The stage to run; `None` runs all stages.
+    /// The only stage to run; `None` for all stages.
     pub only: Option<StageKind>,
-    /// Arguments of this process, for `provenance.json`.
+    /// Command line of this process, which `provenance.json` records.
     pub command_line: Vec<String>,
 }
 
-/// Runs resolved recipes.
+/// Runs all jobs of a recipe or a sweep.
 pub struct Runner<'a> {
     pub options: &'a RunOptions,
     pub stop: &'a StopFlag,
@@ -43,27 +43,24 @@ pub struct Runner<'a> {
     pub hosts: Hosts,
 }
 
-/// A running sweep. A recipe without `[sweep]` is a sweep of one run.
+/// The state of a sweep. A recipe without `[sweep]` is a sweep of one run.
 pub(super) struct Sweep<'a> {
     pub resolved: &'a Resolved,
-    /// The results of the checks before each run.
+    /// Results of the checks, one per run of the sweep.
     pub points: Vec<CheckedPoint>,
     pub device_threads: DeviceThreads,
-    /// Lock on the sweep's folder; `None` until the first run starts.
+    /// Lock on the folder of the sweep; `None` until a run starts.
     pub folder: Option<SharedLock>,
-    /// Names of the runs whose folder this process has opened.
+    /// Names of the runs whose folders this process has opened.
     pub opened: Vec<String>,
     pub failed: Vec<FailedPoint>,
 }
 
 impl Runner<'_> {
-    /// Runs all runs of a sweep. A recipe without a sweep has one run.
+    /// Runs all runs of a sweep and returns the failed runs. A recipe without `[sweep]` is a single run.
     ///
-    /// If a run or some of its jobs fail, the other runs continue. The result lists the failed runs. If the only run
-    /// fails as a whole, this function returns its error.
-    ///
-    /// If the checks find problems for every run, no files are created. The error then contains the first run's
-    /// problems.
+    /// If a run of a sweep fails, the other runs continue. If no run can start, creates no files and returns the problems
+    /// of the first run.
     pub fn run(&self, resolved: &Resolved) -> Result<(JobEnd, Vec<FailedPoint>), PointError> {
         let preflight = preflight(resolved, self.options, Purpose::Run);
         let refusal = preflight.refusal();
@@ -86,7 +83,6 @@ impl Runner<'_> {
         self.run_points(resolved, preflight.points, device_threads)
     }
 
-    /// Runs every sweep point, one after the other.
     fn run_points(
         &self,
         resolved: &Resolved,
@@ -163,7 +159,6 @@ impl Runner<'_> {
         self.work(index, &work, &folder, sweep, has_failed)
     }
 
-    /// Returns what all jobs of a sweep point share.
     pub(super) fn context(
         &self,
         (resolved, index): (&Resolved, usize),
@@ -186,7 +181,7 @@ impl Runner<'_> {
         }
     }
 
-    /// Chooses the devices of a run on all hosts, and compares a small training step with the CPU.
+    /// Checks the devices of all hosts.
     fn check_device(
         &self,
         point: usize,
@@ -198,7 +193,7 @@ impl Runner<'_> {
         self.hosts.end_job(self.check_device_here(plan, data, device_threads))
     }
 
-    /// Checks the devices of this host.
+    /// Chooses the devices of this host, and compares a small training step with the CPU.
     pub(super) fn check_device_here(
         &self,
         plan: &Plan,
@@ -253,17 +248,16 @@ impl Runner<'_> {
         folder: &RunFolder,
     ) -> Result<(), TrainError> {
         if point.before.is_none() && !copied.is_empty() {
-            // Write the fingerprint of the data before any job starts. Otherwise, a later start cannot check the data.
+            // Write the data fingerprint before the first job. A later start compares the data with this fingerprint.
             folder.write_provenance(&provenance::of(point, work, &self.options.command_line))?;
         }
         copied.iter().try_for_each(|job| self.copy_job(job, folder.path()))
     }
 }
 
-/// Returns a function that maps a job to the recipe for its checkpoints: the recipe of the first sweep point with the
-/// same job.
+/// Returns a function that gives the recipe to store in the checkpoints of a job.
 ///
-/// A shared job has the same recipe in all runs of the sweep.
+/// If several runs of a sweep share the job, this is the recipe of the first run.
 fn recipe_of(resolved: &Resolved, index: usize) -> Arc<dyn Fn(&Job) -> String + Send + Sync> {
     let resolved = resolved.clone();
     Arc::new(move |job| {
@@ -272,15 +266,14 @@ fn recipe_of(resolved: &Resolved, index: usize) -> Arc<dyn Fn(&Job) -> String + 
     })
 }
 
-/// Returns a notice about an earlier run whose files were moved to the trash.
 fn moved_text(moved: &Moved) -> String {
-    let mut text = format!("the files of the earlier run are in {}", moved.to.display());
+    let mut text = format!("mae moved the files of the earlier run to {}", moved.to.display());
     if !moved.stayed.is_empty() {
         let stayed: Vec<String> =
             moved.stayed.iter().map(|path| path.display().to_string()).collect();
         let _ = write!(
             text,
-            ". mae did not move these files, because it did not write them: {}",
+            ". These files are not from mae and stay in the run folder: {}",
             stayed.join(", ")
         );
     }

@@ -11,7 +11,7 @@ use crate::train::{
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A function that tells the other hosts to train a job.
+/// Tells the other hosts to train a job.
 pub(super) type Announce = Arc<dyn Fn(&Job) -> Result<(), TrainError> + Send + Sync>;
 
 /// Makes a [`JobContext`] in each device thread.
@@ -20,12 +20,12 @@ pub(super) struct JobContextMaker {
     pub observer: Observer,
     pub row_written: RowWritten,
     pub timer: StepTimer,
-    /// Called before all devices train a job together.
+    /// Called before a job starts on all devices.
     pub announce: Announce,
 }
 
 impl JobContextMaker {
-    /// Returns a maker of contexts that report nothing, for hosts other than host 0.
+    /// For hosts other than host 0: the contexts report nothing.
     pub(super) fn silent() -> Self {
         Self {
             observer: Arc::new(|_| {}),
@@ -53,12 +53,12 @@ pub(super) fn is_done(work: &RunContext, job: &Job) -> bool {
     is_finished(&work.run, &work.plan, job)
 }
 
-/// Cleans up after a job whose last checkpoint exists.
+/// Cleans up after a finished job.
 pub(super) fn finish_done(work: &RunContext, job: &Job) -> Result<(), TrainError> {
     work.dir(job).finish(epochs(&work.plan, job.stage))
 }
 
-/// Trains a job on all devices of the run, one rank per device.
+/// Trains a job on all devices of all hosts. Call this on host 0 only.
 pub(super) fn together(
     work: &RunContext,
     job: Job,
@@ -78,7 +78,7 @@ pub(super) fn together(
     end
 }
 
-/// Trains a job on all devices of all hosts. All hosts must call this for the same job.
+/// Trains a job on all devices of all hosts. Every host must call this.
 pub(super) fn train(
     work: &RunContext,
     job: Job,
@@ -92,10 +92,9 @@ pub(super) fn train(
     })
 }
 
-/// Trains jobs in parallel, each on one device.
+/// Trains jobs in parallel, each on one device. If a job fails, the other jobs continue.
 ///
-/// If a job fails, the other jobs continue. An error of a single job is part of the result. This function fails if an
-/// error affects all jobs.
+/// Returns the failed jobs. Fails if an error affects all jobs.
 pub(super) fn side_by_side(
     work: &RunContext,
     jobs: Vec<Job>,
@@ -146,7 +145,9 @@ pub(super) fn side_by_side(
     Ok((if is_interrupted { JobEnd::Interrupted } else { JobEnd::Done }, failed))
 }
 
-/// Returns the outcome of a job that needs no training. Otherwise returns `None`.
+/// Returns `Done` for a job that has finished before, and `Interrupted` after a stop request.
+///
+/// `None` means that the job must run.
 fn not_to_run(
     work: &RunContext,
     job: &Job,
@@ -160,7 +161,7 @@ fn not_to_run(
     Ok(work.stop.requested().then_some(JobEnd::Interrupted))
 }
 
-/// The device threads of a benchmark.
+/// The devices of a benchmark, with one thread per device.
 pub struct BenchDevices {
     device_threads: DeviceThreads,
 }
@@ -182,9 +183,9 @@ impl BenchDevices {
         together(work, job, &context, &self.device_threads)
     }
 
-    /// Runs `work` on the first device's thread, and returns one result.
+    /// Runs `work` once per worker, and returns the results.
     ///
-    /// If `workers` is above 1, runs `work` on that many worker threads instead, and returns all results.
+    /// A single worker uses the thread of the first device. Several workers get a new thread each.
     pub fn on_first<T: Send + 'static>(
         &self,
         workers: usize,

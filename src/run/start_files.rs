@@ -10,7 +10,7 @@ use crate::train::TrainError;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Hashes of files. Each file is hashed once.
+/// Hashes of files by path.
 #[derive(Default)]
 pub(super) struct FileHashes(HashMap<PathBuf, Content>);
 
@@ -25,7 +25,7 @@ impl FileHashes {
         Ok(content)
     }
 
-    /// Fails if a file in `before` has changed since its hash was recorded. Ignores removed files.
+    /// Fails if a file in `before` has changed. Ignores missing files.
     pub(super) fn check_unchanged(
         &mut self,
         run: &Path,
@@ -35,10 +35,10 @@ impl FileHashes {
         there.into_iter().try_for_each(|file| file.check_unchanged(run, &self.of(&file.path)?))
     }
 
-    /// Returns the start checkpoints of `jobs`, with length and hash.
+    /// Returns the checkpoint files that `jobs` start from.
     ///
-    /// `seen` is the number of epochs that `pretrain.resume` was trained for. `before` lists the files of an earlier
-    /// start.
+    /// `seen` is the number of finished epochs of the `pretrain.resume` checkpoint. `before` are the files of an
+    /// earlier start.
     pub(super) fn of_jobs(
         &mut self,
         plan: &Plan,
@@ -78,14 +78,14 @@ impl FileHashes {
     }
 }
 
-/// Returns whether a job continues from `pretrain.resume`.
+/// Returns whether the job continues the checkpoint `pretrain.resume`.
 pub(super) fn resumes(plan: &Plan, job: &Job) -> bool {
     job.from.is_none() && plan.pretrain.as_ref().is_some_and(|pretrain| pretrain.start.resumes())
 }
 
-/// Returns whether a job in this state still reads its start checkpoint.
+/// Returns whether the job still has to read the checkpoint it starts from.
 ///
-/// A linear probe reads the frozen encoder until the probe is finished.
+/// A linear probe reads the frozen encoder at every start, until the probe is finished.
 pub(super) fn needs_file(job: &Job, state: &JobState) -> bool {
     match state {
         JobState::ToDo | JobState::GoesOn { .. } => true,

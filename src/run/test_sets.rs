@@ -10,30 +10,29 @@ use crate::recipe::{Plan, TestClasses, TestSet};
 use crate::train::{ChosenDevice, TrainError};
 use std::sync::Arc;
 
-/// Number of classes in ImageNet-A and in ImageNet-R. Their benchmarks ignore the logits of all other classes.
+/// Number of classes in ImageNet-A and in ImageNet-R. Predictions of other classes are not allowed.
 const SUBSET: usize = 200;
 
-/// A test set, and the labels of the classes that may be predicted; `None` for all classes.
+/// The images of a test set, and the labels that a classifier may predict (`None` for all labels).
 pub type OpenedSet = (TestImages, Option<Arc<[u32]>>);
 
-/// The results of a classifier on a test set. Accuracies and errors are in %.
+/// The results of a classifier on one test set. Accuracies and errors are in %.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TestResult {
-    /// Loss and accuracies. For ImageNet-C, these are means over all corruptions and severities.
+    /// Loss and accuracies. For ImageNet-C, means over all corruptions and severities.
     pub metrics: Metrics,
     /// Number of classes in the test set.
     pub classes: usize,
-    /// Whether only the classes in the test set may be predicted.
+    /// Whether the classifier may predict only classes of the test set.
     pub is_restricted: bool,
-    /// For each corruption of ImageNet-C, the mean error over all severities; empty for other test sets.
+    /// Error of each ImageNet-C corruption, averaged over severities. Empty for other test sets.
     pub corruptions: Vec<(&'static str, f64)>,
 }
 
 impl TestResult {
-    /// Returns the mean corruption error of ImageNet-C: the mean of each corruption's error divided by `AlexNet`'s
-    /// error.
+    /// Returns the mean corruption error (mCE) of ImageNet-C; `None` for other test sets.
     ///
-    /// Returns `None` for other test sets.
+    /// The error of each corruption is divided by the error of `AlexNet`. The mCE is the mean over all corruptions.
     pub fn mce(&self) -> Option<f64> {
         if self.corruptions.is_empty() {
             return None;
@@ -45,7 +44,7 @@ impl TestResult {
     }
 }
 
-/// Opens a test set. `names` are the checkpoint's class names in label order.
+/// Opens a test set. `names` are the class names of the checkpoint, in label order.
 pub fn open_set(
     set: &TestSet,
     plan: &Plan,
@@ -64,7 +63,7 @@ pub fn open_set(
     Ok((images, among))
 }
 
-/// Measures a classifier on a test set from [`open_set`]. Returns `None` if the user stops the command.
+/// Measures a classifier on a test set. Returns `None` if the user stops the command.
 pub fn measure_set(
     opened: Arc<Opened>,
     plan: &Plan,

@@ -11,14 +11,14 @@ use crate::shape::StageKind;
 use crate::train::{Event, TrainError};
 use std::sync::Arc;
 
-/// Minimum number of validation images for a notice to the user that all of them are being read.
+/// From this number of validation images, a notice says that the run reads all of them.
 const MANY_IMAGES: usize = 5_000;
 
 impl Runner<'_> {
-    /// If a job of this sweep point needs validation images, reads all of them once. Returns the data to use.
+    /// Reads all validation images once, if a job needs them. Returns the data to use.
     ///
-    /// Fails if an image is unreadable and `data.bad_val` is "stop". With "skip", the returned data lacks unreadable
-    /// images. Returns `None` if the user stops the run.
+    /// Fails if an image is unreadable and `data.bad_val` is "stop". With "skip", the returned data leaves out
+    /// unreadable images. Returns `None` if the user stops the run.
     pub(super) fn readable_data(
         &self,
         index: usize,
@@ -54,7 +54,7 @@ impl Runner<'_> {
         if let Some(skipped) = skipped.filter(|skipped| !skipped.is_empty()) {
             let are = if skipped.len() == 1 { "is" } else { "are" };
             let text = format!(
-                "{} of {} validation images {are} unreadable and left out of every accuracy:\n  {}",
+                "{} of {} validation images {are} unreadable. All accuracies leave out unreadable images:\n  {}",
                 skipped.len(),
                 data.facts.val_images,
                 skipped.join("\n  ")
@@ -66,7 +66,7 @@ impl Runner<'_> {
 }
 
 impl Sweep<'_> {
-    /// Returns whether an earlier sweep point with the same data has already read the validation images.
+    /// Returns whether an earlier run of the sweep has read the same validation images.
     fn has_read_validation(&self, index: usize) -> bool {
         let points = &self.resolved.points;
         points[..index].iter().any(|other| {
@@ -75,7 +75,7 @@ impl Sweep<'_> {
         })
     }
 
-    /// Sets the data of sweep point `index`, and of all later points with the same data set.
+    /// Gives `data` to run `index`, and to later runs whose recipes name the same data.
     fn use_data(&mut self, index: usize, data: &Arc<DataSet>) {
         let resolved = &self.resolved.points;
         for (point, other) in self.points.iter_mut().zip(resolved).skip(index) {
@@ -86,7 +86,7 @@ impl Sweep<'_> {
     }
 }
 
-/// Returns whether the command measures an accuracy on the validation images: with a job, or of a finished job.
+/// Returns whether this command measures an accuracy on the validation images.
 fn evaluates(point: &CheckedPoint, plan: &Plan, data: &DataSet) -> bool {
     let classifiers = |job: &&CheckedJob| job.job.stage != StageKind::Pretrain;
     let lacks_confusion = |job: &CheckedJob| {
@@ -104,9 +104,9 @@ fn evaluates(point: &CheckedPoint, plan: &Plan, data: &DataSet) -> bool {
     !pretrain.checkpoint_epochs.iter().all(is_measured)
 }
 
-/// Fails if the number of skipped validation images has changed since an earlier start of the run.
+/// Fails if an earlier start skipped a different number of validation images.
 ///
-/// With this check, all accuracies in a table come from the same images.
+/// So all accuracies of a run are from the same images.
 fn refuse_other_val(point: &CheckedPoint, data: &DataSet) -> Result<(), TrainError> {
     let before = point.before.as_ref().and_then(|before| before.val_skipped);
     let now = data.val_skipped.as_ref().map(|skipped| skipped.len());
@@ -116,10 +116,10 @@ fn refuse_other_val(point: &CheckedPoint, data: &DataSet) -> Result<(), TrainErr
     }
     Err(TrainError::Setting {
         problem: format!(
-            "cannot continue {}: {now} of the validation images are unreadable now, but {before} were when this run started",
+            "cannot continue {}: {now} validation images are unreadable now, but {before} were unreadable when this run started",
             point.path.display()
         ),
-        hint: "run `mae data check` to list them, and restore the files; or start a new run under a new `name`"
+        hint: "run `mae data check` to list the unreadable images, and restore them. Or choose another name (`--set name=...`)"
             .to_owned(),
     })
 }

@@ -1,6 +1,6 @@
 //! AdamW settings of the official code: betas, and parameters without weight decay.
 
-/// AdamW's `beta_1` and `beta_2` in pre-training.
+/// The official `[beta_1, beta_2]` of AdamW in pre-training.
 pub const PRETRAIN_BETAS: [f64; 2] = [0.9, 0.95];
 
 /// Returns whether a parameter has no weight decay in pre-training.

@@ -51,8 +51,9 @@ pub struct DecoderDims {
     pub depth: usize,
     pub num_heads: usize,
     pub mlp_dim: usize,
-    /// Whether the mask tokens are already in the encoder's input, which then has all patches. In the paper, only the
-    /// decoder gets mask tokens.
+    /// Whether the encoder already gets the mask tokens, so that its output has all patches.
+    ///
+    /// False in the paper: only the decoder gets mask tokens.
     pub encoder_mask_token: bool,
 }
 

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Height and width of an image in pixels, or of a grid of patches in patches.
+/// Height and width of an image (in pixels) or of a grid of patches (in patches).
 ///
 /// In a recipe, this is one number for a square image, or `[height, width]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,7 +11,7 @@ pub struct ImageSize {
     pub width: usize,
 }
 
-/// The two forms of a size in a recipe.
+/// A size as written in a recipe: `224` or `[128, 1024]`.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Written {
@@ -29,9 +29,9 @@ impl ImageSize {
         self.height == self.width
     }
 
-    /// Returns the number of pixels or patches.
+    /// Returns height times width.
     ///
-    /// Does not wrap for the sizes that a corrupt checkpoint file can state.
+    /// Returns `usize::MAX` if the product overflows.
     pub fn area(self) -> usize {
         self.height.saturating_mul(self.width)
     }
@@ -41,13 +41,13 @@ impl ImageSize {
         self.height.max(self.width)
     }
 
-    /// Returns the number of whole squares of this side along the height and the width.
+    /// Returns how many whole squares with side `side` fit along the height and the width.
     #[must_use]
     pub fn in_squares_of(self, side: usize) -> Self {
         Self { height: self.height / side, width: self.width / side }
     }
 
-    /// Returns the size of an image that consists of squares of this side.
+    /// Multiplies the height and the width by `side`.
     #[must_use]
     pub fn times(self, side: usize) -> Self {
         Self { height: self.height * side, width: self.width * side }

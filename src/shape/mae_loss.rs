@@ -13,7 +13,7 @@ pub enum LossPatches {
 }
 
 impl fmt::Display for LossPatches {
-    /// Writes the word of the recipe, such as `masked`.
+    /// Writes the value as in a recipe: `masked` or `all`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Masked => "masked",
@@ -22,7 +22,7 @@ impl fmt::Display for LossPatches {
     }
 }
 
-/// What the decoder must predict, and which patches count.
+/// Settings of the pre-training loss: normalization of the targets, and the patches to average over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaeLoss {
     /// Whether the target patches are normalized by their own mean and variance.
@@ -31,7 +31,7 @@ pub struct MaeLoss {
 }
 
 impl MaeLoss {
-    /// Returns the loss over the masked patches, as in the official code.
+    /// Returns the settings for a loss over the masked patches, as in the official code.
     pub fn masked(norm_pix_loss: bool) -> Self {
         Self { norm_pix_loss, patches: LossPatches::Masked }
     }

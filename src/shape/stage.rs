@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A stage of an experiment.
 ///
-/// Every random key contains the number of the stage. Random numbers that do not belong to a stage use the number 0.
+/// Each stage has its own random numbers: the key of the random generator contains the stage number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum StageKind {

@@ -30,7 +30,7 @@ pub fn mixed_targets(labels: &[u32], shares: &[f64], classes: usize, smoothing: 
     rows.into_iter().map(|p| p as f32).collect()
 }
 
-/// Returns the probability of the correct class, and that of any other class.
+/// Returns (probability of the correct class, probability of each other class).
 fn smoothed(classes: usize, smoothing: f64) -> (f64, f64) {
     let off = smoothing / classes as f64;
     (1.0 - smoothing + off, off)

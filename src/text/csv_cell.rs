@@ -1,4 +1,4 @@
-//! CSV cells. A spreadsheet runs a text that starts like a formula; an apostrophe in front of it prevents that.
+//! CSV cells. Spreadsheets run text that starts like a formula. An apostrophe before the text prevents this.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ const ESCAPE: char = '\'';
 
 /// Returns rows as CSV (RFC 4180). Escapes text that a spreadsheet would run as a formula.
 ///
-/// [`cell_text`] removes the escape. Panics if the rows have different lengths.
+/// [`cell_text`] removes the escape. Panics if `rows` have different lengths.
 pub fn csv_rows<R>(rows: impl IntoIterator<Item = R>, line_end: csv::Terminator) -> Vec<u8>
 where
     R: IntoIterator,

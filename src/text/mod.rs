@@ -1,7 +1,7 @@
 //! Text that is safe to show: names on one line, and CSV cells that a spreadsheet does not run.
 //!
-//! Names of files and classes come from data sets and checkpoints of others. They may hold line breaks and control
-//! characters, and they may look like a formula.
+//! Names of files and classes come from data sets and checkpoints of other people. These names may contain line
+//! breaks and control characters, and may look like a formula.
 
 mod csv_cell;
 mod printable;

@@ -1,4 +1,4 @@
-//! Training errors, sorted by what the user can do about them.
+//! Errors of training jobs.
 
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
@@ -15,11 +15,11 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Run(#[from] RunError),
-    /// A file that the recipe names is missing.
+    /// The recipe refers to a missing file.
     #[error(transparent)]
     Recipe(#[from] RecipeErrors),
     #[error(
-        "{0}\nhint: lower `batch_size` or `accum_iter`. The official code would run this recipe without a single update"
+        "cannot train: {0}\nhint: lower `batch_size` or `accum_iter`. The official code would run this recipe without a single update"
     )]
     NeverUpdates(#[from] NeverUpdates),
     /// A setting does not fit the machine, the data or a checkpoint.
@@ -40,7 +40,7 @@ pub enum TrainError {
         lr: f64,
         /// Recipe key of the learning rate: `lr` or `blr`.
         rate: &'static str,
-        /// Number of updates that `on_nan = "skip"` skipped in this epoch before the error.
+        /// Number of updates that `on_nan = "skip"` has skipped earlier in this epoch.
         skipped: usize,
     },
     #[error(transparent)]
@@ -57,8 +57,10 @@ pub enum TrainError {
          hint: fix the error of {point} first"
     )]
     SharedPretraining { point: String },
-    /// The job needs a checkpoint that the failed pre-training did not write.
-    #[error("not started: the pre-training failed before it wrote the checkpoint of epoch {epoch}")]
+    /// The pre-training failed before it wrote the checkpoint that this job needs.
+    #[error(
+        "cannot start: the pre-training failed before it wrote the checkpoint of epoch {epoch}"
+    )]
     NotStarted { epoch: String },
     #[error(
         "cannot continue: one device has failed, and another device still waits for the failed device\n\
@@ -68,17 +70,17 @@ pub enum TrainError {
     /// A job failed on another host.
     #[error("rank {rank} on host {host} failed: {cause}")]
     OtherHost { rank: usize, host: String, cause: HostCause },
-    /// Another rank of the job failed. The run reports that rank's error instead.
+    /// Another rank of the same job failed. The run reports the error of that rank.
     #[error("cannot continue: another device of this job has failed")]
     OtherRank,
 }
 
-/// Why a job failed on a host, as the other hosts learn it.
+/// Why a job failed on one host. This host sends the cause to all other hosts.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{text}")]
 pub struct HostCause {
     pub text: String,
-    /// Whether the user's input caused the failure.
+    /// Whether the recipe, the data or a checkpoint caused the failure.
     pub is_input: bool,
 }
 
@@ -112,12 +114,12 @@ fn after_skipped(skipped: usize) -> String {
 }
 
 impl TrainError {
-    /// Returns whether the error affects only one job, so that other jobs can continue.
+    /// Returns whether the other jobs of the run can continue after this error.
     pub fn is_of_one_job(&self) -> bool {
         matches!(self, Self::NotFinite { .. } | Self::BadWeights { .. })
     }
 
-    /// Returns whether the user's input caused the error.
+    /// Returns whether the recipe, the data or a checkpoint caused the error.
     pub fn is_input(&self) -> bool {
         match self {
             Self::Data(_) | Self::Recipe(_) | Self::NeverUpdates(_) | Self::Setting { .. } => true,

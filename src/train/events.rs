@@ -4,12 +4,12 @@ use super::error::TrainError;
 use crate::results::EpochRow;
 use std::sync::Arc;
 
-/// An event of a run.
+/// What a run reports while it trains.
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
     /// A job starts or resumes in `epoch`, counted from 1.
     ///
-    /// The job has already made `steps_before` of its `steps` updates.
+    /// `steps` is the number of updates of the whole job. The job has already made `steps_before` of them.
     JobStarted {
         job: &'a str,
         epoch: usize,
@@ -19,8 +19,7 @@ pub enum Event<'a> {
     },
     /// The job made an update.
     ///
-    /// `loss` is the mean loss of this epoch so far, from the losses that the host has read. `None` before the first
-    /// read.
+    /// `loss` is the mean loss of this epoch so far; `None` if no loss was read from the device yet.
     Updated {
         job: &'a str,
         epoch: usize,
@@ -38,12 +37,12 @@ pub enum Event<'a> {
     },
     /// The job failed.
     ///
-    /// `error` is `None` if this failure also ends the run. The run then returns the error.
+    /// If `error` is `None`, the whole run ends, and its result contains the error.
     JobFailed {
         job: &'a str,
         error: Option<&'a TrainError>,
     },
-    /// The run skips the job, because an earlier start of the run has finished it.
+    /// The run skips the job, because the job is already finished.
     JobSkipped {
         job: &'a str,
     },
@@ -52,12 +51,12 @@ pub enum Event<'a> {
         job: &'a str,
         text: &'a str,
     },
-    /// A message for the user.
+    /// Information for the user.
     Notice {
         job: &'a str,
         text: &'a str,
     },
 }
 
-/// A function that receives the events of a run, on the job's thread.
+/// A callback for the events of a run. It runs on the thread of the job.
 pub type Observer = Arc<dyn Fn(Event<'_>) + Send + Sync>;

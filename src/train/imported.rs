@@ -14,8 +14,7 @@ use std::path::Path;
 
 /// Checks whether the checkpoint that `job` starts from fits `plan`.
 ///
-/// Returns warnings about the checkpoint. Fails if the checkpoint does not fit. A run calls this function before the
-/// first job trains.
+/// Returns warnings, and fails if the checkpoint does not fit. A run calls this function before its first job trains.
 pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, TrainError> {
     let Some(path) = plan.named_file(job) else { return Ok(Vec::new()) };
     let opened = checkpoint::open(path, plan.prefix(job))?;
@@ -29,7 +28,7 @@ pub fn check(job: &Job, plan: &Plan, num_classes: usize) -> Result<Vec<String>, 
     Ok(notes.into_iter().map(|note| format!("{}: {note}", path.display())).collect())
 }
 
-/// Fails if a classifier or a probe cannot use the encoder of a checkpoint.
+/// Fails if a classifier or a probe cannot use the encoder of this checkpoint.
 fn check_encoder(
     opened: &Opened,
     job: &Job,
@@ -48,15 +47,16 @@ fn check_encoder(
     Ok(())
 }
 
-/// Fails if a new pre-training cannot start from the weights of a checkpoint. Returns notes about parts that start from
-/// random weights, and about settings that differ.
+/// Fails if pre-training cannot start from the weights of this checkpoint.
+///
+/// Returns notes about missing weights, which keep their initial values, and about settings that differ.
 fn check_start(opened: &Opened, plan: &Plan) -> Result<Vec<String>, TrainError> {
     load_start(zeros(plan, &Device::flex()), opened, plan)?;
     let mut notes = Vec::new();
     for part in checkpoint::missing_parts(&opened.file) {
         notes.push(match part {
-            MaePart::Decoder => "it has no decoder, so the decoder starts from random weights".to_owned(),
-            MaePart::Norm => "it is a classifier without `norm`, so the encoder's last normalization starts from its initial values".to_owned(),
+            MaePart::Decoder => "the checkpoint has no decoder, so the decoder starts from random weights".to_owned(),
+            MaePart::Norm => "the checkpoint is a classifier without `norm`, so the last normalization of the encoder starts from its initial values".to_owned(),
         });
     }
     let stated = opened.facts.settings.norm_pix_loss.filter(|_| opened.facts.decoder.is_some());
@@ -65,13 +65,13 @@ fn check_start(opened: &Opened, plan: &Plan) -> Result<Vec<String>, TrainError> 
         && stated != planned
     {
         notes.push(format!(
-            "its decoder was trained with norm_pix_loss = {stated}, but this run has {planned}, so the first losses are high"
+            "the decoder of the checkpoint was trained with `norm_pix_loss = {stated}`, but this run has `norm_pix_loss = {planned}`. So the first losses are high"
         ));
     }
     Ok(notes)
 }
 
-/// Loads the weights of a checkpoint into a masked autoencoder. Parts that the checkpoint does not have do not change.
+/// Loads the weights of a checkpoint into `mae`. Weights that the checkpoint does not have stay unchanged.
 fn load_start(mae: Mae, opened: &Opened, plan: &Plan) -> Result<Mae, TrainError> {
     same_encoder(opened, &plan.model)?;
     let stated = opened.facts.settings.decoder_num_heads.filter(|_| opened.facts.decoder.is_some());
@@ -80,12 +80,12 @@ fn load_start(mae: Mae, opened: &Opened, plan: &Plan) -> Result<Mae, TrainError>
     Ok(checkpoint::load_start(mae, &opened.file, &opened.path, grids)?)
 }
 
-/// Returns `mae` with the weights of the checkpoint at `path`, for a new pre-training.
+/// Loads the weights of the checkpoint at `path` into `mae`, to start a new pre-training.
 pub(super) fn start_from(mae: Mae, path: &Path, plan: &Plan) -> Result<Mae, TrainError> {
     load_start(mae, &checkpoint::open(path, plan.pretrain_prefix())?, plan)
 }
 
-/// Returns a warning if the checkpoint's image normalization differs from the plan's.
+/// Returns a warning if the checkpoint was trained with a different image normalization.
 fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
     let settings = &opened.facts.settings;
     let (mean, std) = (settings.mean.as_ref()?, settings.std.as_ref()?);
@@ -97,16 +97,16 @@ fn other_normalization(opened: &Opened, plan: &Plan) -> Option<String> {
         return None;
     }
     Some(format!(
-        "the checkpoint was trained with mean {mean:?} and std {std:?}, but this run normalizes images with {:?} and \
-         {:?}. To use the values of the checkpoint, add `--set 'data.mean={mean:?}' --set 'data.std={std:?}'`",
+        "the checkpoint was trained with mean {mean:?} and std {std:?}, but this run normalizes images with mean \
+         {:?} and std {:?}. To use the values of the checkpoint, add `--set 'data.mean={mean:?}' --set 'data.std={std:?}'`",
         plan.data.mean, plan.data.std
     ))
 }
 
 /// Checks whether pre-training can resume from the checkpoint at `path`.
 ///
-/// Returns the checkpoint's number of trained epochs, and warnings. A run calls this function before the first job
-/// trains.
+/// Returns the number of epochs that the checkpoint was trained, and warnings. A run calls this function before its
+/// first job trains.
 pub fn check_resume(path: &Path, plan: &Plan) -> Result<(usize, Vec<String>), TrainError> {
     let opened = checkpoint::open(path, plan.pretrain_prefix())?;
     let from = resumable(&opened, plan)?;
@@ -117,20 +117,20 @@ pub fn check_resume(path: &Path, plan: &Plan) -> Result<(usize, Vec<String>), Tr
     let fresh = from.optimizer.is_none().then(|| {
         let path = path.display();
         format!(
-            "{path} has no `optimizer.safetensors`, so training continues with its weights and a new optimizer state"
+            "{path} has no `optimizer.safetensors`, so training continues with the weights of this checkpoint and a new optimizer state"
         )
     });
     notes.extend(fresh);
     Ok((from.progress.epoch - 1, notes))
 }
 
-/// Allocates the plan's masked autoencoder with zero weights.
+/// Creates the masked autoencoder of `plan` with zero weights.
 pub(super) fn zeros(plan: &Plan, device: &Device) -> Mae {
     let encoder = plan.encoder_dims();
     Mae::zeros(&encoder, &plan.model.decoder_dims(), device)
 }
 
-/// Returns `state` with weights, optimizer state and epoch of the checkpoint at `path`.
+/// Loads weights, optimizer state and epoch of the checkpoint at `path` into `state`.
 pub(super) fn resume(
     state: TrainingState<Mae>,
     path: &Path,
@@ -148,9 +148,8 @@ pub(super) fn resume(
     Ok(TrainingState { model, optimizer, average, loss_scale, progress })
 }
 
-/// The optimizer state and the training progress of a checkpoint.
+/// Where pre-training resumes from a checkpoint.
 struct ResumePoint {
-    /// The optimizer state; `None` if the checkpoint has none.
     optimizer: Option<OptimizerState>,
     progress: Progress,
 }
@@ -162,7 +161,7 @@ fn cannot_resume(path: &Path, problem: &str, hint: &str) -> TrainError {
     }
 }
 
-/// Loads a checkpoint's moments and number of updates into a new optimizer.
+/// Loads the moments and the number of updates of a checkpoint into `optimizer`.
 pub fn load_optimizer(
     optimizer: &mut Optimizer,
     state: &OptimizerState,
@@ -178,9 +177,7 @@ pub fn load_optimizer(
     optimizer.load(moments, state.updates)
 }
 
-/// Returns a checkpoint's optimizer state and progress, to resume pre-training.
-///
-/// Fails if the pre-training of `plan` cannot resume from the checkpoint.
+/// Returns where pre-training resumes from a checkpoint. Fails if the checkpoint does not fit `plan`.
 fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     let path = &opened.path;
     let refuse = |problem: &str, hint: &str| Err(cannot_resume(path, problem, hint));
@@ -218,7 +215,7 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
             ),
         );
     }
-    // In the middle of an epoch, the weights are no longer those of the epoch before.
+    // In the middle of an epoch, the weights are newer than those of the last finished epoch.
     let first = seen + usize::from(progress.update > 0);
     if let Some(epoch) = pretrain.checkpoint_epochs.iter().find(|epoch| **epoch < first) {
         let problem = format!(
@@ -250,7 +247,7 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     for (key, stated, planned) in pairs {
         if let Some(stated) = stated.filter(|stated| *stated != planned) {
             let problem = format!(
-                "the checkpoint was trained with `{key} = {stated}`, but the recipe has {planned}"
+                "the checkpoint was trained with `{key} = {stated}`, but the recipe has `{key} = {planned}`"
             );
             return refuse(&problem, &format!("add `--set pretrain.{key}={stated}`"));
         }
@@ -258,9 +255,9 @@ fn resumable(opened: &Opened, plan: &Plan) -> Result<ResumePoint, TrainError> {
     Ok(ResumePoint { optimizer, progress })
 }
 
-/// Returns a checkpoint's position in the training schedule.
+/// Returns where in the schedule a checkpoint stopped. The checkpoint has been trained for `seen` epochs.
 ///
-/// Fails for a checkpoint from mid-epoch if its number of images per update differs from the number in `training`.
+/// Fails if a checkpoint from the middle of an epoch has a different effective batch size than `training`.
 fn progress(opened: &Opened, seen: usize, training: &TrainingPlan) -> Result<Progress, TrainError> {
     let Some(note) = &opened.progress else {
         return Ok(Progress { epoch: seen + 1, ..Progress::start() });

@@ -22,28 +22,30 @@ use burn::module::Module;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Settings that all jobs of a run share. Each device thread has a copy.
+/// Settings for all jobs of a run. Each device thread has a copy.
 #[derive(Clone)]
 pub struct RunContext {
     pub plan: Arc<Plan>,
     pub data: Arc<DataSet>,
     pub device: ChosenDevice,
     pub run: PathBuf,
-    /// Returns a job's resolved recipe in TOML, for the job's checkpoints.
+    /// Returns the resolved recipe of a job as TOML text, to store in checkpoints.
     pub recipe_of: Arc<dyn Fn(&Job) -> String + Send + Sync>,
     pub stop: StopFlag,
     /// Number of other jobs that train at the same time, each on its own device.
     pub parallel_jobs: usize,
-    /// The checkpoint files that jobs start from, with their length and hash.
+    /// Length and hash of each checkpoint file that a job starts from.
     pub start_files: Arc<[StartFile]>,
-    /// The layouts that the run has had, oldest first. If there are none, learning rates follow `plan`.
+    /// The layouts of the run (`devices`, `batch_size`, `accum_iter`), oldest first.
+    ///
+    /// A start with the layout of the start before adds no entry. If this list is empty, learning rates follow `plan`.
     pub layouts: Arc<[StartLayout]>,
-    /// The hosts that train together.
+    /// The hosts that train the run together.
     pub hosts: Hosts,
 }
 
 impl RunContext {
-    /// Returns the folder and the metadata of a job.
+    /// Returns the folder of a job, and the metadata of the job's checkpoints.
     pub fn dir(&self, job: &Job) -> JobDir {
         let from = job.from.as_ref().map(Source::to_string).unwrap_or_default();
         JobDir {
@@ -63,7 +65,7 @@ impl RunContext {
     /// Runs a job until it is finished or the user stops it.
     pub fn run(&self, job: &Job, context: &JobContext) -> Result<JobEnd, TrainError> {
         let dir = self.dir(job);
-        let stage_missing = "a job's stage is part of the plan";
+        let stage_missing = "the plan contains the stage of this job";
         match job.stage {
             StageKind::Pretrain => {
                 self.pretrain(self.plan.pretrain.as_ref().expect(stage_missing), &dir, context)
@@ -105,7 +107,7 @@ impl RunContext {
         let mut state = TrainingState::start(mae, optimizer).scaled(self.plan.runtime.precision);
         if let PretrainStart::Resume(path) = &plan.start {
             if !path.exists() && dir.has_state() {
-                // The saved state, which is loaded later, is past these epochs.
+                // The saved state is loaded later. It is already past these epochs.
                 let file = self.start_files.iter().find(|file| file.job == dir.name);
                 state.progress.epoch += file.and_then(|file| file.epoch).unwrap_or(0);
             } else {
@@ -130,7 +132,7 @@ impl RunContext {
     ) -> Result<JobEnd, TrainError> {
         let encoder = self.plan.encoder_dims();
         let num_classes = self.data.facts.num_classes;
-        // The saved state has all weights, so a job that resumes does not need its file.
+        // The saved state has all weights. So a job that resumes needs no start checkpoint.
         let file = source_file(&self.run, job).filter(|file| file.exists() || !dir.has_state());
         let vit = self.classifier(file, job, plan.global_pool)?.freeze_below(plan.trained_blocks);
         let depth = encoder.depth;
@@ -185,9 +187,9 @@ impl RunContext {
         fit(&Arc::new(stage), state, &loader, &fit_plan, dir, context)
     }
 
-    /// Fails if a file of the checkpoint `path` has changed since the start of the run.
+    /// Fails if a file of the checkpoint at `path` has changed since the start of the run.
     ///
-    /// If `resumes` is true, the check includes the optimizer state.
+    /// If `resumes` is true, also checks the file of the optimizer state.
     fn check_unchanged(&self, path: &Path, resumes: bool) -> Result<(), TrainError> {
         for file in checkpoint::content_files(path, resumes)? {
             let Some(known) = self.start_files.iter().find(|known| known.path == file) else {
@@ -200,9 +202,9 @@ impl RunContext {
         Ok(())
     }
 
-    /// Returns the initial classifier of a job.
+    /// Returns the classifier before its first update.
     ///
-    /// The encoder comes from the checkpoint `file`, and the head is random. Without `file`, all weights are random.
+    /// Loads the encoder from the checkpoint `file`; the head is random. If `file` is `None`, all weights are random.
     fn classifier(
         &self,
         file: Option<PathBuf>,
@@ -223,9 +225,7 @@ impl RunContext {
         Ok(checkpoint::load_encoder(vit, &opened.file, &path, grids)?)
     }
 
-    /// Returns the frozen encoder of a linear probe.
-    ///
-    /// If the probe starts from `scratch`, the encoder is random.
+    /// Returns the frozen encoder of a linear probe, with random weights if the probe starts from `scratch`.
     fn frozen(&self, job: &Job, global_pool: bool) -> Result<Vit, TrainError> {
         if let Some(file) = source_file(&self.run, job) {
             return self.classifier(Some(file), job, global_pool);
@@ -241,11 +241,13 @@ impl RunContext {
         model::init_mae(imported::zeros(&self.plan, &self.device.device), self.plan.seed)
     }
 
-    /// Returns the masked autoencoder of the first update: random, or with the weights of `pretrain.from`.
+    /// Returns the masked autoencoder before its first update.
+    ///
+    /// The weights are random, or those of the checkpoint `pretrain.from`.
     fn first_mae(&self, plan: &PretrainPlan, dir: &JobDir) -> Result<Mae, TrainError> {
         let random = self.random_mae();
         match &plan.start {
-            // The saved state has all weights, so a job that resumes does not need its file.
+            // The saved state has all weights. So a job that resumes needs no start checkpoint.
             PretrainStart::Weights(path) if path.exists() || !dir.has_state() => {
                 self.check_unchanged(path, false)?;
                 imported::start_from(random, path, &self.plan)
@@ -255,7 +257,7 @@ impl RunContext {
     }
 
     fn loader(&self, stage: StageKind, dir: &JobDir) -> Result<Loader, TrainError> {
-        // Only host 0 writes into the run folder. The other hosts list unusable files only in their log.
+        // Only host 0 writes into the run folder. All other hosts only log unreadable files.
         let bad_files = self.hosts.is_first().then(|| dir.path.join("bad_files.csv"));
         let loader = loaders::train_loader(&self.plan, &self.data, stage, bad_files)?;
         Ok(loader.with_parallel_jobs(self.parallel_jobs))
@@ -317,7 +319,7 @@ impl RunContext {
     }
 }
 
-/// Returns the checkpoint that a job starts from; `None` for `scratch`.
+/// Returns the path of the checkpoint that a job starts from; `None` for `scratch`.
 pub(crate) fn source_file(run: &Path, job: &Job) -> Option<PathBuf> {
     match job.from.as_ref()? {
         Source::Scratch => None,
@@ -328,7 +330,7 @@ pub(crate) fn source_file(run: &Path, job: &Job) -> Option<PathBuf> {
 
 /// Creates an optimizer for the trained parameters of `module`.
 ///
-/// `group` maps the name and the shape of a parameter to its settings.
+/// `group` returns the settings of a parameter, given its name and shape.
 pub fn optimizer<M: Module>(
     module: &M,
     rule: Rule,

@@ -8,9 +8,9 @@ use crate::shape::StageKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Returns the loader of a stage's training images.
+/// Creates the loader of a stage's training images.
 ///
-/// The loader lists unreadable files in the CSV file `bad_files`. Panics if the plan lacks this stage.
+/// The loader lists unreadable files in the CSV file `bad_files`. Panics if `plan` has no such stage.
 pub fn train_loader(
     plan: &Plan,
     data: &DataSet,
@@ -18,7 +18,7 @@ pub fn train_loader(
     bad_files: Option<PathBuf>,
 ) -> Result<Loader, TrainError> {
     let transform = |augment, rule| TrainTransform::new(&plan.data, augment, rule);
-    let missing = "the stage is part of the plan";
+    let missing = "the plan contains the stage of this loader";
     let (transform, mixup) = match stage {
         StageKind::Pretrain => {
             let pretrain = plan.pretrain.as_ref().expect(missing);
@@ -64,7 +64,7 @@ fn finetuning(
     (transform, mixup)
 }
 
-/// Returns the key for a stage's random numbers. The caller sets the key's `epoch`.
+/// Returns the random key of a stage. The training loop sets the key's `epoch`.
 pub(super) fn key(plan: &Plan, stage: StageKind) -> Key {
     Key { seed: plan.seed, stage: stage as u8, epoch: 0 }
 }

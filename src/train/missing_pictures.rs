@@ -1,4 +1,4 @@
-//! Draws reconstruction figures that are missing after an earlier start, for example because of a full disk.
+//! Draws reconstruction figures that an earlier start did not write, for example because the disk was full.
 
 use super::devices::DeviceThreads;
 use super::events::{Event, Observer};
@@ -12,9 +12,9 @@ use crate::train::error::TrainError;
 use std::path::Path;
 
 impl RunContext {
-    /// Draws missing reconstruction figures of a pre-training from its checkpoints.
+    /// Draws the missing reconstruction figures of a pre-training from its checkpoints.
     ///
-    /// If drawing fails, this function only reports a warning.
+    /// If drawing fails, reports a warning.
     pub(crate) fn draw_missing_pictures(
         &self,
         job: &Job,

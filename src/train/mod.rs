@@ -1,10 +1,10 @@
 //! Training: the stages, the training loop, and the devices.
 //!
-//! The loop splits each micro-batch into shards. A replica of the model runs each shard forward and backward. The loop
-//! adds up the gradients of all shards and then of all devices, and updates the parameters. On the CPU, a shard has a
-//! fixed number of images. So the result does not depend on the number of threads.
+//! The loop splits each micro-batch into shards. A replica of the model runs the forward and backward pass of each
+//! shard. The loop sums the gradients of all shards and all devices, and then updates the parameters. On the CPU, a
+//! shard has a fixed number of images. So the result does not depend on the number of threads.
 //!
-//! This module does not print and does not parse arguments. It reports [`Event`]s, and a job ends when the
+//! This module does not print and does not parse arguments. It reports [`Event`]s, and it stops a job when the
 //! [`StopFlag`](crate::infer::StopFlag) is set.
 //!
 //! Each submodule uses only the submodules before it in this list: `devices`, `step`, `stages`, `jobs`.

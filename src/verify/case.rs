@@ -1,4 +1,4 @@
-//! Reads a case. Errors name what is missing or invalid.
+//! Reads a case. Errors name the missing or invalid key or tensor.
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 pub(super) const DESCRIPTION: &str = "case.json";
 
-/// The error of a case that cannot be verified. The case then counts as failed.
+/// A case that cannot be verified, and the reason. Such a case counts as failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot verify {}: {problem}", path.display())]
 pub struct VerifyError {
@@ -28,18 +28,18 @@ impl VerifyError {
 #[derive(Clone)]
 pub(super) struct Fields {
     value: Value,
-    /// Prefix of the object's keys in error messages, such as `items[2].`.
+    /// Path of this object in error messages, such as `items[2].`.
     at: String,
     path: PathBuf,
 }
 
-/// A verification case: `case.json` and `tensors.safetensors`.
+/// A case to verify: the contents of `case.json` and `tensors.safetensors`.
 pub(super) struct Case {
     pub kind: String,
     pub folder: PathBuf,
     fields: Fields,
     tensors: BTreeMap<String, StoredTensor>,
-    /// Names of the tensors that comparisons have read.
+    /// Names of the tensors that a comparison has already used.
     read: RefCell<BTreeSet<String>>,
 }
 
@@ -82,7 +82,7 @@ impl Case {
     }
 
     fn tensor(&self, name: &str) -> Result<&StoredTensor, VerifyError> {
-        self.tensors.get(name).ok_or_else(|| self.error(format!("the case has no tensor `{name}`")))
+        self.tensors.get(name).ok_or_else(|| self.error(format!("the tensor `{name}` is missing")))
     }
 
     fn stored(&self, name: &str, dtype: Dtype) -> Result<&StoredTensor, VerifyError> {
@@ -112,7 +112,7 @@ impl Case {
         Ok(self.stored(name, Dtype::U8)?.bytes.clone())
     }
 
-    /// Reads class labels. Fails unless all labels are less than `classes`.
+    /// Reads class labels. Fails if a label is not less than `classes`.
     pub(super) fn labels(&self, name: &str, classes: usize) -> Result<Vec<u32>, VerifyError> {
         let label = |value: i64| {
             u32::try_from(value).ok().filter(|label| (*label as usize) < classes).ok_or_else(|| {
@@ -122,7 +122,7 @@ impl Case {
         self.ints(name)?.into_iter().map(label).collect()
     }
 
-    /// Returns the shape of a tensor. Fails unless the tensor has `N` axes.
+    /// Returns the shape of a tensor. Fails if the tensor does not have `N` axes.
     pub(super) fn shape<const N: usize>(&self, name: &str) -> Result<[usize; N], VerifyError> {
         let stored = self.tensor(name)?;
         <[usize; N]>::try_from(&stored.shape[..]).map_err(|_| {
@@ -142,10 +142,10 @@ impl Case {
         self.tensors.get(name).is_some_and(|stored| stored.shape == shape)
     }
 
-    /// Fails if the case has a tensor that no comparison has read.
+    /// Fails if the case has a tensor that no comparison has used.
     pub(super) fn all_read(&self) -> Result<(), VerifyError> {
         let read = self.read.borrow();
-        // A case whose numbers are all in `case.json` has one dummy tensor, called `none`.
+        // If all numbers of a case are in `case.json`, the only tensor is a dummy called `none`.
         let unread: Vec<&str> = self
             .tensors
             .keys()
@@ -190,7 +190,7 @@ impl Fields {
         self.wanted(key, "a number", Value::as_f64)
     }
 
-    /// Reads a tolerance. Fails if the tolerance is above `most`.
+    /// Reads a tolerance. Fails if it is above `most`.
     pub(super) fn tolerance(&self, key: &str, most: f64) -> Result<f64, VerifyError> {
         let what = format!("a number from 0 to {most}");
         self.wanted(key, &what, |value| value.as_f64().filter(|t| (0.0..=most).contains(t)))
@@ -229,7 +229,7 @@ impl Fields {
         })
     }
 
-    /// Reads an object of numbers, such as `{"blocks.0.norm1.bias": 0.0}`.
+    /// Reads a JSON object of numbers, such as `{"blocks.0.norm1.bias": 0.0}`.
     pub(super) fn by_name(&self, key: &str) -> Result<BTreeMap<String, f64>, VerifyError> {
         self.wanted(key, "an object of numbers", |value| {
             value.as_object()?.iter().map(|(k, v)| Some((k.clone(), v.as_f64()?))).collect()

@@ -1,4 +1,4 @@
-//! Kinds `checkpoint_mae`, `checkpoint_vit`, `resume_step` and `pretrain_from`: checkpoint files of other programs.
+//! Cases `checkpoint_mae`, `checkpoint_vit`, `resume_step` and `pretrain_from`: checkpoint files of other programs.
 
 use super::case::{Case, VerifyError};
 use super::networks::{self, vector};
@@ -39,7 +39,7 @@ pub(super) fn mae(
         out.relative(format!("{file}: loss"), &loss, &case.floats("loss")?, tolerance);
         let expected = case.floats("pred")?;
         if is_raw_buffer(&expected, &pred, &tokens, encoder.patch_values()) {
-            let name = format!("{file}: pred (buffer of a view, written without strides)");
+            let name = format!("{file}: pred (stored as raw memory, without strides)");
             let from = encoder.patch_values();
             out.relative(name, &tokens[from..from + expected.len()], &expected, tolerance);
         } else {
@@ -59,7 +59,7 @@ pub(super) fn mae(
     Ok(())
 }
 
-/// Loads another program's optimizer state, makes one update, and compares the parameters with the case.
+/// Loads another program's optimizer state, makes one update, and compares the parameters.
 pub(super) fn resume_step(
     case: &Case,
     device: &Device,
@@ -83,14 +83,13 @@ pub(super) fn resume_step(
         train::load_optimizer(&mut optimizer, state, device)
             .map_err(|error| case.error(format!("{file}: {error}")))?;
         let (mae, _) = one_update(case, mae, &encoder, &mut optimizer)?;
-        // The key biases' moments in the file are rounding noise already, so `lr` is their tolerance.
+        // In the file, the moments of key biases are already rounding noise. So the tolerance of key biases is `lr`.
         updates::same_parameters(case, &mae, "after.", lr, tolerances, out)?;
     }
     Ok(())
 }
 
-/// Verifies a case of kind `pretrain_from`: starts a new pre-training from another program's weights and compares the first
-/// update.
+/// Starts pre-training from another program's weights, and compares the first update.
 pub(super) fn pretrain_from(
     case: &Case,
     device: &Device,
@@ -117,7 +116,7 @@ pub(super) fn pretrain_from(
     Ok(())
 }
 
-/// Makes one update of a masked autoencoder with the images, noise and learning rate of the case. Also returns the loss.
+/// Makes one update with the images, noise and learning rate of the case. Also returns the loss.
 fn one_update(
     case: &Case,
     mae: Mae,
@@ -144,7 +143,7 @@ pub(super) fn vit(
         let tolerance = weights(case, &file, &opened, tolerances, out)?;
         if opened.facts.head != (Head::Linear { classes, global_pool }) {
             return Err(case.error(format!(
-                "{file} has {:?}, expected a linear head with {classes} classes and `global_pool = {global_pool}`",
+                "the head of {file} is {:?}, expected a linear head with {classes} classes and `global_pool = {global_pool}`",
                 opened.facts.head
             )));
         }
@@ -158,9 +157,9 @@ pub(super) fn vit(
     Ok(())
 }
 
-/// Returns whether the recorded prediction `expected` has wrong offsets.
+/// Returns whether `expected` is one of the predictions that Paddle recorded at a wrong offset.
 ///
-/// Paddle wrote such predictions from the buffer of a view. They are the values of `tokens` after the first token.
+/// Such a prediction has the values of `tokens` after the first token. So it also has the class tokens of later images.
 fn is_raw_buffer(expected: &[f32], pred: &[f32], tokens: &[f32], patch_values: usize) -> bool {
     let distance = |got: &[f32]| -> f64 {
         got.iter().zip(expected).map(|(a, b)| f64::from(a - b).abs()).fold(0.0, f64::max)
@@ -177,7 +176,7 @@ fn refused(case: &Case, file: &str, error: &CheckpointError) -> VerifyError {
     case.error(format!("{file}: {error}"))
 }
 
-/// Returns the encoder dimensions of the case, with the checkpoint's LayerNorm epsilon.
+/// Returns the encoder dimensions of the case, with the LayerNorm epsilon of the checkpoint.
 ///
 /// Fails if the checkpoint has different dimensions or a different number of heads.
 fn dims(case: &Case, opened: &Opened, precision: Precision) -> Result<EncoderDims, VerifyError> {
@@ -189,18 +188,19 @@ fn dims(case: &Case, opened: &Opened, precision: Precision) -> Result<EncoderDim
     if !same || facts.input_size != Some(dims.input_size) {
         let keys = facts.keys().into_iter().map(|(key, value)| format!("{key} = {value}"));
         let keys = keys.collect::<Vec<_>>().join(", ");
-        return Err(case.error(format!("`model` does not match {}: {keys}", opened.path.display())));
+        return Err(case
+            .error(format!("`model` does not match {}, which has {keys}", opened.path.display())));
     }
     match settings.num_heads {
         Some(heads) if heads != dims.num_heads => Err(case.error(format!(
-            "`model` does not match {}: `num_heads = {heads}`",
+            "`model` does not match {}, which has `num_heads = {heads}`",
             opened.path.display()
         ))),
         _ => Ok(EncoderDims { norm_eps: settings.norm_eps.unwrap_or(dims.norm_eps), ..dims }),
     }
 }
 
-/// Compares a checkpoint's tensors with the case. All bits must be equal.
+/// Compares the tensors of a checkpoint with the case, bit by bit.
 ///
 /// Returns the tolerance for the outputs of the model.
 fn weights(
@@ -235,7 +235,7 @@ fn weights(
     if half { case.tolerance("half_tolerance", 0.1) } else { Ok(tolerances.forward) }
 }
 
-/// Returns a weight of the case. Linear weights are `[out, in]`.
+/// Returns a weight of the case. A linear weight is `[out, in]`.
 fn case_weight(case: &Case, name: &str) -> Result<Vec<f32>, VerifyError> {
     let full = format!("weights.{name}");
     let values = case.floats(&full)?;

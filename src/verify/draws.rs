@@ -51,10 +51,10 @@ fn crops(
 fn erasings(item: &Fields, draws: usize, out: &mut TensorComparison) -> Result<(), VerifyError> {
     let ([width, side], prob) = (pair(item, "image")?, item.number("prob")?);
     if width != side || !(prob > 0.0 && prob <= 1.0) {
-        return Err(item.error("`image` must be square, and `prob` above 0 and at most 1"));
+        return Err(item.error("`image` must be square, and `prob` must be above 0 and at most 1"));
     }
     let plan = ErasingPlan { reprob: prob, remode: EraseMode::Pixel, recount: 1 };
-    // An image gets a box with probability `prob`, so this makes about `draws` boxes.
+    // A random box appears with probability `prob`. So this loop makes about `draws` boxes.
     let images = (draws as f64 / prob) as usize;
     let boxes: Vec<CropBox> = (0..images as u64)
         .flat_map(|sample| erasing_boxes(side.into(), &plan, &mut KEY.rng(sample, Purpose::Erase)))
@@ -82,10 +82,12 @@ fn quantiles(
 ) -> Result<(), VerifyError> {
     let n = drawn.len() as f64;
     for (p, quantile) in item.by_name("quantiles")? {
-        let share: f64 = p.parse().map_err(|_| item.error(format!("{p:?} is not a quantile")))?;
+        let share: f64 = p
+            .parse()
+            .map_err(|_| item.error(format!("the key {p:?} in `quantiles` must be a number")))?;
         let tolerance = 5.0 * (2.0 * share * (1.0 - share) / n).sqrt();
-        // Sides are whole pixels, so many draws may equal the quantile. They do not count as below it, although the
-        // recorded quantile is rounded to 5 decimals.
+        // Sides are whole pixels, so many values may be equal to a quantile. The recorded quantile is rounded to 5
+        // decimals. Equal values must not count as below it.
         let below = drawn.iter().filter(|d| **d < quantile - 1e-5).count() as f64 / n;
         let up_to = drawn.iter().filter(|d| **d <= quantile + 1e-5).count() as f64 / n;
         let nearest = share.clamp(below, up_to);
@@ -97,6 +99,9 @@ fn quantiles(
 fn pair(item: &Fields, key: &str) -> Result<[usize; 2], VerifyError> {
     match item.counts(key)?[..] {
         [a, b] if a > 0 && b > 0 && a.max(b) <= 65_500 => Ok([a, b]),
-        _ => Err(item.error(format!("`{key}` is not an image size"))),
+        _ => {
+            Err(item
+                .error(format!("`{key}` must be an image size: two whole numbers from 1 to 65500")))
+        }
     }
 }

@@ -49,7 +49,6 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Returns the loss of a case.
 pub(super) fn loss(case: &Case) -> Result<MaeLoss, VerifyError> {
     let masked = MaeLoss::masked(case.flag("norm_pix_loss")?);
     let patches = match case.get("loss_on").map(|_| case.text("loss_on")).transpose()?.as_deref() {
@@ -60,7 +59,7 @@ pub(super) fn loss(case: &Case) -> Result<MaeLoss, VerifyError> {
     Ok(MaeLoss { patches, ..masked })
 }
 
-/// Returns the images `[N, C, H, W]` and the masks of a case that has only one step.
+/// Returns the images `[N, C, H, W]` and the masks of a case with a single step.
 pub(super) fn inputs(
     case: &Case,
     encoder: &EncoderDims,
@@ -71,7 +70,7 @@ pub(super) fn inputs(
     Ok((imgs, masks))
 }
 
-/// Returns the masks for the recorded `noise` `[N, L]`.
+/// Returns the masks that belong to the recorded `noise`, `[N, L]`.
 pub(super) fn masks(
     case: &Case,
     noise: &[f32],
@@ -81,7 +80,7 @@ pub(super) fn masks(
     let mask_ratio = case.number("mask_ratio")?;
     let kept = shape::len_keep(patches, mask_ratio);
     if !(mask_ratio > 0.0 && mask_ratio < 1.0) || kept == 0 || kept >= patches {
-        return Err(case.error("`mask_ratio` must keep at least one patch, but not all"));
+        return Err(case.error("`mask_ratio` must keep at least one patch, but not all patches"));
     }
     if noise.len() != images * patches || noise.iter().any(|v| !v.is_finite()) {
         return Err(case.error("`noise` must have one finite number for each patch of `imgs`"));

@@ -7,7 +7,7 @@ use crate::infer;
 
 /// Tolerance for rounding errors in pixels and probabilities.
 const ROUNDING: f64 = 1e-6;
-/// Tolerance for accuracies in percent, and for losses.
+/// Tolerance for accuracies (in percentage points) and for losses.
 const METRICS: f64 = 1e-5;
 
 pub(super) fn mixup(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyError> {
@@ -38,14 +38,16 @@ pub(super) fn mixup(case: &Case, out: &mut TensorComparison) -> Result<(), Verif
             unreachable!("mixing keeps `Images::Values`")
         };
         out.absolute(&name, values, &case.floats(&name)?, ROUNDING);
-        let Targets::Soft(targets) = &batch.targets else { unreachable!("a mix has soft targets") };
+        let Targets::Soft(targets) = &batch.targets else {
+            unreachable!("mixing creates soft targets")
+        };
         let name = format!("targets.{i}");
         out.absolute(&name, targets, &case.floats(&name)?, ROUNDING);
     }
     Ok(())
 }
 
-/// Returns the recorded mixup lambda or CutMix box of two images.
+/// Returns the recorded mixup lambda or CutMix box of an item.
 fn given(item: &Fields, side: usize) -> Result<Mix, VerifyError> {
     if !item.flag("cutmix")? {
         return Ok(Mix::Blend(item.number("lam")?));
@@ -56,7 +58,10 @@ fn given(item: &Fields, side: usize) -> Result<Mix, VerifyError> {
         {
             Ok(Mix::Paste(CropBox { top, left, height: bottom - top, width: right - left }))
         }
-        _ => Err(item.error(format!("`box_yyxx` is not a box in {side}x{side} pixels"))),
+        _ => {
+            Err(item
+                .error(format!("`box_yyxx` must be a box inside an image of {side}x{side} pixels")))
+        }
     }
 }
 

@@ -31,7 +31,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-/// Returns all folders with a case at or below `path`, sorted.
+/// Lists all folders with a case: `path` itself, or folders below `path`. The list is sorted.
 ///
 /// Fails if there is no case.
 pub fn find(path: &Path) -> Result<Vec<PathBuf>, VerifyError> {
@@ -44,7 +44,7 @@ pub fn find(path: &Path) -> Result<Vec<PathBuf>, VerifyError> {
     found.sort();
     if found.is_empty() {
         let problem = format!(
-            "there is no case: neither this folder nor its subfolders contain `{}`",
+            "neither this folder nor its subfolders contain a file `{}`",
             case::DESCRIPTION
         );
         return Err(VerifyError::new(path, problem));
@@ -59,23 +59,25 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
         if path.join(case::DESCRIPTION).is_file() {
             found.push(path);
         } else if entry.file_type()?.is_dir() {
-            // Do not follow links: they may form a cycle.
+            // Do not follow symbolic links: they may form a cycle.
             collect(&path, found)?;
         }
     }
     Ok(())
 }
 
-/// Runs the case in `folder` on `device`, and compares the results with the recorded numbers.
+/// Computes the case in `folder` on `device`, and compares the results with the recorded numbers.
 pub fn run(
     folder: &Path,
     device: &Device,
     tolerances: &Tolerances,
 ) -> Result<CaseReport, VerifyError> {
     let case = Case::open(folder)?;
-    // Cases are user input: a panic on inconsistent sizes must end this case, but not the command.
+    // Cases are user input. A panic because of inconsistent sizes must not end the whole command.
     catch_unwind(AssertUnwindSafe(|| compare(&case, device, tolerances))).unwrap_or_else(|_| {
-        Err(case.error("the computation failed because sizes do not match (see the message above)"))
+        Err(case.error(
+            "the computation failed because tensor sizes do not match (see the message above)",
+        ))
     })
 }
 
@@ -108,7 +110,7 @@ fn compare(
     }
     case.all_read()?;
     if comparison.rows.is_empty() {
-        return Err(case.error("the case has nothing to compare"));
+        return Err(case.error("the case contains no values to compare"));
     }
     Ok(CaseReport { path: case.folder.clone(), kind: case.kind.clone(), rows: comparison.rows })
 }

@@ -1,4 +1,4 @@
-//! Builds the networks of a case: dimensions from `case.json`, weights from its tensors.
+//! Builds the networks of a case. The dimensions are in `case.json`, and the weights are tensors of the case.
 
 use super::case::{Case, VerifyError};
 use super::report::TensorComparison;
@@ -8,7 +8,6 @@ use crate::shape::{self, DecoderDims, EncoderDims, ImageSize, Precision};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Returns the encoder dimensions of a case.
 pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, VerifyError> {
     let m = case.inner("model")?;
     let dims = EncoderDims {
@@ -25,18 +24,19 @@ pub(super) fn encoder(case: &Case, precision: Precision) -> Result<EncoderDims, 
     let whole = |a: usize, b: usize| b > 0 && a > 0 && a.is_multiple_of(b);
     if !whole(dims.input_size.height, dims.patch_size) || !whole(dims.embed_dim, dims.num_heads) {
         return Err(case.error(
-            "`model`: `input_size` must be a multiple of `patch_size`, and `embed_dim` a multiple of `num_heads`",
+            "`model`: `input_size` must be a multiple of `patch_size`, and `embed_dim` must be a multiple of `num_heads`",
         ));
     }
     // Do not build a network much larger than the tensors. Cases whose weights are in checkpoint files are exempt.
     let parameters = 12.0 * dims.depth as f64 * (dims.embed_dim as f64).powi(2);
     if case.has("weights.cls_token") && parameters > 8.0 * case.elements() as f64 {
-        return Err(case.error("`model` is much larger than the tensors of the case"));
+        return Err(case.error(
+            "`model` describes a network that is much larger than the tensors of the case",
+        ));
     }
     Ok(dims)
 }
 
-/// Returns the decoder dimensions of a case.
 pub(super) fn decoder(case: &Case) -> Result<DecoderDims, VerifyError> {
     let m = case.inner("model")?;
     let dims = DecoderDims {
@@ -63,16 +63,17 @@ fn image_shape(case: &Case) -> Result<[usize; 3], VerifyError> {
     }
 }
 
-/// Returns a parameter's tensor name in a case: `weights.` and the parameter's name.
+/// Returns the tensor name of a parameter in a case, such as `weights.cls_token`.
 #[expect(clippy::unnecessary_wraps, reason = "`weighted` takes it as `name_of`")]
 pub(super) fn weights(name: &str) -> Option<String> {
     Some(format!("weights.{name}"))
 }
 
-/// Returns the module with the weights of the case.
+/// Loads the weights of the case into `module`.
 ///
-/// `name_of` maps a parameter to its tensor name, or to `None` to keep the old values. Fails if a tensor is missing or
-/// has a different shape. Fixed position embeddings may be missing.
+/// `name_of` returns the tensor name of a parameter. If it returns `None`, the parameter keeps its value.
+///
+/// Fails if a tensor is missing or has the wrong shape. Fixed position embeddings may be missing.
 pub(super) fn weighted<M: Module>(
     case: &Case,
     module: M,
@@ -129,7 +130,7 @@ pub(super) fn images(
     Ok(Tensor::from_data(TensorData::new(one, [n, c, h, w]), device))
 }
 
-/// Copies the values of a tensor from the device into a flat vector.
+/// Copies the values of a tensor from the device, flattened.
 pub(super) fn vector<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.try_into_vec_as().expect("floats are read back as f32")
 }

@@ -1,4 +1,4 @@
-//! Cases `transforms` (resizing, crops, flips), `augment_ops` and `decode`, in levels from 0 to 255.
+//! Cases `transforms` (resizing, crops, flips), `augment_ops` and `decode`. Differences are in levels from 0 to 255.
 
 use super::case::{Case, Fields, VerifyError};
 use super::report::TensorComparison;
@@ -58,7 +58,7 @@ fn cropped(case: &Case, picture: &Picture, item: &Fields) -> Result<Vec<f32>, Ve
     let inside =
         crop.top + crop.height <= picture.height && crop.left + crop.width <= picture.width;
     if !inside || crop.height == 0 || crop.width == 0 {
-        return Err(item.error(format!("{crop:?} is not inside the image")));
+        return Err(item.error(format!("the crop {crop:?} is not inside the image")));
     }
     let augment = AugmentPlan {
         crop: CropMode::Resized,
@@ -98,7 +98,7 @@ pub(super) fn augment_ops(case: &Case, out: &mut TensorComparison) -> Result<(),
         .filter_map(|level| u8::try_from(*level).ok())
         .collect::<Vec<_>>()
         .try_into()
-        .map_err(|_| case.error("`fill` must be three levels from 0 to 255"))?;
+        .map_err(|_| case.error("`fill` must be three whole numbers from 0 to 255"))?;
     let interpolation = match case.text("interpolation")?.as_str() {
         "bicubic" => Interpolation::Bicubic,
         "bilinear" => Interpolation::Bilinear,
@@ -133,11 +133,13 @@ pub(super) fn decode(case: &Case, out: &mut TensorComparison) -> Result<(), Veri
         let name = format!("out.{file}");
         let picture = read_picture(&case.folder.join(&file))
             .map_err(|error| case.error(format!("{file}: {error}")))?;
-        let Pixels::U8(got) = &picture.pixels else { unreachable!("files are decoded to levels") };
+        let Pixels::U8(got) = &picture.pixels else {
+            unreachable!("image files are decoded to 8-bit pixels")
+        };
         if !case.has_shape(&name, &[picture.height, picture.width, picture.channels]) {
-            return Err(
-                case.error(format!("`{name}` is missing, or does not have the size of the file"))
-            );
+            return Err(case.error(format!(
+                "`{name}` is missing, or does not have the size of the image file"
+            )));
         }
         let expected = case.levels(&name)?;
         out.absolute(&name, got, &expected, largest);
@@ -150,12 +152,12 @@ pub(super) fn decode(case: &Case, out: &mut TensorComparison) -> Result<(), Veri
             return Err(case.error(format!("{file} does not exist")));
         }
         let read = f64::from(u8::from(read_picture(&path).is_ok()));
-        out.absolute(format!("{file} (1 if it is read)"), &[read], &[0.0], 0.0);
+        out.absolute(format!("{file} (1 if mae can read the file)"), &[read], &[0.0], 0.0);
     }
     Ok(())
 }
 
-/// Returns the mean `distance` between values at the same position; infinite if the lengths differ.
+/// Returns the mean of `distance` over all pairs of values; infinite if the lengths differ.
 fn share_of(got: &[u8], expected: &[u8], distance: impl Fn(u8, u8) -> f64) -> f64 {
     if got.len() != expected.len() {
         return f64::INFINITY;

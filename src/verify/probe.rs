@@ -87,7 +87,7 @@ fn same_constants(case: &Case, out: &mut TensorComparison) -> Result<(), VerifyE
     Ok(())
 }
 
-/// Compares parameters and running statistics with the case, after `steps` updates.
+/// Compares parameters and running statistics after `steps` updates with the case.
 fn same_parameters(
     case: &Case,
     head: &ProbeHead,
@@ -100,7 +100,7 @@ fn same_parameters(
         let (got, expected) = (vector(param.values), case.floats(&name)?);
         match tolerances.precision {
             Precision::Fp32 => out.absolute(&name, &got, &expected, tolerances.parameter),
-            // LARS scales the gradient, so the error of an update is proportional to the update.
+            // LARS scales the gradient, so the error of an update is proportional to the size of the update.
             Precision::Bf16 | Precision::Fp16 => {
                 out.relative(&name, &got, &expected, tolerances.forward);
             }

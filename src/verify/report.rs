@@ -2,17 +2,17 @@
 
 use std::path::PathBuf;
 
-/// Whether a difference is relative or absolute.
+/// How a difference is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Measure {
-    /// The difference divided by the tensor's largest expected value.
+    /// Absolute difference divided by the tensor's largest expected value.
     Relative,
-    /// The absolute difference.
+    /// Absolute difference.
     Absolute,
 }
 
-/// The result of comparing one tensor.
+/// The comparison of one tensor.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct ReportRow {
     pub tensor: String,
@@ -27,7 +27,7 @@ pub struct ReportRow {
 }
 
 impl ReportRow {
-    /// Returns the difference divided by the tolerance. Above 1, the comparison fails.
+    /// Returns the difference divided by `tolerance`. The comparison fails if the result is above 1.
     pub fn excess(&self) -> f64 {
         let found = match self.measure {
             Measure::Relative => self.max_rel,
@@ -41,7 +41,7 @@ impl ReportRow {
     }
 }
 
-/// The results of one case.
+/// All comparisons of one case.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct CaseReport {
     pub path: PathBuf,
@@ -54,22 +54,20 @@ impl CaseReport {
         self.rows.iter().all(|row| row.passed)
     }
 
-    /// Returns the tensor with the largest difference relative to its tolerance.
+    /// Returns the comparison with the largest [`ReportRow::excess`].
     pub fn worst(&self) -> Option<&ReportRow> {
         self.rows.iter().max_by(|a, b| a.excess().total_cmp(&b.excess()))
     }
 }
 
-/// Collects the comparisons of a case.
+/// Compares tensors, and collects the results of a case.
 #[derive(Default)]
 pub(super) struct TensorComparison {
     pub rows: Vec<ReportRow>,
 }
 
 impl TensorComparison {
-    /// Compares `got` with `expected`.
-    ///
-    /// `tolerance` is a fraction of the largest expected value.
+    /// Compares `got` with `expected`. `tolerance` is a fraction of the largest expected value.
     pub(super) fn relative(
         &mut self,
         tensor: impl Into<String>,
@@ -80,9 +78,7 @@ impl TensorComparison {
         self.add(tensor.into(), got, expected, Measure::Relative, tolerance);
     }
 
-    /// Compares `got` with `expected`.
-    ///
-    /// `tolerance` is an absolute difference.
+    /// Compares `got` with `expected`. `tolerance` is an absolute difference.
     pub(super) fn absolute(
         &mut self,
         tensor: impl Into<String>,

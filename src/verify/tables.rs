@@ -20,9 +20,9 @@ pub(super) fn schedule(
         };
         let points = points(&curve)?;
         if points.is_empty() {
-            return Err(curve.error("the curve has no points"));
+            return Err(curve.error("the learning rate curve has no points"));
         }
-        // Divide each rate by its expected value, so that small rates count as much as large ones.
+        // Divide each rate by its expected value. Small rates then count as much as large rates.
         let share = |got: f64, expected: f64| {
             if expected.abs() > 1e-12 {
                 got / expected
@@ -36,13 +36,13 @@ pub(super) fn schedule(
     Ok(())
 }
 
-/// Returns pairs of fractional epoch and learning rate.
+/// Returns pairs of epoch (may be fractional) and learning rate.
 fn points(curve: &Fields) -> Result<Vec<(f64, f64)>, VerifyError> {
     let list = curve.get("points").and_then(serde_json::Value::as_array);
     let pairs = list.and_then(|points| {
         points.iter().map(|p| Some((p.get(0)?.as_f64()?, p.get(1)?.as_f64()?))).collect()
     });
-    pairs.ok_or_else(|| curve.error("`points` must be pairs of epoch and learning rate"))
+    pairs.ok_or_else(|| curve.error("`points` must be a list of pairs: epoch and learning rate"))
 }
 
 pub(super) fn pos_embed(
@@ -54,7 +54,7 @@ pub(super) fn pos_embed(
         let (dim, grid) = (table.count("embed_dim")?, table.count("grid_size")?);
         if dim == 0 || !dim.is_multiple_of(4) || dim * grid * grid > 1 << 28 {
             return Err(table.error(format!(
-                "there is no table with `embed_dim` {dim} and `grid_size` {grid}"
+                "cannot compute a table with `embed_dim` {dim} and `grid_size` {grid}: `embed_dim` must be a positive multiple of 4, and the table must have at most 2^28 values"
             )));
         }
         let name = format!("pos_embed.{dim}.{grid}");
@@ -86,9 +86,9 @@ pub(super) fn pos_embed_resize(
         let (input, output) = (format!("in.{dim}.{from}.{to}"), format!("out.{dim}.{from}.{to}"));
         for (name, grid) in [(&input, from), (&output, to)] {
             if !case.has_shape(name, &[1, 1 + grid * grid, dim]) || dim * grid == 0 {
-                return Err(
-                    case.error(format!("`{name}` is missing, or is not a grid of {grid}x{grid}"))
-                );
+                return Err(case.error(format!(
+                    "`{name}` is missing, or is not a position embedding for {grid}x{grid} patches"
+                )));
             }
         }
         let got = model::resize_pos_embed(&case.floats(&input)?, dim, from.into(), to.into());

@@ -2,13 +2,13 @@
 
 use crate::shape::Precision;
 
-/// The tolerances for a kind of device and a precision.
+/// The tolerances for one kind of device and one precision.
 ///
-/// The expected numbers were computed in float64. The official code in float32 differs by 1.3e-6 in losses and outputs,
-/// and by 1e-6 in gradients.
+/// The expected numbers were computed in float64. In float32, the official code differs from them by 1.3e-6 in losses
+/// and outputs, and by 1e-6 in gradients.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Tolerances {
-    /// The precision of the networks.
+    /// Precision of the networks.
     pub precision: Precision,
     /// Tolerance of network outputs, relative to the tensor's largest expected value.
     pub forward: f64,
@@ -16,20 +16,20 @@ pub struct Tolerances {
     pub loss: f64,
     /// Tolerance of gradients, relative to the tensor's largest expected value.
     pub gradient: f64,
-    /// Absolute tolerance of parameters after a few updates.
+    /// Absolute tolerance of parameters after a few updates. For bf16 and fp16, see [`Self::BF16`].
     ///
-    /// Key biases have a larger tolerance, because their gradient is only rounding noise.
+    /// Key biases have a larger tolerance, because the gradient of a key bias is only rounding noise.
     pub parameter: f64,
     /// Relative tolerance of learning rates.
     pub schedule: f64,
     /// Absolute tolerance of position embeddings.
     pub pos_embed: f64,
-    /// Tolerance of resized position embeddings, relative to the table's largest expected value, for each patch per side
-    /// of the original grid.
+    /// Tolerance of resized position embeddings, relative to the largest expected value.
     ///
-    /// This program computes the coordinates in float64. torch computes them in float32, where the rounding error grows with
-    /// the coordinate, and with or without fused multiply-adds, depending on the processor. For 465 pairs of grids from 7 to
-    /// 48 patches per side, torch in float32 differs from torch in float64 by up to 1.8e-7 for each patch.
+    /// This number is multiplied by the number of patches per side of the original grid. The reason: this program
+    /// computes coordinates in float64, but torch in float32. The rounding error of float32 grows with the coordinate,
+    /// and depends on the processor (fused multiply-add). For 465 pairs of grids from 7 to 48 patches per side, torch
+    /// in float32 differs from torch in float64 by up to 1.8e-7 times the patches per side.
     pub pos_embed_resize: f64,
 }
 
@@ -46,7 +46,7 @@ impl Tolerances {
         pos_embed_resize: 2.5e-7,
     };
 
-    /// Tolerances for float32 on a GPU without TF32: ten times the CPU's tolerances.
+    /// Tolerances for float32 on a GPU without TF32: ten times those of [`Self::CPU`].
     ///
     /// A GPU adds numbers in a different order than the CPU.
     pub const GPU: Self = Self {
@@ -57,7 +57,9 @@ impl Tolerances {
         ..Self::CPU
     };
 
-    /// Tolerances for fp16 on any device. fp16 has 11 significant bits, 3 more than bf16. Gradients are not scaled here.
+    /// Tolerances for fp16 on any device. fp16 has 11 significant bits, 3 more than bf16.
+    ///
+    /// `mae verify` uses no loss scaling.
     pub const FP16: Self = Self {
         precision: Precision::Fp16,
         forward: 5e-3,
@@ -69,10 +71,12 @@ impl Tolerances {
 
     /// Tolerances for bf16 on any device. bf16 has 8 significant bits.
     ///
-    /// On the CPU, forward passes differed by up to 2.3e-2, losses by up to 9e-4 and gradients by up to 2.9e-2. For
-    /// parameters, the tolerance limits the mean difference, relative to the sum of the learning rates so far. Adam's
-    /// first updates move a parameter by the full learning rate in the direction of its gradient, and the sign of a
-    /// gradient near 0 is noise. So in a tensor of fewer than 20 values, one entry may move in the other direction.
+    /// On the CPU, forward passes differed by up to 2.3e-2, losses by up to 9e-4 and gradients by up to 2.9e-2.
+    ///
+    /// For parameters, the tolerance limits the mean difference, relative to the sum of the learning rates so far.
+    /// Adam's first updates move a parameter by the full learning rate in the direction of its gradient. The sign of a
+    /// gradient near 0 is noise. So in a tensor of fewer than 20 values, one value may move in the wrong direction
+    /// without a failure.
     pub const BF16: Self = Self {
         precision: Precision::Bf16,
         forward: 3e-2,

@@ -55,7 +55,8 @@ pub(super) fn pretrain(
         }
         steps.lrs.push(lr);
         let noise = noise.get(i * n * patches..(i + 1) * n * patches);
-        let noise = noise.ok_or_else(|| case.error("`noise` has fewer steps than `losses`"))?;
+        let noise = noise
+            .ok_or_else(|| case.error("`noise` has fewer steps than `loss_per_micro_step`"))?;
         let imgs = networks::images(case, &encoder, i, device)?;
         let masks = forward::masks(case, noise, imgs.dims()[0], encoder.num_patches())?;
         let replica = mae.clone().train();
@@ -113,7 +114,7 @@ pub(super) fn finetune(
         let replica = vit.clone().train();
         let output = replica.forward(networks::images(case, &encoder, i, device)?);
         if output.dims() != [n, classes] {
-            return Err(case.error("`logits`, `imgs` and `num_classes` do not match"));
+            return Err(case.error("`logits`, `imgs` and `num_classes` must have matching sizes"));
         }
         logits.extend(vector(output.clone().inner()));
         let loss = model::soft_cross_entropy(output, targets);
@@ -148,7 +149,7 @@ pub(super) fn finetune(
     Ok(())
 }
 
-/// Returns the target probabilities `[N, C]` of step `i`.
+/// Returns the target probabilities of step `i`, `[N, C]`.
 fn targets(
     case: &Case,
     i: usize,
@@ -156,9 +157,9 @@ fn targets(
     classes: usize,
     device: &Device,
 ) -> Result<Tensor<2>, VerifyError> {
-    let short = || case.error("`labels` or `soft_targets` have fewer steps than `losses`");
+    let short = || case.error("`labels` or `soft_targets` have fewer steps than `loss_per_step`");
     let kind = case.text("targets")?;
-    // Read both tensors, although only one is used: an unread tensor is an error.
+    // Read both tensors, although only one of them is used: an unused tensor is an error.
     let (labels, soft) = (case.labels("labels", classes)?, case.floats("soft_targets")?);
     let values = if kind == "soft" {
         soft.get(i * n * classes..(i + 1) * n * classes).ok_or_else(short)?.to_vec()
@@ -174,7 +175,7 @@ fn targets(
     Ok(Tensor::from_data(TensorData::new(values, [n, classes]), device))
 }
 
-/// Returns the optimizer of a pre-training, with the weight decay of a case.
+/// Returns an optimizer for pre-training, with the weight decay of the case.
 pub(super) fn pretrain_optimizer(case: &Case, mae: &Mae) -> Result<Optimizer, VerifyError> {
     let decay = case.number("weight_decay")?;
     Ok(train::optimizer(mae, adamw(case)?, |name, shape| optim::pretrain_group(name, shape, decay)))
@@ -190,7 +191,7 @@ fn adamw(case: &Case) -> Result<Rule, VerifyError> {
     }
 }
 
-/// Compares the peak learning rate with the official rule for `blr`.
+/// Compares the peak learning rate with the official formula for `blr`.
 fn lr_law(
     case: &Case,
     tolerances: &Tolerances,
@@ -231,10 +232,9 @@ pub(super) fn step<M: Module>(
     })
 }
 
-/// Compares an optimizer setting of each trained parameter with the object `table` of the case.
+/// Compares one optimizer setting of each trained parameter with the JSON object `table` of the case.
 ///
-/// `value` maps a parameter's name and shape to this program's setting. If one side lacks a parameter, the comparison
-/// fails.
+/// `value` returns this program's setting for a name and a shape. If one side lacks a parameter, the comparison fails.
 fn same_groups<M: Module>(
     case: &Case,
     table: &str,
@@ -253,9 +253,9 @@ fn same_groups<M: Module>(
     Ok(())
 }
 
-/// Compares the parameters of a module with the case.
+/// Compares the parameters of a module with the tensors of the case that start with `prefix`.
 ///
-/// `lr_sum` is the sum of the learning rates so far. Tensor names start with `prefix`.
+/// `lr_sum` is the sum of the learning rates of all updates so far.
 pub(super) fn same_parameters<M: Module>(
     case: &Case,
     module: &M,
@@ -269,7 +269,8 @@ pub(super) fn same_parameters<M: Module>(
         let expected = case.floats(&name)?;
         let got_len = got.len();
         for (part, range) in parts(&name, got.len()) {
-            // Softmax ignores key biases: rounding noise moves them by up to the learning rate; see `Tolerances`.
+            // Softmax ignores key biases, so rounding noise moves a key bias by up to the learning rate. See
+            // `Tolerances`.
             let free = if part == " (key)" { lr_sum } else { 0.0 };
             let (got, there) = (got.get(range.clone()), expected.get(range));
             let (got, there) = match (got, there) {
@@ -282,7 +283,7 @@ pub(super) fn same_parameters<M: Module>(
                     out.absolute(format!("{name}{part}"), got, there, tolerance);
                 }
                 Precision::Bf16 | Precision::Fp16 => {
-                    // One entry may move in the other direction.
+                    // One value may move in the wrong direction.
                     let one = 2.0 * lr_sum / there.len() as f64;
                     let tolerance = free + (tolerances.parameter * lr_sum).max(one);
                     let name = format!("{name}{part} (mean distance)");
@@ -294,7 +295,7 @@ pub(super) fn same_parameters<M: Module>(
     Ok(())
 }
 
-/// Splits `qkv.bias` into query, key and value. Each part is a name suffix and a range.
+/// Splits `qkv.bias` into query, key and value. Each part has a name suffix and an index range.
 fn parts(name: &str, len: usize) -> Vec<(&'static str, Range<usize>)> {
     let third = len / 3;
     if !name.ends_with("qkv.bias") {

@@ -61,7 +61,7 @@ fn each_kind_of_mask_trains_resumes_and_is_drawn() {
     let args = ["run", "r.toml", "--set", "name=b", "--set", "pretrain.epochs=4"];
     let args = [&args[..], &["--set", kept, "--set", &resume]].concat();
     let error = bench.refused(&args, 2);
-    assert!(error.contains("`mask = block`, but the recipe has random"), "{error}");
+    assert!(error.contains("`mask = block`, but the recipe has `mask = random`"), "{error}");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn impossible_masks_are_refused() {
     };
     insta::assert_snapshot!(refused(&["pretrain.mask=grid", "pretrain.mask_ratio=0.5"]), @r#"
     error: `pretrain.mask = "grid"` keeps one of every four patches, which contradicts `pretrain.mask_ratio = 0.5`
-      hint: use --set pretrain.mask_ratio=0.75, or another mask
+      hint: use `--set pretrain.mask_ratio=0.75`, or set another `pretrain.mask`
     "#);
     insta::assert_snapshot!(refused(&["pretrain.mask=grid", "data.input_size=10"]), @r#"
     error: `pretrain.mask = "grid"` needs an even number of patches per side, but an image has 5
@@ -87,11 +87,11 @@ fn impossible_masks_are_refused() {
     "#);
     insta::assert_snapshot!(refused(&["pretrain.mask=block", "pretrain.mask_granularity=2"]), @r#"
     error: `pretrain.mask = "block"` cannot be combined with `pretrain.mask_granularity = 2`
-      hint: remove `mask_granularity`, or use --set pretrain.mask=random
+      hint: remove `mask_granularity`, or use `--set pretrain.mask=random`
     "#);
     insta::assert_snapshot!(refused(&["pretrain.mask_granularity=3"]), @r#"
     error: `pretrain.mask_granularity = 3` does not divide the 4 patches per side of an image
-      hint: use one of [1, 2, 4]
+      hint: set `pretrain.mask_granularity` to one of [1, 2, 4]
     "#);
     insta::assert_snapshot!(refused(&["pretrain.mask_granularity=4"]), @r#"
     error: `pretrain.mask_ratio = 0.75` hides all 16 patches of an image
@@ -116,7 +116,7 @@ fn mask_tokens_in_the_encoder_and_the_loss_over_all_patches_train_and_are_rememb
     bench.done(&["reconstruct", &kept, "--images", "x.png", "-o", "out.png"]);
     done(&bench, "tuned", "finetune", &[&format!("finetune.from={kept}")]);
     let error = bench.refused(&["convert", &kept, "hf", "--to", "huggingface"], 2);
-    assert!(error.contains("its encoder gets mask tokens"), "{error}");
+    assert!(error.contains("the encoder of this network reads mask tokens"), "{error}");
     // A recipe without the token does not fit.
     let from = format!("pretrain.from={kept}");
     let error = bench.refused(&["run", "r.toml", "--set", "name=c", "--set", &from], 2);

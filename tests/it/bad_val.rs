@@ -41,7 +41,7 @@ fn skipped_validation_images_are_in_the_last_column() {
     let (table, said) =
         (String::from_utf8(run.stdout).unwrap(), String::from_utf8(run.stderr).unwrap());
     assert_eq!(run.status.code(), Some(0), "{said}");
-    assert!(said.contains("2 of 9 validation images are unreadable and left out"), "{said}");
+    assert!(said.contains("2 of 9 validation images are unreadable. All accuracies"), "{said}");
     assert!(said.contains("own/val/owl/2.png: "), "{said}");
     let header = table.lines().next().unwrap();
     assert!(header.ends_with(",finetune_run,linprobe_run,val_skipped"), "{table}");
@@ -70,7 +70,7 @@ fn skipped_validation_images_are_in_the_last_column() {
     // `eval` measures on the same images as the run.
     let checkpoint = "runs/tiny/finetune/from-scratch/checkpoints/epoch-0002";
     let text = bench.done(&["eval", checkpoint]);
-    assert!(text.contains("on 7 images (2 unreadable left out)"), "{text}");
+    assert!(text.contains("on 7 images (2 unreadable images left out)"), "{text}");
     let json: serde_json::Value =
         serde_json::from_str(&bench.done(&["eval", checkpoint, "--json"])).unwrap();
     assert_eq!((&json["images"], &json["val_skipped"]), (&7.into(), &2.into()));
@@ -103,7 +103,7 @@ fn a_run_refuses_to_mix_different_validation_images() {
     let length = fs::metadata(&picture).unwrap().len() as usize;
     fs::write(&picture, vec![b'x'; length]).unwrap();
     let said = bench.refused(&[&["run", "r.toml"][..], &SKIP].concat(), 2);
-    assert!(said.contains("3 of the validation images are unreadable now, but 2 were"), "{said}");
+    assert!(said.contains("3 validation images are unreadable now, but 2 were"), "{said}");
 }
 
 #[test]

@@ -146,7 +146,10 @@ fn a_branch_from_a_saved_state_continues_within_its_epoch() {
     // In its run folder, the state is checked against the recipe of the run.
     let own = "pretrain.resume=runs/tiny/pretrain/resume.safetensors";
     let error = bench.refused(&args(&pretrain("c", &[own, "model.num_heads=4"])), 2);
-    assert!(error.contains("model.num_heads = 2`, but the recipe has 4"), "{error}");
+    assert!(
+        error.contains("model.num_heads = 2`, but the recipe has `model.num_heads = 4`"),
+        "{error}"
+    );
     // The states of other stages have no decoder.
     let text = TINY.replace("[pretrain]", "[x]").split_once("[x]").unwrap().0.to_owned()
         + "[finetune]\nfrom = 'scratch'\nepochs = 3\naa = ''\nwarmup_epochs = 1\n";

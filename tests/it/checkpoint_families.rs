@@ -126,7 +126,11 @@ fn the_names_of_torchvision_and_mmpretrain_become_the_official_ones() {
     segmentation.insert("neck.fpn.weight".to_owned(), ones(&[3]));
     segmentation.insert("neck.mask_token".to_owned(), ones(&[1, 1, 8]));
     let notes = files.reads(segmentation, &encoder);
-    assert!(notes.contains("mae ignores the unsupported head or decoder `neck.`"), "{notes}");
+    assert!(
+        notes
+            .contains("mae does not support this head or decoder and ignores its tensors: `neck.`"),
+        "{notes}"
+    );
 }
 
 fn encoder() -> Tensors {
@@ -146,7 +150,11 @@ fn a_projection_head_is_left_out() {
         tensors.insert(name.to_owned(), ones(shape));
     }
     let notes = files().reads(tensors, &encoder());
-    assert!(notes.contains("mae ignores the unsupported head or decoder `head.`"), "{notes}");
+    assert!(
+        notes
+            .contains("mae does not support this head or decoder and ignores its tensors: `head.`"),
+        "{notes}"
+    );
 }
 
 #[test]
@@ -244,7 +252,7 @@ fn a_bare_classifier_that_does_not_state_its_pooling_is_a_warning() {
     assert_eq!(predict(&["--set", "finetune.global_pool=false"]), (Some(0), String::new()));
     let (code, stderr) = predict(&["--set", "finetune.global_pool=true"]);
     assert_eq!(code, Some(2));
-    assert!(stderr.contains("averages the patches after the last norm"), "{stderr}");
+    assert!(stderr.contains("averages the patch tokens after the last norm"), "{stderr}");
     // Where the names or the tensors say it, there is no warning.
     for tensors in [renamed(&classifier(), &TORCHVISION), tensors("timm-avg/model.safetensors")] {
         files.open(tensors).unwrap();

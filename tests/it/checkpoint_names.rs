@@ -1,4 +1,5 @@
-//! Networks under any prefix, with the names of other libraries, in several files: found, listed, or refused with the reason.
+//! Networks under any prefix, with the names of other libraries, in several files: found, listed, or refused with the
+//! reason.
 
 #![expect(clippy::unwrap_used, reason = "a file that cannot be written is a failed test")]
 
@@ -163,7 +164,7 @@ fn tensors_beside_the_network_do_not_refuse_it() {
     write(&file, &Dict(content));
     assert!(
         refused(&file)
-            .contains("`norm.bias` must be a float tensor, but the file has: int64 tensor"),
+            .contains("`norm.bias` is not a float tensor. Type in the file: int64 tensor"),
         "{}",
         refused(&file)
     );
@@ -308,9 +309,10 @@ fn a_pickled_module_states_its_heads_and_its_activation() {
     let (found, notes, facts) = opened(&file);
     assert!(found == plain && notes.is_empty(), "{notes}");
     assert_eq!((facts.num_heads, facts.settings.norm_eps), (Some(2), Some(1e-6)));
-    for (act, approximate, expected) in
-        [("ReLU", "none", "the activation is ReLU"), ("GELU", "tanh", "the GELU is approximate")]
-    {
+    for (act, approximate, expected) in [
+        ("ReLU", "none", "the activation function is ReLU"),
+        ("GELU", "tanh", "the GELU is approximate"),
+    ] {
         write(&file, &module(&plain, act, approximate));
         assert!(refused(&file).contains(expected), "{}", refused(&file));
     }
@@ -391,10 +393,10 @@ fn a_file_that_fits_nothing_shows_its_names_and_the_nearest_fit() {
         error.contains("The first of its 3 tensors are `bn1.weight`, `conv1.weight`"),
         "{error}"
     );
-    assert!(!error.contains("closest") && !error.contains("truncated"), "{error}");
+    assert!(!error.contains("most similar") && !error.contains("truncated"), "{error}");
     names.remove("patch_embed.proj.weight");
     let error = refused(&put(&bench, "b.safetensors", named(&names, |name| format!("net.{name}"))));
-    let expected = "The tensor names are closest to the official code and timm under the prefix `net.`: 31 names fit, \
+    let expected = "The most similar names are those of the official code and timm under the prefix `net.`: 31 names match, \
                     but `patch_embed.proj.weight` is missing";
     let count = names.len().to_string();
     assert!(error.contains(&expected.replace("31", &count)), "{error}");

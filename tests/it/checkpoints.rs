@@ -126,7 +126,7 @@ fn a_format_that_cannot_represent_a_checkpoint_says_why() {
         let args = [&["convert", input, out, "--to", to][..], &HEADS].concat();
         bench.refused(&args, 2)
     };
-    assert!(to(&average, "huggingface").contains("mean of the patches"));
+    assert!(to(&average, "huggingface").contains("mean of the patch tokens"));
     assert!(to(&golden("torch-mae/encoder-only.pth"), "huggingface").contains("only an encoder"));
     bench.done(&["run", "r.toml"]);
     let probe = "runs/tiny/linprobe/from-0003/checkpoints/epoch-0002";

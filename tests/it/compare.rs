@@ -65,20 +65,20 @@ fn two_runs_are_compared_with_their_differences_and_the_noise() {
                            [1] mr75  [2] mr50
       pretrain.mask_ratio  0.75      0.5
 
-    fine-tuning: top-1 in %, difference to [1] in points
+    fine-tuning: top-1 accuracy in %, difference to run [1] in points
       pretrain_epoch  annealed  [1] mr75  [2] mr50
        800            0         82.40     82.82 +0.42 ~
       1600            1         83.50     83.60 +0.10 ~
 
-    linear probe: top-1 in %, difference to [1] in points
+    linear probe: top-1 accuracy in %, difference to run [1] in points
       pretrain_epoch  annealed  [1] mr75  [2] mr50
        800            0         65.00     64.90 -0.10 ~
       1600            1         68.00
 
     ~ the difference is within the noise, so it may be chance. For two single runs, the noise is two standard errors on
-      50000 validation images, 2 sqrt(p1 (1 - p1)/50000 + p2 (1 - p2)/50000): here up to 0.60 points. For a single run, the
-      noise is at least 0.2 points: ViT-B on ImageNet varies by 0.05 to 0.08 points between seeds, and small data by whole
-      points.
+      50000 validation images: 2 sqrt(p1 (1 - p1)/50000 + p2 (1 - p2)/50000). Here the noise is up to 0.60 points. For a
+      single run, the noise is at least 0.2 points: ViT-B on ImageNet varies by 0.05 to 0.08 points between seeds. Results
+      on small data vary by whole points.
     ");
 }
 
@@ -269,7 +269,7 @@ fn the_table_of_a_run_is_checked_when_it_is_named_itself() {
     fs::write(bench.path("runs/mr75/accuracy.csv"), table.replace("83.50", "85.50")).unwrap();
     for argument in ["runs/mr75", "runs/mr75/accuracy.csv"] {
         let error = bench.refused(&["compare", argument, "runs/mr50"], 2);
-        assert!(error.contains("accuracy.csv: the checksum differs"), "{error}");
+        assert!(error.contains("accuracy.csv: the checksum of the file differs"), "{error}");
     }
     // A copy outside the run folder is the user's own table.
     put(&bench.path("mine.csv"), &table.replace("83.50", "85.50"));
@@ -302,11 +302,14 @@ fn arguments_that_cannot_be_compared_fail_with_a_hint() {
         (&["runs/mr75", "broken.csv"], "broken.csv: line 3: found 1 cells, but the header has 2"),
         (&["runs/mr75", "empty.csv"], "the table has no rows"),
         (&["runs/mr75", "runs/mr50/recipe.toml"], "not an accuracy table"),
-        (&["runs/mr75", "runs/mr50", "--csv", "no/c.csv"], "the folder does not exist"),
-        (&["runs/mr75", "runs/mr50", "--xlsx", "runs"], "this is a folder"),
+        (
+            &["runs/mr75", "runs/mr50", "--csv", "no/c.csv"],
+            "the folder of this file does not exist",
+        ),
+        (&["runs/mr75", "runs/mr50", "--xlsx", "runs"], "the path is a folder"),
         (
             &["runs/mr75", "runs/mr50", "--csv", "runs/mr75/accuracy.csv"],
-            "this file belongs to a compared run",
+            "this file belongs to one of the compared runs",
         ),
         (&["runs/mr75", "runs/mr50", "--csv", "c", "--xlsx", "c"], "to the same file"),
     ] {

@@ -316,12 +316,12 @@ fn an_invalid_folder_layout_is_an_error_with_the_reason() {
     fs::rename(dir.path().join("val/owl"), dir.path().join("val/dog")).unwrap();
     fs::remove_file(dir.path().join("train/dog/1.jpg")).unwrap();
     let error = error_of(&plan, Labels::Needed);
-    assert!(error.contains("class folders without images: `dog`"), "{error}");
+    assert!(error.contains("these class folders contain no images: `dog`"), "{error}");
 
     save(dir.path().join("train/1.jpg"), photo(24));
     let error = error_of(&plan, Labels::Needed);
     assert!(
-        error.contains("class folders without images: `dog`"),
+        error.contains("these class folders contain no images: `dog`"),
         "pictures beside the folders are ignored: {error}"
     );
 

@@ -158,7 +158,7 @@ fn two_images_in_one_sample_are_an_error() {
     shard(&dir.path().join("train-0.tar"), &members);
     shard(&dir.path().join("val-0.tar"), &[("a.jpg", &image), ("a.cls", b"0")]);
     let error = error_of(&plan(Format::WebDataset, dir.path()), Labels::Needed);
-    let expected = "sample `2024` has two images: `2024.01.05_1.jpg` and `2024.01.05_2.jpg`\nhint: rename the images";
+    let expected = "sample `2024` has two images: `2024.01.05_1.jpg` and `2024.01.05_2.jpg`\nhint: rename one of the images";
     assert!(error.contains(expected), "{error}");
 }
 
@@ -378,7 +378,7 @@ fn packed_files_make_the_same_batches() {
     let error = error_of(&shards, Labels::Needed);
     assert!(
         error.contains(
-            "2 training shards and 3 validation shards, but `mae data pack` wrote 3 and 3"
+            "2 training shards and 3 validation shards, but `mae data pack` wrote 3 training shards and 3 validation shards"
         ),
         "{error}"
     );
@@ -398,7 +398,10 @@ fn packed_files_make_the_same_batches() {
     let other = pack(&["--short-side", "8"]);
     assert_eq!(other.status.code(), Some(2));
     let said = String::from_utf8(other.stderr).unwrap();
-    assert!(said.contains("pack.json: the folder contains shards of different files"), "{said}");
+    assert!(
+        said.contains("pack.json: the folder contains shards from a different data set"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn what_this_machine_cannot_do_is_refused_before_anything_is_created() {
     for (set, expected) in [
         ("runtime.device=cuda", "runtime.device = \"cuda\""),
         ("runtime.devices=8", "this machine has no usable GPU"),
-        ("pretrain.batch_size=1000", "would never update"),
+        ("pretrain.batch_size=1000", "one update of pretrain needs"),
         ("finetune.from=nowhere.safetensors", "nowhere.safetensors"),
     ] {
         let error = bench.refused(&["run", "r.toml", "--set", set], 2);

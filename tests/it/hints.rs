@@ -20,7 +20,10 @@ fn commands_point_to_what_the_user_meant() {
         (&["verify", "runs/tiny"], "hint: run `mae check runs/tiny`"),
         (&["data", "check", "runs/tiny"], "hint: run `mae check runs/tiny`"),
         (&["data", "check", "a.png"], "this is an image file\nhint: pass the folder"),
-        (&["report", "runs/tiny", "-o", "none/a.html"], "the folder does not exist\nhint: create"),
+        (
+            &["report", "runs/tiny", "-o", "none/a.html"],
+            "the folder of this file does not exist\nhint: create",
+        ),
         (&["trash", "list", "--runs", "none"], "the folder does not exist\nhint: set `--runs DIR`"),
         (&["man", "a.png"], "this is not a folder\nhint: pass a folder"),
         (

@@ -1,4 +1,4 @@
-//! Folders as people have them: other names of the validation split, pictures in no class folder, files of no use.
+//! Unusual image folders: other names of the validation folder, images outside of class folders, ignored files.
 
 #![expect(clippy::disallowed_methods, reason = "these are files of a user")]
 
@@ -58,14 +58,14 @@ fn pictures_in_no_class_folder_are_counted_or_named() {
     let dir = folder(&["train/a/0.jpg", "train/b/0.jpg", "val/0.jpg", "val/1.jpg"]);
     let pictures = plan(Format::ImageFolder, dir.path());
     let error = error_of(&pictures, Labels::Needed);
-    assert!(error.contains("val: 2 pictures lie in val/ itself, in no class folder"), "{error}");
+    assert!(error.contains("val: 2 images are directly in val/, not in class folders"), "{error}");
     let bench = Bench::new("");
     let path = dir.path().to_str().unwrap();
     let output = bench.mae(&["data", "check", path]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("problems of the whole data set: 1\n"), "{text}");
-    assert!(text.contains("2 pictures lie in val/ itself"), "{text}");
+    assert!(text.contains("2 images are directly in val/"), "{text}");
 
     // Beside class folders, torchvision ignores them.
     for class in ["a", "b"] {
@@ -74,9 +74,9 @@ fn pictures_in_no_class_folder_are_counted_or_named() {
     save(dir.path().join("train/stray.jpg"), super::data::photo(24));
     let data = open(&pictures, Labels::Needed).unwrap();
     assert_eq!((data.facts.train_images, data.facts.val_images), (2, 2));
-    assert_eq!(data.passed_over["pictures in val/ itself, beside its class folders"], 2);
+    assert_eq!(data.passed_over["images directly in val/, not in class folders"], 2);
     let text = bench.done(&["data", "check", path]);
-    assert!(text.contains("  pictures in train/ itself, beside its class folders: 1"), "{text}");
+    assert!(text.contains("  images directly in train/, not in class folders: 1"), "{text}");
     // Pre-training uses them.
     assert_eq!(open(&pictures, Labels::Unneeded).unwrap().facts.train_images, 3);
 }
@@ -99,7 +99,7 @@ fn a_folder_of_archives_is_called_what_it_is() {
         fs::write(path, "x").unwrap();
     }
     let error = error_of(&plan(Format::ImageFolder, dir.path()), Labels::Unneeded);
-    assert!(error.contains("but archives: 2 .zip, 1 .gz\nhint: unpack"), "{error}");
+    assert!(error.contains("It contains archives: 2 .zip, 1 .gz\nhint: unpack"), "{error}");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn files_of_no_use_are_counted_wherever_they_are() {
     ];
     assert_eq!(counts, expected);
     let text = Bench::new("").done(&["data", "check", dir.path().to_str().unwrap()]);
-    assert!(text.contains("files that are not used: 6\n"), "{text}");
+    assert!(text.contains("files that mae does not use: 6\n"), "{text}");
     assert!(text.contains("files without an image extension: 1 .tar\n"), "{text}");
 }
 

@@ -102,11 +102,11 @@ fn features_are_the_same_in_every_format() {
     let parquet = fs::read(bench.path("f.parquet")).unwrap();
     assert!(parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1"));
     for (args, expected) in [
-        (&["-o", "f.txt"][..], "end the name with .safetensors, .npy, .csv or .parquet"),
-        (&["-o", "f.csv", "--pool", "tokens"], "one row of features for each image"),
+        (&["-o", "f.txt"][..], "end the file name with .safetensors, .npy, .csv or .parquet"),
+        (&["-o", "f.csv", "--pool", "tokens"], "a CSV file has one row for each image"),
         (&["-o", "f.npy", "--layer", "3"], "the encoder has 2 blocks"),
         (&["-o", "f.npy", "nowhere.png"], "nowhere.png"),
-        (&["-o", "no/f.npy"], "its folder does not exist"),
+        (&["-o", "no/f.npy"], "the folder of this file does not exist"),
     ] {
         let output = bench.mae(&[&["features", LAST], args].concat());
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -169,7 +169,7 @@ fn nearest_neighbours_of_a_run_equal_a_count_on_exported_features() {
     assert!(bench.read("runs/tiny/report.html").contains("k nearest neighbours: top-1"));
     fs::copy(bench.path("runs/tiny/accuracy.csv"), bench.path("copy.csv")).unwrap();
     let compared = bench.done(&["compare", "runs/tiny", "copy.csv", "--csv", "c.csv"]);
-    assert!(compared.contains("k nearest neighbours: top-1 in %"), "{compared}");
+    assert!(compared.contains("k nearest neighbours: top-1 accuracy in %"), "{compared}");
     assert!(bench.read("c.csv").lines().next().unwrap().ends_with(",knn_top1"));
     // Another setting is measured anew, and the finished jobs stay as they are.
     let weights = fs::read(bench.path(&format!("{LAST}/model.safetensors"))).unwrap();
@@ -229,7 +229,10 @@ fn knn_alone_writes_a_table_and_needs_a_pretraining() {
     let recipe = recipe.replace("\"last\"", "\"scratch\"");
     mae::durable::write(&bench.path("r.toml"), recipe.as_bytes()).unwrap();
     let error = bench.refused(&["run", "r.toml"], 2);
-    assert!(error.contains("needs the checkpoints of a [pretrain]"), "{error}");
+    assert!(
+        error.contains("needs the checkpoints of `[pretrain]`, but the recipe has no `[pretrain]`"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -289,7 +292,7 @@ fn test_sets_are_measured_with_the_classes_of_the_checkpoint() {
     for (args, expected) in [
         (&["--test", "wrong"][..], "1 of 2 class folders match no class of the checkpoint: `bat`"),
         (&["--test", "nowhere"], "the folder does not exist"),
-        (&["--test", "some/owl"], "there are no class folders with images"),
+        (&["--test", "some/owl"], "the folder contains no class folders with images"),
         (&["--csv", "x.csv"], "--test"),
         (&["--test", "some", "--knn", "3"], "--knn"),
     ] {
@@ -352,6 +355,6 @@ fn a_recipe_measures_every_finetuning_on_its_test_sets() {
     };
     assert!(set("[\"nowhere\"]").contains("nowhere: the folder does not exist"));
     assert!(set("[\"a=own/val\", \"a=sets/some\"]").contains("which is already taken"));
-    assert!(set("[\"/\"]").contains("has no valid name"));
+    assert!(set("[\"/\"]").contains("needs a valid name"));
     assert!(set("[]").contains("robustness.sets"));
 }

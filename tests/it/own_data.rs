@@ -93,7 +93,9 @@ fn a_run_from_an_own_checkpoint_is_compared_with_its_recipe() {
     let probe = ["run", "r.toml", "--stage", "linprobe", "--set", "name=probe", "--set", from];
     let error = bench.refused(&[&probe[..], &["--set", "model.num_heads=4"]].concat(), 2);
     assert!(
-        error.contains("the checkpoint has `model.num_heads = 2`, but the recipe has 4"),
+        error.contains(
+            "the checkpoint has `model.num_heads = 2`, but the recipe has `model.num_heads = 4`"
+        ),
         "{error}"
     );
     let other = ["--set", "data.mean=[0.1, 0.2, 0.3]"];

@@ -100,7 +100,7 @@ fn the_column_named_image_comes_first() {
     let files = plan(Format::Parquet, dir.path());
     assert_eq!(read(&files), [(40, 0)]);
     let data = open(&files, Labels::Needed).unwrap();
-    assert_eq!(data.passed_over["images of other columns (`mask.bytes`)"], 2);
+    assert_eq!(data.passed_over["images in other columns (`mask.bytes`)"], 2);
     let mask = DataPlan { image_key: vec!["mask".to_owned()], ..files };
     assert_eq!(read(&mask), [(24, 0)]);
     // The column is part of the fingerprint, unless older versions chose it.
@@ -111,7 +111,10 @@ fn the_column_named_image_comes_first() {
         &DataPlan { image_key: vec!["depth".to_owned()], ..plan(Format::Parquet, dir.path()) },
         Labels::Needed,
     );
-    assert!(error.contains("no binary column is named `depth` (`data.image_key`)"), "{error}");
+    assert!(
+        error.contains("no binary column named `depth`, the value of `data.image_key`"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -160,13 +163,13 @@ fn other_columns_and_files_are_called_what_they_are() {
     let error = error_of(&files, Labels::Needed);
     assert!(
         error.contains(
-            "no column contains image files. The columns are `image` (text), `label` (int64)"
+            "the file has no column with images. The columns of the file are `image` (text), `label` (int64)"
         ),
         "{error}"
     );
     fs::write(dir.path().join("train-0.parquet"), b"\x1f\x8b\x08\x00rest").unwrap();
     let error = error_of(&files, Labels::Needed);
-    assert!(error.contains("it is not a parquet file: it is compressed with gzip"), "{error}");
+    assert!(error.contains("the file is a gzip file, not a parquet file"), "{error}");
 }
 
 #[test]

@@ -78,14 +78,14 @@ fn a_cut_file_is_an_error() {
 fn formats_that_are_not_supported_are_named() {
     let heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic";
     for (bytes, name) in [
-        (&b"8BPS\0\x01"[..], "Photoshop (PSD) file"),
-        (heic, "HEIC (HEIF with HEVC) file"),
-        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL file"),
-        (b"\0\0\x02\0\x01\0 \0", "Windows cursor (CUR) file"),
-        (b"%PDF-1.7", "PDF file"),
+        (&b"8BPS\0\x01"[..], "Photoshop (PSD) files"),
+        (heic, "HEIC (HEIF with HEVC) files"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL files"),
+        (b"\0\0\x02\0\x01\0 \0", "Windows cursor (CUR) files"),
+        (b"%PDF-1.7", "PDF files"),
     ] {
         let error = error_of(bytes);
-        assert!(error.contains(&format!("not supported: {name}")), "{error}");
+        assert!(error.contains(&format!("mae does not support {name}")), "{error}");
         assert!(error.contains("hint: convert the file to PNG or JPEG"), "{error}");
         assert!(!error.contains("delete"), "{error}");
     }
@@ -94,11 +94,11 @@ fn formats_that_are_not_supported_are_named() {
 #[test]
 fn a_file_that_is_no_image_says_what_it_is() {
     for (bytes, what) in [
-        (&b"\n <!DOCTYPE html><html>"[..], "it is an HTML page, not an image"),
+        (&b"\n <!DOCTYPE html><html>"[..], "the file is an HTML page, not an image"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
-        (b"PK\x03\x04\x14\0", "it is a ZIP archive"),
-        (b"\0\0\0\x18ftypmp42", "it is a video (MP4, MOV)"),
-        (b"hello", "of no known image format: it begins with \"hello\""),
+        (b"PK\x03\x04\x14\0", "the file is a ZIP archive"),
+        (b"\0\0\0\x18ftypmp42", "the file is a video (MP4, MOV)"),
+        (b"hello", "the image format is unknown: the file begins with \"hello\""),
     ] {
         let error = error_of(bytes);
         assert!(error.contains(what), "{error}");

@@ -54,7 +54,7 @@ fn expected_line(dir: &str, state: &serde_json::Value, epochs: u64) -> String {
         | (None, _, done @ serde_json::Value::Object(_), _) => resumed(done),
         (None, _, _, serde_json::Value::Object(with)) => {
             let with = with["with"].as_str().unwrap();
-            format!("{dir}: copied from runs/{with}/{dir} (same job)")
+            format!("{dir}: copied from runs/{with}/{dir}, because both runs have the same job")
         }
         _ => panic!("unknown state {state}"),
     }

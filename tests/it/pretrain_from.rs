@@ -48,7 +48,9 @@ fn a_file_without_a_decoder_starts_with_a_random_decoder_and_says_so() {
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{log}");
     assert!(
-        log.contains("encoder.safetensors: it has no decoder, so the decoder starts from random"),
+        log.contains(
+            "encoder.safetensors: the checkpoint has no decoder, so the decoder starts from random"
+        ),
         "{log}"
     );
     let kept = tensors(&bench, "runs/tiny/pretrain/checkpoints/epoch-0003").tensors;
@@ -135,9 +137,15 @@ fn a_start_that_cannot_be_is_refused() {
         error.contains("`pretrain.from") && error.contains("cannot be combined with"),
         "{error}"
     );
-    assert!(error.contains("remove one: `from` starts a new pre-training"), "{error}");
+    assert!(
+        error.contains("remove one of the two keys. `from` starts a new pre-training"),
+        "{error}"
+    );
     let error = bench.refused(&["run", "r.toml", "--set", "pretrain.from="], 2);
-    assert!(error.contains("means the weights of `pretrain.from`, which is not set"), "{error}");
+    assert!(
+        error.contains("means the weights of `pretrain.from`, but `pretrain.from` is not set"),
+        "{error}"
+    );
     let error = bench.refused(&["run", "r.toml", "--set", "model.decoder_embed_dim=16"], 2);
     assert!(
         error.contains("whole.safetensors") && error.contains("decoder_embed_dim = 8"),

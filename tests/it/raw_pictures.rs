@@ -124,9 +124,9 @@ fn files_that_do_not_fit_are_named() {
     let error =
         |file: &str, in_chans| read(&golden(file), in_chans, [0.0, 1.0]).unwrap_err().to_string();
     let text = error("bands5.tif", 3);
-    assert!(text.contains("it has 5 channels, but data.in_chans is 3"), "{text}");
+    assert!(text.contains("the file has 5 channels, but data.in_chans is 3"), "{text}");
     assert!(text.contains("hint: set data.in_chans = 5"), "{text}");
-    assert!(error("grey16.tif", 5).contains("it has 1 channel, but data.in_chans is 5"));
+    assert!(error("grey16.tif", 5).contains("the file has 1 channel, but data.in_chans is 5"));
     let grey = read(&golden("grey16.tif"), 3, [0.0, 1.0]).unwrap();
     assert_eq!(grey.channels, 1, "grey serves for RGB");
     let dir = tempfile::tempdir().unwrap();
@@ -194,9 +194,14 @@ fn five_bands_train_and_are_reconstructed() {
 fn data_check_prints_the_percentiles_to_copy() {
     let bench = bands();
     let text = bench.done(&["data", "check", "r.toml", "--set", "data.range=[0, 1]"]);
-    assert!(text.contains("numbers in the training files, before scaling:"), "{text}");
+    assert!(text.contains("pixel values in the training files, before scaling:"), "{text}");
     assert!(text.contains("  channel 5: smallest "), "{text}");
-    assert!(text.contains("from 0.5 % to 99.5 %, for [data] in a recipe:\nrange = ["), "{text}");
+    assert!(
+        text.contains(
+            "range from the 0.5 % to the 99.5 % percentile, for `[data]` in a recipe:\nrange = ["
+        ),
+        "{text}"
+    );
     let json = bench.done(&["data", "check", "r.toml", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["numbers"]["channels"].as_array().unwrap().len(), 5);
@@ -205,7 +210,7 @@ fn data_check_prints_the_percentiles_to_copy() {
     fs::copy(golden("grey16.tif"), bench.path("grey/a.tif")).unwrap();
     let grey = ["data", "check", "grey", "--set", "data.in_chans=1"];
     let text = bench.done(&grey);
-    assert!(text.contains("images with more than 8 bits: 1; without data.range"), "{text}");
+    assert!(text.contains("images with more than 8 bits: 1. Without `data.range`"), "{text}");
     let mut numbers = array(&golden("grey16.npy")).1;
     numbers.sort_by(f64::total_cmp);
     let ends = format!("channel 1: smallest {}, 0.5 % ", numbers[0]);
@@ -218,7 +223,7 @@ fn arrays_count_as_images_only_with_a_range() {
     fs::create_dir_all(bench.path("arrays")).unwrap();
     fs::write(bench.path("arrays/a.npy"), npy([1, 4, 4], |i| i as u16)).unwrap();
     let error = bench.refused(&["data", "check", "arrays"], 2);
-    assert!(error.contains("set data.range = [lo, hi] to read the .npy files"), "{error}");
+    assert!(error.contains("set `data.range = [lo, hi]` to read the .npy files"), "{error}");
     bench.done(&[
         "data",
         "check",
@@ -249,14 +254,14 @@ fn settings_that_mean_nothing_for_raw_numbers_are_refused_by_name() {
     for (sets, expected) in [
         (
             &[grey, "finetune.aa=rand-m9-mstd0.5-inc1"][..],
-            "`finetune.aa = \"rand-m9-mstd0.5-inc1\"` changes 8-bit colours, but data.range reads",
+            "`finetune.aa = \"rand-m9-mstd0.5-inc1\"` needs 8-bit colours, but `data.range` keeps",
         ),
         (
             &[grey, "pretrain.augment.color_jitter=0.4"],
-            "`pretrain.augment.color_jitter = 0.4` changes 8-bit colours, but data.range reads",
+            "`pretrain.augment.color_jitter = 0.4` needs 8-bit colours, but `data.range` keeps",
         ),
         (&["data.range=[5, 5]"], "`data.range = [5.0, 5.0]` is not a valid range"),
-        (&["data.format=digits"], "but this format has none"),
+        (&["data.format=digits"], "but this `data.format` has no image files"),
     ] {
         let text = refused(sets);
         assert!(text.contains(expected) && text.contains("hint: "), "{text}");

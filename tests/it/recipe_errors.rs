@@ -110,7 +110,7 @@ fn a_syntax_error_has_its_line() {
 #[test]
 fn a_missing_file_names_the_recipe_that_extends_it() {
     insta::assert_snapshot!(errors("\nextends = ['base.toml']"), @r#"
-        error: cannot read a recipe that `extends` names: DIR/base.toml: No such file or directory (os error 2)
+        error: cannot read the recipe in `extends`: DIR/base.toml: No such file or directory (os error 2)
           --> DIR/r.toml:2
         "#);
     let gone =
@@ -373,7 +373,7 @@ fn a_source_that_will_not_exist_is_refused() {
         format!("{FINE}epochs = 100\ncheckpoint_epochs = [50]\n[linprobe]\nfrom = {from}\n")
     };
     insta::assert_snapshot!(errors(&probe("80")), @r#"
-        error: `linprobe.from = 80` is not an epoch with a checkpoint
+        error: `linprobe.from = 80` is an epoch without a checkpoint
           --> DIR/r.toml:10
           hint: use one of the epochs [50, 100], or add this epoch to `pretrain.checkpoint_epochs`
         "#);
@@ -410,13 +410,13 @@ fn a_source_that_will_not_exist_is_refused() {
 fn impossible_mixing_settings_are_refused() {
     let finetune = |keys: &str| format!("{FINE}[finetune]\naa = ''\nbatch_size = 31\n{keys}\n");
     insta::assert_snapshot!(errors(&finetune("mixup = 0.8")), @r#"
-        error: `finetune.batch_size = 31` must be even, because batches are mixed in pairs of images with `finetune.mixup_mode = "batch"`
+        error: `finetune.batch_size = 31` must be even to form pairs of images for `finetune.mixup_mode = "batch"`
           --> DIR/r.toml:9 (`finetune.batch_size`)
           --> the built-in defaults (`finetune.mixup_mode`)
           hint: use `--set finetune.batch_size=32`
         "#);
     insta::assert_snapshot!(errors(&finetune("cutmix_minmax = [0.8, 0.2]")), @r#"
-        error: `finetune.batch_size = 31` must be even, because batches are mixed in pairs of images with `finetune.mixup_mode = "batch"`
+        error: `finetune.batch_size = 31` must be even to form pairs of images for `finetune.mixup_mode = "batch"`
           --> DIR/r.toml:9 (`finetune.batch_size`)
           --> the built-in defaults (`finetune.mixup_mode`)
           hint: use `--set finetune.batch_size=32`
@@ -457,7 +457,7 @@ fn an_invalid_randaugment_policy_names_its_section() {
 #[test]
 fn a_training_that_would_never_update_is_refused() {
     insta::assert_snapshot!(errors_with(FINE, &["data.train_images=100", "pretrain.accum_iter=2"]), @r#"
-        error: `pretrain.batch_size = 64` is too large: pretrain would never update the weights: one update needs 128 images (`batch_size` 64 x `accum_iter` 2 x devices), but an epoch has only 100 images
+        error: `pretrain.batch_size = 64` is too large: one update of pretrain needs 128 images (`batch_size` 64 x `accum_iter` 2 x devices), but an epoch has only 100 images
           --> the built-in defaults
           hint: lower `batch_size` or `accum_iter`
         "#);
@@ -506,7 +506,7 @@ fn unreadable_validation_images_are_not_skipped_on_several_hosts() {
         error: `data.bad_val = "skip"` is not supported with `runtime.hosts = 2`
           --> --set data.bad_val=skip (`data.bad_val`)
           --> --set runtime.hosts=2 (`runtime.hosts`)
-          hint: remove the unreadable validation images, and use `--set data.bad_val=stop`
+          hint: train on one host. Or repair or remove the unreadable validation images, and then set `data.bad_val=stop`
         "#);
 }
 

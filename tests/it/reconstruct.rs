@@ -114,22 +114,22 @@ fn what_cannot_be_reconstructed_or_written_is_refused_with_a_hint() {
     let (encoder, classifier) = (golden("torch-mae/encoder-only.pth"), golden("huggingface-vit"));
     let many = vec!["0.5"; 101].join(",");
     for (checkpoint, image, out, more, expected) in [
-        (tuned, "a.png", "x.png", &[][..], "this is a fine-tuned classifier without a decoder"),
-        (probe, "a.png", "x.png", &[], "this is a linear probe without a decoder"),
-        (&encoder, "a.png", "x.png", &[], "this is an encoder without a decoder"),
+        (tuned, "a.png", "x.png", &[][..], "fine-tuned classifier without a decoder"),
+        (probe, "a.png", "x.png", &[], "linear probe without a decoder"),
+        (&encoder, "a.png", "x.png", &[], "encoder without a decoder"),
         (&classifier, "a.png", "x.png", &[], "pretrain/checkpoints/epoch-0800"),
         ("nowhere", "a.png", "x.png", &[], "nowhere"),
         (mae, "gone.png", "x.png", &[], "gone.png"),
         (mae, "cut.png", "x.png", &[], "cut.png: the file is truncated"),
-        (mae, "a.png", "x.png", &["--mask-ratio", "1.5"], "expected ratios between 0 and 1"),
-        (mae, "a.png", "x.png", &["--mask-ratio", "abc"], "expected ratios between 0 and 1"),
-        (mae, "a.png", "x.png", &["--mask-ratio", "0.5,"], "expected ratios between 0 and 1"),
-        (mae, "a.png", "x.png", &["--mask-ratio", "0"], "expected ratios between 0 and 1"),
+        (mae, "a.png", "x.png", &["--mask-ratio", "1.5"], "expected mask ratios between 0 and 1"),
+        (mae, "a.png", "x.png", &["--mask-ratio", "abc"], "expected mask ratios between 0 and 1"),
+        (mae, "a.png", "x.png", &["--mask-ratio", "0.5,"], "expected mask ratios between 0 and 1"),
+        (mae, "a.png", "x.png", &["--mask-ratio", "0"], "expected mask ratios between 0 and 1"),
         (mae, "a.png", "x.png", &["--mask-ratio", "0.5,0.99"], "keeps none of the 16 patches"),
         (mae, "a.png", "x.png", &["--mask-ratio", "1e-17"], "removes none of the 16 patches"),
         (mae, "a.png", "x.png", &["--mask-ratio", &many], "pass fewer images"),
         (mae, "a.png", "x.png", &["--device", "abacus"], "abacus"),
-        (mae, "a.png", "x.jpg", &[], "x.jpg: the figure is a PNG file"),
+        (mae, "a.png", "x.jpg", &[], "x.jpg: the name of the figure must end with `.png`"),
         (mae, "a.png", "no/x.png", &[], "the folder does not exist"),
         (mae, "a.png", "", &[], "PNG"),
     ] {
@@ -161,7 +161,8 @@ fn a_run_draws_every_kept_epoch_and_continues_if_drawing_fails() {
     assert!(output.status.success());
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(
-        told.contains("cannot draw the reconstructions of epoch 2; training continues"),
+        told.contains("cannot draw the reconstructions of epoch 2: ")
+            && told.contains("Training continues without this figure"),
         "{told}"
     );
     let table = "runs/tiny/accuracy.csv";

@@ -117,7 +117,7 @@ fn a_report_has_every_value_of_the_table_and_loads_nothing() {
         "mask ratio 0.75",
         "started 2026-11-25 15:54 UTC, finished 2026-11-25 16:09 UTC",
         "mid-schedule",
-        "Do not compare it with the end of a schedule",
+        "Do not compare such a row with the end of a schedule",
         "<td class=\"best\"><span>★</span>98.33</td>",
         "scratch: 70.56.",
         "data:image/png;base64,iVBORw0KGgo",

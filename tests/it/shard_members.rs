@@ -55,7 +55,7 @@ fn sidecars_matter_only_where_classes_are_needed() {
     shard(&dir.path().join("val.tar"), &[("v.jpg", &image), ("v.cls", b"0")]);
     let error = error_of(&shards(dir.path()), Labels::Needed);
     assert!(error.contains("00000.tar/3.json: -1 is not a valid class"), "{error}");
-    assert!(error.contains("(2 of 6 images have no usable class)"), "{error}");
+    assert!(error.contains("(2 of 6 images have no valid class)"), "{error}");
     (sidecars[3], sidecars[4]) = (r#"{"label": 1}"#, r#"{"label": true}"#);
     write(&sidecars);
     let data = open(&shards(dir.path()), Labels::Needed).unwrap();
@@ -88,14 +88,14 @@ fn a_text_label_is_a_class_name() {
     assert_eq!((labels(&data), data.class_names.len()), (vec![0, 1, 2], 5));
     fs::write(dir.path().join("classes.txt"), "tabby\nowl\n7\n").unwrap();
     let error = error_of(&plan, Labels::Needed);
-    assert!(error.contains("classes.txt: the file does not list the class `ant`"), "{error}");
+    assert!(error.contains("classes.txt: an image has the class `ant`"), "{error}");
     fs::remove_file(dir.path().join("classes.txt")).unwrap();
 
     let mixed = [&train[..], &[("d.jpg", &image), ("d.json", br#"{"label": 3}"#)]].concat();
     shard(&dir.path().join("train/0.tar"), &mixed);
     let error = error_of(&plan, Labels::Needed);
     assert!(
-        error.contains("0.tar/d.jpg: the class of this image is a number, but that of"),
+        error.contains("0.tar/d.jpg: the class of this image is a number, but the class of"),
         "{error}"
     );
     assert_eq!(open(&plan, Labels::Unneeded).unwrap().train.len(), 4);
@@ -120,7 +120,7 @@ fn the_other_images_of_a_sample_are_passed_over_and_counted() {
     let plan = shards(dir.path());
     let data = open(&plan, Labels::Needed).unwrap();
     assert_eq!(names(&data), ["a.jpg", "b.jpg"]);
-    assert_eq!(data.passed_over["other images of samples (`depth.png`)"], 4);
+    assert_eq!(data.passed_over["extra images of samples (`depth.png`)"], 4);
     let depth = DataPlan { image_key: vec!["x".to_owned(), "depth.png".to_owned()], ..plan };
     assert_eq!(names(&open(&depth, Labels::Needed).unwrap()), ["a.depth.png", "b.depth.png"]);
     let none = DataPlan { image_key: vec!["x".to_owned()], ..depth };
@@ -130,11 +130,11 @@ fn the_other_images_of_a_sample_are_passed_over_and_counted() {
     let bench = Bench::new("");
     let path = dir.path().to_str().unwrap();
     let text = bench.done(&["data", "check", path]);
-    assert!(text.contains("  other images of samples (`mask.png`): 4"), "{text}");
+    assert!(text.contains("  extra images of samples (`mask.png`): 4"), "{text}");
     let text = bench.done(&["data", "check", path, "--set", "data.image_key=.Depth.PNG"]);
-    assert!(text.contains("  other images of samples (`jpg`): 4"), "{text}");
+    assert!(text.contains("  extra images of samples (`jpg`): 4"), "{text}");
     let said = bench.refused(&["data", "check", path, "--set", "data.image_key=jpg;"], 2);
-    assert!(said.contains("data.image_key") && said.contains("has an empty part"), "{said}");
+    assert!(said.contains("data.image_key") && said.contains("contains an empty entry"), "{said}");
     let folder = ["--set", "data.format=imagefolder", "--set", "data.image_key=jpg"];
     let said = bench.refused(&[&["data", "check", path][..], &folder].concat(), 2);
     assert!(said.contains("is for tar shards and parquet files, not for"), "{said}");
@@ -207,16 +207,16 @@ fn a_compressed_shard_is_called_what_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let image = jpeg(24);
     let kinds: [(&[u8], &str, &str); 6] = [
-        (b"\x1f\x8b\x08\x00rest", "it is compressed with gzip", "`gzip -dc <"),
-        (b"\x28\xb5\x2f\xfdrest", "it is compressed with zstd", "`zstd -dc <"),
-        (b"\xfd7zXZ\x00rest", "it is compressed with xz", "`xz -dc <"),
-        (b"PK\x03\x04rest", "it is a zip archive", "unpack it"),
+        (b"\x1f\x8b\x08\x00rest", "a gzip file, not a plain tar file", "`gzip -dc <"),
+        (b"\x28\xb5\x2f\xfdrest", "a zstd file, not a plain tar file", "`zstd -dc <"),
+        (b"\xfd7zXZ\x00rest", "an xz file, not a plain tar file", "`xz -dc <"),
+        (b"PK\x03\x04rest", "the file is a zip archive", "unpack the archive"),
         (
             b"version https://git-lfs.github.com/spec/v1\n",
-            "it is a pointer of Git LFS",
+            "the file is a Git LFS pointer",
             "`git lfs pull`",
         ),
-        (b"\n<!DOCTYPE html><html>", "it is a web page", "download"),
+        (b"\n<!DOCTYPE html><html>", "the file is a web page", "download"),
     ];
     for (bytes, is, hint) in kinds {
         for name in ["train-0.tar", "train-0.tar.gz"] {

@@ -164,13 +164,12 @@ fn a_warning_names_the_settings_that_restore_the_published_effective_batch() {
     let output = bench.mae(&["plan", "r.toml", "--set", published]);
     let warning = String::from_utf8(output.stderr).unwrap();
     assert!(
-        warning.contains("--set pretrain.accum_iter=4` to restore the published number"),
+        warning.contains("--set pretrain.accum_iter=4` to restore the published number of images"),
         "{warning}"
     );
     let odd = ["plan", "r.toml", "--set", published, "--set", "pretrain.batch_size=100"];
     let warning = String::from_utf8(bench.mae(&odd).stderr).unwrap();
-    let way =
-        "--set pretrain.batch_size=96 --set pretrain.accum_iter=4` to restore the published number";
+    let way = "--set pretrain.batch_size=96 --set pretrain.accum_iter=4` to restore the published number of images";
     assert!(warning.contains(way), "{warning}");
     let restored = ["plan", "r.toml", "--set", published, "--set", "pretrain.accum_iter=4"];
     assert_eq!(String::from_utf8(bench.mae(&restored).stderr).unwrap(), "");

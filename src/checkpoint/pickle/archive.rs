@@ -1,8 +1,8 @@
 //! The zip archive of `torch.save`: `<name>/data.pkl`, and one uncompressed storage per `<name>/data/<key>`.
 //!
-//! `torch.save` does not compress, so the archive's directory is a table of byte ranges. This reader checks each range
-//! against the size of the file. A zip library would need several times the memory of the directory. In a malicious
-//! file, the directory can be almost as large as the file.
+//! `torch.save` does not compress, so the zip directory is a table of byte ranges. This reader checks each range
+//! against the size of the file. A zip library would need several times the memory of the zip directory. In a malicious
+//! file, the zip directory can be almost as large as the file.
 
 use super::budget::Budget;
 use super::source::{ByteSource, Range, Reader, cut_short, shown};
@@ -18,25 +18,25 @@ const ENTRY: &[u8] = b"PK\x01\x02";
 const LOCAL: &[u8] = b"PK\x03\x04";
 const LOCAL_LEN: usize = 30;
 
-/// Memory per archive entry in bytes, not counting the name.
+/// Memory per archive entry in bytes, in addition to the name.
 const ROOM: usize = 128;
-/// Bytes per read when computing a CRC-32.
+/// Number of bytes to read at a time for a CRC-32.
 const CHUNK: usize = 64 * 1024;
 
 pub(super) struct Archive {
     pub(super) pickle: Range,
     storages: BTreeMap<Box<str>, Entry>,
-    /// Offsets of storages with a verified CRC-32.
+    /// Offsets of the storages whose CRC-32 has been checked.
     compared: RefCell<BTreeSet<u64>>,
-    /// Prefix of all names in the archive: `<name>/`.
+    /// Prefix of all names in the archive, such as `archive/`.
     prefix: String,
-    /// Offset of the archive's directory, in bytes.
+    /// Offset of the zip directory in bytes. All content is before this offset.
     end: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    /// Offset of the entry's header in the file, in bytes.
+    /// Offset of the entry's local header in the file, in bytes.
     at: u64,
     len: u64,
     crc32: u32,
@@ -74,7 +74,7 @@ impl Archive {
 
     /// Returns the byte range of the storage `key`; `None` if the storage does not exist.
     ///
-    /// Fails if the CRC-32 is wrong.
+    /// Fails if the storage has a wrong CRC-32.
     pub(super) fn storage(
         &self,
         key: &str,
@@ -92,7 +92,7 @@ impl Archive {
 }
 
 impl Entry {
-    /// Returns the byte range of an entry's content, which follows the header.
+    /// Returns the byte range of an entry's content. `end` is the offset of the zip directory.
     fn content(self, source: &ByteSource, end: u64) -> Result<Range, String> {
         if !self.is_plain {
             return Err("the zip archive has a compressed or encrypted entry, so `torch.save` did not write this file"
@@ -101,7 +101,10 @@ impl Entry {
         let mut header = [0; LOCAL_LEN];
         source.read_at(self.at, &mut header)?;
         if !header.starts_with(LOCAL) {
-            return Err("the zip directory points to an offset without an entry".to_owned());
+            return Err(
+                "the zip directory is corrupt: no entry begins at an offset in the directory"
+                    .to_owned(),
+            );
         }
         let at = self.at
             + LOCAL_LEN as u64
@@ -147,7 +150,7 @@ impl Entry {
     }
 }
 
-/// Finds the entry `<name>/data.pkl`. Also returns the prefix `<name>/`.
+/// Finds the entry `<name>/data.pkl`. Returns (prefix `<name>/`, entry).
 fn find_pickle(source: &ByteSource, directory: Range) -> Result<(String, Entry), String> {
     let mut found: Option<(String, Entry)> = None;
     let mut has_code = false;
@@ -177,7 +180,8 @@ fn check_byteorder(source: &ByteSource, range: Range) -> Result<(), String> {
     source.read_at(range.at, &mut order)?;
     match order.trim_ascii() {
         b"little" => Ok(()),
-        _ => Err("mae does not support files of big-endian machines".to_owned()),
+        _ => Err("the file stores big-endian numbers, but mae supports only little-endian numbers"
+            .to_owned()),
     }
 }
 
@@ -242,7 +246,7 @@ fn each_entry(
     Ok(())
 }
 
-/// Reads the 64-bit sizes of an entry from the Zip64 extra field.
+/// Reads the 64-bit sizes of a zip entry from its Zip64 extra field.
 fn sizes64(reader: &mut Reader<'_>, len: u16, sizes: &mut [u64; 3]) -> Result<(), String> {
     let mut extra = vec![0; len.into()];
     reader.fill(&mut extra)?;

@@ -2,23 +2,23 @@
 
 const KIB: u64 = 1024;
 
-/// The remaining memory and reads that one file may use, in bytes.
+/// The memory and reads that are still allowed for one file, in bytes.
 pub(super) struct Budget {
-    /// Remaining memory for objects and tensor values together.
+    /// Remaining memory for objects and tensor values.
     all: u64,
     /// Remaining memory for tensor values.
     values: u64,
-    /// Maximum memory for a single object.
+    /// Maximum memory of a single object.
     once: u64,
     /// Number of bytes that may still be read from the file.
     reads: u64,
 }
 
 impl Budget {
-    /// Returns the memory budget for a file of `len` bytes.
+    /// Returns the budget for a file of `len` bytes.
     ///
-    /// Objects and tensor values may take 3 × `len` bytes plus 832 KiB in total. Tensor values alone may take 2 × `len`
-    /// bytes plus 64 KiB.
+    /// The limit for objects and tensor values together is 3 × `len` bytes plus 832 KiB. The limit for tensor values
+    /// alone is 2 × `len` bytes plus 64 KiB.
     pub(super) fn of_file(len: u64) -> Self {
         Self {
             all: len.saturating_mul(3).saturating_add(832 * KIB),
@@ -28,7 +28,7 @@ impl Budget {
         }
     }
 
-    /// Takes memory for an object of `bytes` bytes from the budget. Fails if the budget is too small.
+    /// Takes `bytes` bytes for an object from the budget. Fails if the budget is too small.
     pub(super) fn object(&mut self, bytes: usize) -> Result<(), String> {
         let bytes = Some(bytes as u64).filter(|bytes| *bytes <= self.once);
         bytes.and_then(|bytes| take(&mut self.all, bytes)).ok_or_else(|| {
@@ -36,7 +36,7 @@ impl Budget {
         })
     }
 
-    /// Reserves memory for `more` items, within the memory budget.
+    /// Reserves memory in `items` for `more` further items. Fails if the budget is too small.
     pub(super) fn grow<T>(&mut self, items: &mut Vec<T>, more: usize) -> Result<(), String> {
         let (needed, before) = (items.len() + more, items.capacity());
         if needed > before {
@@ -48,20 +48,20 @@ impl Budget {
         Ok(())
     }
 
-    /// Gives `bytes` bytes back to the memory budget. Call this after dropping an object.
+    /// Returns `bytes` bytes to the budget. Call this after dropping an object.
     pub(super) fn give_back(&mut self, bytes: usize) {
         self.all += bytes as u64;
     }
 
-    /// Counts `bytes` bytes of tensor values. Returns `None` if the total is above the limit.
+    /// Takes `bytes` bytes for tensor values from the budget. Returns `None` if the budget is too small.
     pub(super) fn values(&mut self, bytes: u64) -> Option<()> {
         take(&mut self.values, bytes)
     }
 
-    /// Counts `bytes` bytes that are read from the file. Fails if the total is above the limit.
+    /// Takes `bytes` bytes for a read from the budget. Fails if the budget is too small.
     pub(super) fn read(&mut self, bytes: usize) -> Result<(), String> {
         take(&mut self.reads, bytes as u64)
-            .ok_or_else(|| "too many tensors share the same bytes".to_owned())
+            .ok_or_else(|| "too many tensors share the same bytes of the file".to_owned())
     }
 }
 

@@ -1,6 +1,6 @@
-//! Function calls in a pickle. Only the functions on a fixed list have a meaning. All other calls become descriptions.
+//! Function calls in a pickle. The reader handles a fixed list of functions. All other calls become descriptions.
 //!
-//! A class or function is only a name. Nothing is looked up, imported or run.
+//! For the reader, a class or function is only a name. The reader never imports or runs code.
 
 use super::dtype::Dtype;
 use super::graph::{Bytes, Graph, Item, Node, Storage};
@@ -9,22 +9,27 @@ use super::numpy;
 use super::source::Range;
 use super::view::{View, ViewData};
 
-/// Maximum number of parts of a `pathlib` path. Longer paths are not read.
+/// Maximum number of parts of a `pathlib` path. Longer paths become descriptions.
 const PARTS: usize = 64;
 
 /// What a function call in a pickle returns.
 pub(super) enum Made {
     New(Node),
-    /// One of the arguments of the call.
+    /// One of the call's arguments, unchanged.
     Same(Item),
     /// The result of an unknown function. The reader keeps only a description.
     Foreign,
 }
 
 impl Machine<'_, '_> {
-    /// Pushes the result of calling `callable` with `args` onto the stack.
+    /// Calls a known function with `args`, and pushes the result onto the stack.
+    ///
+    /// For an unknown function, pushes a description of the call.
     pub(super) fn call(&mut self, callable: Item, args: Item) -> Result<(), String> {
-        let items = self.graph.items(args).ok_or("a function call has no arguments")?;
+        let items = self
+            .graph
+            .items(args)
+            .ok_or("the pickle calls a function without a list of arguments")?;
         if !matches!(callable, Item::Node(_)) {
             return Err("the pickle calls an object that is not a function".to_owned());
         }
@@ -39,11 +44,13 @@ impl Machine<'_, '_> {
         }
     }
 
-    /// Runs the opcode `BUILD`, which sets the state of an object.
+    /// Runs the opcode `BUILD`, which sets the state of the object `target`.
     pub(super) fn build(&mut self, target: Item, state: Item) -> Result<(), String> {
         let array = match self.graph.node(target) {
             None => {
-                return Err("the pickle sets the state of a number instead of an object".to_owned());
+                return Err(
+                    "the pickle sets the attributes of a value that is not an object".to_owned()
+                );
             }
             Some(Node::Array) => Some(numpy::array(self.graph, state)?),
             Some(Node::NumpyType { dtype, .. }) => {
@@ -64,7 +71,7 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Pushes a storage onto the stack. `id` describes the storage.
+    /// Handles the persistent id of a storage: pushes the storage onto the stack.
     pub(super) fn persistent(&mut self, id: Item) -> Result<(), String> {
         let items = self.graph.items(id).unwrap_or_default();
         let kind = items.first().and_then(|kind| self.graph.text(*kind));
@@ -72,19 +79,19 @@ impl Machine<'_, '_> {
             (Some("storage"), [_, class, key, _, numel, rest @ ..]) => {
                 let view = rest.first().and_then(|view| self.graph.items(*view));
                 let node = storage(self.graph, *class, *key, *numel, view);
-                self.add(node.ok_or("the pickle has an invalid description of a storage")?)
+                self.add(node.ok_or("the pickle has an invalid description of a tensor storage")?)
             }
             // The legacy format stores some classes with their source code.
             (Some("module"), [_, class, ..]) => {
                 let class = *class;
                 self.push(class)
             }
-            _ => self.add(Node::Opaque("an object outside of the file")),
+            _ => self.add(Node::Opaque("an object that is not in the file")),
         }
     }
 }
 
-/// Returns the node of a storage; `None` if the arguments are invalid.
+/// Returns a storage node; `None` if an argument is invalid.
 fn storage(
     graph: &Graph,
     class: Item,
@@ -149,7 +156,7 @@ fn builtin(graph: &Graph, name: &str, args: &[Item]) -> Result<Made, String> {
     })
 }
 
-/// Returns `array` for Paddle's call `eval('data', {'data': array})`. Never evaluates code.
+/// Handles Paddle's call `eval('data', {'data': array})`: returns `array`. Never evaluates code.
 fn paddle_tensor(graph: &Graph, args: &[Item]) -> Made {
     let [code, names] = args else { return Made::Foreign };
     match (graph.text(*code), graph.pairs(*names)) {
@@ -160,7 +167,7 @@ fn paddle_tensor(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// Returns `items` for the call `list(items)` and similar calls.
+/// Handles `list(items)` and similar calls: returns `items`.
 fn sequence(graph: &Graph, args: &[Item]) -> Made {
     match args {
         [] => Made::New(Node::List(Vec::new())),
@@ -180,12 +187,13 @@ fn dict(graph: &Graph, content: Option<&Item>) -> Result<Made, String> {
         _ => None,
     };
     let pairs: Option<Vec<_>> = items.iter().map(pair).collect();
-    // This is an error, not a description: repeated descriptions of a long list would take time but no budget.
-    let pairs = pairs.ok_or("the pickle builds a dict from items that are not pairs")?;
+    // This is an error, because repeated descriptions of a long list would take time without using the budget.
+    let pairs =
+        pairs.ok_or("the pickle creates a dict from items that are not (key, value) pairs")?;
     Ok(Made::New(Node::Dict(pairs)))
 }
 
-/// Returns the bytes of `_codecs.encode(text, 'latin1')`, as in pickle protocol 2.
+/// Handles `_codecs.encode(text, 'latin1')`, with which protocol 2 stores bytes.
 fn latin1(graph: &Graph, args: &[Item]) -> Made {
     let [text, encoding, ..] = args else { return Made::Foreign };
     let range = match graph.node(*text) {
@@ -201,7 +209,7 @@ fn latin1(graph: &Graph, args: &[Item]) -> Made {
     }
 }
 
-/// Returns `torch.device('cuda', 0)` as the text `cuda:0`.
+/// Handles `torch.device('cuda', 0)`: returns the text `cuda:0`.
 fn device(graph: &Graph, args: &[Item]) -> Made {
     let Some(kind) = args.first().and_then(|kind| graph.text(*kind)) else { return Made::Foreign };
     let text = match args.get(1) {
@@ -211,7 +219,7 @@ fn device(graph: &Graph, args: &[Item]) -> Made {
     Made::New(Node::Text { at: 0, text: text.into() })
 }
 
-/// Returns `pathlib.PosixPath('/', 'a', 'b')` as the text `/a/b`.
+/// Handles `pathlib.PosixPath('/', 'a', 'b')`: returns the text `/a/b`.
 fn path(graph: &Graph, class: &str, args: &[Item]) -> Made {
     let parts: Option<Vec<&str>> = args.iter().take(PARTS).map(|part| graph.text(*part)).collect();
     match parts {
@@ -223,9 +231,9 @@ fn path(graph: &Graph, class: &str, args: &[Item]) -> Made {
     }
 }
 
-/// Returns the tensor that a function `torch._utils._rebuild_tensor…` creates.
+/// Handles `torch._utils._rebuild_tensor` and its versions 2 and 3: returns the tensor.
 ///
-/// `typed` means version 3 of the function, in which the element type is an argument.
+/// `typed` is true for version 3, in which the element type is an argument.
 fn tensor(graph: &Graph, typed: bool, args: &[Item]) -> Result<Made, String> {
     let malformed = || "the pickle has an invalid description of a tensor".to_owned();
     let [storage, offset, shape, strides, rest @ ..] = args else { return Err(malformed()) };
@@ -239,7 +247,7 @@ fn tensor(graph: &Graph, typed: bool, args: &[Item]) -> Result<Made, String> {
         _ => return Err(malformed()),
     };
     if metadata.and_then(|metadata| graph.pairs(*metadata)).is_some_and(|bits| !bits.is_empty()) {
-        return Ok(Made::Foreign); // negated or conjugated on access: not supported
+        return Ok(Made::Foreign); // the tensor is negated or conjugated on access, which is not supported
     }
     let (Some(offset), Some(shape), Some(strides)) =
         (offset.count(), graph.sizes(*shape), graph.sizes(*strides))

@@ -14,7 +14,7 @@ pub(super) enum DtypeKind {
 
 #[derive(Debug)]
 pub(super) struct Dtype {
-    /// Name in PyTorch and NumPy: `float32`.
+    /// Name in PyTorch and NumPy, such as `float32`.
     pub(super) name: &'static str,
     /// Name of PyTorch's storage class, such as `FloatStorage`; `-` if none.
     storage: &'static str,
@@ -66,19 +66,19 @@ static DTYPES: [Dtype; 25] = [
 ];
 
 impl Dtype {
-    /// Returns the type of a PyTorch storage class, such as `torch.FloatStorage`.
+    /// Returns the element type of a PyTorch storage class, such as `torch.FloatStorage`.
     pub(super) fn of_storage(class: &str) -> &'static Self {
         let name = class.rsplit('.').next().unwrap_or(class);
         DTYPES.iter().find(|d| d.storage == name && name != "-").unwrap_or(&UNKNOWN)
     }
 
-    /// Returns the type with this PyTorch name, such as `torch.float32`.
+    /// Returns the element type with the PyTorch name `name`, such as `torch.float32`.
     pub(super) fn of_torch(name: &str) -> &'static Self {
         let name = name.strip_prefix("torch.").unwrap_or(name);
         DTYPES.iter().find(|d| d.name == name).unwrap_or(&UNKNOWN)
     }
 
-    /// Returns the type with this NumPy name, such as `f4` or `<f4`.
+    /// Returns the element type with the NumPy name `code`, such as `f4` or `<f4`.
     pub(super) fn of_numpy(code: &str) -> &'static Self {
         let code = code.trim_start_matches(['<', '>', '=', '|']);
         DTYPES.iter().find(|d| d.code == code && code != "-").unwrap_or(&UNKNOWN)
@@ -92,7 +92,7 @@ impl Dtype {
         matches!(self.kind, DtypeKind::Signed | DtypeKind::Unsigned)
     }
 
-    /// Converts the bytes of one float element to float32.
+    /// Converts the bytes of one float to float32.
     pub(super) fn float(&self, bytes: &[u8], big_endian: bool) -> f32 {
         let bits = bits(bytes, big_endian);
         match (self.kind, self.size) {
@@ -103,7 +103,7 @@ impl Dtype {
         }
     }
 
-    /// Converts the bytes of one integer element to i64; `None` if the number does not fit.
+    /// Converts the bytes of one integer to i64; `None` if the number is too large.
     pub(super) fn integer(&self, bytes: &[u8], big_endian: bool) -> Option<i64> {
         let bits = bits(bytes, big_endian);
         if self.kind == DtypeKind::Unsigned {

@@ -1,13 +1,13 @@
-//! The objects of a pickle before they become a tree: nodes that refer to each other by number.
+//! The objects of a pickle as a graph. Nodes refer to other nodes by index.
 //!
-//! Because of the numbers, shared nodes and cycles are harmless. Dropping a million nested lists does not recurse.
+//! Because of the indices, shared nodes and cycles are harmless. Dropping a million nested lists does not recurse.
 
 use super::budget::Budget;
 use super::dtype::Dtype;
 use super::source::Range;
 use super::view::View;
 
-/// A small value, or the index of a node.
+/// A small value, or the index of a [`Node`].
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Item {
     None,
@@ -17,9 +17,9 @@ pub(super) enum Item {
     Node(u32),
 }
 
-/// A Python `bytes` object in the file.
+/// The content of a Python `bytes` object, as a byte range of the file.
 ///
-/// Protocol 2 stores bytes as text: each byte becomes a `latin1` character.
+/// If `latin1` is true, the file stores text with one character per byte, as pickle protocol 2 does.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bytes {
     pub(super) range: Range,
@@ -28,28 +28,28 @@ pub(super) struct Bytes {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Storage {
-    /// A text node: the name of the storage.
+    /// The name of the storage, as a text node.
     pub(super) key: Item,
     pub(super) dtype: &'static Dtype,
-    /// Index of the first element that tensors may use. Nonzero only for a view of a larger storage.
+    /// Index of the first element in the stored bytes. Nonzero only for a view of a larger storage.
     pub(super) start: u64,
     pub(super) numel: u64,
 }
 
-/// A description of a Python object. The reader never creates the object itself.
+/// The description of a Python object that the reader does not create.
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) class: Item,
     pub(super) args: Item,
-    /// Items that the pickle appends to the object: a list or a dict.
+    /// The list or dict with the items that the pickle appends to the object.
     pub(super) items: Option<Item>,
-    /// The state of the object, which the opcode `BUILD` sets.
+    /// The state that the opcode `BUILD` sets.
     pub(super) state: Option<Item>,
 }
 
 #[derive(Debug)]
 pub(super) enum Node {
-    /// A text, and the text's offset in the file in bytes.
+    /// A short text, and its offset in the file in bytes.
     Text {
         at: u64,
         text: Box<str>,
@@ -61,11 +61,11 @@ pub(super) enum Node {
     List(Vec<Item>),
     Tuple(Box<[Item]>),
     Dict(Vec<(Item, Item)>),
-    /// The name of a class or function: `module.name`.
+    /// The name of a class or function, such as `torch.Size`.
     Global(Box<str>),
     Storage(Box<Storage>),
     View(Box<View>),
-    /// A NumPy array that the opcode `BUILD` has not filled yet.
+    /// A NumPy array without content. The opcode `BUILD` sets the content.
     Array,
     NumpyType {
         dtype: &'static Dtype,
@@ -75,10 +75,10 @@ pub(super) enum Node {
     Opaque(&'static str),
 }
 
-/// Maximum number of dimensions, as in PyTorch and NumPy.
+/// Maximum number of tensor dimensions, as in PyTorch and NumPy.
 const DIMS: usize = 64;
 
-/// Number of nodes per block of memory. A full block never moves.
+/// Number of nodes in a block. Full blocks are never copied.
 const BLOCK: usize = 1024;
 
 #[derive(Default)]
@@ -87,7 +87,6 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// Adds a node and returns the index of the node.
     pub(super) fn add(&mut self, node: Node, budget: &mut Budget) -> Result<Item, String> {
         budget.object(size_of::<Node>() + 1 + node.heap_size())?;
         if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
@@ -122,7 +121,7 @@ impl Graph {
         }
     }
 
-    /// Returns the name of a class or function; `None` for other items.
+    /// Returns the name if `item` is a class or function; otherwise `None`.
     pub(super) fn global(&self, item: Item) -> Option<&str> {
         match self.node(item)? {
             Node::Global(name) => Some(name),
@@ -130,7 +129,7 @@ impl Graph {
         }
     }
 
-    /// Returns the items of a tuple, list or set; `None` for other items.
+    /// Returns the items if `item` is a tuple, list or set; otherwise `None`.
     pub(super) fn items(&self, item: Item) -> Option<&[Item]> {
         match self.node(item)? {
             Node::List(items) => Some(items),
@@ -146,7 +145,9 @@ impl Graph {
         }
     }
 
-    /// Returns the numbers in a shape or in strides; `None` if the numbers are invalid.
+    /// Converts a tuple of sizes or strides to numbers.
+    ///
+    /// Returns `None` if a number is invalid, or if there are more than [`DIMS`] numbers.
     pub(super) fn sizes(&self, item: Item) -> Option<Box<[u64]>> {
         let items = self.items(item).filter(|items| items.len() <= DIMS)?;
         items.iter().map(|size| size.count()).collect()
@@ -154,7 +155,7 @@ impl Graph {
 }
 
 impl Item {
-    /// Returns the value of a non-negative integer; `None` for other items.
+    /// Returns the value if the item is a non-negative integer; otherwise `None`.
     pub(super) fn count(self) -> Option<u64> {
         match self {
             Self::Int(n) => u64::try_from(n).ok(),
@@ -164,7 +165,7 @@ impl Item {
 }
 
 impl Node {
-    /// Returns the heap memory of a node, in bytes.
+    /// Returns the size of the node's heap memory in bytes.
     pub(super) fn heap_size(&self) -> usize {
         match self {
             Self::Text { text, .. } => text.len(),

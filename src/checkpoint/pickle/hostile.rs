@@ -20,7 +20,7 @@ fn read(bytes: &[u8]) -> Result<Value, String> {
     .unwrap()
 }
 
-/// Returns the content of a valid checkpoint file.
+/// Returns the content of the valid checkpoint file `name`.
 fn golden(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/checkpoints");
     std::fs::read(folder.join(name)).unwrap()
@@ -49,7 +49,7 @@ fn ints(numbers: &[i64]) -> Vec<u8> {
     [b"(", &numbers.iter().flat_map(|n| int(*n)).collect::<Vec<_>>()[..], b"t"].concat()
 }
 
-/// Returns the opcodes of a tensor. Its storage `s` has `numel` elements.
+/// Returns the opcodes for a tensor with a storage of `numel` elements.
 fn view(class: &str, numel: i64, offset: i64, shape: &[i64], strides: &[i64]) -> Vec<u8> {
     [
         b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
@@ -67,7 +67,7 @@ fn view(class: &str, numel: i64, offset: i64, shape: &[i64], strides: &[i64]) ->
     .concat()
 }
 
-/// Returns a file in the legacy format. Its storage `s` has `numel` elements and the bytes `raw`.
+/// Returns a file in PyTorch's legacy format. Its storage has `numel` elements and the bytes `raw`.
 fn legacy(object: &[u8], numel: u64, raw: &[u8]) -> Vec<u8> {
     let magic = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
     [
@@ -110,7 +110,7 @@ fn a_view_returns_only_its_own_values() {
     refused(&file(&[2], &[-1], 0), "invalid description of a tensor");
     refused(
         &legacy(&view("FloatStorage", 5, 0, &[5], &[1]), 4, &FOUR),
-        "a storage should have 20 bytes",
+        "expected at least 20 bytes",
     );
     refused(&legacy(&view("FloatStorage", 4, 0, &[4], &[1]), 5, &FOUR), "truncated");
     refused(&legacy(&view("FloatStorage", 4, 0, &[4], &[1]), u64::MAX, &FOUR), "truncated");
@@ -149,7 +149,7 @@ fn depth_is_limited_and_dropping_does_not_recurse() {
         let foreign = [b"ca\nB\n)\x81", &nested(1000)[..], b"b"].concat();
         assert!(matches!(read(&pickle2(&[&foreign], 0)), Ok(Value::Object { .. })));
     }
-    // Nested objects that are lists at the same time: they result in the deepest tree.
+    // Nested objects with list items result in the deepest tree.
     let object: &[u8] = b"ca\nB\n)\x81K\x01a";
     let chain = [object.repeat(500), vec![b'b'; 499]].concat();
     assert!(matches!(read(&pickle2(&[&chain], 1_000_000)), Ok(Value::Object { .. })));
@@ -297,7 +297,7 @@ fn inconsistent_archives_are_refused() {
     assert_eq!(&good[entry..entry + 4], b"PK\x01\x02");
     refused(&patched(entry + 20, &[0xf0, 0xff, 0xff, 0xff, 0xf0, 0xff, 0xff, 0xff]), "truncated");
     refused(&patched(entry + 42, &[0xf0, 0xff, 0xff, 0xff]), "truncated");
-    refused(&patched(entry + 42, &[9, 0, 0, 0]), "without an entry");
+    refused(&patched(entry + 42, &[9, 0, 0, 0]), "no entry begins at");
     refused(&patched(entry + 10, &[8, 0]), "compressed");
     refused(&patched(entry + 46 + 19, b"4"), "twice");
     refused(&patched(entry + 46 + 19, b"x"), "storage `3` is missing");

@@ -12,19 +12,19 @@ const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0
 
 const PROTOCOL: i64 = 1001;
 
-/// Memory per storage in bytes, not counting the name.
+/// Memory per storage in bytes, in addition to the name.
 const ENTRY: usize = 96;
 
 pub(super) fn is_magic(graph: &Graph, item: Item) -> bool {
     matches!(graph.node(item), Some(Node::Long(bytes)) if **bytes == MAGIC)
 }
 
-/// The pickles of a legacy file, without the storages.
+/// The part of a legacy file before the storages.
 pub(super) struct LegacyHeader {
     pub(super) object: Item,
-    /// Name and bytes per element of each storage, in the order of the file.
+    /// Pairs (name, bytes per element) of all storages, in the order of the file.
     pub(super) storages: Vec<(Box<str>, u64)>,
-    /// Offset of the first storage, in bytes.
+    /// Offset of the first storage in the file, in bytes.
     pub(super) at: u64,
 }
 
@@ -41,7 +41,10 @@ pub(super) fn read(
         graph.text(*key) == Some("little_endian") && matches!(value, Item::Bool(false))
     });
     if is_big {
-        return Err("mae does not support files of big-endian machines".to_owned());
+        return Err(
+            "the file stores big-endian numbers, but mae supports only little-endian numbers"
+                .to_owned(),
+        );
     }
     let object = machine::run(reader, graph, budget)?;
     let keys = machine::run(reader, graph, budget)?;
@@ -49,7 +52,7 @@ pub(super) fn read(
     Ok(LegacyHeader { object, storages, at: reader.at() })
 }
 
-/// Returns name and bytes per element of each storage, in the order of the file.
+/// Returns pairs (name, bytes per element) of all storages, in the order of the file.
 fn in_order(
     graph: &Graph,
     budget: &mut Budget,
@@ -65,25 +68,27 @@ fn in_order(
             sizes.entry(key).or_insert(storage.dtype.size);
         }
     }
-    let keys = graph.items(keys).ok_or("the list of storages is missing")?;
+    let keys = graph.items(keys).ok_or("the list of tensor storages is missing")?;
     let mut storages = Vec::new();
     for key in keys {
-        let key = graph.text(*key).ok_or("a storage has no name")?;
+        let key = graph.text(*key).ok_or("a tensor storage has no name")?;
         match sizes.get(key) {
             Some(0) => {
-                return Err(format!("storage `{}` has an unknown type", shown(key)));
+                return Err(format!("the tensor storage `{}` has an unknown type", shown(key)));
             }
             Some(size) => {
                 budget.object(ENTRY + key.len())?;
                 storages.push((key.into(), *size));
             }
-            None => return Err(format!("storage `{}` does not belong to a tensor", shown(key))),
+            None => {
+                return Err(format!("the storage `{}` does not belong to a tensor", shown(key)));
+            }
         }
     }
     Ok(storages)
 }
 
-/// Finds the storages. Each storage starts with the number of elements (8 bytes).
+/// Finds the byte range of each storage. Before each storage, 8 bytes store the number of elements.
 pub(super) fn storages(
     source: &ByteSource,
     budget: &mut Budget,

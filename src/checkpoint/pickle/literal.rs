@@ -4,7 +4,7 @@ use super::graph::{Bytes, Item, Node};
 use super::machine::Machine;
 use super::source::{Range, SHORT_TEXT};
 
-/// Maximum length of an integer in bytes. PyTorch's magic number needs 10.
+/// Maximum length of an integer in bytes. PyTorch's magic number needs 10. A longer integer becomes a description.
 const LONG: u64 = 16;
 
 impl Machine<'_, '_> {
@@ -23,7 +23,7 @@ impl Machine<'_, '_> {
         let len = self.length(op == 0x8a, false)?;
         if len > LONG {
             self.reader.skip(len)?;
-            return self.add(Node::Opaque("an integer of many digits"));
+            return self.add(Node::Opaque("an integer of more than 16 bytes"));
         }
         let mut bytes = vec![0; len as usize];
         self.reader.fill(&mut bytes)?;
@@ -51,7 +51,7 @@ impl Machine<'_, '_> {
             Err(_) if matches!(op, b'U' | b'T') => {
                 self.add(Node::Bytes(Bytes { range, latin1: false }))
             }
-            Err(_) => Err("a text is not valid UTF-8".to_owned()),
+            Err(_) => Err("a string in the pickle is not valid UTF-8".to_owned()),
         }
     }
 
@@ -61,7 +61,7 @@ impl Machine<'_, '_> {
         self.add(Node::Bytes(Bytes { range, latin1: false }))
     }
 
-    /// Reads a length that has one, four or eight bytes.
+    /// Reads a length field of 1 byte (`one`), 8 bytes (`eight`) or 4 bytes.
     fn length(&mut self, one: bool, eight: bool) -> Result<u64, String> {
         Ok(if one {
             self.reader.byte()?.into()

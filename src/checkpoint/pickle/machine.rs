@@ -1,4 +1,4 @@
-//! The stack machine: runs the opcodes of pickle protocols 2 to 5 and builds a graph. It calls no Python functions.
+//! The stack machine that runs the opcodes of pickle protocols 2 to 5 and builds a graph. It never calls Python.
 
 use super::budget::Budget;
 use super::graph::{Graph, Item, Node, Object};
@@ -14,12 +14,12 @@ pub(super) struct Machine<'a, 'file> {
     pub(super) graph: &'a mut Graph,
     pub(super) budget: &'a mut Budget,
     stack: Vec<Item>,
-    /// Height of the stack at each open `MARK`.
+    /// Number of stack items below each `MARK`.
     marks: Vec<usize>,
     memo: BTreeMap<u32, Item>,
 }
 
-/// Runs a pickle up to the opcode `STOP`. Returns the object in the pickle.
+/// Runs the opcodes of a pickle up to `STOP`, and returns the resulting object.
 pub(super) fn run(
     reader: &mut Reader<'_>,
     graph: &mut Graph,
@@ -83,7 +83,7 @@ impl Machine<'_, '_> {
         })
     }
 
-    /// Replaces items on top of the stack by one container. `op` decides how many items.
+    /// Replaces items on top of the stack by one list, dict or tuple. `op` decides the type and the number of items.
     fn collect(&mut self, op: u8) -> Result<(), String> {
         let start = match op {
             0x85..=0x87 => self.above(usize::from(op - 0x84))?,
@@ -128,9 +128,9 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Returns the list, dict or object that gets the stack items from `start` on.
+    /// Returns the list or dict to which an opcode adds stack items. `start` is the index of the first item.
     ///
-    /// An object without items gets `fresh` as its list or dict.
+    /// For a Python object, returns the object's own list or dict. If the object has none, adds `fresh` to the object.
     fn target(&mut self, start: usize, fresh: Node) -> Result<Item, String> {
         let floor = self.floor();
         let below = start.checked_sub(1).filter(|below| *below >= floor);
@@ -178,7 +178,7 @@ impl Machine<'_, '_> {
         };
         if matches!(op, b'h' | b'j') {
             let item =
-                self.memo.get(&index).ok_or("the pickle reads a memo entry before it is set")?;
+                self.memo.get(&index).ok_or("the pickle reads a memo entry that does not exist")?;
             return self.push(*item);
         }
         let top = self.stack[self.above(1)?];
@@ -195,7 +195,7 @@ impl Machine<'_, '_> {
             let (name, module) = (self.pop()?, self.pop()?);
             let (Some(module), Some(name)) = (self.graph.text(module), self.graph.text(name))
             else {
-                return Err("a class has no name".to_owned());
+                return Err("the pickle has a class without a name".to_owned());
             };
             format!("{module}.{name}")
         };
@@ -206,7 +206,7 @@ impl Machine<'_, '_> {
         Ok(format!("{}.{}", self.reader.line()?, self.reader.line()?))
     }
 
-    /// Runs an opcode that describes or changes a Python object.
+    /// Runs an opcode that creates or changes a Python object.
     fn object(&mut self, op: u8) -> Result<(), String> {
         match op {
             b'b' => {
@@ -235,10 +235,10 @@ impl Machine<'_, '_> {
             return self.call(callable, args);
         }
         let class = self.graph.items(args).and_then(|items| items.first().copied());
-        self.add(object(class.ok_or("an object has no class")?, args))
+        self.add(object(class.ok_or("the pickle has an object without a class")?, args))
     }
 
-    /// Adds a node to the graph and pushes the node onto the stack.
+    /// Adds a node to the graph and pushes its index onto the stack.
     pub(super) fn add(&mut self, node: Node) -> Result<(), String> {
         let item = self.graph.add(node, self.budget)?;
         self.push(item)
@@ -256,12 +256,10 @@ impl Machine<'_, '_> {
     }
 
     fn pop_mark(&mut self) -> Result<usize, String> {
-        self.marks.pop().ok_or_else(|| "the pickle stack has no MARK".to_owned())
+        self.marks.pop().ok_or_else(|| "the pickle is corrupt: its stack has no MARK".to_owned())
     }
 
-    /// Returns the stack index of the `n`-th item from the top.
-    ///
-    /// Fails if the item is below the last mark.
+    /// Returns the stack index of the `n`-th item from the top. Fails if this item is below the last `MARK`.
     fn above(&self, n: usize) -> Result<usize, String> {
         let floor = self.floor();
         self.stack.len().checked_sub(n).filter(|start| *start >= floor).ok_or_else(underflow)
@@ -278,13 +276,13 @@ pub(super) fn object(class: Item, args: Item) -> Node {
 
 fn pairs(items: &[Item]) -> Result<impl ExactSizeIterator<Item = (Item, Item)>, String> {
     let (pairs, []) = items.as_chunks::<2>() else {
-        return Err("a dict key has no value".to_owned());
+        return Err("a dict key in the pickle has no value".to_owned());
     };
     Ok(pairs.iter().map(|[key, value]| (*key, *value)))
 }
 
 fn underflow() -> String {
-    "the pickle stack is empty".to_owned()
+    "the pickle is corrupt: an operation needs more items than its stack has".to_owned()
 }
 
 fn refused(op: u8) -> &'static str {
@@ -292,8 +290,8 @@ fn refused(op: u8) -> &'static str {
         b'I' | b'L' | b'F' | b'S' | b'V' | b'g' | b'p' | b'P' => {
             "mae does not support the opcodes of pickle protocol 0"
         }
-        0x82..=0x84 => "mae does not support extension codes",
-        0x97 | 0x98 => "mae does not support buffers outside of the file",
+        0x82..=0x84 => "mae does not support pickle extension codes",
+        0x97 | 0x98 => "mae does not support pickles with buffers outside the file",
         _ => "unknown opcode",
     }
 }

@@ -1,13 +1,13 @@
 //! Reads pickles without running code: checkpoints of PyTorch (`.pth`, `.bin`) and Paddle (`.pd`, `.pdparams`).
 //!
 //! A pickle is a program for a stack machine that may call any Python function. So Python runs code from the file when
-//! it loads a checkpoint. This reader treats a class or function only as a name. Only a fixed list of calls has a
-//! meaning (`call`, `numpy`): calls that create tensors and plain containers. All other objects become descriptions, so
-//! the weights beside them can still be read.
+//! it loads a checkpoint. This reader treats a class or function only as a name. It handles a fixed list of calls,
+//! which create tensors and plain containers (`call`, `numpy`). All other objects become descriptions, so the reader
+//! can still read the weights in the file.
 //!
 //! ```text
 //! source ── archive, legacy ── machine ── graph ── tree ── Value
-//!  file     where things are    opcodes   shared    └ view ── window
+//!  file     byte ranges         opcodes   shared    └ view ── window
 //!                                         nodes       tensors, decoded from the file one by one
 //! ```
 //!
@@ -23,7 +23,7 @@
 //! - files of a few kB with thousands of objects, such as the training state of a tiny model, because they exceed the
 //!   budget.
 //!
-//! This reader checks the CRC-32 of every part that it reads from an archive. PyTorch does not check it.
+//! This reader checks the CRC-32 of every part that it reads from an archive. PyTorch does not check the CRC-32.
 
 mod archive;
 mod budget;
@@ -61,16 +61,16 @@ pub(super) enum Value {
     Text(String),
     /// A list, tuple, set or `torch.Size`.
     List(Vec<Value>),
-    /// A dict in the order of the file. A repeated key appears twice.
+    /// Pairs (key, value) in the order of the file. A repeated key has two pairs.
     Dict(Vec<(Value, Value)>),
-    /// The description of an object, such as `argparse.Namespace`.
+    /// The description of a Python object, such as an `argparse.Namespace`.
     ///
-    /// `state` is the dict of attributes, or the arguments of the constructor.
+    /// `state` is the dict of attributes. Without attributes, `state` has the arguments of the constructor.
     Object {
         class: String,
         state: Box<Value>,
     },
-    /// A float tensor, NumPy array or NumPy number (shape `[]`).
+    /// A float tensor, a float NumPy array, or a float NumPy number (shape `[]`).
     Tensor(HostTensor),
     /// The description of a class, function, `bytes` object or integer tensor.
     Opaque(String),
@@ -78,14 +78,14 @@ pub(super) enum Value {
 
 const ZIP: &[u8] = b"PK\x03\x04";
 
-/// Returns whether a file starts like a zip archive or a pickle.
+/// Returns whether `first_bytes` is the start of a zip archive or of a pickle.
 pub(super) fn recognises(first_bytes: &[u8]) -> bool {
     first_bytes.starts_with(ZIP) || matches!(first_bytes, [0x80, 2..=5, ..])
 }
 
 /// Reads a pickle file, or a zip archive with a pickle.
 ///
-/// Float tensors become float32. Integer tensors with one element become numbers. The error text does not include the
+/// Float tensors become float32. Integer tensors with one element become numbers. Error texts do not include the file
 /// path.
 pub(super) fn read(path: &Path) -> Result<Value, String> {
     let source = ByteSource::open(path)?;
@@ -106,7 +106,7 @@ pub(super) fn read(path: &Path) -> Result<Value, String> {
     Tree::new(&graph, &storages, &source, &mut budget).value(object)
 }
 
-/// Reads a file that is a pickle or has PyTorch's legacy format.
+/// Reads a file in PyTorch's legacy format, or a plain pickle without a zip archive.
 fn pickle(
     source: &ByteSource,
     graph: &mut Graph,

@@ -1,7 +1,7 @@
 //! NumPy arrays and numbers in a pickle.
 //!
-//! This file and `call` use each other: `call` passes calls of NumPy functions on, and the results have its type
-//! `Made`.
+//! The modules `numpy` and `call` use each other: `call` passes calls of NumPy functions to `numpy`, and `numpy`
+//! returns a [`Made`] of `call`.
 
 use super::call::Made;
 use super::dtype::Dtype;
@@ -9,7 +9,7 @@ use super::graph::{Bytes, Graph, Item, Node};
 use super::source::Range;
 use super::view::{View, ViewData};
 
-/// Returns the result of the NumPy function `name`.
+/// Handles a call of the NumPy function `name`.
 pub(super) fn call(graph: &Graph, name: &str, args: &[Item]) -> Result<Made, String> {
     let name = name.strip_prefix("numpy._core.").or_else(|| name.strip_prefix("numpy.core."));
     Ok(match name {
@@ -37,20 +37,20 @@ fn made(node: Option<Node>) -> Made {
     node.map_or(Made::Foreign, Made::New)
 }
 
-/// Returns the node of `numpy.dtype('f4', False, True)`.
+/// Handles `numpy.dtype('f4', False, True)`: returns the element type.
 pub(super) fn dtype(graph: &Graph, args: &[Item]) -> Made {
     let Some(code) = args.first().and_then(|code| graph.text(*code)) else { return Made::Foreign };
     let dtype = Dtype::of_numpy(code);
     Made::New(Node::NumpyType { dtype, big_endian: code.starts_with('>') })
 }
 
-/// Returns whether the state of a `numpy.dtype` means big endian.
+/// Returns whether a `numpy.dtype` with the state `state` is big-endian.
 pub(super) fn is_big_endian(graph: &Graph, state: Item) -> bool {
     let order = graph.items(state).and_then(|items| items.get(1).copied());
     order.and_then(|order| graph.text(order)) == Some(">")
 }
 
-/// Returns an array from its state `(version, shape, dtype, is_fortran, content)`.
+/// Creates a NumPy array from its state `(version, shape, dtype, is_fortran, content)`.
 pub(super) fn array(graph: &Graph, state: Item) -> Result<Node, String> {
     let malformed = || "the pickle has an invalid description of a NumPy array".to_owned();
     let items = graph.items(state).ok_or_else(malformed)?;
@@ -58,10 +58,10 @@ pub(super) fn array(graph: &Graph, state: Item) -> Result<Node, String> {
     let shape = graph.sizes(*shape).ok_or_else(malformed)?;
     let is_fortran = matches!(is_fortran, Item::Bool(true) | Item::Int(1));
     let node = view(graph, *dtype, *content, shape, is_fortran)?;
-    Ok(node.unwrap_or(Node::Opaque("a NumPy array without plain numbers")))
+    Ok(node.unwrap_or(Node::Opaque("a NumPy array with elements that are not numbers")))
 }
 
-/// Returns the array with the elements; `None` if the elements are not numbers.
+/// Returns a view of the array's elements; `None` if the elements are not numbers.
 ///
 /// Fails if `content` has the wrong length.
 fn view(
@@ -99,6 +99,6 @@ fn strides(shape: &[u64], is_fortran: bool) -> Result<Box<[u64]>, String> {
     } else {
         (0..shape.len()).rev().try_for_each(&mut set)
     };
-    all.ok_or_else(|| format!("an array with the shape {shape:?} is too large"))?;
+    all.ok_or_else(|| format!("a NumPy array with the shape {shape:?} is too large"))?;
     Ok(strides.into())
 }

@@ -1,10 +1,10 @@
-//! The file on the disk. Large parts stay there as ranges until their tensors are decoded.
+//! The checkpoint file on disk. Large parts stay on disk as byte ranges until a tensor is decoded.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// Maximum length of text that is read into memory at once, in bytes. Longer text stays in the file as a [`Range`].
+/// Maximum length in bytes of a text in memory. A longer text becomes a [`Range`] of the file.
 pub(super) const SHORT_TEXT: u64 = 4096;
 
 const BUFFER: usize = 32 * 1024;
@@ -26,13 +26,13 @@ impl ByteSource {
         let unreadable = |e: std::io::Error| e.to_string();
         let meta = std::fs::metadata(path).map_err(unreadable)?;
         if !meta.is_file() {
-            return Err("this is not a file".to_owned());
+            return Err("this is not a regular file".to_owned());
         }
         let file = File::open(path).map_err(unreadable)?;
         Ok(Self { file, len: meta.len() })
     }
 
-    /// Reads from the offset `at` of the file until `bytes` is full.
+    /// Fills `bytes` from the file, starting at the offset `at`.
     pub(super) fn read_at(&self, at: u64, bytes: &mut [u8]) -> Result<(), String> {
         if at.checked_add(bytes.len() as u64).is_none_or(|end| end > self.len) {
             return Err(cut_short());
@@ -45,7 +45,7 @@ impl ByteSource {
 
     /// Returns a reader of a byte range.
     ///
-    /// Do not read the file in another way while the reader is in use.
+    /// Do not read the file in another way while the reader exists, because both share the file position.
     pub(super) fn reader(&self, range: Range) -> Result<Reader<'_>, String> {
         let end = range.at.checked_add(range.len).filter(|end| *end <= self.len);
         let end = end.ok_or_else(cut_short)?;
@@ -62,7 +62,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Returns the offset of the next byte in the file.
+    /// Returns the file offset of the next byte.
     pub(super) fn at(&self) -> u64 {
         self.at
     }
@@ -82,7 +82,7 @@ impl Reader<'_> {
         self.buffered.read_exact(bytes).map_err(|e| e.to_string())
     }
 
-    /// Skips `len` bytes and returns the byte range of the skipped bytes.
+    /// Skips `len` bytes and returns their byte range.
     pub(super) fn skip(&mut self, len: u64) -> Result<Range, String> {
         let at = self.at;
         self.advance(len)?;
@@ -104,10 +104,11 @@ impl Reader<'_> {
             return Err(if most < SHORT_TEXT {
                 cut_short()
             } else {
-                "a name has no line break at its end".into()
+                "a class name in the pickle has no line break at its end".into()
             });
         }
-        String::from_utf8(line).map_err(|_| "a name is not valid UTF-8".to_owned())
+        String::from_utf8(line)
+            .map_err(|_| "a class name in the pickle is not valid UTF-8".to_owned())
     }
 
     fn advance(&mut self, len: u64) -> Result<(), String> {
@@ -117,11 +118,12 @@ impl Reader<'_> {
     }
 }
 
-/// Escapes and shortens a name for a message.
+/// Escapes a name and cuts it to 40 characters, for a message.
 pub(super) fn shown(name: &str) -> String {
     name.chars().take(40).flat_map(char::escape_default).collect()
 }
 
 pub(super) fn cut_short() -> String {
-    "the file is truncated or corrupt: a part reaches beyond the end of the file".to_owned()
+    "the file is truncated or corrupt: an offset or a length points beyond the end of the file"
+        .to_owned()
 }

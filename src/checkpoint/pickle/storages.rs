@@ -7,16 +7,16 @@ use super::source::{ByteSource, Range, shown};
 use std::collections::BTreeMap;
 
 pub(super) enum Storages {
-    /// Entries of a zip archive.
+    /// A zip archive with one entry per storage.
     Zip(Archive),
-    /// PyTorch's legacy format, with the byte range of each storage.
+    /// The byte range of each storage in PyTorch's legacy format, by storage name.
     Legacy(BTreeMap<Box<str>, Range>),
-    /// No storages, because the file has NumPy arrays, as in Paddle.
+    /// The file has no storages, such as a Paddle file with NumPy arrays.
     Absent,
 }
 
 impl Storages {
-    /// Returns the byte range of the storage `key`, a text node.
+    /// Returns the byte range of a storage. `key` is a text node with the storage's name.
     pub(super) fn range(
         &self,
         graph: &Graph,
@@ -24,12 +24,12 @@ impl Storages {
         source: &ByteSource,
         budget: &mut Budget,
     ) -> Result<Range, String> {
-        let key = graph.text(key).ok_or("a storage has no name")?;
+        let key = graph.text(key).ok_or("a tensor storage has no name")?;
         let range = match self {
             Self::Zip(archive) => archive.storage(key, source, budget)?,
             Self::Legacy(ranges) => ranges.get(key).copied(),
             Self::Absent => None,
         };
-        range.ok_or_else(|| format!("storage `{}` is missing", shown(key)))
+        range.ok_or_else(|| format!("the tensor storage `{}` is missing", shown(key)))
     }
 }

@@ -1,4 +1,4 @@
-//! Converts the graph to a tree. Each use of a shared object becomes a copy, within the budget.
+//! Converts the graph to a tree. Each use of a shared object becomes a copy. The budget limits the memory.
 
 use super::budget::Budget;
 use super::graph::{Graph, Item, Node, Object};
@@ -7,7 +7,7 @@ use super::storages::Storages;
 use super::view::{View, ViewData};
 use super::{HostTensor, Value};
 
-/// Maximum depth of nested containers. Dropping a tree is recursive.
+/// Maximum depth of nested containers. Limits the recursion when a tree is dropped.
 const DEPTH: usize = 128;
 
 const VALUE: usize = size_of::<Value>();
@@ -17,9 +17,9 @@ pub(super) struct Tree<'a> {
     pub(super) storages: &'a Storages,
     pub(super) source: &'a ByteSource,
     pub(super) budget: &'a mut Budget,
-    /// The containers around the current item. Used to find cycles.
+    /// Indices of the containers around the current item, to detect cycles.
     path: Vec<u32>,
-    /// Number of objects of unknown classes in `path`.
+    /// Number of containers in `path` that are objects of an unknown class.
     foreign: usize,
 }
 
@@ -33,7 +33,7 @@ impl<'a> Tree<'a> {
         Self { graph, storages, source, budget, path: Vec::new(), foreign: 0 }
     }
 
-    /// Converts an item to a [`Value`], within the memory budget.
+    /// Converts an item of the graph to a [`Value`].
     pub(super) fn value(&mut self, item: Item) -> Result<Value, String> {
         let id = match item {
             Item::None => return Ok(Value::None),
@@ -85,9 +85,9 @@ impl<'a> Tree<'a> {
         value
     }
 
-    /// Returns an error because the file contains `what`, such as a cycle.
+    /// Fails because the file contains `what`, such as a cycle.
     ///
-    /// Inside of an object of an unknown class, returns `what` as a description instead of an error.
+    /// Inside an object of an unknown class, returns the description `what` instead.
     fn refuse(&mut self, what: &str) -> Result<Value, String> {
         if self.foreign > 0 { self.opaque(what) } else { Err(format!("the pickle has {what}")) }
     }
@@ -146,8 +146,10 @@ impl<'a> Tree<'a> {
         let checked = view.check(storage)?;
         if dtype.is_integer() {
             let value = checked.integer(self.source, self.budget)?;
-            return value
-                .map_or_else(|| self.opaque("an integer beyond 63 bits"), |n| Ok(Value::Int(n)));
+            return value.map_or_else(
+                || self.opaque("an integer that needs more than 63 bits"),
+                |n| Ok(Value::Int(n)),
+            );
         }
         let values = checked.floats(self.source, self.budget)?;
         let shape = view.shape.iter().map(|size| *size as usize).collect();
@@ -160,7 +162,7 @@ impl<'a> Tree<'a> {
         self.source.read_at(range.at, &mut bytes)?;
         String::from_utf8(bytes)
             .map(Value::Text)
-            .map_err(|_| "a text is not valid UTF-8".to_owned())
+            .map_err(|_| "a string in the pickle is not valid UTF-8".to_owned())
     }
 
     fn opaque(&mut self, what: &str) -> Result<Value, String> {

@@ -1,6 +1,6 @@
-//! Tensors as views: which bytes of the file they contain, and in which order. The bytes are decoded at the end.
+//! Tensors as views: a view describes which bytes of the file belong to a tensor, and in which order.
 //!
-//! This file, `graph` and `window` use each other: a graph holds views, and a view reads bytes of the graph through a
+//! The modules `view`, `graph` and `window` use each other: a graph contains views, and a view reads bytes through a
 //! window.
 
 use super::budget::Budget;
@@ -21,20 +21,20 @@ pub(super) struct View {
     pub(super) dtype: &'static Dtype,
     big_endian: bool,
     pub(super) data: ViewData,
-    /// Index of the first element. Offset and strides are in elements.
+    /// Index of the view's first element in the storage. Offset and strides count elements, not bytes.
     offset: u64,
     pub(super) shape: Box<[u64]>,
     strides: Box<[u64]>,
 }
 
-/// A tensor whose elements are all inside of the storage.
+/// A tensor view whose elements are all inside its storage.
 pub(super) struct CheckedView<'a> {
     view: &'a View,
     bytes: Bytes,
-    /// Offset of the element with index 0, in bytes.
+    /// Offset of element 0 in bytes.
     base: u64,
     pub(super) numel: u64,
-    /// Highest index of an element, plus 1.
+    /// Highest element index in the storage, plus 1.
     end: u64,
 }
 
@@ -50,7 +50,10 @@ impl View {
         if shape.len() == strides.len() {
             Ok(Self { dtype, big_endian, data, offset, shape, strides })
         } else {
-            Err(format!("a tensor of shape {shape:?} has {} strides", strides.len()))
+            Err(format!(
+                "a tensor with the shape {shape:?} has {} strides, expected one stride for each dimension",
+                strides.len()
+            ))
         }
     }
 
@@ -59,7 +62,7 @@ impl View {
         numel.ok_or_else(|| format!("a tensor with the shape {:?} is too large", self.shape))
     }
 
-    /// Fails if an element of the view is outside of `storage`, a byte range.
+    /// Fails if an element of the view is outside the byte range `storage`.
     pub(super) fn check(&self, storage: Range) -> Result<CheckedView<'_>, String> {
         let numel = self.numel()?;
         let size = self.dtype.size;
@@ -69,7 +72,7 @@ impl View {
                 let (base, len) = bytes(part.start).zip(bytes(part.numel)).ok_or_else(cut_short)?;
                 if base.checked_add(len).is_none_or(|end| end > storage.len) {
                     return Err(format!(
-                        "a storage should have {len} bytes, but has only {}",
+                        "a tensor storage has {} bytes, expected at least {len} bytes",
                         storage.len
                     ));
                 }
@@ -84,7 +87,7 @@ impl View {
             } else {
                 format!("needs {end} values")
             };
-            return Err(format!("a tensor {problem}, but its storage has only {available}"));
+            return Err(format!("a tensor {problem}, but its storage has only {available} values"));
         }
         Ok(CheckedView { view: self, bytes, base, numel, end })
     }
@@ -97,7 +100,7 @@ impl View {
     }
 }
 
-/// Returns `numel`. Fails if the content does not have this number of elements.
+/// Returns `numel`. Fails if `bytes` does not contain `numel` elements of `size` bytes.
 fn content_numel(bytes: Bytes, size: u64, numel: u64) -> Result<u64, String> {
     let len = bytes.range.len;
     let expected = numel.checked_mul(size);
@@ -110,12 +113,12 @@ fn content_numel(bytes: Bytes, size: u64, numel: u64) -> Result<u64, String> {
     if fits {
         Ok(numel)
     } else {
-        Err(format!("an array should have {numel} values, but has only {len} bytes"))
+        Err(format!("a NumPy array has {len} bytes, expected {numel} values of {size} bytes each"))
     }
 }
 
 impl CheckedView<'_> {
-    /// Returns the value of a one-element integer tensor.
+    /// Returns the value of an integer tensor with one element; `None` if the number is too large.
     pub(super) fn integer(
         &self,
         source: &ByteSource,
@@ -128,7 +131,7 @@ impl CheckedView<'_> {
         Ok(self.view.dtype.integer(bytes, self.view.big_endian))
     }
 
-    /// Returns the elements of a float tensor as float32, in C order.
+    /// Returns the elements of a float tensor as float32, in row-major order.
     pub(super) fn floats(&self, source: &ByteSource, b: &mut Budget) -> Result<Vec<f32>, String> {
         let bytes = self.numel.saturating_mul(4).saturating_add(8 * self.view.shape.len() as u64);
         b.values(bytes).ok_or_else(|| self.too_much())?;
@@ -148,7 +151,7 @@ impl CheckedView<'_> {
     fn too_much(&self) -> String {
         let available = self.bytes.range.len / self.view.dtype.size;
         format!(
-            "the tensors need more than twice the file's size. A tensor has {} values, but its storage has only {available}",
+            "the tensors need more memory than twice the file size. A tensor has {} values, but its storage has only {available} values",
             self.numel
         )
     }
@@ -167,7 +170,7 @@ impl CheckedView<'_> {
         Ok(values)
     }
 
-    /// Reads the elements in file order. Returns the elements in C order.
+    /// Reads the elements in file order, but returns the elements in row-major order.
     fn strided(
         &self,
         dims: &[Dim],
@@ -198,7 +201,7 @@ impl CheckedView<'_> {
         Ok(values)
     }
 
-    /// Returns the dimensions of more than one element, largest stride first.
+    /// Returns the dimensions with more than one element, the largest stride first.
     fn dims(&self) -> Vec<Dim> {
         let mut to = 1;
         let mut dims = Vec::new();
@@ -215,7 +218,7 @@ impl CheckedView<'_> {
 
 struct Dim {
     size: u64,
-    // Distance between neighbours in the file; `to` is the distance in the result. Both are in elements.
+    // Distance between neighbours in the file, in elements. `to` is the distance in the result, also in elements.
     stride: u64,
     to: u64,
 }

@@ -1,4 +1,4 @@
-//! A buffer that moves over a part of the file, to read small pieces with few reads and large parts with little memory.
+//! A buffer that moves over a part of the file. It needs few reads for small pieces, and little memory for large parts.
 
 use super::budget::Budget;
 use super::graph::Bytes;
@@ -6,16 +6,16 @@ use super::source::{ByteSource, cut_short};
 
 const WINDOW: u64 = 64 * 1024;
 
-/// Minimum number of bytes that the [`Budget`] counts for one read.
+/// Every read counts as at least this number of bytes in the [`Budget`].
 const READ: usize = 512;
 
 pub(super) struct Window<'a> {
     source: &'a ByteSource,
     bytes: Bytes,
-    /// Offset of `buffer` in the content of `bytes`, in bytes.
+    /// Offset of the buffered part in the content of `bytes`, in bytes.
     start: u64,
     buffer: Vec<u8>,
-    /// Number of bytes of `latin1` text in the file that are already decoded.
+    /// Number of bytes of `latin1` text in the file that have been decoded.
     decoded: u64,
 }
 
@@ -24,7 +24,7 @@ impl<'a> Window<'a> {
         Self { source, bytes, start: 0, buffer: Vec::new(), decoded: 0 }
     }
 
-    /// Returns `least` to `most` bytes of the content, from the offset `at`.
+    /// Returns at least `least` and at most `most` bytes, starting at the offset `at` of the content.
     pub(super) fn get(
         &mut self,
         at: u64,
@@ -55,9 +55,9 @@ impl<'a> Window<'a> {
         self.source.read_at(range.at + at, &mut self.buffer)
     }
 
-    /// Decodes text until the buffer has `least` bytes from the offset `at` on.
+    /// Decodes text until the buffer has `least` bytes, starting at the offset `at`.
     ///
-    /// Fails if `at` is before the buffer.
+    /// Fails if the buffer has already passed `at`.
     fn decode(&mut self, at: u64, least: u64, budget: &mut Budget) -> Result<(), String> {
         loop {
             let passed = at.checked_sub(self.start).ok_or_else(cut_short)?;
@@ -77,7 +77,7 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Decodes UTF-8 text to bytes (`latin1`). Returns the number of bytes of `text` that were decoded.
+/// Appends the `latin1` bytes of UTF-8 text to `bytes`. Returns the number of bytes read from `text`.
 fn decode(text: &[u8], bytes: &mut Vec<u8>) -> Result<u64, String> {
     let mut used = 0;
     loop {
@@ -91,7 +91,11 @@ fn decode(text: &[u8], bytes: &mut Vec<u8>) -> Result<u64, String> {
                 used += 2;
             }
             [0xc2..=0xc3] | [] if used > 0 => return Ok(used as u64),
-            _ => return Err("the text that stores an array is corrupt".to_owned()),
+            _ => {
+                return Err(
+                    "the text that encodes the content of a NumPy array is corrupt".to_owned()
+                );
+            }
         }
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Returns one value per channel. A single value is repeated for all channels.
+/// Returns one value per channel; repeats a single value.
 fn for_channels(values: &[f64], in_chans: usize) -> Vec<f64> {
     match values {
         [value] => vec![*value; in_chans],
@@ -75,7 +75,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
     }
     if !checked.passed_over.is_empty() {
         let all: u64 = checked.passed_over.values().sum();
-        let _ = writeln!(text, "files that are not used: {all}");
+        let _ = writeln!(text, "files that mae does not use: {all}");
         for (what, count) in &checked.passed_over {
             let _ = writeln!(text, "  {}: {count}", one_line(what));
         }
@@ -96,7 +96,7 @@ fn text(checked: &Checked, in_chans: usize) -> String {
         let named = |(path, problem): &(PathBuf, String)| format!("{}: {problem}", shown(path));
         let CheckedSplit { name, bad, damaged, .. } = split;
         list(&mut text, &format!("unreadable files in {name}"), bad.iter().map(named));
-        let what = format!("damaged files in {name}, which decode only partly");
+        let what = format!("damaged files in {name}, of which mae decodes only a part");
         list(&mut text, &what, damaged.iter().map(named));
     }
     let pair = |[train, val]: &[PathBuf; 2]| format!("{} = {}", shown(train), shown(val));
@@ -121,19 +121,21 @@ fn text(checked: &Checked, in_chans: usize) -> String {
     text
 }
 
-/// Returns the percentiles of the numbers in the files, and a recipe line to copy; empty if all files have 8 bits.
+/// Returns the percentiles of the pixel values, and a `range = ...` line for the recipe.
+///
+/// The text is empty if all files have 8 bits.
 fn numbers_text(checked: &Checked) -> String {
     let mut text = String::new();
     if checked.cut_images > 0 {
         let _ = writeln!(
             text,
-            "images with more than 8 bits: {}; without data.range, they are read as Pillow reads them: grey above 255 becomes 255",
+            "images with more than 8 bits: {}. Without `data.range`, mae reads these images like Pillow: grey values above 255 become 255",
             checked.cut_images
         );
     }
     let Some(numbers) = &checked.numbers else { return text };
-    let sample = if numbers.is_sample { ", of a sample of the pixels" } else { "" };
-    let _ = writeln!(text, "numbers in the training files, before scaling{sample}:");
+    let sample = if numbers.is_sample { ", from a sample of the pixels" } else { "" };
+    let _ = writeln!(text, "pixel values in the training files, before scaling{sample}:");
     for (channel, ChannelNumbers { percentiles }) in numbers.channels.iter().enumerate().take(SHOWN)
     {
         let percentile = |(percent, number): &(f64, f64)| match percent {
@@ -151,12 +153,14 @@ fn numbers_text(checked: &Checked) -> String {
     if low == high {
         return text;
     }
-    let _ =
-        writeln!(text, "from 0.5 % to 99.5 %, for [data] in a recipe:\nrange = [{low}, {high}]");
+    let _ = writeln!(
+        text,
+        "range from the 0.5 % to the 99.5 % percentile, for `[data]` in a recipe:\nrange = [{low}, {high}]"
+    );
     text
 }
 
-/// Returns a number with at most 6 digits after the decimal point, or in scientific notation if it is tiny.
+/// Formats a number with at most 6 decimals, or like `1.2346e-5` if it is below 0.001.
 fn number_text(number: f64) -> String {
     if number != 0.0 && number.abs() < 1e-3 {
         return format!("{number:.4e}");
@@ -170,7 +174,18 @@ fn summary(split: &CheckedSplit) -> String {
     let mut text = format!("{name}: {}, {:.1} MB", count(*images, "image"), *bytes as f64 / 1e6);
     let counts = || split.classes.iter().map(|(_, count)| *count);
     if let (Some(least), Some(most)) = (counts().min(), counts().max()) {
-        let _ = write!(text, ", {} classes with {least} to {most} images", split.classes.len());
+        let classes = match split.classes.len() {
+            1 => "1 class".to_owned(),
+            classes => format!("{classes} classes"),
+        };
+        let of_class = match (least, most) {
+            (least, most) if least == most && split.classes.len() > 1 => {
+                format!("{} each", count(most, "image"))
+            }
+            (least, most) if least == most => count(most, "image"),
+            (least, most) => format!("{least} to {most} images each"),
+        };
+        let _ = write!(text, ", {classes} with {of_class}");
     }
     let _ = write!(
         text,
@@ -180,7 +195,6 @@ fn summary(split: &CheckedSplit) -> String {
     text
 }
 
-/// Returns a path as one line of text.
 fn shown(path: &Path) -> String {
     one_line(&path.display().to_string()).into_owned()
 }

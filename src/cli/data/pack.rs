@@ -14,13 +14,14 @@ use std::path::PathBuf;
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     source: SourceArgs,
-    /// Folder for the shards (`train/`, `val/`), `classes.txt`, `pack.json`, checksums and a table of unreadable files
+    /// Folder to write: shards in `train/` and `val/`, `classes.txt`, `pack.json`, checksums, and a table of unreadable
+    /// files
     out: PathBuf,
-    /// Shrink images so that the shorter side has at most PIXELS pixels. Crops then differ from the official code, and
-    /// runs print a warning
+    /// Shrink images so that their shorter side has at most PIXELS pixels. Training crops then differ slightly from the
+    /// official code, and `mae run` prints a warning
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     short_side: Option<u32>,
-    /// JPEG quality of resized images
+    /// JPEG quality of shrunk images
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u8).range(1..=100), requires = "short_side")]
     quality: u8,
     /// Images per shard
@@ -35,7 +36,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let (plan, _) = args.source.plan()?;
     if plan.range.is_some() && args.short_side.is_some() {
         return Err(CliError::Usage(
-            "cannot make images smaller with data.range: JPEG files have 8-bit values\n\
+            "cannot use --short-side with data.range: resized images become JPEG files, which have only 8-bit values\n\
              hint: remove --short-side to pack the files as they are"
                 .to_owned(),
         ));
@@ -64,7 +65,7 @@ fn text(packing: &Packing, args: &Args) -> String {
     let (image, shard) = (count(*images, "image"), count(*shards, "shard"));
     let mut text = format!("{image} in {shard}, {:.1} MB", *bytes as f64 / 1e6);
     if *shards_there > 0 {
-        let _ = write!(text, " ({shards_there} of them existed before)");
+        let _ = write!(text, " ({shards_there} of these shards existed before)");
     }
     for (file, problem) in left_out {
         let _ = write!(text, "\nleft out: {file}: {problem}");

@@ -9,13 +9,14 @@ use crate::{run, train};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Classify by the K nearest training images instead of the checkpoint's head, without any training
+    /// Classify each image by its K nearest training images, without the checkpoint's head and without training
     #[arg(long, value_name = "K", conflicts_with = "test", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) knn: Option<u32>,
-    /// With --knn: the vote of a training image has the weight exp(cosine similarity / T)
+    /// With --knn: temperature T. The vote of a training image has the weight exp(cosine similarity / T)
     #[arg(long, value_name = "T", default_value_t = 0.07, requires = "knn", value_parser = temperature)]
     temperature: f64,
-    /// With --knn: class token or mean of the patches; by default what the checkpoint's head reads, or cls
+    /// With --knn: compare class tokens (cls) or means of the patch tokens (mean). Default: the input of the checkpoint's
+    /// head; without a head, class tokens
     #[arg(long, value_enum, value_name = "POOL", requires = "knn")]
     pool: Option<Pool>,
 }
@@ -54,6 +55,6 @@ pub(super) fn run(args: &super::Args, ready: Ready, stop: &StopFlag) -> Result<(
 fn temperature(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && value > 0.0 => Ok(value),
-        _ => Err("expected a number above 0, as in 0.07".to_owned()),
+        _ => Err("expected a temperature above 0, such as 0.07".to_owned()),
     }
 }

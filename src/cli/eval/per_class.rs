@@ -10,7 +10,7 @@ const HEADER: [&str; 7] =
 
 /// Writes a CSV table with the results of each class.
 ///
-/// The column `confused_with` has the most frequent wrong prediction for the images of the class.
+/// The column `confused_with` names the most frequent wrong prediction.
 pub(super) fn write(path: &Path, tally: &Tally, names: &[String]) -> Result<(), CliError> {
     let name = |label: u32| names.get(label as usize).cloned().unwrap_or_default();
     let rows = tally.by_class().into_iter().map(|row: ClassTally| {

@@ -17,15 +17,15 @@ use std::sync::Arc;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Measure on this test set instead, as `PATH` or `NAME=PATH`: a folder of class folders with the names of the checkpoint's
-    /// classes, or ImageNet-C
+    /// Measure on a test set instead: `PATH` or `NAME=PATH`. PATH is the folder of ImageNet-C, or a folder with one
+    /// subfolder for each class of the checkpoint, with the name of the class
     #[arg(long, value_name = "SET")]
     test: Vec<String>,
-    /// With --test: the classes that can be predicted. auto: those of the set for ImageNet-A and -R (200 of ImageNet's classes),
-    /// otherwise all
+    /// With --test: classes that the classifier may predict. `present`: classes with images in the test set. `all`: all
+    /// classes. `auto`: `present` for ImageNet-A and ImageNet-R, `all` for others
     #[arg(long, value_enum, default_value = "auto", value_name = "CLASSES", requires = "test")]
     classes: Classes,
-    /// With --test: write a CSV table with a row for each set
+    /// With --test: write a CSV table with one row for each test set
     #[arg(long, value_name = "F.csv", requires = "test")]
     csv: Option<PathBuf>,
 }
@@ -85,13 +85,12 @@ pub(super) fn run(args: &super::Args, ready: Ready, stop: &StopFlag) -> Result<(
     Ok(())
 }
 
-/// Returns the line that the terminal shows for a test set.
 fn line(name: &str, result: &TestResult, num_classes: usize) -> String {
     let metrics = &result.metrics;
     let mce = result.mce().map_or_else(String::new, |mce| format!(", mCE {mce:.2} %"));
     let classes = match (result.classes, result.is_restricted) {
         (classes, true) => {
-            format!(" ({classes} of {num_classes} classes, only these can be predicted)")
+            format!(" ({classes} of {num_classes} classes; mae predicts only these classes)")
         }
         (classes, false) if classes < num_classes => {
             format!(" ({classes} of {num_classes} classes)")

@@ -8,29 +8,29 @@ use crate::shape::StageKind;
 use crate::train::TrainError;
 use serde::Serialize;
 
-/// A planned run: a recipe without sweep has one, a sweep has several.
+/// One run of the recipe. A recipe with a sweep has several runs.
 pub(super) struct PlannedRun {
     pub jobs: Vec<PlannedJob>,
-    /// Time of the remaining jobs in seconds; `None` if any time is unknown.
+    /// Seconds until all jobs are finished; `None` if unknown.
     pub wall_s: Option<f64>,
 }
 
-/// Steps, FLOPs, memory and time of a job: an entry of `jobs` in the JSON output.
+/// One entry of `jobs` in the JSON output.
 #[derive(Debug, Serialize)]
 pub(super) struct PlannedJob {
-    /// The run's name. Each run of a sweep has its own name.
+    /// Name of the run, such as `quickstart`.
     pub run: String,
     pub stage: String,
-    /// Start checkpoint of the job; `null` for pre-training.
+    /// Checkpoint that the job starts from; `null` for pre-training.
     pub from: Option<String>,
     pub dir: String,
-    /// Another job that must finish before this job starts.
+    /// Job that must finish before this job starts, such as `pretrain`.
     pub after: Option<String>,
     pub state: JobState,
     pub epochs: usize,
     pub effective_batch_size: usize,
     pub lr: f64,
-    /// Number of updates in the whole job; `null` if the size of the data is unknown.
+    /// Number of updates in the whole job; `null` if the number of training images is unknown.
     pub steps: Option<usize>,
     pub params: u64,
     /// FLOPs of the forward pass of one image; a multiply-add counts as 2.
@@ -38,30 +38,28 @@ pub(super) struct PlannedJob {
     /// FLOPs of forward and backward pass of one image.
     pub train_flops_per_image: f64,
     pub memory_bytes: f64,
-    /// The parts of `memory_bytes`.
+    /// The parts of `memory_bytes`: weights, gradients, optimizer and activations.
     pub memory: Memory,
-    /// Disk space of the job's kept checkpoints, in bytes.
+    /// Disk space of all checkpoints that the job keeps, in bytes.
     pub disk_bytes: f64,
-    /// Disk space of the optimizer states in the kept checkpoints, in bytes.
+    /// Part of `disk_bytes` that stores optimizer states.
     pub disk_optimizer_bytes: f64,
-    /// Number of hosts that train together.
+    /// Number of hosts that train the job together.
     pub hosts: usize,
-    /// Bytes of gradients that each host sums with the others in one update, if there are several hosts.
+    /// Size of the gradients that all hosts sum in one update, in bytes.
     pub reduced_bytes: f64,
-    /// Bytes that each host sends to other hosts in one update.
+    /// Bytes that one host sends to other hosts in one update.
     pub wire_bytes: f64,
-    /// Estimated share of the job's time in which hosts exchange gradients; `null` if the time is unknown.
+    /// Estimated fraction of the job's time for the exchange of gradients; `null` if unknown.
     pub communication: Option<f64>,
     /// `data-parallel` or `job-parallel`; `null` with one device.
     pub schedule: Option<&'static str>,
-    /// Time of the whole job on its devices, in seconds; `null` if unknown.
+    /// Seconds for the whole job; `null` if unknown.
     pub wall_s: Option<f64>,
 }
 
 impl PlannedRun {
-    /// Computes steps, FLOPs, memory and time of a run's jobs.
-    ///
-    /// `checked` is the result of the checks before the run.
+    /// Computes the jobs of one run.
     pub(super) fn of(plan: &Plan, checked: &CheckedPoint, price: &Price) -> Result<Self, CliError> {
         let jobs = checked.jobs.iter().map(|job| planned(plan, checked, job, price));
         let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
@@ -130,7 +128,7 @@ fn planned(
     })
 }
 
-/// Returns the disk space of kept checkpoints and of their optimizer states, in bytes.
+/// Returns the disk space of the kept weights and of the kept optimizer states, in bytes.
 fn disk(plan: &Plan, stage: StageKind, memory: Memory) -> (f64, f64) {
     match (stage, &plan.pretrain) {
         (StageKind::Pretrain, Some(pretrain)) => {
@@ -144,7 +142,7 @@ fn disk(plan: &Plan, stage: StageKind, memory: Memory) -> (f64, f64) {
 
 /// Returns whether each device trains its own job.
 ///
-/// This depends on the number of unfinished jobs. If the run is finished, all jobs count.
+/// The result depends on the number of unfinished jobs, or on the number of all jobs if all are finished.
 pub(super) fn is_job_parallel(plan: &Plan, checked: &CheckedPoint) -> bool {
     let all = || plan.jobs().iter().filter(|job| job.is_independent()).count();
     match checked.independent_jobs_left() {
@@ -153,7 +151,7 @@ pub(super) fn is_job_parallel(plan: &Plan, checked: &CheckedPoint) -> bool {
     }
 }
 
-/// Returns the time of the remaining jobs in seconds.
+/// Returns the seconds until all jobs are finished.
 fn wall_s(plan: &Plan, jobs: &[PlannedJob]) -> Option<f64> {
     let left = |job: &PlannedJob| match &job.state {
         JobState::Done | JobState::Shared { .. } => Some(0.0),
@@ -170,7 +168,7 @@ fn wall_s(plan: &Plan, jobs: &[PlannedJob]) -> Option<f64> {
     Some(together + longest.max(alone / plan.runtime.devices as f64))
 }
 
-/// Returns a sum of times in seconds; `None` if any time is unknown.
+/// Returns the sum; `None` if any entry is `None`.
 pub(super) fn sum(seconds: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     seconds.sum()
 }

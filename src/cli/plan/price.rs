@@ -11,22 +11,22 @@ use crate::{bench, train};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-/// The GPU that a plan assumes. Its peak speeds are dense FLOP/s (SXM5 data sheet).
+/// GPU for time estimates. Peak speeds are dense FLOP/s from the SXM5 data sheet.
 const DEVICE: &str = "H100";
 const PEAK_BF16: f64 = 989e12;
 const PEAK_FP32: f64 = 67e12;
-/// Assumed model FLOPs utilization, as a fraction of the peak speed.
+/// Assumed model FLOPs utilization: the fraction of the peak speed that training reaches.
 const MFU: f64 = 0.35;
-/// Duration of `mae plan --measure` for each stage, in seconds.
+/// Seconds that `mae plan --measure` trains each stage.
 const SECONDS: f64 = 3.0;
 
-/// The training speed for time estimates.
+/// Training speed for the time estimates of a plan.
 pub(super) enum Price {
-    /// Assumed training FLOP/s of one device, and a description for the user.
+    /// Assumed FLOP/s of one device, and a text for the user.
     Assumed(f64, String),
-    /// Measured training FLOP/s per stage on all devices, and a description for the user.
+    /// Measured FLOP/s of all devices together, by stage. `words` is the text for the user.
     Measured { flops: HashMap<StageKind, f64>, devices: usize, words: String },
-    /// The device is a CPU. A plan assumes speeds of GPUs only.
+    /// The device is a CPU. A plan estimates the speed of a CPU only with `--measure`.
     Unknown,
 }
 
@@ -34,7 +34,7 @@ impl Price {
     /// Returns the assumed speed, for a plan without `--measure`.
     pub(super) fn assumed(plan: &Plan) -> Self {
         let runtime = &plan.runtime;
-        // If this machine has the data, the recipe will probably run here.
+        // If the data is on this machine, the recipe will probably run here.
         let path = &plan.data.path;
         let data_is_here = matches!(plan.data.format, Format::Digits)
             || !path.as_os_str().is_empty() && path.exists();
@@ -92,7 +92,7 @@ impl Price {
         Ok(Self::Measured { flops, devices, words: words.trim_end_matches(',').to_owned() })
     }
 
-    /// Returns the time in seconds to train and evaluate the given numbers of images.
+    /// Estimates the time of a stage in seconds, from the numbers of trained and evaluated images.
     pub(super) fn wall_s(
         &self,
         stage: StageKind,
@@ -109,7 +109,7 @@ impl Price {
         Some(work / (one * devices as f64))
     }
 
-    /// Returns the description of the speed for the user.
+    /// Returns the text about the speed for the user.
     pub(super) fn words(&self) -> &str {
         match self {
             Self::Assumed(_, words) | Self::Measured { words, .. } => words,
@@ -118,7 +118,7 @@ impl Price {
     }
 }
 
-/// Returns the training FLOPs of one image, with the recomputation of gradient checkpointing.
+/// Returns the training FLOPs of one image, including recomputation by gradient checkpointing.
 fn all(cost: &Cost) -> f64 {
     cost.train_flops_per_image + cost.recomputed_flops_per_image
 }

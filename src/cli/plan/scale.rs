@@ -8,28 +8,28 @@ use crate::shape::StageKind;
 use serde::Serialize;
 use std::fmt::Write as _;
 
-/// The speed of one stage on a given number of hosts.
+/// Speed of one stage on a given number of hosts.
 #[derive(Debug, Serialize)]
 pub(super) struct Scaled {
     pub stage: String,
     pub hosts: usize,
     pub devices: usize,
-    /// Images of each device in one micro-step; `null` if the devices cannot share an update equally.
+    /// Images per device in one micro-step; `null` if the devices cannot share an update equally.
     pub batch_size: Option<usize>,
-    /// Micro-steps of each device in one update.
+    /// Micro-steps in one update; `null` if the devices cannot share an update equally.
     pub accum_iter: Option<usize>,
     pub images_per_s: Option<f64>,
-    /// `images_per_s`, divided by `hosts` times the speed of one host.
+    /// Speed divided by `hosts` times the speed of one host.
     pub efficiency: Option<f64>,
-    /// Bytes that each host sends in one update.
+    /// Bytes that one host sends in one update.
     pub wire_bytes_per_update: f64,
-    /// Share of an update's time in which the hosts exchange gradients.
+    /// Fraction of an update's time for the exchange of gradients.
     pub communication: Option<f64>,
-    /// Hours of training; `null` if the number of images is unknown.
+    /// Hours of the whole stage; `null` if unknown.
     pub hours: Option<f64>,
 }
 
-/// Computes the speed of each stage on each number of hosts. Each update keeps its images, so the results are the same.
+/// Computes the speed of each stage for each number of hosts, with the same effective batch size.
 pub(super) fn scaled(
     plan: &Plan,
     checked: &CheckedPoint,
@@ -90,16 +90,16 @@ fn row(
     }
 }
 
-/// Returns `batch_size` and `accum_iter` of each device for updates of `images` images; `None` if that is impossible.
+/// Splits an update of `images` images into equal micro-steps on each device.
 ///
-/// A micro-step has at most `largest` images, because more may not fit into the memory of a device.
+/// Returns `batch_size` (at most `largest`) and `accum_iter`; `None` if an equal split is impossible.
 fn batches(images: usize, devices: usize, largest: usize) -> Option<(usize, usize)> {
     let own = images.is_multiple_of(devices).then(|| images / devices)?;
     let batch_size = (1..=largest.min(own)).rev().find(|size| own.is_multiple_of(*size))?;
     Some((batch_size, own / batch_size))
 }
 
-/// Returns the rows as the text of `mae plan --scale`.
+/// Formats the table of `mae plan --scale`.
 pub(super) fn text(plan: &Plan, rows: &[Scaled], price: &Price) -> String {
     let mut text = String::new();
     let _ = writeln!(
@@ -137,10 +137,10 @@ pub(super) fn text(plan: &Plan, rows: &[Scaled], price: &Price) -> String {
     let network = plan.runtime.network(1);
     let _ = writeln!(
         text,
-        "Each update keeps its images. `-` means that the devices cannot share an update equally.\n\
-         Each host is assumed to be a machine of its own. Processes on one machine share its cores and are slower.\n\
-         network: {} Gbit/s per host (`runtime.link_gbit`), {:.0} us per message. In this model, exchange and computing do not \
-         overlap.\nspeed: {}",
+        "The effective batch size stays the same. `-` means that the devices cannot share the images of an update equally.\n\
+         The plan assumes that each host is a separate machine. Processes on one machine share its cores and are slower.\n\
+         network: {} Gbit/s per host (`runtime.link_gbit`), {:.0} us per message. The plan assumes that a host \
+         does not compute while it exchanges gradients.\nspeed: {}",
         network.gbit,
         1e6 * network.latency_s,
         price.words()
@@ -148,13 +148,13 @@ pub(super) fn text(plan: &Plan, rows: &[Scaled], price: &Price) -> String {
     text.trim_end().to_owned()
 }
 
-/// Parses the numbers of hosts of `--scale`, such as `1,8,64`.
+/// Parses the value of `--scale`, such as `1,8,64`.
 pub(super) fn parse(text: &str) -> Result<Vec<usize>, CliError> {
     let number = |part: &str| part.trim().parse().ok().filter(|hosts| (1..=65_536).contains(hosts));
     let hosts: Option<Vec<usize>> = text.split(',').map(number).collect();
     hosts.ok_or_else(|| {
         CliError::Usage(format!(
-            "cannot read `--scale {text}`: expected numbers of hosts from 1 to 65536\nhint: write them with commas, as in \
+            "cannot read `--scale {text}`: expected numbers of hosts from 1 to 65536\nhint: separate the numbers with commas, as in \
              `--scale 1,8,64`"
         ))
     })

@@ -8,7 +8,7 @@ use crate::run::JobState;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Returns the text of `mae plan`: one recipe, and the jobs of all runs.
+/// Returns the text of `mae plan`: the recipe, then the jobs of all runs.
 pub(super) fn text(
     resolved: &Resolved,
     runs: &[PlannedRun],
@@ -20,7 +20,7 @@ pub(super) fn text(
     if !resolved.swept.is_empty() {
         let _ = writeln!(
             text,
-            "# This is the recipe of the first of {} sweep points. The recipes of the others differ only in {}.\n",
+            "# This is the recipe of the first of {} sweep points. The other recipes differ only in {}.\n",
             runs.len(),
             resolved.swept.join(", ")
         );
@@ -69,7 +69,7 @@ fn of_run(text: &mut String, plan: &Plan, run: &PlannedRun, folder: &Path) {
     let _ = writeln!(text, "# time left: {left}\n");
 }
 
-/// Writes one line per stage, with the numbers that all its jobs have in common.
+/// Writes parameters, FLOPs and memory of each stage.
 fn of_stages(text: &mut String, jobs: &[PlannedJob]) {
     let _ = writeln!(
         text,
@@ -100,7 +100,6 @@ fn of_stages(text: &mut String, jobs: &[PlannedJob]) {
     }
 }
 
-/// Returns the first job of each stage.
 fn first_of_stages(jobs: &[PlannedJob]) -> impl Iterator<Item = &PlannedJob> {
     let is_first = |at: usize| jobs[..at].iter().all(|job| job.stage != jobs[at].stage);
     jobs.iter().enumerate().filter(move |(at, _)| is_first(*at)).map(|(_, job)| job)
@@ -117,7 +116,7 @@ fn of_disk(text: &mut String, jobs: &[PlannedJob]) {
     let _ = writeln!(text, "# disk: {} for checkpoints{of_it}", size(all));
 }
 
-/// Writes a line for each stage with the gradients that the hosts of a run exchange.
+/// Writes one line for each stage about the exchange of gradients between hosts.
 fn of_network(text: &mut String, plan: &Plan, jobs: &[PlannedJob]) {
     if plan.runtime.hosts == 1 {
         return;
@@ -129,7 +128,7 @@ fn of_network(text: &mut String, plan: &Plan, jobs: &[PlannedJob]) {
         );
         let _ = writeln!(
             text,
-            "# network, {}: in each update, each of {} hosts sums {} of gradients and sends {}; {share} of the time at {} Gbit/s",
+            "# network, {}: in each update, each of {} hosts sums {} of gradients and sends {}. This takes {share} of the time at {} Gbit/s",
             job.stage,
             job.hosts,
             size(job.reduced_bytes),
@@ -139,7 +138,6 @@ fn of_network(text: &mut String, plan: &Plan, jobs: &[PlannedJob]) {
     }
 }
 
-/// Formats a number of bytes as MiB or GiB.
 fn size(bytes: f64) -> String {
     let mib = bytes / f64::from(1u32 << 20);
     if mib < 1024.0 { format!("{mib:.1} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
@@ -162,7 +160,7 @@ fn state(state: &JobState, folder: &Path) -> String {
     }
 }
 
-/// Returns a sentence about how several devices share the jobs.
+/// Describes how the devices share the jobs; empty for one device.
 fn schedule(plan: &Plan, jobs: &[PlannedJob]) -> String {
     let is_job_parallel = jobs.iter().any(|job| job.schedule == Some("job-parallel"));
     let devices = plan.runtime.devices;

@@ -11,7 +11,7 @@ use super::rand_augment::rgb::Rgb;
 struct DrawnJitter {
     /// Random multipliers for brightness, contrast and saturation.
     factors: [f64; 3],
-    /// Random order of application, as indices into `factors`.
+    /// Order in which the factors are applied, as random indices into `factors`.
     order: [usize; 3],
 }
 

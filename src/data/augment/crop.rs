@@ -5,7 +5,7 @@ use rand::Rng;
 use crate::data::decode::picture::CropBox;
 use crate::data::draw::{below, uniform};
 
-/// What happens if a random crop does not fit into the image.
+/// What to do if a random crop is larger than the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CropRule {
     /// Draws up to ten crops, like torchvision. If none fits, uses the largest central crop.
@@ -14,13 +14,13 @@ pub enum CropRule {
     SingleTry,
 }
 
-/// Smallest and largest aspect ratio (width / height) of a crop for a square input.
+/// Aspect ratio (width / height) of a crop for a square input: minimum and maximum.
 const ASPECT: [f64; 2] = [3.0 / 4.0, 4.0 / 3.0];
 
 /// Draws a random crop inside an image of `width` x `height` pixels.
 ///
-/// `scale` is the range of the crop's area, as a fraction of the image area. `aspect` is the width of the model's input
-/// divided by its height; the crop has 3/4 to 4/3 of this aspect ratio. `rule` handles a crop that does not fit.
+/// `scale` is the range of the crop area, as a fraction of the image area. `aspect` is the aspect ratio (width /
+/// height) of the model input. The aspect ratio of the crop is `aspect` times 3/4 to 4/3.
 pub fn random_resized_crop(
     rule: CropRule,
     scale: [f64; 2],

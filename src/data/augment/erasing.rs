@@ -13,7 +13,7 @@ const AREA: [f64; 2] = [0.02, 1.0 / 3.0];
 /// Range of the aspect ratio (height / width) of an erased box.
 const ASPECT: [f64; 2] = [0.3, 1.0 / 0.3];
 
-/// Erases random boxes of `image`, `[C, H, W]`, as in timm.
+/// Erases random boxes of `image`, `[C, H, W]`, in place, as in timm.
 pub(super) fn erase(image: &mut [f32], size: ImageSize, plan: &ErasingPlan, rng: &mut impl Rng) {
     for area in erasing_boxes(size, plan, rng) {
         fill(image, size, area, plan.remode, rng);
@@ -33,8 +33,8 @@ pub fn erasing_boxes(size: ImageSize, plan: &ErasingPlan, rng: &mut impl Rng) ->
 
 /// Draws one of `count` boxes to erase.
 ///
-/// The box gets 1/`count` of a random total area in the range [`AREA`]. Tries up to ten boxes.
-/// Returns `None` if no box fits into the image.
+/// The area of the box is 1/`count` of a random area in the range [`AREA`]. Returns `None` if ten boxes did not fit
+/// into the image.
 fn draw_box(size: ImageSize, count: usize, rng: &mut impl Rng) -> Option<CropBox> {
     (0..10).find_map(|_| {
         let area = uniform(rng, AREA[0]..AREA[1]) * size.area() as f64 / count as f64;

@@ -1,4 +1,4 @@
-//! Prepares a picture for evaluation, without random parameters, as in the official code.
+//! Prepares a picture for evaluation without random augmentation, as in the official code.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -14,14 +14,15 @@ use crate::shape::ImageSize;
 
 use super::frame::Frame;
 
-// The crop side divided by the resized short side. An `input_size` above 224 uses 1 instead.
+// Side of the crop divided by the short side of the resized picture. For CIFAR and for inputs above 224 pixels, the
+// ratio is 1.
 const CROP_PCT: f64 = 224.0 / 256.0;
 
 /// Resizes, centre-crops and normalizes pictures for evaluation.
 #[derive(Debug, Clone)]
 pub struct EvalTransform {
     pub(in crate::data) frame: Frame,
-    /// The smallest size that the resized picture may have before the crop.
+    /// Minimum size of the resized picture before the crop.
     cover: ImageSize,
 }
 
@@ -30,12 +31,14 @@ impl EvalTransform {
         Self { frame: Frame::new(plan), cover: cover(plan) }
     }
 
-    /// Resizes the short side to `input_size`. The images of ImageNet-C are already cropped to 224 pixels.
+    /// Returns a transform that resizes the short side to `input_size`.
+    ///
+    /// Use this for ImageNet-C, whose images are already cropped.
     pub fn uncropped(plan: &DataPlan) -> Self {
         Self { frame: Frame::new(plan), cover: plan.input_size }
     }
 
-    /// Returns the length of the short side after resizing and before the crop, in pixels.
+    /// Returns the length of the short side in pixels, after resizing and before the crop.
     pub fn short_side(&self) -> usize {
         self.cover.height.min(self.cover.width)
     }
@@ -45,7 +48,7 @@ impl EvalTransform {
         self.frame.normalize(&centre(picture, self.cover, self.frame.input_size), false)
     }
 
-    /// Decodes, resizes and crops the image `opened`, and appends the result to `images`.
+    /// Decodes, resizes and crops `opened`, and appends the result to `images`.
     pub(in crate::data) fn push(
         &self,
         images: &mut Images,
@@ -60,7 +63,7 @@ impl EvalTransform {
     }
 }
 
-/// Returns the length of the resized short side before the centre crop, in pixels.
+/// Returns the length of the short side in pixels, after resizing and before the centre crop.
 ///
 /// For CIFAR, this is `input_size`, so the crop keeps the whole image.
 pub fn short_side(plan: &DataPlan) -> usize {
@@ -68,8 +71,10 @@ pub fn short_side(plan: &DataPlan) -> usize {
     cover.height.min(cover.width)
 }
 
-/// Returns the size that a resized picture must cover before the centre crop: `input_size` / 0.875, or `input_size` if a
-/// side is longer than 224 pixels.
+/// Returns the minimum size of a resized picture before the centre crop.
+///
+/// The size is `input_size` / 0.875. For CIFAR and for inputs with a side above 224 pixels, the size is
+/// `input_size`.
 pub(super) fn cover(plan: &DataPlan) -> ImageSize {
     let is_whole = matches!(plan.format, Format::Cifar10 | Format::Cifar100);
     let crop_pct = if plan.input_size.longer() > 224 || is_whole { 1.0 } else { CROP_PCT };
@@ -77,7 +82,9 @@ pub(super) fn cover(plan: &DataPlan) -> ImageSize {
     ImageSize { height: side(plan.input_size.height), width: side(plan.input_size.width) }
 }
 
-/// Resizes the picture to the smallest size that covers `cover`, then crops the centre of the size `input_size`.
+/// Resizes the picture to the smallest size that covers `cover`, then crops the centre to `input_size`.
+///
+/// Returns a picture of floats unchanged if the picture already has the size `input_size`.
 pub(super) fn centre(
     picture: &Picture,
     cover: ImageSize,
@@ -101,9 +108,9 @@ pub(super) fn centre(
     Cow::Owned(cut(&whole, crop))
 }
 
-/// Returns width and height of the smallest picture with the same aspect ratio that covers `cover`.
+/// Returns the smallest (width, height) that covers `cover` and keeps the aspect ratio.
 ///
-/// For a square `cover`, the shorter side gets its length.
+/// For a square `cover`, the short side becomes the side of the square.
 pub(in crate::data) fn resized(width: usize, height: usize, cover: ImageSize) -> (usize, usize) {
     if width * cover.height <= height * cover.width {
         (cover.width, cover.width * height / width)

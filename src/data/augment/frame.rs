@@ -1,4 +1,4 @@
-//! Writes pictures of the model's input size into a batch as `[C, H, W]`, either as 8-bit pixel values or as normalized floats.
+//! Writes pictures into a batch as `[C, H, W]`, either as 8-bit pixel values or as normalized floats.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::data::recycled::Pools;
 use crate::recipe::DataPlan;
 use crate::shape::ImageSize;
 
-/// Writes pictures into batches, with the size and normalization that the model expects.
+/// Writes pictures of the size `input_size` into batches.
 #[derive(Debug, Clone)]
 pub(in crate::data) struct Frame {
     pub(in crate::data) input_size: ImageSize,
     pub(super) scale: Arc<Normalization>,
-    /// For each channel, the normalized value of each 8-bit pixel value.
+    /// Normalized value of each 8-bit pixel value, for each channel.
     levels: Vec<[f32; 256]>,
 }
 
@@ -33,7 +33,9 @@ impl Frame {
         self.scale.mean.len() * self.input_size.area()
     }
 
-    /// Returns empty [`Images`] with room for `images` images: 8-bit values if `levels` is true, otherwise normalized floats.
+    /// Returns empty [`Images`] with room for `images` images.
+    ///
+    /// If `levels` is true, the images will hold 8-bit values. Otherwise, the images will hold normalized floats.
     pub(in crate::data) fn room(&self, images: usize, levels: bool, pools: &Pools) -> Images {
         let len = images * self.len();
         if levels {
@@ -43,7 +45,9 @@ impl Frame {
         }
     }
 
-    /// Appends a picture of the input size to `images` as `[C, H, W]`, mirrored if `hflip` is true.
+    /// Appends a picture to `images` as `[C, H, W]`, mirrored if `hflip` is true.
+    ///
+    /// The picture must have the size `input_size`.
     pub(super) fn push(&self, images: &mut Images, picture: &Picture, hflip: bool) {
         if let (Images::Levels(out, _), Pixels::U8(bytes), 3) =
             (&mut *images, &picture.pixels, picture.channels)
@@ -66,7 +70,7 @@ impl Frame {
                     push_plane(out, values, picture, from, hflip, |value| (value - mean) / std);
                 }
                 (Images::Levels(..), Pixels::F32(_)) => {
-                    unreachable!("a split with holds_levels() contains no floats")
+                    unreachable!("a split of 8-bit images contains no float images")
                 }
             }
         }
@@ -81,7 +85,7 @@ impl Frame {
     }
 }
 
-/// Appends 8-bit RGB pixels, `[H, W, 3]`, to `out` as `[3, H, W]`.
+/// Appends 8-bit pixels, `[H, W, 3]`, to `out` as `[3, H, W]`.
 fn push_planes(out: &mut Vec<u8>, levels: &[u8], width: usize, hflip: bool) {
     let (start, area) = (out.len(), levels.len() / 3);
     out.resize(start + 3 * area, 0);

@@ -1,8 +1,8 @@
 //! Mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899) of a micro-batch, as in timm 0.3.2.
 //!
-//! Image `i` is mixed with its partner, image `n - 1 - i`. `mixup_mode` says whether one [`Mix`] is drawn for the batch
-//! (`batch`), for each pair (`pair`) or for each image (`elem`). Unlike in timm, a batch may have an odd number of
-//! images. The middle image is then mixed with itself.
+//! Image `i` is mixed with image `n - 1 - i`, its partner. The recipe key `mixup_mode` says how often a [`Mix`] is
+//! drawn: once for the batch (`batch`), once for each pair (`pair`) or once for each image (`elem`). Unlike in timm, a
+//! batch may have an odd number of images. The middle image is then mixed with itself.
 
 use rand::Rng;
 use rand_distr::{Beta, Distribution};
@@ -14,7 +14,7 @@ use crate::random::{Key, Purpose};
 use crate::recipe::{MixupMode, MixupPlan};
 use crate::shape::{ImageSize, mixed_targets};
 
-/// Mixes the images of a batch by mixup or CutMix, and makes soft targets.
+/// Mixes the images of a batch by mixup or CutMix, and replaces the labels by soft targets.
 #[derive(Debug, Clone)]
 pub struct Mixup {
     pub plan: MixupPlan,
@@ -23,11 +23,11 @@ pub struct Mixup {
     pub num_classes: usize,
 }
 
-/// How to mix an image with a second image of the batch, the partner.
+/// How to mix an image with another image of the batch, its partner.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mix {
     Keep,
-    /// Mixup. The number is the weight of the image; the partner has the remaining weight.
+    /// Mixup. The number is the weight of the image. The partner has the remaining weight.
     Blend(f64),
     /// CutMix. The partner's pixels fill this box.
     Paste(CropBox),
@@ -36,7 +36,7 @@ pub enum Mix {
 impl Mixup {
     /// Mixes the images of `batch` in place, and replaces the labels by soft targets.
     ///
-    /// `key` and `micro_step` determine the random numbers. Panics if the targets are already soft.
+    /// `key` and `micro_step` determine the random numbers. Panics if `batch` has soft targets or 8-bit pixel values.
     pub(in crate::data) fn apply(
         &self,
         batch: &mut Batch,
@@ -83,7 +83,8 @@ impl Mixup {
 
 /// Mixes the images of `batch` in place, and replaces the labels by soft targets.
 ///
-/// `mixes[i]` says how to mix image `i` with image `N - 1 - i`. Panics if the targets are already soft.
+/// `mixes[i]` says how to mix image `i` with image `N - 1 - i`. Panics if `batch` has soft targets or 8-bit pixel
+/// values.
 pub fn mix(batch: &mut Batch, size: ImageSize, mixes: &[Mix], num_classes: usize, smoothing: f64) {
     let Images::Values(values) = &mut batch.images else { panic!("mixup needs normalized images") };
     mix_images(values, mixes, size);
@@ -95,7 +96,7 @@ pub fn mix(batch: &mut Batch, size: ImageSize, mixes: &[Mix], num_classes: usize
 impl Mix {
     /// Returns the weight of the image's own label in the soft target.
     ///
-    /// The partner's label gets the remaining weight. `size` is the size of the image.
+    /// The partner's label gets the remaining weight. `size` is the image size.
     pub fn share(self, size: ImageSize) -> f64 {
         match self {
             Mix::Keep => 1.0,
@@ -109,7 +110,9 @@ fn beta(alpha: f64, rng: &mut impl Rng) -> f64 {
     Beta::new(alpha, alpha).expect("mixup and cutmix are above 0").sample(rng)
 }
 
-/// Draws a random box with the aspect ratio of the image that covers the fraction `share` of it, then clips the box to the image.
+/// Draws a random box that covers the fraction `share` of the image.
+///
+/// The box has the aspect ratio of the image. Parts outside the image are cut off.
 fn box_of_area(share: f64, size: ImageSize, rng: &mut impl Rng) -> CropBox {
     let mut span = |side: usize| {
         let half = (side as f64 * share.sqrt()) as usize / 2;
@@ -120,7 +123,7 @@ fn box_of_area(share: f64, size: ImageSize, rng: &mut impl Rng) -> CropBox {
     CropBox { top, left, height: bottom - top, width: right - left }
 }
 
-/// Draws a box whose sides are between `bounds[0] * side` and `bounds[1] * side` pixels.
+/// Draws a box. Each side is a random fraction of the image side, from `bounds[0]` to `bounds[1]`.
 fn bounded_box(bounds: [f64; 2], size: ImageSize, rng: &mut impl Rng) -> CropBox {
     let mut length = |side: usize| {
         let [low, high] = bounds.map(|bound| (side as f64 * bound) as usize);
@@ -132,7 +135,7 @@ fn bounded_box(bounds: [f64; 2], size: ImageSize, rng: &mut impl Rng) -> CropBox
     CropBox { top, left, height, width }
 }
 
-/// Mixes image `i` of `images`, `[N, C, H, W]`, with the unmixed image `N - 1 - i`.
+/// Mixes each image `i` of `images`, `[N, C, H, W]`, with the unmixed image `N - 1 - i`.
 fn mix_images(images: &mut [f32], mixes: &[Mix], size: ImageSize) {
     let n = mixes.len();
     if n == 0 {
@@ -178,9 +181,7 @@ fn mix_into(image: &mut [f32], partner: &[f32], mix: Mix, size: ImageSize) {
     }
 }
 
-/// Returns the index range of each pixel row inside `area`.
-///
-/// The indices refer to an image of shape `[C, H, W]`.
+/// Returns the index range of each pixel row inside `area`, for an image `[C, H, W]`.
 fn rows(
     area: CropBox,
     size: ImageSize,

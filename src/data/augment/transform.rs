@@ -27,7 +27,7 @@ pub struct TrainTransform {
     pub(in crate::data) frame: Frame,
     decode: Decode,
     crop: Crop,
-    /// The size that a resized picture covers in evaluation. Used for [`Cut::At`].
+    /// Minimum size of the resized picture for [`Cut::At`], the same as in evaluation.
     eval_cover: ImageSize,
     hflip: bool,
     /// Number of times that an epoch uses each image (repeated augmentation).
@@ -52,23 +52,23 @@ pub struct Augmentation {
     pub hflip: bool,
 }
 
-/// How to cut the model input out of a picture.
+/// The part of a picture that becomes the model input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cut {
-    /// Resizes to the smallest size that covers `input_size`, then takes the centre.
+    /// The centre, after the short side is resized to `input_size`.
     Centre,
-    /// Takes this box and resizes the box to `input_size`.
+    /// A box, which is then resized to `input_size`.
     Box(CropBox),
-    /// Takes a part of the size `input_size`, with its top left corner at `[row, column]`.
+    /// A part of the size `input_size`, with the top left corner at `[row, column]` in pixels.
     ///
-    /// The short side is first resized as in evaluation.
+    /// The picture is first resized as in evaluation.
     At([usize; 2]),
 }
 
 impl TrainTransform {
     /// Creates a transform with crop, flip, colour jitter and normalization.
     ///
-    /// With `crop_scale = [1, 1]`, the transform uses the centre instead of a random crop.
+    /// With `crop_scale = [1, 1]`, crops the centre instead of a random box.
     pub fn new(plan: &DataPlan, augment: &AugmentPlan, rule: CropRule) -> Self {
         let crops = augment.crop_scale.iter().any(|&scale| scale < 1.0);
         Self {
@@ -102,7 +102,7 @@ impl TrainTransform {
         self
     }
 
-    /// Returns whether normalization is the last step. If so, the device can normalize.
+    /// Returns whether normalization is the last step, so that the device can normalize.
     pub(in crate::data) fn ends_in_levels(&self) -> bool {
         self.erasing.is_none()
     }
@@ -137,7 +137,7 @@ impl TrainTransform {
         Ok(())
     }
 
-    /// Decodes the pixels that `cut` needs. Also returns `cut` relative to the decoded pixels.
+    /// Decodes the pixels that `cut` needs. Also returns `cut` in coordinates of the decoded picture.
     fn decoded(&self, opened: OpenedImage<'_>, cut: Cut) -> Result<(Picture, Cut), ImageError> {
         let Cut::Box(crop) = cut else { return Ok((opened.whole()?, cut)) };
         let (picture, crop) = match self.decode {
@@ -178,7 +178,7 @@ impl TrainTransform {
 
     /// Crops, flips and normalizes a picture. Returns `[C, H, W]`.
     ///
-    /// Does not change colours or erase boxes.
+    /// Skips colour jitter, RandAugment and random erasing.
     pub fn render(&self, picture: &Picture, drawn: Augmentation) -> Vec<f32> {
         self.frame.normalize(&self.square(picture, drawn.cut), drawn.hflip)
     }

@@ -5,10 +5,10 @@ use super::picture::{Colour, Picture, Pixels};
 
 /// Maximum width and height of a picture in pixels, as in libjpeg.
 pub(super) const MAX_SIDE: u32 = 65_500;
-/// Maximum size of a decoded picture in bytes. This is Pillow's limit of about 179 million RGB pixels.
+/// Maximum size of a decoded picture in bytes: Pillow's limit of about 179 million RGB pixels.
 pub(super) const MAX_BYTES: u64 = 512 << 20;
 
-/// A decoded image, with the pixels of Pillow's `convert("RGB")` or `convert("L")`.
+/// A decoded image whose pixels equal Pillow's `convert("RGB")` or `convert("L")`.
 pub(super) struct Bitmap {
     pub(super) width: usize,
     pub(super) height: usize,
@@ -23,11 +23,11 @@ pub(super) enum Levels {
     Rgb(Vec<u8>),
 }
 
-/// 256 RGB colours. Entries that are not in the file are black.
+/// 256 RGB colours. Colours that are missing in the file are black.
 pub(super) type Palette = [[u8; 3]; 256];
 
 impl Bitmap {
-    /// Converts the image to a picture with the channels of `colour`.
+    /// Converts the image to a grey or RGB picture, as `colour` says.
     pub(super) fn into_picture(self, colour: Colour) -> Picture {
         let (channels, levels) = match (colour, self.levels) {
             (Colour::Grey, Levels::Grey(levels)) => (1, levels),
@@ -40,9 +40,9 @@ impl Bitmap {
         Picture { width: self.width, height: self.height, channels, pixels: Pixels::U8(levels) }
     }
 
-    /// Rotates and flips the image to its upright position. `orientation` is the TIFF tag `Orientation`.
+    /// Rotates and flips the image to its upright position.
     ///
-    /// The image stays unchanged if `orientation` is not in 2..=8.
+    /// `orientation` is the TIFF tag `Orientation`. Only the values 2 to 8 change the image.
     pub(super) fn oriented(self, orientation: u32) -> Self {
         let size = [self.width, self.height];
         let [width, height] = turned_size(size, orientation);
@@ -54,14 +54,14 @@ impl Bitmap {
     }
 }
 
-/// Returns width and height of an image after [`turned`].
+/// Returns `[width, height]` of an image after a rotation by [`turned`].
 pub(super) fn turned_size([width, height]: [usize; 2], orientation: u32) -> [usize; 2] {
     if (5..=8).contains(&orientation) { [height, width] } else { [width, height] }
 }
 
 /// Rotates and flips pixels, `[H, W, C]`, to the upright position.
 ///
-/// `orientation` is the TIFF tag `Orientation`. `size` is (width, height) before the rotation.
+/// `orientation` is the TIFF tag `Orientation`. `size` is `[width, height]` before the rotation.
 pub(super) fn turned<T: Copy>(
     values: Vec<T>,
     channels: usize,
@@ -99,16 +99,18 @@ impl Levels {
         Self::Rgb(indices.iter().flat_map(|index| palette[usize::from(*index)]).collect())
     }
 
-    /// Converts integers to grey levels like Pillow: clamps them to 0..=255.
+    /// Clamps integers to the grey levels 0..=255, like Pillow.
     pub(super) fn of_numbers(values: impl Iterator<Item = i64>) -> Self {
         Self::Grey(values.map(|value| value.clamp(0, 255) as u8).collect())
     }
 }
 
-/// Returns width and height as `usize`. Fails if a side is 0, or if the image exceeds [`MAX_SIDE`] or [`MAX_BYTES`].
+/// Returns width and height as `usize`.
+///
+/// Fails if a side is 0, or if the image exceeds [`MAX_SIDE`] or [`MAX_BYTES`].
 pub(super) fn checked_size(width: u32, height: u32) -> Result<(usize, usize), ImageError> {
     if width == 0 || height == 0 {
-        return Err(ImageError::damaged(format!("the image is {width}x{height} pixels")));
+        return Err(ImageError::damaged(format!("the image has no pixels: {width}x{height}")));
     }
     let bytes = u64::from(width) * u64::from(height) * 3;
     if width.max(height) > MAX_SIDE || bytes > MAX_BYTES {
@@ -117,7 +119,7 @@ pub(super) fn checked_size(width: u32, height: u32) -> Result<(usize, usize), Im
     Ok((width as usize, height as usize))
 }
 
-/// Reads `count` numbers of `bits` bits each (1, 2, 4 or 8) from packed bytes. The highest bits of a byte come first.
+/// Reads `count` packed numbers of 1, 2, 4 or 8 bits, from the highest bits of each byte to the lowest.
 pub(super) fn unpacked(row: &[u8], bits: usize, count: usize) -> impl Iterator<Item = u8> {
     let mask = ((1u16 << bits) - 1) as u8;
     (0..count).map(move |i| {
@@ -126,7 +128,7 @@ pub(super) fn unpacked(row: &[u8], bits: usize, count: usize) -> impl Iterator<I
     })
 }
 
-/// Keeps the first `kept` channels of each pixel, and drops the others. `values` has `channels` values per pixel.
+/// Keeps the first `kept` of the `channels` values of each pixel.
 pub(super) fn keep<T: Copy>(values: &[T], channels: usize, kept: usize) -> Vec<T> {
     values.chunks_exact(channels).flat_map(|pixel| &pixel[..kept]).copied().collect()
 }
@@ -151,7 +153,7 @@ pub(super) fn cmyk_to_rgb([c, m, y, k]: [u8; 4]) -> [u8; 3] {
     })
 }
 
-/// Undoes the multiplication of a pixel value by its alpha, like Pillow. Returns `transparent` if alpha is 0.
+/// Divides a premultiplied pixel value by its alpha, like Pillow. Returns `transparent` if `alpha` is 0.
 pub(super) fn unmultiplied(level: u8, alpha: u8, transparent: u8) -> u8 {
     match alpha {
         0 => transparent,

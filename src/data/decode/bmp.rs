@@ -1,38 +1,38 @@
-//! Decodes BMP files, and the device-independent bitmaps inside icons.
+//! Decodes BMP files, and the device-independent bitmaps (DIB) inside icons.
 //!
-//! Follows Pillow, also where it is unusual: 16-bit colours are scaled with `v * 255 / 31`, and a run-length code that
-//! ends early is an error.
+//! Follows Pillow's unusual choices too: scales 16-bit colours with `v * 255 / 31`, and rejects a run-length code that
+//! ends early.
 
 use super::bitmap::{Bitmap, Levels, Palette, checked_size, unpacked};
 use super::byte_reader::ByteReader;
 use super::error::ImageError;
 
-/// A value of the header field `compression`: uncompressed pixels.
+/// Value of the header field `compression` for uncompressed pixels.
 const RAW: u32 = 0;
 const RLE8: u32 = 1;
 const RLE4: u32 = 2;
 const BITFIELDS: u32 = 3;
 
-/// A function that converts the bytes of one pixel to RGB.
+/// Converts the bytes of one pixel to RGB.
 type PixelReader = fn(&[u8]) -> [u8; 3];
 
-/// The header of a bitmap, and the position of its pixels in the file.
+/// Header, palette and pixel position of a device-independent bitmap (DIB).
 pub(super) struct Dib<'a> {
     bytes: &'a [u8],
     pub(super) width: u32,
     pub(super) height: u32,
     bits: u16,
     compression: u32,
-    /// Whether the first row in the file is the top row.
+    /// Whether the top row comes first in the file.
     top_down: bool,
-    /// Bit masks of red, green and blue, only for the compression [`BITFIELDS`].
+    /// Bit masks of red, green and blue; `None` unless the compression is [`BITFIELDS`].
     masks: Option<[u32; 3]>,
     palette: Box<Palette>,
     /// Byte position of the pixels in the file.
     pixels_at: usize,
 }
 
-/// Returns whether the file is a bitmap without the BMP file header, so that it starts with the bitmap header.
+/// Returns whether the file starts with a bitmap header instead of a BMP file header.
 pub(super) fn is_dib(bytes: &[u8]) -> bool {
     let [size, 0, 0, 0, _, _, _, _, _, _, _, _, 1, 0, ..] = bytes else { return false };
     matches!(size, 40 | 108 | 124)
@@ -50,7 +50,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
 impl<'a> Dib<'a> {
     /// Reads the bitmap header at byte `at` of the file.
     ///
-    /// `pixels_at` is the byte position of the pixels. If it is 0, the pixels follow the palette.
+    /// `pixels_at` is the byte position of the pixels. If `pixels_at` is 0, the pixels follow the palette.
     pub(super) fn read(
         bytes: &'a [u8],
         at: usize,
@@ -62,7 +62,11 @@ impl<'a> Dib<'a> {
         let mut dib = match size {
             12 => Self::core(bytes, &mut header)?,
             40 | 52 | 56 | 64 | 108 | 124 => Self::info(bytes, &mut header)?,
-            _ => return Err(ImageError::Unsupported(format!("BMP with a header of {size} bytes"))),
+            _ => {
+                return Err(ImageError::Unsupported(format!(
+                    "mae does not support BMP files with a header of {size} bytes"
+                )));
+            }
         };
         let entry = if size == 12 { 3 } else { 4 };
         let mut colours = if size == 12 { 0 } else { ByteReader::at(bytes, at + 32).u32_le()? };
@@ -77,7 +81,9 @@ impl<'a> Dib<'a> {
         }
         if dib.bits <= 8 {
             if colours == 0 || colours > 65_536 {
-                return Err(ImageError::damaged(format!("the palette has {colours} colours")));
+                return Err(ImageError::damaged(format!(
+                    "the BMP palette has {colours} colours, expected 1 to 65536"
+                )));
             }
             let palette = file.take_up_to(entry * colours as usize);
             for (place, colour) in dib.palette.iter_mut().zip(palette.chunks_exact(entry)) {
@@ -103,7 +109,7 @@ impl<'a> Dib<'a> {
         let (bits, compression) = (header.u16_le()?, header.u32_le()?);
         let top_down = height >> 24 == 0xff;
         let height = if top_down { height.wrapping_neg() } else { height };
-        // Size of the data, resolution, number of colours, number of important colours.
+        // Skips data size, resolution, number of colours, and number of important colours.
         header.take(20)?;
         Ok(Self::new(bytes, [width, height], bits, compression, top_down))
     }
@@ -119,7 +125,6 @@ impl<'a> Dib<'a> {
         Self { bytes, width, height, bits, compression, top_down, masks, palette, pixels_at: 0 }
     }
 
-    /// Decodes the pixels of the bitmap.
     pub(super) fn decode(&self) -> Result<Bitmap, ImageError> {
         let (width, height) = checked_size(self.width, self.height)?;
         let levels = match (self.compression, self.bits) {
@@ -129,10 +134,14 @@ impl<'a> Dib<'a> {
             }
             (RAW | BITFIELDS, 16 | 24 | 32) => Levels::Rgb(self.colours(width, height)?),
             (RAW..=BITFIELDS, bits) => {
-                return Err(ImageError::Unsupported(format!("BMP with {bits} bits per pixel")));
+                return Err(ImageError::Unsupported(format!(
+                    "mae does not support BMP files with {bits} bits per pixel"
+                )));
             }
             (other, _) => {
-                return Err(ImageError::Unsupported(format!("BMP with compression {other}")));
+                return Err(ImageError::Unsupported(format!(
+                    "mae does not support BMP files with compression {other}"
+                )));
             }
         };
         Ok(Bitmap { width, height, levels })
@@ -150,7 +159,7 @@ impl<'a> Dib<'a> {
         Ok(rows)
     }
 
-    /// Returns the length of a row in bytes, as (with padding, without padding).
+    /// Returns the length of a row in bytes, with and without padding.
     fn row_lengths(&self, width: usize) -> (usize, usize) {
         let bits = width * usize::from(self.bits);
         (bits.div_ceil(32) * 4, bits.div_ceil(8))
@@ -169,8 +178,7 @@ impl<'a> Dib<'a> {
         Ok(rows.into_iter().flat_map(|row| row.chunks_exact(bytes).flat_map(colour)).collect())
     }
 
-    /// Returns the function that converts the bytes of a pixel to RGB. Fails if Pillow does not support the colour
-    /// masks.
+    /// Returns the function that converts a pixel to RGB. Fails if Pillow does not support the colour masks.
     fn colour_reader(&self) -> Result<PixelReader, ImageError> {
         let Some([r, g, b]) = self.masks else {
             return Ok(match self.bits {
@@ -187,13 +195,15 @@ impl<'a> Dib<'a> {
             (32, [0xff00_0000, 0xff00, 0xff]) => |p| [p[3], p[1], p[0]],
             (32, [0xff, 0xff00, 0xff_0000]) => |p| [p[0], p[1], p[2]],
             _ => {
-                let problem = format!("BMP with the colour masks {r:#x}, {g:#x}, {b:#x}");
+                let problem = format!(
+                    "mae does not support BMP files with the colour masks {r:#x}, {g:#x}, {b:#x}"
+                );
                 return Err(ImageError::Unsupported(problem));
             }
         })
     }
 
-    /// Decodes run-length coded pixels. Returns palette indices from the top row to the bottom row.
+    /// Decodes run-length coded pixels to palette indices, from the top row to the bottom row.
     fn run_lengths(&self, width: usize, height: usize) -> Result<Vec<u8>, ImageError> {
         let mut pixels = self.expanded(width, width * height);
         if pixels.len() < width * height {
@@ -253,9 +263,7 @@ impl<'a> Dib<'a> {
     }
 }
 
-/// Reads the bit masks of red, green and blue.
-///
-/// The masks follow a header of 40 bytes. A longer header contains them.
+/// Reads the bit masks of red, green and blue from `header`, or from `file` if `header` has no more bytes.
 fn masks(header: &mut ByteReader<'_>, file: &mut ByteReader<'_>) -> Result<[u32; 3], ImageError> {
     let mut masks = [0; 3];
     let inside = !header.is_at_end();

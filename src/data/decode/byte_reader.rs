@@ -1,6 +1,8 @@
 use super::error::ImageError;
 
-/// Reads numbers and slices from a file in memory. A read past the end fails with [`ImageError::Truncated`].
+/// Reads numbers and slices from a file in memory.
+///
+/// Reading past the end fails with [`ImageError::Truncated`].
 pub(super) struct ByteReader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -34,7 +36,7 @@ impl<'a> ByteReader<'a> {
         Ok(taken)
     }
 
-    /// Reads the next `count` bytes, or all remaining bytes if there are fewer.
+    /// Reads the next `count` bytes. Near the end of the file, returns fewer bytes.
     pub(super) fn take_up_to(&mut self, count: usize) -> &'a [u8] {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let taken = &rest[..count.min(rest.len())];

@@ -4,7 +4,7 @@ use std::path::Path;
 use crate::data::error::DataError;
 use crate::data::panics;
 
-/// The reason why an image cannot be decoded or encoded, without the file name.
+/// The reason why an image cannot be decoded or encoded. Does not contain the file name.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(in crate::data) enum ImageError {
     #[error("the file is empty")]
@@ -13,43 +13,42 @@ pub(in crate::data) enum ImageError {
     Truncated,
     #[error("corrupt or unsupported image: {0}")]
     Undecodable(String),
-    /// `mae` does not support the format of the file, or this variant of the format. The file may be undamaged.
-    #[error("not supported: {0}")]
+    /// `mae` does not support the image format, or this variant of the format. The file may be undamaged.
+    #[error("{0}")]
     Unsupported(String),
-    #[error("it has {}, but data.in_chans is {recipe}{}", channels(*file), more_pages(*pages))]
+    #[error("the file has {}, but data.in_chans is {recipe}{}", channels(*file), more_pages(*pages))]
     Channels { file: usize, recipe: usize, pages: bool },
-    #[error("it contains NaN, which data.range cannot scale")]
+    #[error("the file contains NaN, which data.range cannot scale")]
     NotANumber,
     #[error("cannot encode the image as JPEG: {0}")]
     Unencodable(String),
 }
 
 impl ImageError {
-    /// Returns the error for damaged data.
     pub(super) fn damaged(reason: impl fmt::Display) -> Self {
         Self::Undecodable(format!("{reason}"))
     }
 
-    /// Returns the error for an image with too many pixels.
     pub(super) fn too_large(width: u64, height: u64) -> Self {
-        Self::Undecodable(format!("{width}x{height} pixels are too many"))
+        Self::Undecodable(format!("the image has too many pixels: {width}x{height}"))
     }
 
-    /// Runs a decoder, and converts a panic to an error. Some decoders panic on damaged files.
+    /// Runs `decode`, and converts a panic to an error. Some decoders panic on damaged files.
     pub(super) fn catch<T>(decode: impl FnOnce() -> Result<T, Self>) -> Result<T, Self> {
         panics::catch(decode).unwrap_or_else(|_| Err(Self::damaged("the decoder panicked")))
     }
 
-    /// Converts the error to a [`DataError`] about the image `name`.
+    /// Converts the reason to a [`DataError`] with the image name `name`.
     pub(in crate::data) fn of(&self, name: &Path) -> DataError {
         match self {
             Self::Unsupported(_) => DataError::unsupported_image(name, self),
             Self::Channels { file, .. } => {
-                let hint = format!("set data.in_chans = {file}, or move the file out of the data");
+                let hint = format!("set data.in_chans = {file}, or remove the file from the data");
                 DataError::mismatched_image(name, self, hint)
             }
             Self::NotANumber => {
-                let hint = "replace NaN in the file by a number, or move the file out of the data";
+                let hint =
+                    "replace NaN in the file with a number, or remove the file from the data";
                 DataError::mismatched_image(name, self, hint.to_owned())
             }
             _ => DataError::bad_image(name, self),
@@ -62,5 +61,5 @@ fn channels(count: usize) -> String {
 }
 
 fn more_pages(pages: bool) -> &'static str {
-    if pages { " (only the first page of a TIFF file is read)" } else { "" }
+    if pages { " (mae reads only the first page of a TIFF file)" } else { "" }
 }

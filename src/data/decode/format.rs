@@ -22,7 +22,7 @@ pub(in crate::data) enum Format {
     Webp,
 }
 
-/// Formats that `mae` recognizes but does not decode, as (position of the signature, signature, name for messages).
+/// Image formats that `mae` recognizes but does not decode, as (byte offset, signature, format name).
 const UNSUPPORTED: [(usize, &[u8], &str); 43] = [
     (0, b"8BPS", "Photoshop (PSD)"),
     (0, b"DDS ", "DirectDraw Surface (DDS)"),
@@ -69,13 +69,13 @@ const UNSUPPORTED: [(usize, &[u8], &str); 43] = [
     (20, b"GIMP", "GIMP brush (GBR)"),
 ];
 
-/// Files that are not images but often have an image's name, as (first bytes, name for messages).
+/// File types that are not images, as (first bytes, name for messages).
 const NO_IMAGES: [(&[u8], &str); 12] = [
     (b"<!doctype html", "an HTML page"),
     (b"<html", "an HTML page"),
     (b"<svg", "an SVG drawing"),
     (b"<?xml", "an XML file"),
-    (b"version https://git-lfs", "a Git LFS pointer: run `git lfs pull`"),
+    (b"version https://git-lfs", "a Git LFS pointer (run `git lfs pull`)"),
     (b"pk\x03\x04", "a ZIP archive"),
     (b"\x1f\x8b", "a file compressed with gzip"),
     (b"\x28\xb5\x2f\xfd", "a file compressed with zstd"),
@@ -86,8 +86,9 @@ const NO_IMAGES: [(&[u8], &str); 12] = [
 ];
 
 impl Format {
-    /// Finds the image format from the content of a file. Fails if `mae` does not decode the format, and names the
-    /// format.
+    /// Detects the image format from the content of a file.
+    ///
+    /// Fails if `mae` does not support the format. The error names the format.
     pub(in crate::data) fn of(bytes: &[u8]) -> Result<Self, ImageError> {
         let starts = |signature: &[u8]| bytes.starts_with(signature);
         let brand = bytes.get(4..12).filter(|at| at.starts_with(b"ftyp")).map(|at| &at[4..]);
@@ -109,18 +110,18 @@ impl Format {
     }
 }
 
-/// Returns whether a file that starts like a TGA file is a Windows cursor instead. A cursor has a nonzero image count.
+/// Returns whether a file is a Windows cursor, which looks like a TGA file.
 fn is_cursor(bytes: &[u8]) -> bool {
     matches!(bytes, [0, 0, 2, 0, low, high, ..] if (*low, *high) != (0, 0))
 }
 
 fn unsupported(bytes: &[u8], brand: Option<&[u8]>) -> ImageError {
-    let named = |name: &str| ImageError::Unsupported(format!("{name} file"));
+    let named = |name: &str| ImageError::Unsupported(format!("mae does not support {name} files"));
     match brand {
         Some(b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis") => {
             return named("HEIC (HEIF with HEVC)");
         }
-        Some(_) => return ImageError::damaged("it is a video (MP4, MOV), not an image"),
+        Some(_) => return ImageError::damaged("the file is a video (MP4, MOV), not an image"),
         None => {}
     }
     let is = |at: &usize, signature: &[u8]| {
@@ -133,10 +134,8 @@ fn unsupported(bytes: &[u8], brand: Option<&[u8]>) -> ImageError {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let start = text[..text.len().min(32)].to_ascii_lowercase();
     if let Some((_, name)) = NO_IMAGES.iter().find(|(signature, _)| start.starts_with(signature)) {
-        return ImageError::damaged(format!("it is {name}, not an image"));
+        return ImageError::damaged(format!("the file is {name}, not an image"));
     }
     let first = bytes[..bytes.len().min(8)].escape_ascii();
-    ImageError::damaged(format!(
-        "its content is of no known image format: it begins with \"{first}\""
-    ))
+    ImageError::damaged(format!("the image format is unknown: the file begins with \"{first}\""))
 }

@@ -5,10 +5,10 @@ use gif::{ColorOutput, DecodeOptions, MemoryLimit};
 use super::bitmap::{Bitmap, Levels, MAX_BYTES, checked_size};
 use super::error::ImageError;
 
-/// Decodes the first frame of a GIF file.
+/// Decodes the first frame of a GIF file to a picture of the canvas size.
 ///
-/// The picture has the size of the canvas. If the frame extends beyond the canvas, the picture is larger. Pixels
-/// outside of the frame have the transparent colour, or colour 0 if the frame has no transparent colour.
+/// A frame that extends beyond the canvas enlarges the picture. Pixels outside the frame have the transparent colour,
+/// or colour 0 if the frame has no transparent colour.
 pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
@@ -28,7 +28,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     let canvas = [file.width(), file.height()];
     let global = file.global_palette().map(<[u8]>::to_vec);
     let frame = file.next_frame_info().map_err(error)?;
-    let frame = frame.ok_or_else(|| ImageError::damaged("the file has no frame"))?;
+    let frame = frame.ok_or_else(|| ImageError::damaged("the GIF file has no frame"))?;
     let (left, top) = (usize::from(frame.left), usize::from(frame.top));
     let (wide, high) = (usize::from(frame.width), usize::from(frame.height));
     let transparent = frame.transparent;
@@ -59,14 +59,14 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     Ok(Bitmap { width, height, levels })
 }
 
-/// Returns whether the file lacks the global palette, which applies to all frames.
+/// Returns whether the GIF file has no global palette.
 fn has_no_palette(bytes: &[u8]) -> bool {
     bytes.get(10).is_some_and(|flags| flags & 0x80 == 0)
 }
 
 /// Adds a global palette of 256 grey levels to the bytes of a GIF file.
 ///
-/// Pillow uses this palette for frames without a palette. The decoder would reject such frames.
+/// Pillow uses this palette for a frame without a palette. The GIF decoder would reject such a frame.
 fn with_grey_palette(bytes: &[u8]) -> Vec<u8> {
     let (head, frames) = bytes.split_at(bytes.len().min(13));
     let greys = (0..=255u8).flat_map(|level| [level; 3]);

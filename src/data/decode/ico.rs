@@ -6,32 +6,33 @@ use super::byte_reader::ByteReader;
 use super::error::ImageError;
 use super::png_webp;
 
-/// Size of an entry in an icon's directory, in bytes.
+/// Size in bytes of the directory entry for one image.
 const ENTRY: usize = 16;
 
-/// An entry in an icon's directory, which describes one image.
+/// Directory entry of an icon file for one image.
 struct Entry {
     area: u32,
-    /// Bits per pixel. If the file does not say, the number follows from the number of colours, or is 256.
+    /// Bits per pixel, computed like Pillow; 256 if unknown.
     colour_depth: u32,
     bits: u16,
     length: usize,
     at: usize,
 }
 
-/// Decodes the image with the largest area in an icon.
+/// Decodes the image with the largest area in an icon file.
 pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     let count = ByteReader::at(bytes, 4).u16_le()?;
     let entry = |i| Entry::read(&mut ByteReader::at(bytes, 6 + ENTRY * i));
     let mut entries = (0..count.into()).map(entry).collect::<Result<Vec<_>, _>>()?;
     entries.sort_by_key(|entry| (std::cmp::Reverse(entry.area), entry.colour_depth));
-    let entry = entries.first().ok_or_else(|| ImageError::damaged("the icon has no images"))?;
+    let entry =
+        entries.first().ok_or_else(|| ImageError::damaged("the ICO file contains no images"))?;
     let image = bytes.get(entry.at..).ok_or(ImageError::Truncated)?;
     if png_webp::is_png(image) {
         return png_webp::png(image);
     }
     let mut dib = Dib::read(bytes, entry.at, 0)?;
-    // The bitmap is twice as high, because a mask of one bit per pixel follows the colours.
+    // The stored height is doubled, because a mask of one bit per pixel follows the colours.
     dib.height /= 2;
     let mask = (dib.width.next_multiple_of(32) / 8) as usize * dib.height as usize;
     // The mask is at the end of the entry.

@@ -23,13 +23,13 @@ const CODESTREAM: [u8; 4] = [0xff, 0x4f, 0xff, 0x51];
 /// Size of `OpenJPEG`'s read buffer in bytes.
 const BUFFER: usize = 1 << 16;
 
-/// A file in memory, and the read position.
+/// A file in memory, with a read position.
 struct Source<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-/// The open JPEG 2000 decoder (the library `OpenJPEG`) and its buffers. `drop` frees them.
+/// Holds `OpenJPEG`'s open decoder and buffers. Dropping the `Decoder` frees both.
 struct Decoder {
     codec: *mut opj_codec_t,
     stream: *mut opj_stream_t,
@@ -66,7 +66,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
 impl Decoder {
     /// Decodes the whole image. On failure, returns `None` and writes the error to `message`.
     ///
-    /// `is_bare` says that the file is a codestream, not a JP2 file.
+    /// `is_bare` is true for a codestream without the JP2 container.
     fn run(source: &mut Source<'_>, is_bare: bool, message: &mut String) -> Option<Self> {
         let format =
             if is_bare { CODEC_FORMAT::OPJ_CODEC_J2K } else { CODEC_FORMAT::OPJ_CODEC_JP2 };
@@ -108,7 +108,9 @@ impl Decoder {
             let of = |component: &openjpeg_sys::opj_image_comp_t| {
                 let (width, height) = (component.w as usize, component.h as usize);
                 if component.data.is_null() || component.dx == 0 || component.dy == 0 {
-                    return Err(ImageError::damaged("a colour of the JPEG 2000 image is missing"));
+                    return Err(ImageError::damaged(
+                        "a colour component of the JPEG 2000 image is missing",
+                    ));
                 }
                 Ok(Component {
                     data: std::slice::from_raw_parts(component.data, width * height),
@@ -132,9 +134,11 @@ impl Decoder {
         {
             let most = width * height;
             if grey.data.len() < most || grey.width != width {
-                return Err(ImageError::Unsupported("subsampled grey JPEG 2000 image".to_owned()));
+                return Err(ImageError::Unsupported(
+                    "mae does not support JPEG 2000 images with subsampled grey".to_owned(),
+                ));
             }
-            // Pillow scales grey of more than 8 bits to 16 bits, and cuts it at 255 when it converts it to RGB.
+            // Pillow scales grey of more than 8 bits to 16 bits, and clamps to 255 in the conversion to RGB.
             return Ok(if components.len() == 1 && grey.bits > 8 {
                 Levels::of_numbers(grey.data.iter().map(|v| i64::from(grey.scaled(*v, 16) as u16)))
             } else {
@@ -166,7 +170,7 @@ impl Decoder {
 }
 
 impl Component<'_> {
-    /// Scales a sample to `bits` bits, and rounds it. Overflow wraps around, as in Pillow.
+    /// Scales a sample to `bits` bits with rounding. Overflow wraps around, as in Pillow.
     fn scaled(&self, value: i32, bits: u32) -> u32 {
         let offset = if self.is_signed { 1 << (self.bits - 1) } else { 0 };
         let sum = (value as u32).wrapping_add(offset);
@@ -177,7 +181,7 @@ impl Component<'_> {
         }
     }
 
-    /// Returns the 8-bit level of this component at pixel `(x, y)`; 0 if the component has no such sample.
+    /// Returns the 8-bit level of the component at pixel `(x, y)`; 0 if the sample is missing.
     fn level(&self, x: usize, y: usize) -> u8 {
         let place = y / self.step[1] * self.width + x / self.step[0];
         self.data.get(place).map_or(0, |value| self.scaled(*value, 8) as u8)

@@ -5,14 +5,14 @@
 //! - Grey is repeated for all channels.
 //! - Palettes and CMYK are converted.
 //! - Alpha is dropped without blending.
-//! - Grey of more than 8 bits is cut: values above 255 become 255.
-//! - Orientation tags are ignored, except in TIFF files, which Pillow turns.
+//! - Grey of more than 8 bits is clamped to 255.
+//! - Only TIFF files are rotated by their orientation tag.
 //!
-//! If a file has several pages or frames, the first one is decoded. The content of a file decides its format, not its
-//! name. A truncated file is an error; it never becomes a partly grey picture.
+//! If a file has several pages or frames, only the first page or frame is decoded. The content of a file decides the
+//! format; the file name does not matter. A truncated file is an error; it never becomes a partly grey picture.
 //!
 //! `opened_image` decodes files of any format, `jpeg` decodes rectangles of JPEG files, and `resize` changes the size.
-//! The other modules decode a format each to a `Bitmap`.
+//! Most other modules decode one format to a `Bitmap`.
 
 #[cfg(feature = "avif")]
 mod avif;

@@ -30,14 +30,16 @@ pub(in crate::data) fn decode_file(path: &Path, reading: Reading) -> Result<Pict
     whole.map_err(|error| error.of(path))
 }
 
-/// An image that is ready to be decoded. Only the needed part of a JPEG file will be decoded.
+/// An opened image: a JPEG file before decoding, or a decoded picture.
+///
+/// For a JPEG file, the methods decode only the needed part.
 pub(in crate::data) enum OpenedImage<'a> {
     Jpeg(Jpeg<'a>, Colour),
     Picture(Picture),
 }
 
 impl<'a> OpenedImage<'a> {
-    /// Opens a picture that a split has read.
+    /// Opens a picture that a split returned: an image file or decoded pixels.
     pub(in crate::data) fn stored(stored: Stored<'a>) -> Result<Self, ImageError> {
         match stored {
             Stored::File { bytes, reading } => Self::file(bytes, reading),
@@ -54,7 +56,7 @@ impl<'a> OpenedImage<'a> {
         }
     }
 
-    /// Opens an image file, to decode to 8-bit grey or RGB.
+    /// Opens an image file for decoding to 8-bit grey or RGB.
     pub(super) fn levels(bytes: &'a [u8], colour: Colour) -> Result<Self, ImageError> {
         if bytes.is_empty() {
             return Err(ImageError::Empty);
@@ -81,9 +83,9 @@ impl<'a> OpenedImage<'a> {
         }
     }
 
-    /// Decodes the rectangle `crop`, and possibly pixels around it.
+    /// Decodes the rectangle `crop`, possibly with pixels around it.
     ///
-    /// Also returns the position of `crop` in the decoded picture.
+    /// Returns the decoded picture, and the position of `crop` in this picture.
     pub(in crate::data) fn around(self, crop: CropBox) -> Result<(Picture, CropBox), ImageError> {
         match self {
             Self::Jpeg(jpeg, colour) => Ok(from_jpeg(jpeg.region(crop)?, colour)),
@@ -91,9 +93,10 @@ impl<'a> OpenedImage<'a> {
         }
     }
 
-    /// Decodes like [`Self::around`], but scales JPEG files by 1/2, 1/4 or 1/8 if possible.
+    /// Decodes like [`Self::around`], but reduces JPEG files to 1/2, 1/4 or 1/8 of their width and height.
     ///
-    /// The scaled `crop` still has at least `side` pixels on each side.
+    /// Chooses the smallest picture in which `crop` has at least the width and height of `size`. Does not reduce the
+    /// file if `crop` is too small.
     pub(in crate::data) fn fast_around(
         self,
         crop: CropBox,
@@ -114,7 +117,7 @@ impl<'a> OpenedImage<'a> {
         Ok(self.whole_and_warning()?.0)
     }
 
-    /// Decodes the whole image. Also returns the decoder's warning if the data is damaged.
+    /// Decodes the whole image. If the data is damaged, also returns the decoder's warning.
     pub(in crate::data) fn whole_and_warning(
         self,
     ) -> Result<(Picture, Option<String>), ImageError> {
@@ -140,7 +143,7 @@ fn from_jpeg(decoded: Decoded, colour: Colour) -> (Picture, CropBox) {
     (Picture { width, height, channels, pixels: Pixels::U8(levels) }, crop)
 }
 
-/// Decodes an image file that is not a JPEG file.
+/// Decodes an image file of any format except JPEG.
 fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     match Format::of(bytes)? {
         Format::Avif => avif(bytes),
@@ -153,7 +156,7 @@ fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
         Format::Tga => tga::decode(bytes),
         Format::Tiff => tiff::decode(bytes),
         Format::Webp => png_webp::webp(bytes),
-        Format::Jpeg => unreachable!("JPEG files are opened, not decoded at once"),
+        Format::Jpeg => unreachable!("JPEG files have a separate decoder"),
     }
 }
 
@@ -162,7 +165,9 @@ use super::avif::decode as avif;
 
 #[cfg(not(feature = "avif"))]
 fn avif(_: &[u8]) -> Result<Bitmap, ImageError> {
-    Err(ImageError::Unsupported("AVIF file: this build of mae has no feature `avif`".to_owned()))
+    Err(ImageError::Unsupported(
+        "this build of mae does not support AVIF files (Cargo feature `avif`)".to_owned(),
+    ))
 }
 
 #[cfg(feature = "jpeg2000")]
@@ -170,20 +175,17 @@ use super::jpeg2000::decode as jpeg2000;
 
 #[cfg(not(feature = "jpeg2000"))]
 fn jpeg2000(_: &[u8]) -> Result<Bitmap, ImageError> {
-    let problem = "JPEG 2000 file: this build of mae has no feature `jpeg2000`";
+    let problem = "this build of mae does not support JPEG 2000 files (Cargo feature `jpeg2000`)";
     Err(ImageError::Unsupported(problem.to_owned()))
 }
 
 /// Returns whether the markers of a JPEG file show that the file is complete.
 ///
-/// After its first scan, a complete baseline file has only restart markers and the end marker. A progressive file may
-/// also have further scans and their tables.
-///
-/// libjpeg fills missing parts with grey and reports no error. Without this check, a run would train on partial
-/// downloads.
+/// libjpeg fills missing parts with grey and reports no error. So truncated downloads need this check. For unusual
+/// markers, returns false even if the file is complete. The caller then checks the file with [`jpeg::is_whole`].
 fn has_usual_end(bytes: &[u8]) -> bool {
     let mut rest = bytes.get(2..).unwrap_or_default();
-    // The number of colours, and whether the file has several scans, once the headers say so.
+    // `has_scans` says whether the file may have several scans.
     let (mut colours, mut has_scans, mut in_scan) = (0, false, false);
     loop {
         // Skip to the next marker, between segments or inside a scan.

@@ -6,7 +6,7 @@ use crate::recipe::DataPlan;
 pub struct Picture {
     pub width: usize,
     pub height: usize,
-    /// Number of channels. For models with more channels, a single channel is repeated.
+    /// Number of channels. For a model with more channels, the loader repeats a single channel.
     pub channels: usize,
     /// Pixel values, `[H, W, C]`.
     pub pixels: Pixels,
@@ -15,15 +15,13 @@ pub struct Picture {
 /// Pixel values of a [`Picture`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pixels {
-    /// 8-bit values, for image files without `data.range` and for synthetic images with 1 or 3 channels.
+    /// 8-bit values from 0 to 255, such as image files read without `data.range`.
     U8(Vec<u8>),
-    /// Floats from 0 to 1, for image files with `data.range`, for the digits, and for all other synthetic images.
-    ///
-    /// Digits and synthetic images have the size `input_size`.
+    /// Floats from 0 to 1, such as image files read with `data.range`.
     F32(Vec<f32>),
 }
 
-/// Whether to decode to grey or RGB.
+/// The colours of a decoded image: grey or RGB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colour {
     /// One channel (ITU-R 601 luma).
@@ -34,23 +32,23 @@ pub enum Colour {
 /// How to read the pixels of an image file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Reading {
-    /// As 8-bit values, converted to grey or RGB like Pillow.
+    /// Reads 8-bit values, and converts them to grey or RGB like Pillow.
     Levels(Colour),
-    /// As the numbers in the file, scaled to floats from 0 to 1.
+    /// Reads the numbers in the file, and scales them to floats from 0 to 1.
     Values(ValueScale),
 }
 
-/// How to scale the numbers in image files: the recipe keys `data.in_chans` and `data.range`.
+/// Number of channels, and the range of pixel values that is scaled to 0..1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ValueScale {
     pub channels: usize,
-    /// The number that becomes 0, and the number that becomes 1.
+    /// The recipe key `data.range = [lo, hi]`: `lo` becomes 0, and `hi` becomes 1.
     pub range: [f64; 2],
 }
 
-/// A picture as a split returns it: the bytes of an image file, or decoded pixels.
+/// A picture that a split returns: an undecoded image file or decoded pixels.
 pub enum Stored<'a> {
-    /// The bytes of an image file. `reading` says how to decode them.
+    /// An undecoded image file. `reading` says how to decode the bytes.
     File {
         bytes: &'a [u8],
         reading: Reading,
@@ -77,7 +75,7 @@ impl Picture {
 impl Reading {
     /// Returns how to read the image files of the recipe's data set.
     ///
-    /// Fails if `data.in_chans` is not 1 or 3 and the recipe has no `data.range`.
+    /// Without `data.range`, fails if the recipe key `data.in_chans` is not 1 or 3.
     pub(in crate::data) fn of(plan: &DataPlan) -> Result<Self, DataError> {
         let channels = plan.in_chans;
         match (plan.range, channels) {
@@ -85,14 +83,13 @@ impl Reading {
             (None, 1) => Ok(Self::Levels(Colour::Grey)),
             (None, 3) => Ok(Self::Levels(Colour::Rgb)),
             (None, other) => Err(DataError::setting(
-                format!("cannot decode images with `data.in_chans = {other}` channels"),
-                "set `data.in_chans` to 3 for colour, or to 1 for grey; or set `data.range = [lo, hi]` to read the numbers of \
-                 TIFF, PNG and .npy files",
+                format!("cannot decode images to {other} channels (`data.in_chans = {other}`)"),
+                "set `data.in_chans` to 3 for colour or to 1 for grey. To read the numbers of TIFF, PNG and .npy files, set `data.range = [lo, hi]`",
             )),
         }
     }
 
-    /// Returns whether this way of reading gives pictures with 8-bit values.
+    /// Returns whether decoded pictures have 8-bit values.
     pub(in crate::data) fn gives_levels(self) -> bool {
         matches!(self, Self::Levels(_))
     }

@@ -16,15 +16,15 @@ pub(super) fn is_png(bytes: &[u8]) -> bool {
 
 /// Decodes a PNG file.
 pub(super) fn png(bytes: &[u8]) -> Result<Bitmap, ImageError> {
-    // Bit depth and colour type, in the header chunk at a fixed place. Pillow cuts 16-bit grey at 255, also if one level is
-    // transparent, but keeps the high bytes of 16-bit grey with alpha.
+    // Bit depth and colour type are at a fixed place in the header. Pillow clamps 16-bit grey to 255, also with a
+    // transparent level, but keeps the high bytes of 16-bit grey with alpha.
     let is_grey16 = bytes.get(24..26) == Some(&[16, 0]);
     decode(bytes, ImageFormat::Png, is_grey16)
 }
 
 /// Reads the numbers of a PNG file without scaling.
 ///
-/// Drops the alpha channel, unless the file has exactly `channels` channels including alpha.
+/// Keeps alpha only if the file has exactly `channels` channels including alpha.
 pub(super) fn raw_png(bytes: &[u8], channels: usize) -> Result<RawPicture, ImageError> {
     let image = image(bytes, ImageFormat::Png)?;
     let (width, height) = (image.width() as usize, image.height() as usize);
@@ -67,7 +67,7 @@ fn image(bytes: &[u8], format: ImageFormat) -> Result<DynamicImage, ImageError> 
     reader.decode().map_err(|error| reason(&error))
 }
 
-/// Returns the error in words. Those of the decoder contain names of its types.
+/// Converts a decoder error to a readable message.
 fn reason(error: &image::ImageError) -> ImageError {
     match error {
         image::ImageError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
@@ -85,7 +85,9 @@ fn reason(error: &image::ImageError) -> ImageError {
     }
 }
 
-/// Converts an image to 8-bit levels. Drops alpha without blending, as Pillow does. 16-bit colours keep their high
+/// Converts an image to 8-bit levels, like Pillow. Drops alpha without blending.
+///
+/// Clamps 16-bit grey to 255; with an alpha channel, only if `is_grey16` is true. Other 16-bit samples keep the high
 /// byte.
 fn levels(image: DynamicImage, is_grey16: bool) -> Levels {
     match image {

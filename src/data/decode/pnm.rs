@@ -1,4 +1,4 @@
-//! Decodes the formats of Netpbm (PBM, PGM, PPM) and PFM, with the same pixels as Pillow.
+//! Decodes the Netpbm formats (PBM, PGM, PPM) and PFM, with the same pixels as Pillow.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use super::bitmap::{Bitmap, Levels, checked_size, unpacked};
 use super::byte_reader::ByteReader;
 use super::error::ImageError;
 
-/// Maximum number of characters in a number of the file, as in Pillow.
+/// Maximum number of characters in a number, as in Pillow.
 const LONGEST: usize = 10;
 
 /// Returns whether a file starts like a Netpbm or PFM file.
@@ -28,7 +28,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
         b'2' | b'5' => {
             let most = maximum(&mut file)?;
             let values = values(&mut file, most, count, kind == b'2')?;
-            // Pillow keeps 16 bits of grey, and cuts them at 255 when it converts the picture to RGB.
+            // Pillow keeps 16 bits of grey, and clamps them to 255 when it converts the picture to RGB.
             let scale = if most > 255 { 65_535 } else { 255 };
             Levels::of_numbers(values.map(|value| scaled(value, most, scale)))
         }
@@ -42,7 +42,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     Ok(Bitmap { width, height, levels })
 }
 
-/// Scales `value` from the range 0..=`most` to 0..=`scale`. Rounds halves to even numbers, as Python does.
+/// Scales `value` from the range 0..=`most` to 0..=`scale`. Rounds ties to even, as Python does.
 fn scaled(value: u32, most: u32, scale: u32) -> i64 {
     if most == scale {
         return value.into();
@@ -62,7 +62,9 @@ fn token(file: &mut ByteReader<'_>) -> Result<Vec<u8>, ImageError> {
             Ok(byte) if is_space(byte) && token.is_empty() => {}
             Ok(byte) if is_space(byte) => return Ok(token),
             Ok(_) if token.len() == LONGEST => {
-                return Err(ImageError::damaged("a number is too long"));
+                return Err(ImageError::damaged(
+                    "a number in the PNM file has more than 10 characters",
+                ));
             }
             Ok(byte) => token.push(byte),
         }
@@ -79,7 +81,10 @@ fn parsed<T: FromStr>(token: &[u8]) -> Option<T> {
 
 fn number(token: &[u8]) -> Result<u32, ImageError> {
     parsed(token).ok_or_else(|| {
-        ImageError::damaged(format!("\"{}\" is not a whole number", token.escape_ascii()))
+        ImageError::damaged(format!(
+            "the PNM file contains \"{}\", expected a whole number",
+            token.escape_ascii()
+        ))
     })
 }
 
@@ -87,12 +92,16 @@ fn number(token: &[u8]) -> Result<u32, ImageError> {
 fn maximum(file: &mut ByteReader<'_>) -> Result<u32, ImageError> {
     let most = number(&token(file)?)?;
     if !(1..=65_535).contains(&most) {
-        return Err(ImageError::damaged(format!("the maximum value is {most}, not 1 to 65535")));
+        return Err(ImageError::damaged(format!(
+            "the maximum value of the PNM file is {most}, expected 1 to 65535"
+        )));
     }
     Ok(most)
 }
 
-/// Reads `count` samples. If `plain`, they are decimal numbers in text; otherwise, they have one or two bytes.
+/// Reads `count` samples with values up to `most`.
+///
+/// If `plain` is true, samples are decimal text. Otherwise, a sample has one or two bytes.
 fn values<'a>(
     file: &mut ByteReader<'a>,
     most: u32,
@@ -105,7 +114,9 @@ fn values<'a>(
         for _ in 0..count {
             let value = number(&token(file)?)?;
             if value > most {
-                let problem = format!("a sample is {value}, above the maximum {most}");
+                let problem = format!(
+                    "the pixel value {value} is above the maximum value {most} of the PNM file"
+                );
                 return Err(ImageError::damaged(problem));
             }
             values.push(value);
@@ -119,7 +130,7 @@ fn values<'a>(
     Ok(Box::new(pairs.map(|pair| u16::from_be_bytes(*pair).into())))
 }
 
-/// Reads a bitmap in text form. The digits 0 (white) and 1 (black) may be separated by white space.
+/// Reads a black-and-white image in text form, with 0 for white and 1 for black.
 fn plain_bits(file: &mut ByteReader<'_>, count: usize) -> Result<Vec<u8>, ImageError> {
     let mut levels = Vec::with_capacity(count.min(1 << 20));
     while levels.len() < count {
@@ -128,13 +139,17 @@ fn plain_bits(file: &mut ByteReader<'_>, count: usize) -> Result<Vec<u8>, ImageE
             b'1' => levels.push(0),
             b'#' => while !matches!(file.u8()?, b'\r' | b'\n') {},
             byte if is_space(byte) => {}
-            _ => return Err(ImageError::damaged("a bit is neither 0 nor 1")),
+            _ => {
+                return Err(ImageError::damaged(
+                    "a pixel value of the PBM file is neither 0 nor 1",
+                ));
+            }
         }
     }
     Ok(levels)
 }
 
-/// Reads a bitmap with 8 pixels per byte. A bit of 1 is black.
+/// Reads a black-and-white image with 8 pixels per byte. A bit of 1 is black.
 fn bits(file: &mut ByteReader<'_>, width: usize, height: usize) -> Result<Vec<u8>, ImageError> {
     let row = width.div_ceil(8);
     let data = file.take(row * height)?;
@@ -147,7 +162,7 @@ fn bits(file: &mut ByteReader<'_>, width: usize, height: usize) -> Result<Vec<u8
 /// The floats are little-endian if the scale in the header is negative.
 fn floats(file: &mut ByteReader<'_>, width: usize, height: usize) -> Result<Vec<u8>, ImageError> {
     let scale = parsed(&token(file)?).filter(|scale: &f64| scale.is_finite() && *scale != 0.0);
-    let scale = scale.ok_or_else(|| ImageError::damaged("the scale is not a number"))?;
+    let scale = scale.ok_or_else(|| ImageError::damaged("the PFM scale is 0 or not a number"))?;
     let data = file.take(4 * width * height)?;
     let level = |bytes: &[u8; 4]| {
         if scale < 0.0 {

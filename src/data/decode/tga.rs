@@ -9,7 +9,7 @@ use super::error::ImageError;
 struct Header {
     id_length: u8,
     has_map: bool,
-    /// Image type without the compression bit: 1 is a palette image, 2 is RGB, 3 is grey.
+    /// Image type without the compression bit: 1 for a palette, 2 for RGB, 3 for grey.
     kind: u8,
     compressed: bool,
     map_start: u16,
@@ -44,7 +44,7 @@ impl Header {
     }
 }
 
-/// Returns whether a file may be a TGA file. The format has no signature, so this checks the fields of the header.
+/// Returns whether the header fields look like a TGA file. TGA has no signature.
 pub(super) fn is_tga(bytes: &[u8]) -> bool {
     let Some([_, map, kind, ..]) = bytes.first_chunk::<18>() else { return false };
     let Ok(header) = Header::read(&mut ByteReader::new(bytes)) else { return false };
@@ -72,7 +72,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     } else {
         file.take(row * height)?.to_vec()
     };
-    // Bit 5: the first row is the top row. Bit 4: the first pixel of a row is the right one.
+    // Bit 5: the top row comes first. Bit 4: the rightmost pixel of a row comes first.
     let rows = data.chunks_exact(row);
     let rows: Vec<_> = if header.flags & 0x20 != 0 { rows.collect() } else { rows.rev().collect() };
     let flipped = header.flags & 0x10 != 0;
@@ -100,7 +100,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     Ok(Bitmap { width, height, levels })
 }
 
-/// Reads the palette. Entries with an index below `map_start` are black.
+/// Reads the palette. Colours with an index below `map_start` are black.
 fn palette(header: &Header, file: &mut ByteReader<'_>) -> Result<Palette, ImageError> {
     let entry = usize::from(header.map_bits).div_ceil(8);
     let entries = file.take(entry * usize::from(header.map_length))?.chunks_exact(entry);
@@ -111,13 +111,13 @@ fn palette(header: &Header, file: &mut ByteReader<'_>) -> Result<Palette, ImageE
     Ok(palette)
 }
 
-/// Decodes run-length coded pixels to `length` bytes. `depth` is the number of bits per pixel.
+/// Decodes run-length coded pixels to `length` bytes. A run may continue in the next row.
 ///
-/// A run may continue in the next row.
+/// `depth` is the number of bits per pixel.
 fn expanded(file: &mut ByteReader<'_>, depth: usize, length: usize) -> Result<Vec<u8>, ImageError> {
     if depth < 8 {
         return Err(ImageError::Unsupported(
-            "run-length coded TGA with 1 bit per pixel".to_owned(),
+            "mae does not support run-length coded TGA files with 1 bit per pixel".to_owned(),
         ));
     }
     let bytes = depth / 8;

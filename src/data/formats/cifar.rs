@@ -19,13 +19,13 @@ const SIDE: usize = 32;
 const PIXELS: usize = 3 * SIDE * SIDE;
 
 pub(in crate::data) struct CifarLayout {
-    /// Name of the folder in the downloaded archive.
+    /// Name of the folder in the downloaded archive, such as `cifar-100-binary`.
     folder: &'static str,
     train: &'static [&'static str],
     test: &'static [&'static str],
     /// Name of the file with one class name per line.
     names: &'static str,
-    /// Number of label bytes before the pixels. The last label byte is the class.
+    /// Number of label bytes per image: 1 for CIFAR-10, 2 for CIFAR-100. The class is the last label byte.
     labels: usize,
     classes: usize,
     archive: &'static str,
@@ -114,7 +114,9 @@ fn check(file: &Path, bytes: &[u8], layout: &CifarLayout, hint: &str) -> Result<
     }
 }
 
-/// Reads the class names from `folder`. If that fails, uses the class numbers as names.
+/// Reads the class names from a file in `folder`.
+///
+/// Returns the class numbers as names if the file is missing or has a wrong number of names.
 fn classes(folder: &Path, layout: &CifarLayout) -> Vec<String> {
     let text = fs::read_to_string(folder.join(layout.names)).unwrap_or_default();
     let names: Vec<String> =

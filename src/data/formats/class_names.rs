@@ -13,19 +13,18 @@ const FOLDER_HEADERS: [&str; 5] = ["wnid", "folder", "class", "id", "label"];
 /// Accepted CSV headers for the column with the readable class names.
 const NAME_HEADERS: [&str; 2] = ["names", "name"];
 
-/// The content of a class map file.
 enum ClassMap {
     ByFolder(HashMap<String, String>),
     /// One name per class, in label order.
     InOrder(Vec<String>),
 }
 
-/// Returns the names of the ImageNet-1k classes in label order, including synonyms.
+/// Returns the names of the ImageNet-1k classes in label order. A name includes synonyms: `tench, Tinca tinca`.
 pub fn imagenet1k_names() -> Vec<String> {
     imagenet1k().map(|[_, names]| names).collect()
 }
 
-/// Returns the `WordNet` ID and the readable names of each ImageNet-1k class, in label order.
+/// Returns `[WordNet ID, readable names]` of each ImageNet-1k class, in label order.
 pub(in crate::data) fn imagenet1k() -> impl Iterator<Item = [String; 2]> {
     let rows = csv::Reader::from_reader(IMAGENET1K.as_bytes()).into_records();
     rows.map(|row| {
@@ -36,8 +35,10 @@ pub(in crate::data) fn imagenet1k() -> impl Iterator<Item = [String; 2]> {
 
 /// Returns a readable name for each class folder.
 ///
-/// Reads the names from the file `class_map`, if given. Otherwise, returns the ImageNet-1k names if all folders are
-/// `WordNet` ids of ImageNet-1k. For other folders, returns the folder names.
+/// With `class_map`, reads the names from this file. Without `class_map`:
+///
+/// - If all folders are `WordNet` ids of ImageNet-1k, returns the ImageNet-1k names.
+/// - Otherwise, returns the folder names.
 pub(in crate::data) fn readable_names(
     folders: &[String],
     class_map: Option<&Path>,
@@ -88,7 +89,7 @@ fn read_map(path: &Path, folders: &[String]) -> Result<ClassMap, DataError> {
     }
 }
 
-/// Reads a CSV class map. Without headers, the last two columns are folder and name.
+/// Parses a CSV class map. Without a header line, the last two columns are folder name and class name.
 fn parse_csv(text: &str) -> Result<ClassMap, csv::Error> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
     let rows: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>()?;
@@ -107,7 +108,7 @@ fn parse_csv(text: &str) -> Result<ClassMap, csv::Error> {
     })
 }
 
-/// Reads a text class map. Each line is a class name, optionally after the folder name.
+/// Parses a text class map. Each line is a class name, optionally with the folder name before the class name.
 fn parse_text(text: &str, folders: &[String]) -> ClassMap {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let pairs = lines.iter().filter_map(|line| line.split_once(char::is_whitespace));

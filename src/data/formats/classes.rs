@@ -1,4 +1,7 @@
-//! Numbers the classes of all images: whole numbers stay, names get their place among the sorted names.
+//! Assigns labels to the classes of all images.
+//!
+//! A class number is the label. The label of a class name is the index of the name in the list of names that the data
+//! set has, such as `classes.txt`. Without such a list, the label is the index in the sorted names.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -9,36 +12,35 @@ use crate::text::one_line;
 
 use super::listing_cache::ListedClass;
 
-/// The hint of errors about an invalid class.
 const INVALID: &str =
-    "correct the class, or download the file again; pre-training alone needs no classes";
+    "correct the class, or download the file again. Pre-training alone needs no classes";
 
-/// The class of an image as a file stores it, before the classes have labels.
+/// The class that a file stores for an image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum ReadClass {
     Missing,
     Number(u32),
     TextNumber(u32),
-    /// A class name: the index of the name in order of first occurrence.
+    /// The index of the class name in [`ClassTable`].
     Name(u32),
 }
 
-/// The classes of all images read so far, and example images for error messages.
+/// Collects the classes of all images, and example images for error messages.
 #[derive(Default)]
 pub(super) struct ClassTable {
-    /// Maps each class name to its index in order of first occurrence.
+    /// Maps each class name to an index. Names get the indices 0, 1, 2 and so on as the reader finds them.
     names: HashMap<String, u32>,
     /// The class numbers that are stored as text.
     text_numbers: BTreeSet<u32>,
-    /// The first invalid class, as (path of the image or of the tar member with the class, problem).
+    /// The first invalid class, as (path of the image or tar member, problem).
     invalid: Option<(PathBuf, String)>,
-    /// The first image without a class.
+    /// Path of the first image without a class.
     unlabelled: Option<PathBuf>,
-    /// The first image whose class is stored as a number, not as text.
+    /// Path of the first image whose class is a number. A number that is stored as text does not count.
     number: Option<PathBuf>,
-    /// The first image whose class is a name.
+    /// Path of the first image whose class is a name.
     name: Option<PathBuf>,
-    /// The largest class number plus one; 0 if no class is a number.
+    /// The largest class number plus 1; 0 without class numbers.
     numbers: usize,
     /// Number of images without a usable class.
     without: usize,
@@ -49,35 +51,35 @@ pub(super) struct ClassTable {
 pub(super) struct KnownNames {
     pub(super) file: PathBuf,
     pub(super) names: Vec<String>,
-    /// Where the names are listed, for messages.
+    /// What lists the names, such as `classes.txt`. Used in messages.
     pub(super) by: &'static str,
 }
 
-/// Facts about the data set for [`ClassTable::number`].
+/// The arguments of [`ClassTable::number`].
 pub(super) struct Naming<'a> {
     pub(super) known: Option<KnownNames>,
     /// The recipe's `data.num_classes`; `None` if not set.
     pub(super) promised: Option<usize>,
     /// Path of the data set, for messages.
     pub(super) data: &'a Path,
-    /// The hint of the error about a missing class.
+    /// The hint of the error about an image without a class.
     pub(super) hint: &'static str,
 }
 
-/// The labels of all classes of a data set.
+/// The result of [`ClassTable::number`]: the names and labels of all classes.
 #[derive(Default)]
 pub(super) struct Numbered {
-    /// The class names; empty if not all images have a usable class.
+    /// The class names in label order; empty if `problem` is not `None`.
     pub(super) classes: Vec<String>,
     /// Whether the data stores class names. If false, the data stores class numbers.
     pub(super) are_names: bool,
-    /// The error if an image has no usable class.
+    /// The first error about the classes, such as an image without a class; `None` if all classes are usable.
     pub(super) problem: Option<DataError>,
-    /// Whether all images of the data set lack a class.
+    /// True if the data set has no classes at all.
     pub(super) none: bool,
-    /// The label of each class name, indexed by [`ReadClass::Name`].
+    /// The label of each class name. The index is the number in [`ReadClass::Name`].
     places: Vec<Option<u32>>,
-    /// Maps class numbers that are stored as text to indices in `places`.
+    /// Maps each class number that is stored as text to an index in `places`.
     text_numbers: HashMap<u32, u32>,
 }
 
@@ -95,14 +97,16 @@ impl Numbered {
         *self.places.get(place as usize)?
     }
 
-    /// Returns the class names that count for the data's fingerprint; empty if the data stores class numbers.
+    /// Returns the class names for the data's fingerprint; empty if the data stores class numbers.
     pub(super) fn stored_names(&self) -> &[String] {
         if self.are_names { &self.classes } else { &[] }
     }
 }
 
 impl ClassTable {
-    /// Adds the class of an image. `file` is a shard or a parquet file, and `name` is the image's name inside `file`.
+    /// Adds the class of an image to the table.
+    ///
+    /// `file` is a shard or a parquet file. `name` is the image's name inside `file`.
     pub(super) fn add(&mut self, file: &Path, name: &str, class: Option<ListedClass>) -> ReadClass {
         let image = || file.join(name);
         self.images += 1;
@@ -168,11 +172,11 @@ impl ClassTable {
         numbered
     }
 
-    /// Returns an error if an image has no usable class, or if some classes are numbers and others are names.
+    /// Returns an error if an image has no usable class, or if the data mixes class numbers and class names.
     fn problem(&self, hint: &str) -> Option<DataError> {
         let more = match self.without {
             0 | 1 => String::new(),
-            without => format!(" ({without} of {} images have no usable class)", self.images),
+            without => format!(" ({without} of {} images have no valid class)", self.images),
         };
         if let Some((member, problem)) = &self.invalid {
             let problem = format!("{problem}{more}");
@@ -183,19 +187,20 @@ impl ClassTable {
         }
         let (number, name) = (self.number.as_ref()?, self.name.as_ref()?);
         let problem = format!(
-            "the class of this image is a number, but that of {} is a name",
+            "the class of this image is a number, but the class of {} is a name",
             name.display()
         );
         Some(DataError::layout(
             number,
             problem,
-            "store numbers for all images, or names for all images",
+            "store a class number for all images, or a class name for all images",
         ))
     }
 
-    /// Returns the class names in label order, and the label of each name in order of first occurrence.
+    /// Returns (class names in label order, label of each name).
     ///
-    /// If the data set lists its class names, their order decides the labels. Otherwise, the sorted order does.
+    /// The labels are indexed by [`ReadClass::Name`]. `naming.known` decides the order of the names. If `naming.known`
+    /// is `None`, the names are sorted. Fails if `naming.known` lacks a name.
     fn sorted_names(
         &self,
         naming: Naming<'_>,
@@ -210,7 +215,7 @@ impl ClassTable {
         if sorted.len() > MAX_CLASSES {
             let count = sorted.len();
             let problem = format!(
-                "there are {count} class names, but at most {MAX_CLASSES} classes are supported"
+                "there are {count} class names, but mae supports at most {MAX_CLASSES} classes"
             );
             return Err(DataError::layout(&file, problem, INVALID));
         }
@@ -230,14 +235,17 @@ impl ClassTable {
         match missing.into_iter().min() {
             Some(name) => Err(DataError::layout(
                 &file,
-                format!("the file does not list the class `{}` of an image", one_line(name)),
-                "add the class as a line of its own, or remove the file",
+                format!(
+                    "an image has the class `{}`, but the file does not list this class",
+                    one_line(name)
+                ),
+                "add a line with the class, or remove the file",
             )),
             None => Ok((sorted, places)),
         }
     }
 
-    /// Returns a name for each class number: the name that the data set lists, or the number itself.
+    /// Returns a name for each class number: the name in `naming.known`, or the number as text.
     fn numbers_of(&self, naming: Naming<'_>) -> Result<Vec<String>, DataError> {
         let found = self.numbers;
         let too_many = |known: usize, by: &str| {

@@ -47,13 +47,13 @@ fn resized(levels: &[u8], width: usize, height: usize, size: ImageSize) -> Vec<f
 /// A split of the digits data set, already resized to `input_size`.
 struct Digits {
     labels: Vec<u8>,
-    /// Pixel values (0..1), `[N, H, W]`.
+    /// Pixel values from 0 to 1, shape `[N, H, W]`.
     values: Vec<f32>,
     input_size: ImageSize,
 }
 
 impl Digits {
-    /// Returns the split `name`: `train` or `val`.
+    /// Loads a split. `name` is `train` or `val`.
     fn new(name: &str, input_size: ImageSize) -> Self {
         let file = SafeTensors::deserialize(BYTES).expect("the digits are part of the program");
         let tensor = |what: &str| {

@@ -8,23 +8,23 @@ use sha2::{Digest, Sha256};
 use super::passed_over::PassedOver;
 use super::split::Split;
 
-/// Whether the caller needs the classes of the images.
+/// Whether a caller needs the classes of the images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Labels {
-    /// The caller needs classes, for fine-tuning, probing and evaluation.
+    /// Fine-tuning, probing and evaluation need classes.
     Needed,
-    /// The caller does not need classes, for pre-training.
+    /// Pre-training does not need classes.
     Unneeded,
-    /// The caller checks or packs the data, and the purpose of the data is unknown.
+    /// For `mae data check` and `mae data pack`, which do not know the purpose of the data.
     ///
-    /// Classes are then needed only if there are validation images, and some images have classes.
+    /// Classes are needed if the data has validation images and some images have classes.
     IfAny,
 }
 
 impl Labels {
-    /// Returns whether a missing class is an error.
+    /// Returns whether each image must have a class.
     ///
-    /// `are_there` says whether the data has validation images and some images have classes.
+    /// For `IfAny`, this is `are_there`: there are validation images, and some images have a class.
     pub(super) fn are_needed(self, are_there: bool) -> bool {
         match self {
             Self::Needed => true,
@@ -34,7 +34,7 @@ impl Labels {
     }
 }
 
-/// A data set as its format reads it, before the comparison with the recipe.
+/// The result of a format's `find` function: a data set, not yet compared with the recipe.
 pub(in crate::data) struct Found {
     pub(in crate::data) train: Arc<dyn Split>,
     pub(in crate::data) val: Option<Arc<dyn Split>>,
@@ -42,19 +42,19 @@ pub(in crate::data) struct Found {
     pub(in crate::data) classes: Vec<String>,
     /// SHA-256 hash that identifies the data.
     ///
-    /// Depending on the format, it covers the file contents, or the file names and sizes.
+    /// Depending on the format, the hash covers the file contents, or the file names and sizes.
     pub(in crate::data) hash: Sha256,
-    /// The hash that older versions computed for the same data; `None` if the computation has not changed.
+    /// The hash that older versions of this program computed for the same data; `None` if they computed `hash`.
     pub(in crate::data) former: Option<Sha256>,
     /// Describes how `mae data pack` re-encoded the images; `None` for original images.
     pub(in crate::data) note: Option<String>,
     pub(in crate::data) integrity: Integrity,
-    /// Number of ignored files by description, for example hidden files.
+    /// Number of ignored files, by description such as `hidden files`.
     pub(in crate::data) passed_over: PassedOver,
 }
 
 impl Found {
-    /// Returns a data set without notes, problems and ignored files.
+    /// Returns a data set without notes, problems or ignored files.
     pub(super) fn of(
         train: Arc<dyn Split>,
         val: Option<Arc<dyn Split>>,
@@ -69,7 +69,7 @@ impl Found {
 /// Problems of tar shards: missing samples and missing checksums.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Integrity {
-    /// Warnings about missing or unverified samples, each with a file path.
+    /// Warnings about missing or unverified samples. Each warning contains a file path.
     pub lost: Vec<String>,
     /// Number of images in shards without checksums.
     pub unchecked: usize,

@@ -3,12 +3,12 @@ use std::path::Path;
 use crate::data::decode::image_name::{is_array_name, is_image_name};
 use crate::recipe::DataPlan;
 
-/// Which files of a data set count as images, by extension.
+/// Which files count as images. The file extension decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::data) enum ImageNames {
-    /// Files with the extension of an image format, without NumPy arrays.
+    /// Only files with the extension of an image format, such as `.jpg`.
     Images,
-    /// Files with the extension of an image format, and NumPy arrays (`.npy`).
+    /// Image files as in [`Self::Images`], and NumPy arrays (`.npy`).
     ImagesAndArrays,
 }
 

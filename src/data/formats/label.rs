@@ -1,6 +1,6 @@
 //! The class of an image as files store it: a number, a number as text, or a name.
 //!
-//! A class that cannot be used is no error here, because pre-training needs no classes.
+//! An unusable class is not an error here, because pre-training needs no classes.
 
 use std::fmt::Display;
 
@@ -11,15 +11,15 @@ use super::listing_cache::ListedClass;
 /// Maximum length of a class name in bytes.
 const MAX_NAME: usize = 200;
 
-/// Returns the class that is stored as the text `bytes`.
+/// Converts the text in `bytes` to a class.
 pub(super) fn of_bytes(bytes: &[u8]) -> ListedClass {
     match std::str::from_utf8(bytes) {
         Ok(text) => of_text(text),
-        Err(_) => invalid("the class is not text"),
+        Err(_) => invalid("the class is not valid UTF-8 text"),
     }
 }
 
-/// Returns the class that is stored as `text`: a class number if possible, otherwise a class name.
+/// Converts `text` to a class: to a class number if possible, otherwise to a class name.
 pub(super) fn of_text(text: &str) -> ListedClass {
     let text = text.trim();
     if text.is_empty() {
@@ -41,7 +41,7 @@ pub(super) fn of_text(text: &str) -> ListedClass {
     }
 }
 
-/// Returns the class number `value`. `shown` is the number as the file stores it, for messages.
+/// Converts `value` to a class number. Error texts show the number as `shown`.
 pub(super) fn of_number(value: f64, shown: impl Display) -> ListedClass {
     if value >= MAX_CLASSES as f64 {
         let largest = MAX_CLASSES - 1;

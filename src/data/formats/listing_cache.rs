@@ -1,11 +1,12 @@
 //! Caches the listings of the folders and shards of large data sets, in the user's cache folder.
 //!
 //! A folder is listed again if its modification time has changed. A shard is indexed again if its modification time or
-//! size has changed. Overwriting an image in place does not change its folder, so the cached listing stays in use.
-//! But decoding reads the new file, and `mae data check` ignores the cache.
+//! size has changed. Overwriting an image in place does not change the modification time of the folder. So the cached
+//! listing stays in use, with the old size of the image. But decoding reads the new image. `mae data check` deletes the
+//! cache file first.
 //!
-//! The cache file has labels and offsets, so damage would be harmful. The cache file begins with the BLAKE3 hash of its
-//! remaining bytes, and a damaged cache file is ignored.
+//! The cache file contains labels and offsets, so damage would be harmful. Therefore, the cache file starts with the
+//! BLAKE3 hash of its remaining bytes. A damaged cache file is ignored.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -22,13 +23,15 @@ use super::image_names::ImageNames;
 use super::passed_over::PassedOver;
 use crate::recipe::DataPlan;
 
-/// Minimum number of images in a data set whose listing is cached.
+/// Minimum number of images of a data set. The listing of a smaller data set is not cached.
 const WORTH_KEEPING: usize = 10_000;
-/// Version of the cache file. Increases if the file format or the rules for images and classes change.
+/// Version of the cache file. A cache file of a different version is ignored.
+///
+/// Increase this number if the file format or the rules for images and classes change.
 const VERSION: u32 = 3;
 /// Length of the hash at the start of the cache file, in bytes.
 const HASH_BYTES: usize = 32;
-/// A folder or shard is cached only if its last modification is longer ago than this duration.
+/// A folder or shard is cached only if its last modification is at least this long ago.
 const SETTLED: Duration = Duration::from_secs(2);
 
 pub(in crate::data) struct ListingCache {
@@ -63,7 +66,7 @@ struct CachedListing {
     contents: Option<Contents>,
 }
 
-/// Modification time and size of a folder or shard. If they have changed, the cached listing is outdated.
+/// Modification time and size of a folder or shard. If they change, the cached listing is outdated.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct Stamp {
     #[prost(uint64, tag = "1")]
@@ -74,7 +77,7 @@ pub(super) struct Stamp {
     size: u64,
 }
 
-/// The listing of a folder (images and subfolders) or of a shard (images).
+/// The images and subfolders of a folder, or the images of a shard.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Contents {
     /// Names of subfolders; empty for a shard.
@@ -82,7 +85,7 @@ pub(super) struct Contents {
     pub(super) folders: Vec<String>,
     #[prost(message, repeated, tag = "2")]
     pub(super) images: Vec<ListedImage>,
-    /// Number of ignored files by description, for example hidden files.
+    /// Number of ignored files, by description such as `hidden files`.
     #[prost(btree_map = "string, uint64", tag = "3")]
     pub(super) passed_over: PassedOver,
 }
@@ -96,35 +99,36 @@ pub(super) struct ListedImage {
     /// Byte offset of the image in its shard; 0 for an image file.
     #[prost(uint64, tag = "3")]
     pub(super) offset: u64,
-    /// The class of an image in a shard. `None` for an image file, or if the shard stores no class.
+    /// The class that the shard stores for the image; `None` for an image file, or without a class.
     #[prost(oneof = "ListedClass", tags = "4, 6, 7, 8")]
     pub(super) class: Option<ListedClass>,
     /// First 16 bytes of the image's BLAKE3 hash; `None` if the shard has no checksum file.
     #[prost(bytes = "vec", optional, tag = "5")]
     pub(super) hash: Option<Vec<u8>>,
-    /// Whether the tar member with the class has two dots in its name, such as `a.output.cls`. Older versions ignored
-    /// it.
+    /// Whether the tar member with the class has two dots in its name, such as `a.output.cls`.
+    ///
+    /// Older versions of this program ignored such members.
     #[prost(bool, tag = "9")]
     pub(super) dotted: bool,
 }
 
-/// The class of an image as a shard stores it.
+/// The class that a file stores for an image.
 #[derive(Clone, PartialEq, Oneof)]
 pub(super) enum ListedClass {
     #[prost(uint32, tag = "4")]
     Number(u32),
-    /// A number that is stored as text. If other images have class names, this text is also a class name.
+    /// A number that is stored as text. If other images have class names, the text is also a class name.
     #[prost(uint32, tag = "6")]
     TextNumber(u32),
     #[prost(string, tag = "7")]
     Name(String),
-    /// Why the class is unusable. The text has the name of the tar member, a line break and the reason.
+    /// The reason why the class is unusable. In a shard, the name of the tar member and a line break come first.
     #[prost(string, tag = "8")]
     Invalid(String),
 }
 
 impl Stamp {
-    /// Returns modification time and size; `None` if the last modification is less than [`SETTLED`] ago.
+    /// Returns the modification time and size; `None` if the last modification is less than [`SETTLED`] ago.
     fn of(metadata: &Metadata) -> Option<Self> {
         let modified = metadata.modified().ok()?;
         SystemTime::now().duration_since(modified).ok().filter(|age| *age > SETTLED)?;
@@ -136,8 +140,8 @@ impl Stamp {
 
     /// Returns the modification time and size of `place`, a folder or shard.
     ///
-    /// Call this function before reading `place`. Returns `None` if the last modification is less than 2 s ago. Such a
-    /// listing must not be cached, because further changes may keep the same modification time.
+    /// Call this function before reading `place`. Returns `None` if `place` has changed in the last 2 s. Do not cache
+    /// its listing then, because another change may not change the modification time.
     pub(super) fn now(place: &Path) -> Option<Self> {
         Self::of(&fs::metadata(place).ok()?)
     }
@@ -166,11 +170,16 @@ impl ListingCache {
         if let Some(file) = file_of(plan)
             && let Err(error) = durable::remove(&file)
         {
-            tracing::debug!("cannot remove the listing cache {}: {error}", file.display());
+            tracing::debug!(
+                "cannot remove the listing cache {}, so mae may use outdated listings: {error}",
+                file.display()
+            );
         }
     }
 
     /// Returns the cached listing of `place`; `None` if the listing is missing or outdated.
+    ///
+    /// `stamp` is the current result of [`Stamp::now`].
     pub(super) fn get(&mut self, place: &Path, stamp: Option<Stamp>) -> Option<&Contents> {
         let stamp = stamp?;
         let known = self.before.remove(&self.path_in_data(place)?)?;
@@ -181,9 +190,9 @@ impl ListingCache {
         self.now.last()?.contents.as_ref()
     }
 
-    /// Caches `contents`, the listing of `place`. `stamp` is the result of [`Stamp::now`] before the listing.
+    /// Adds `contents`, the listing of `place`, to the cache. Does not add `contents` if `stamp` is `None`.
     ///
-    /// Does nothing if `stamp` is `None`.
+    /// Call [`Stamp::now`] to get `stamp` before reading `place`.
     pub(super) fn add(&mut self, place: &Path, stamp: Option<Stamp>, contents: Contents) {
         self.changed = true;
         if let (Some(path), Some(_)) = (self.path_in_data(place), stamp) {
@@ -198,7 +207,7 @@ impl ListingCache {
 
     /// Writes the cache file if a listing has changed and the data set has at least [`WORTH_KEEPING`] images.
     ///
-    /// If writing fails, only logs a message.
+    /// A write error is only logged.
     pub(super) fn keep(self) {
         let images: usize =
             self.now.iter().filter_map(|p| p.contents.as_ref()).map(|c| c.images.len()).sum();
@@ -221,13 +230,15 @@ impl ListingCache {
     }
 }
 
-/// Verifies the hash of a cache file. Returns the content after the hash; `None` if the hash is wrong.
+/// Returns the content of a cache file without its hash; `None` if the hash is wrong.
 fn intact(bytes: &[u8]) -> Option<&[u8]> {
     let (hash, content) = bytes.split_at_checked(HASH_BYTES)?;
     (blake3::hash(content).as_bytes() == hash).then_some(content)
 }
 
-/// Returns the path of the cache file for a data set and the settings that select its images.
+/// Returns the path of a data set's cache file; `None` if the data set or the user's cache folder is missing.
+///
+/// The file name depends on the path of the data set and on the settings that select its images.
 fn file_of(plan: &DataPlan) -> Option<PathBuf> {
     let data = fs::canonicalize(&plan.path).ok()?;
     let mut hash = Sha256::new_with_prefix(data.as_os_str().as_encoded_bytes());

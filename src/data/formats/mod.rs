@@ -1,7 +1,7 @@
 //! The formats of data sets.
 //!
-//! Each format has a function `find`, which finds the files and returns the splits as a `Found`. Formats that can go on
-//! after a problem also return their problems.
+//! Each format has a function `find`, which finds the files and returns the splits as a `Found`. Formats that can
+//! continue after a problem also return their problems.
 //!
 //! | format | where the images are |
 //! | --- | --- |

@@ -14,19 +14,19 @@ use super::digits::read_like_a_digit;
 use super::image_folder::Listing;
 use super::split::Split;
 
-/// Images that the user lists on the command line, in the same order.
+/// The images that the user names on the command line.
 struct NamedImages {
     /// The path and the label of each image.
     files: Vec<(PathBuf, u32)>,
     reading: Reading,
-    /// Size to resize to, if the images get the preprocessing of the digits; otherwise `None`.
+    /// The image size for the preprocessing of the digits; `None` for other preprocessing.
     digits: Option<ImageSize>,
 }
 
-/// Opens image files, and all images inside folders. Returns the images and their class names.
+/// Opens the image files in `paths`, and all images inside the folders in `paths`.
 ///
-/// If `paths` is a single folder, and all its images are in class folders, these folders are the classes. Otherwise,
-/// the images have no classes, and the list of names is empty.
+/// Returns (images, class names). There are class names only if `paths` is a single folder, and all its images are in
+/// class folders.
 pub fn open_images(
     paths: &[PathBuf],
     plan: &DataPlan,
@@ -42,8 +42,8 @@ pub fn open_images(
         if let Some(split) =
             ["train", "val"].map(|name| path.join(name)).iter().find(|p| p.is_dir())
         {
-            let problem = "the folder is a data set with train/ or val/";
-            let hint = format!("name one of its folders, for example {}", split.display());
+            let problem = "the folder contains `train/` or `val/`, so it is a whole data set";
+            let hint = format!("pass one folder of this data set, for example {}", split.display());
             return Err(DataError::layout(path, problem, &hint));
         }
         let listing = Listing::of(path, plan)?;
@@ -59,7 +59,7 @@ pub fn open_images(
         return Err(DataError::layout(
             &paths[0],
             problem,
-            "name image files or a folder of images",
+            "pass image files or a folder with images",
         ));
     }
     let digits = (plan.format == Format::Digits).then_some(plan.input_size);

@@ -1,16 +1,16 @@
-//! Files that no data set uses: hidden files, and files that operating systems add.
+//! Files that all formats ignore: hidden files, and files that operating systems add.
 
 use std::collections::BTreeMap;
 
-/// Number of ignored files by description, for example "hidden files".
+/// Number of ignored files, by description such as `hidden files`.
 pub(in crate::data) type PassedOver = BTreeMap<String, u64>;
 
-/// Maximum number of different descriptions. Further files get a general description.
+/// Maximum number of different descriptions. After that, [`count`] uses a general description for new files.
 const DESCRIPTIONS: usize = 20;
 
-/// Counts `count` more ignored files with the description `what`.
+/// Adds `count` ignored files with the description `what`.
 ///
-/// If there are too many descriptions, uses the general description `others` instead.
+/// Uses the description `others` instead if `what` is new and [`DESCRIPTIONS`] is reached.
 pub(super) fn count(passed_over: &mut PassedOver, what: &str, others: &str, count: u64) {
     let is_known = passed_over.contains_key(what) || passed_over.len() < DESCRIPTIONS;
     let what = if is_known { what } else { others };
@@ -24,9 +24,9 @@ pub(in crate::data) fn merge(all: &mut PassedOver, more: &PassedOver) {
     }
 }
 
-/// Describes a file or folder that all formats ignore, such as a hidden file. Returns `None` for other names.
+/// Returns the description of an ignored file or folder, such as `hidden files`.
 ///
-/// `name` is a file name without parent folders.
+/// Returns `None` if the file or folder is not ignored. `name` is a file name without parent folders.
 pub(in crate::data) fn of_no_use(name: &str) -> Option<&'static str> {
     match name {
         "." | ".." => None,
@@ -39,9 +39,10 @@ pub(in crate::data) fn of_no_use(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Works like [`of_no_use`], for the path of a member of an archive. Checks the file and its parent folders.
+/// Returns the description of an ignored archive member; `None` if the member is not ignored.
 ///
-/// Also recognizes metadata of the Python package `webdataset`, such as `__meta__/info.txt`.
+/// Checks the file name and all parent folders with [`of_no_use`]. Also ignores metadata of the Python package
+/// `webdataset`, such as `__meta__/info.txt`.
 pub(super) fn of_no_use_in(path: &str) -> Option<&'static str> {
     let mut parts = path.split('/');
     let first = parts.clone().find(|part| !matches!(*part, "" | "."));

@@ -10,7 +10,7 @@ use super::found::Labels;
 use super::passed_over::{self, PassedOver};
 use super::signature::is_compressed_tar;
 
-/// Accepted names of the validation folder, in order of preference. Older versions accepted only the first.
+/// Accepted names of the validation folder, in order of preference. Older versions of this program accepted only `val`.
 pub(in crate::data) const VAL_FOLDERS: [&str; 4] = ["val", "validation", "valid", "test"];
 /// Subfolders of `data.path` that may contain the files, as in data sets from the Hugging Face Hub.
 const INSIDE: [&str; 2] = ["data", "default"];
@@ -20,35 +20,34 @@ pub(in crate::data) fn val_folder(path: &Path) -> Option<PathBuf> {
     VAL_FOLDERS.iter().map(|name| path.join(name)).find(|folder| folder.is_dir())
 }
 
-/// The training and validation files of a data set, tar shards or parquet files, sorted by name.
+/// The training and validation files of a data set (tar shards or parquet files), sorted by name.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Shards {
     pub(super) train: Vec<PathBuf>,
     pub(super) val: Vec<PathBuf>,
-    /// Whether the validation folder is not named `val`. Older versions ignored such a folder.
+    /// Whether the validation folder is not named `val`. Older versions of this program ignored such folders.
     pub(super) val_is_new: bool,
-    /// Warnings about compressed shards, which are ignored because uncompressed shards exist.
+    /// Warnings about compressed shards that are ignored, because there are uncompressed shards.
     pub(super) not_read: Vec<String>,
     pub(super) passed_over: PassedOver,
-    /// The error if there are no validation files, as (folder, problem).
+    /// The error about missing validation files, as (folder, problem).
     no_val: Option<(PathBuf, String)>,
 }
 
 impl Shards {
-    /// Finds the training and validation files of the data set at `path`, by their file extension.
+    /// Finds the training and validation files with the extension `extension` in the data set at `path`.
     ///
-    /// Uses the folder `train/` and the validation folder. If `train/` is missing, the names of the files in `path`
-    /// decide:
+    /// Uses the folder `train/` and the validation folder. Without `train/`, the names of the files in `path` decide:
     ///
     /// - `val` in the name: validation.
-    /// - `test` in the name: validation if no name has `val`, otherwise unused.
+    /// - `test` in the name: validation if no file has `val` in the name, otherwise unused.
     /// - Other names: training.
     ///
     /// If `path` has no training files, looks in the subfolders `data` and `default`, as in data sets from the Hugging
-    /// Face Hub, then in the only subfolder. Fails with the hint `hint` if there are no training files.
+    /// Face Hub. Then looks in the only subfolder. Fails with the hint `hint` if there are no training files.
     pub(super) fn find(path: &Path, extension: &str, hint: &str) -> Result<Self, DataError> {
         if !path.is_dir() {
-            return Err(DataError::layout(path, "the folder does not exist (`data.path`)", hint));
+            return Err(DataError::layout(path, "`data.path` is not an existing folder", hint));
         }
         let inside = INSIDE.iter().map(|name| path.join(name)).filter(|folder| folder.is_dir());
         let inside: Vec<PathBuf> = inside.chain(only_folder(path)).collect();
@@ -65,7 +64,7 @@ impl Shards {
         Err(DataError::layout(path, problem, hint))
     }
 
-    /// Returns the files, and an error if classes are needed but there are no validation files.
+    /// Returns the files. Also returns an error if classes are needed and the validation files are missing.
     pub(super) fn checked(mut self, labels: Labels, hint: &str) -> (Self, Option<DataError>) {
         let no_val = self.no_val.take().filter(|_| labels == Labels::Needed);
         let error = no_val.map(|(folder, problem)| DataError::layout(&folder, problem, hint));
@@ -96,9 +95,10 @@ impl Shards {
         Ok(found)
     }
 
-    /// Returns the files in `folder` with this extension, sorted by name. Counts the ignored files.
+    /// Returns the files in `folder` with the extension `extension`, sorted by name. Counts the ignored files.
     ///
-    /// If there are only compressed tar files, returns them. Reading them later gives a precise error.
+    /// If all tar files are compressed, returns the compressed files. Reading such a file later fails with a precise
+    /// error.
     fn files_in(&mut self, folder: &Path, extension: &str) -> Result<Vec<PathBuf>, DataError> {
         let unreadable = |e| DataError::unreadable(folder, e);
         let (mut files, mut compressed) = (Vec::new(), Vec::new());
@@ -121,7 +121,7 @@ impl Shards {
             return Ok(compressed);
         }
         let text = |file: &PathBuf| {
-            format!("{}: the shard is compressed, so it is not read", file.display())
+            format!("{}: the shard is compressed, so mae ignores the shard", file.display())
         };
         self.not_read.extend(compressed.iter().map(text));
         Ok(files)
@@ -140,7 +140,7 @@ fn only_folder(path: &Path) -> Option<PathBuf> {
 
 /// Detects the value of `data.format` from the files in a folder: `webdataset`, `parquet` or `imagefolder`.
 ///
-/// Ignores tar files next to class folders, because they may be the archive from which the folders were unpacked.
+/// Ignores tar files next to class folders, because the user may have unpacked the folders from these tar files.
 pub fn format_of_files(folder: &Path) -> &'static str {
     let train = folder.join("train");
     if train.is_dir() && has_class_folders(&train) {

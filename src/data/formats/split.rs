@@ -26,7 +26,7 @@ pub trait Split: Send + Sync {
     /// For a picture in a shard, this is the path of the shard plus the name inside the shard.
     fn name(&self, index: usize) -> PathBuf;
 
-    /// Returns whether pictures have 8-bit pixel values. Otherwise, they have floats.
+    /// Returns whether the pictures have 8-bit pixel values. If not, their pixel values are floats.
     fn holds_levels(&self) -> bool {
         true
     }

@@ -6,15 +6,15 @@ use crate::data::error::DataError;
 
 use super::split::Split;
 
-/// A split without the pictures that were left out.
+/// A split without some of its pictures.
 pub(in crate::data) struct Subset {
     split: Arc<dyn Split>,
-    /// For each picture of the subset, its index in `split`.
+    /// For each picture of the subset, its index in the original split.
     kept: Vec<usize>,
 }
 
 impl Subset {
-    /// Returns `split` without the pictures `left_out`, which are sorted indices.
+    /// Returns `split` without some pictures. `left_out` are the sorted indices of these pictures.
     pub(in crate::data) fn without(split: Arc<dyn Split>, left_out: &[usize]) -> Self {
         let kept =
             (0..split.len()).filter(|index| left_out.binary_search(index).is_err()).collect();

@@ -21,17 +21,17 @@ use crate::shape::ImageSize;
 use super::found::Found;
 use super::split::Split;
 
-/// The training or validation split of the synthetic data. The random number generator gets the number of the split in place of the epoch.
+/// A split of the synthetic data. Each split has different random numbers.
 #[derive(Debug, Clone, Copy)]
 enum SyntheticPart {
     Train = 1,
     Val = 2,
 }
 
-// The random keys of class patterns use this number as the epoch; those of images use a `SyntheticPart`.
+// Random keys of class patterns use this number as their epoch. Random keys of images use a `SyntheticPart`.
 const CLASSES: usize = 0;
 
-/// Returns the synthetic data set with the recipe's numbers of classes and images.
+/// Returns the synthetic data set. The recipe sets the numbers of classes and images.
 ///
 /// Defaults: 1,024 training images, 256 validation images, 1,000 classes.
 pub(in crate::data) fn find(plan: &DataPlan) -> Found {
@@ -56,7 +56,7 @@ struct Synthetic {
     in_chans: usize,
 }
 
-/// The stripes that distinguish a class.
+/// The stripe pattern of a class.
 struct Grating {
     /// Number of periods across the image, along x and y.
     periods: [f32; 2],
@@ -73,9 +73,9 @@ impl Synthetic {
     }
 }
 
-/// Returns the random generator of image `index` of a split, or of the pattern of class `index`.
+/// Returns the random number generator of an image or of a class pattern.
 ///
-/// `part` is the number of a [`SyntheticPart`], or [`CLASSES`] for a pattern.
+/// For an image, `part` is the number of a [`SyntheticPart`]. For a pattern, `part` is [`CLASSES`].
 fn rng(part: usize, index: u64) -> impl Rng {
     Key { seed: 0, stage: NO_STAGE, epoch: part }.rng(index, Purpose::Synthetic)
 }

@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use crate::data::error::{self, DataError};
 use crate::data::table::{self, Problems};
 
-/// The unusable files of a job. All loaders of the job share this list.
+/// Collects the unusable files of a run. All loaders of the run share this list.
 #[derive(Debug)]
 pub struct BadFiles {
-    /// Maximum allowed number of unusable training files.
+    /// Maximum number of unusable training files. One more file stops the run.
     allowed: usize,
     files: usize,
     max_bad_fraction: f64,
@@ -19,17 +19,18 @@ pub struct BadFiles {
 }
 
 impl BadFiles {
-    /// Creates an empty list. `table` is the path of `bad_files.csv`; `None` writes no table.
+    /// Creates an empty list of unusable files.
     ///
-    /// Of `files` training files, at most the fraction `max_bad_fraction` may be unusable.
+    /// At most the fraction `max_bad_fraction` of the `files` training files may be unusable. `table` is the path of
+    /// `bad_files.csv`; `None` writes no table.
     pub fn new(max_bad_fraction: f64, files: usize, table: Option<PathBuf>) -> Self {
         let allowed = (max_bad_fraction * files as f64) as usize;
         Self { allowed, files, max_bad_fraction, table, met: Mutex::default() }
     }
 
-    /// Records that `file` is unusable.
+    /// Adds `file` to the list of unusable files.
     ///
-    /// Fails if too many files are unusable, or if writing the CSV file fails.
+    /// Fails if the list is longer than the limit, or if writing the CSV file fails.
     pub(super) fn note(&self, file: &Path, error: &DataError) -> Result<(), DataError> {
         let (name, problem) = (file.display().to_string(), error.problem());
         let shown = error::shown(file);
@@ -54,7 +55,7 @@ impl BadFiles {
         }
         let listed = self.table.as_ref().map(|table| format!("; see {}", table.display()));
         tracing::warn!(
-            "cannot read {shown}: {problem}. Another image replaces this image ({} of {} files are unreadable{})",
+            "cannot read {shown}: {problem}. Training uses a different image instead ({} of {} files are unreadable{})",
             met.len(),
             self.files,
             listed.unwrap_or_default()
@@ -62,7 +63,7 @@ impl BadFiles {
         self.write(&met)
     }
 
-    /// Writes the CSV file. Keeps the rows of earlier starts.
+    /// Writes the CSV file. Keeps the rows that are already in the file.
     fn write(&self, met: &Problems) -> Result<(), DataError> {
         let Some(table) = &self.table else { return Ok(()) };
         let mut all = table::problems(table);

@@ -15,7 +15,7 @@ pub struct Epoch {
 }
 
 enum Making {
-    /// Without worker threads: `next` loads the batch.
+    /// No worker threads: `next` loads the batch in the caller's thread.
     Here,
     Prefetcher(Prefetcher),
 }
@@ -23,7 +23,7 @@ enum Making {
 impl Epoch {
     /// Starts loading the batches of the micro-steps `steps` on `workers` threads.
     ///
-    /// With 0 workers, `next` loads each batch in the caller's thread.
+    /// With 0 workers, `next` loads the batches in the caller's thread.
     pub(super) fn start(
         work: Arc<LoaderShared>,
         epoch: usize,

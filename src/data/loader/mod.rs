@@ -1,8 +1,9 @@
 //! Loads the batches of an epoch. Their order and content depend only on the random key of the epoch.
 //!
-//! Files and classes are sorted, so every image has a fixed index, called its *sample*. The shuffled order of an epoch
-//! depends on (seed, stage, epoch). Crop, flip and erasing depend on (seed, stage, epoch, sample). Mixup depends on
-//! (seed, stage, epoch, micro-step). So neither the number of workers nor an interruption changes a batch.
+//! Files and classes are sorted, so every image has a fixed index. The sample number of an image combines this index
+//! with the repeat number of repeated augmentation. The shuffled order of an epoch depends on (seed, stage, epoch).
+//! Crop, flip and erasing depend on (seed, stage, epoch, sample number). Mixup depends on (seed, stage, epoch,
+//! micro-step). So neither the number of workers nor an interruption changes a batch.
 
 pub(super) mod bad_files;
 pub(super) mod epoch;
@@ -28,7 +29,7 @@ use pass::{LoaderShared, Transform};
 
 pub use pass::Share;
 
-/// Loads the batches of any epoch, starting at any micro-step.
+/// Loads the batches of a split, epoch by epoch.
 #[derive(Clone)]
 pub struct Loader {
     work: Arc<LoaderShared>,
@@ -39,7 +40,7 @@ pub struct Loader {
 impl Loader {
     /// Returns a loader of shuffled, augmented batches. Drops an incomplete last batch.
     ///
-    /// Uses seed and stage of `key`. Fails if the split has fewer than `batch_size` images.
+    /// Random numbers depend on the seed and stage of `key`. Fails if the split has fewer than `batch_size` images.
     pub fn train(
         split: Arc<dyn Split>,
         transform: TrainTransform,
@@ -60,7 +61,7 @@ impl Loader {
         Ok(Self::new(split, Transform::Train { transform, mixup, key }, batch_size, workers))
     }
 
-    /// Returns a loader of all images in order. The last batch may be smaller.
+    /// Returns a loader of all images in index order. The last batch may be smaller.
     pub fn eval(
         split: Arc<dyn Split>,
         transform: EvalTransform,
@@ -90,7 +91,7 @@ impl Loader {
         Self { work: Arc::new(work), workers }
     }
 
-    /// Replaces unusable files with other images, up to the limit of `bad_files`.
+    /// Returns a loader that replaces unusable files with other images, up to the limit of `bad_files`.
     #[must_use]
     pub fn skipping_bad_files(self, bad_files: Arc<BadFiles>) -> Self {
         let work = LoaderShared { bad_files: Some(bad_files), ..(*self.work).clone() };
@@ -107,9 +108,9 @@ impl Loader {
         self.workers
     }
 
-    /// Restricts the loader to the batches of `share`.
+    /// Restricts the loader to the batches of one device.
     ///
-    /// With several devices, each device has such a loader. The loaders of one host share its worker threads.
+    /// The devices of a host divide the worker threads of the host.
     #[must_use]
     pub fn share(self, share: Share) -> Self {
         assert!(share.index < share.of, "the index is below the number of shares");
@@ -117,13 +118,13 @@ impl Loader {
         Self { work: Arc::new(work), workers: self.workers.div_ceil(share.on_this_host) }
     }
 
-    /// Divides the number of workers by `others + 1`, because `others` more jobs run at the same time.
+    /// Divides the worker threads among this job and `others` more jobs that run at the same time.
     #[must_use]
     pub fn with_parallel_jobs(self, others: usize) -> Self {
         Self { workers: self.workers.div_ceil(1 + others), ..self }
     }
 
-    /// Returns the number of batches that this loader loads per epoch.
+    /// Returns the number of batches per epoch that this loader loads.
     pub fn micro_steps(&self) -> usize {
         let LoaderShared { split, transform, batch_size, share, .. } = &*self.work;
         let all = match transform {
@@ -133,7 +134,7 @@ impl Loader {
         all.saturating_sub(share.index).div_ceil(share.of)
     }
 
-    /// Starts loading `epoch` (from 1) at micro-step `first_micro_step` (from 0).
+    /// Starts loading the epoch number `epoch` (from 1) at micro-step `first_micro_step` (from 0).
     ///
     /// The iterator ends after the first error. Dropping the iterator stops the workers.
     pub fn epoch(&self, epoch: usize, first_micro_step: usize) -> Epoch {

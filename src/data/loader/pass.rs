@@ -1,4 +1,4 @@
-//! One pass over a split: chooses the samples of each batch, reads and transforms them.
+//! One pass over a split: chooses the images of each batch, reads and transforms them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::random::{Key, NO_STAGE, Purpose};
 
 use super::bad_files::BadFiles;
 
-// A sample number holds the repeat number from this bit on, and the image index below.
+// A sample number holds the image index in the bits below this bit, and the repeat number above.
 const REPEAT: u32 = 40;
 
 #[derive(Clone)]
@@ -34,17 +34,17 @@ pub(super) struct LoaderShared {
     pub(super) times: LoadTimes,
 }
 
-/// The batches of an epoch that one device loads: every `of`-th batch, starting at `index`.
+/// The batches that one device loads: every `of`-th batch of an epoch, starting with batch `index` (from 0).
 #[derive(Debug, Clone, Copy)]
 pub struct Share {
     pub index: usize,
     pub of: usize,
-    /// Number of shares on this host. They divide the host's loader threads.
+    /// Number of devices on this host, which divide the worker threads of the host.
     pub on_this_host: usize,
 }
 
 impl Share {
-    /// All batches, for a single device.
+    /// All batches of an epoch, for training on a single device.
     pub const ALL: Self = Self { index: 0, of: 1, on_this_host: 1 };
 }
 
@@ -54,7 +54,7 @@ pub(super) enum Transform {
     Train {
         transform: TrainTransform,
         mixup: Option<Mixup>,
-        /// Random key with seed and stage. [`EpochPass`] sets the epoch.
+        /// Random key with the seed and stage. [`EpochPass`] replaces the epoch of the key.
         key: Key,
     },
     Eval(EvalTransform),
@@ -64,11 +64,11 @@ pub(super) enum Transform {
 pub(super) struct EpochPass {
     pub(super) work: Arc<LoaderShared>,
     key: Key,
-    /// Shuffled image indices; `None` for evaluation, which does not shuffle.
+    /// Shuffled image indices; `None` for evaluation, which keeps the order.
     order: Option<Vec<u64>>,
-    /// Memory of the chunks that workers load.
+    /// Reuses the memory of the chunks that workers load.
     chunks: Pools,
-    /// Memory of whole batches.
+    /// Reuses the memory of whole batches.
     batches: Pools,
 }
 
@@ -84,13 +84,13 @@ impl EpochPass {
         Self { work, key, order, chunks: Pools::default(), batches: Pools::default() }
     }
 
-    /// Converts `micro_step`, the batch index on this device, to the batch index in the epoch.
+    /// Converts the batch index on this device to the batch index in the epoch.
     fn global(&self, micro_step: usize) -> usize {
         let Share { index, of, .. } = self.work.share;
         micro_step * of + index
     }
 
-    /// Returns the positions of batch `micro_step`'s images in the order of the epoch.
+    /// Returns the range of epoch positions that belong to batch `micro_step`.
     pub(super) fn places(&self, micro_step: usize) -> Range<usize> {
         let start = self.global(micro_step) * self.work.batch_size;
         start..(start + self.work.batch_size).min(self.work.split.len())
@@ -117,7 +117,7 @@ impl EpochPass {
 
     /// Adds image `index` to `batch`.
     ///
-    /// If the file is unusable, adds the next usable image, up to the limit of `bad_files`.
+    /// If the file is unusable, adds the next usable image instead. Fails if too many files are unusable.
     fn add(
         &self,
         batch: &mut Batch,
@@ -140,7 +140,9 @@ impl EpochPass {
         Err(last.expect("a split with a batch has at least one image"))
     }
 
-    /// Loads the images at the positions `places`. Returns the unreadable images, as (image index, error).
+    /// Loads the images at the positions `places` of the epoch.
+    ///
+    /// Returns the unreadable images, as (image index, error).
     pub(super) fn unreadable(
         &self,
         places: Range<usize>,
@@ -157,7 +159,7 @@ impl EpochPass {
         Ok(found)
     }
 
-    /// Returns an empty batch with room for the images of batch `micro_step`.
+    /// Returns an empty batch with room for all images of batch `micro_step`.
     pub(super) fn empty(&self, micro_step: usize) -> Batch {
         self.work.empty(self.places(micro_step).len(), &self.batches)
     }
@@ -176,7 +178,7 @@ impl EpochPass {
 }
 
 impl LoaderShared {
-    /// Returns a batch without images, with room for `images` images.
+    /// Returns an empty batch with room for `images` images.
     fn empty(&self, images: usize, pools: &Pools) -> Batch {
         Batch {
             images: self.transform.frame().room(images, self.levels, pools),

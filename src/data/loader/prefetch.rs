@@ -11,12 +11,12 @@ use crate::data::error::DataError;
 use super::pass::EpochPass;
 use super::workers::{Workers, guarded};
 
-/// Number of images that a worker loads at a time.
+/// Number of images that a worker loads in one job.
 const CHUNK: usize = 8;
 
-/// A thread that prepares batches in advance.
+/// Loads batches in advance on a separate thread.
 pub(super) struct Prefetcher {
-    /// Receives finished batches. `drop` sets this to `None` to stop the thread.
+    /// Receives finished batches. `drop` sets `None`, which stops the thread.
     batches: Option<Receiver<Result<Batch, DataError>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -56,7 +56,7 @@ impl Drop for Prefetcher {
     }
 }
 
-/// Joins chunks of images to batches and applies mixup.
+/// Joins chunks of images into batches, and applies mixup.
 struct Gather {
     workers: Workers<Batch>,
 }
@@ -64,7 +64,7 @@ struct Gather {
 impl Gather {
     fn start(workers: usize, pass: &Arc<EpochPass>, steps: Range<usize>) -> Self {
         let chunks = pass.work.batch_size.div_ceil(CHUNK);
-        // At most two batches in memory, or more if the workers would otherwise wait.
+        // Keep at most two batches in memory. Allow more if some workers would otherwise have no job.
         let window = (2 * chunks).max(2 * workers);
         let pass = Arc::clone(pass);
         let jobs = steps.start * chunks..steps.end.max(steps.start) * chunks;
@@ -82,9 +82,9 @@ impl Gather {
     }
 }
 
-/// Returns the positions of chunk `index` in a batch.
+/// Returns the positions of the images in chunk `index` of a batch.
 ///
-/// Returns an empty range if an incomplete batch has fewer chunks.
+/// Returns an empty range if the last batch has fewer chunks.
 fn chunk(places: &Range<usize>, index: usize) -> Range<usize> {
     let start = (places.start + index * CHUNK).min(places.end);
     start..(start + CHUNK).min(places.end)

@@ -8,13 +8,13 @@ use super::Loader;
 use super::pass::EpochPass;
 use super::workers::Workers;
 
-/// Number of images that a worker loads before it returns results.
+/// Number of images that a worker loads in one job.
 const CHUNK: usize = 16;
 
 impl Loader {
-    /// Loads every image of the split once. Returns the unreadable images, as (image index, error), sorted by index.
+    /// Loads every image of the split once. Returns the unreadable images, as (image index, error).
     ///
-    /// Returns `None` if `stop` returns true. The loader must come from [`Loader::eval`].
+    /// The result is sorted by index, or `None` if `stop` returned true. The loader must come from [`Loader::eval`].
     pub fn unreadable(
         &self,
         stop: impl Fn() -> bool,

@@ -10,9 +10,7 @@ use std::thread::{self, JoinHandle};
 use crate::data::error::DataError;
 use crate::recipe::Threads;
 
-/// A thread pool that runs numbered jobs.
-///
-/// Dropping the pool waits for running jobs.
+/// A thread pool that runs numbered jobs. Dropping the pool waits for running jobs.
 pub(in crate::data) struct Workers<T> {
     shared: Arc<SharedQueue<T>>,
     threads: Vec<JoinHandle<()>>,
@@ -21,21 +19,21 @@ pub(in crate::data) struct Workers<T> {
 struct SharedQueue<T> {
     state: Mutex<QueueState<T>>,
     changed: Condvar,
-    /// Maximum number of jobs that are running, or finished but not yet taken by the consumer.
+    /// Maximum number of jobs that are running, or finished but not taken.
     window: usize,
     end: usize,
 }
 
 struct QueueState<T> {
-    /// Number of the next job to start.
+    /// Index of the next job to start.
     begin: usize,
-    /// Number of the next job whose result the consumer takes.
+    /// Index of the job whose result the caller takes next.
     take: usize,
     done: BTreeMap<usize, Result<T, DataError>>,
     stopped: bool,
 }
 
-/// Returns the number of threads. `auto` means the number of CPU cores.
+/// Returns the number of worker threads. `Auto` means the number of CPU cores.
 pub(in crate::data) fn count(threads: Threads) -> usize {
     match threads {
         Threads::Count(count) => count,
@@ -44,9 +42,9 @@ pub(in crate::data) fn count(threads: Threads) -> usize {
 }
 
 impl<T: Send + 'static> Workers<T> {
-    /// Starts running the jobs with the numbers `jobs` on `threads` threads.
+    /// Starts `threads` threads that run the jobs numbered `jobs`.
     ///
-    /// At most `window` jobs run or wait for [`Self::take`].
+    /// `window` limits the number of jobs that are running, or finished but not taken.
     pub(in crate::data) fn start(
         threads: usize,
         window: usize,
@@ -74,7 +72,7 @@ impl<T: Send + 'static> Workers<T> {
         Self { threads: (0..threads).map(spawn).collect(), shared }
     }
 
-    /// Waits for the next job's result, and returns it. Results come in job order.
+    /// Waits for the result of the next job, in job order.
     ///
     /// Panics if all results have been taken.
     pub(in crate::data) fn take(&mut self) -> Result<T, DataError> {
@@ -101,7 +99,7 @@ impl<T> SharedQueue<T> {
         }
     }
 
-    /// Waits until the next job may start. Returns the job number; `None` if no job is left.
+    /// Waits until the next job may start, and returns the job index. Returns `None` if no job is left.
     fn next(&self) -> Option<usize> {
         let mut state = self.lock();
         while !state.stopped && state.begin < self.end {
@@ -114,7 +112,7 @@ impl<T> SharedQueue<T> {
         None
     }
 
-    /// Locks the state, which is valid even after a panic.
+    /// Locks the state. A panic in another thread leaves the state valid.
     fn lock(&self) -> MutexGuard<'_, QueueState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,7 +1,7 @@
 //! `mae data pack`: packs a data set into `WebDataset` shards, and optionally makes large images smaller.
 //!
-//! Samples keep their order. So if no file is re-encoded, training on the shards gives the same numbers as training on
-//! the original files. A shard appears only when it is complete. A later start does not write complete shards again.
+//! Samples keep their order. Without re-encoding, training on the shards gives the same results as training on the
+//! original files. Shards are written atomically. A restart skips the complete shards.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -29,14 +29,14 @@ use crate::data::table::{self, Problems};
 use crate::durable;
 use crate::recipe::{DataPlan, Format, Threads};
 
-/// Name of the CSV file that lists skipped files.
+/// Name of the CSV file that lists the unusable images.
 const LEFT_OUT: &str = "left_out.csv";
 
 /// Options of `mae data pack`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PackOptions {
     pub samples_per_shard: usize,
-    /// How to re-encode large images; `None` keeps every file unchanged.
+    /// How to re-encode large images; `None` keeps all images unchanged.
     pub reencode: Option<Reencoded>,
 }
 
@@ -48,12 +48,12 @@ pub struct Packing {
     /// Number of shards that already existed when packing started.
     pub shards_there: usize,
     pub bytes: u64,
-    /// Unusable files that are missing in the shards, as (file, problem).
+    /// Unusable files that are not in the shards, as (file, problem).
     pub left_out: Vec<(String, String)>,
 }
 
 struct Member {
-    /// Sample name without extension.
+    /// Sample name without an extension.
     key: String,
     extension: &'static str,
     bytes: Vec<u8>,
@@ -68,14 +68,14 @@ struct ShardBytes {
 
 enum Made {
     Member(Member),
-    /// An unusable file, which is missing in the shard.
+    /// An unusable file, which is not in the shard.
     LeftOut(PathBuf, ImageError),
 }
 
-/// Packs the data set `plan` into tar shards in the folder `out`.
+/// Packs the data set that `plan` describes into tar shards in the folder `out`.
 ///
-/// Continues an interrupted packing. Calls `progress(done, total)` with numbers of images. If `progress` returns false,
-/// returns `None`.
+/// Continues an interrupted packing. Calls `progress(packed images, all images)`. If `progress` returns false, stops
+/// and returns `None`.
 pub fn pack(
     plan: &DataPlan,
     out: &Path,
@@ -131,9 +131,10 @@ pub fn pack(
     Ok(Some(packing))
 }
 
-/// Finds the data set `plan`. Also returns whether the images have classes.
+/// Finds the data set that `plan` describes. Also returns whether the images have classes.
 ///
-/// Fails if only some images have a usable class and there is a validation split, because packing would lose classes.
+/// Fails if packing would lose classes. In tar or parquet data with a validation split, either all images or no images
+/// must have a class. An image folder with classes needs a validation split.
 fn find(plan: &DataPlan) -> Result<(Found, bool), DataError> {
     if matches!(plan.format, Format::WebDataset | Format::Parquet) {
         let found = dataset::find(plan, Labels::IfAny)?;
@@ -162,7 +163,7 @@ struct Packer<'a, F> {
 }
 
 impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
-    /// Writes one shard, unless the shard exists. Returns false if `progress` returned false.
+    /// Writes a shard and its checksum file, unless both exist. Returns false if `progress` returned false.
     fn add(&mut self, name: &str, split: &Arc<dyn Split>, shard: usize) -> Result<bool, DataError> {
         let first = shard * self.options.samples_per_shard;
         let samples = first..(first + self.options.samples_per_shard).min(split.len());
@@ -175,7 +176,7 @@ impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
         } else {
             let known = self.left_out.len();
             let Some(shard) = self.tar(split, samples)? else { return Ok(false) };
-            // Write the table before the shard: a later start skips finished shards, so it would not find their unusable
+            // Write the table before the shard. A restart skips finished shards, so it would not find their unusable
             // files.
             if self.left_out.len() > known {
                 table::write_problems(&self.out.join(LEFT_OUT), &self.left_out)?;
@@ -240,7 +241,7 @@ fn refuse_inside(plan: &DataPlan, out: &Path) -> Result<(), DataError> {
     while !place.exists() && place.pop() {}
     match fs::canonicalize(&place) {
         Ok(place) if place.starts_with(&data) => {
-            let problem = "this folder is inside the data set to pack";
+            let problem = "the output folder must not be inside the data set";
             Err(DataError::layout(out, problem, "choose a folder outside the data set"))
         }
         _ => Ok(()),
@@ -273,7 +274,7 @@ fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataErro
             return Ok(());
         }
         let problem =
-            "the folder contains shards of different files, or shards with different options";
+            "the folder contains shards from a different data set or with different options";
         return Err(DataError::layout(
             &path,
             problem,
@@ -282,7 +283,8 @@ fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataErro
     }
     let others = ["train", "val"].into_iter().any(|name| out.join(name).exists());
     if others {
-        let problem = "the folder contains a `train/` or `val/` that mae did not pack";
+        let problem =
+            "the folder contains a folder `train/` or `val/` that `mae data pack` did not write";
         return Err(DataError::layout(out, problem, "choose an empty folder"));
     }
     if let Some(class) = classes.iter().find(|class| class.contains(['\n', '\r'])) {
@@ -301,7 +303,7 @@ fn begin(out: &Path, packed: &Packed, classes: &[String]) -> Result<(), DataErro
     write_packed(out, packed)
 }
 
-/// Starts threads that read and re-encode the images `samples`.
+/// Starts threads that read the images `samples` of `split`, and re-encode large images.
 fn make(
     split: &Arc<dyn Split>,
     workers: Threads,
@@ -322,7 +324,7 @@ fn make(
         };
         let Stored::File { bytes, reading } = stored else {
             return Err(DataError::setting(
-                "cannot pack this `data.format`: its images are not files",
+                "cannot pack the data set: `mae data pack` needs image files, but this `data.format` has none",
                 "set `data.format` to \"imagefolder\", \"webdataset\" or \"parquet\"",
             ));
         };
@@ -362,9 +364,9 @@ fn key(index: usize, name: &Path) -> String {
     format!("{index:08}_{}", stem.replace(['.', '/'], "_"))
 }
 
-/// Returns the file extension for an image's content.
+/// Returns the file extension for an image's content, such as `webp`.
 ///
-/// If the content has no common image format, returns `png` or `jpg`, depending on the extension of `name`.
+/// For an unknown format, returns `png` if `name` ends with `.png`, otherwise `jpg`.
 fn extension(bytes: &[u8], name: &Path) -> &'static str {
     match PictureFormat::of(bytes) {
         Ok(PictureFormat::Jpeg) => "jpg",

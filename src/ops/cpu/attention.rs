@@ -9,12 +9,10 @@ use super::simd::{self, Kernel, exp, mul_add};
 use super::small::{Left, SmallProduct, WIDTH};
 use burn::backend::TensorMetadata;
 
-/// Maximum number of scores in a head for our own kernel. `gemm` computes larger heads.
+/// Heads with more scores than this use `gemm` instead of our own kernel.
 const MOST_SMALL_SCORES: usize = 50_000;
 
-/// Returns the attention `[N, L, D]`, and the scores after softmax.
-///
-/// `qkv` is `[N, L, 3 D]`.
+/// Returns the attention `[N, L, D]`, and the scores after softmax. `qkv` is `[N, L, 3 D]`.
 pub(super) fn attention(qkv: Values, heads: usize) -> (Values, Values) {
     let qkv = in_order(qkv);
     let sizes = Sizes::of(&qkv, heads);
@@ -34,9 +32,7 @@ pub(super) fn attention(qkv: Values, heads: usize) -> (Values, Values) {
     (tensor(y, shape), tensor(scores, [count]))
 }
 
-/// Returns the gradient of q, k and v, `[N, L, 3 D]`.
-///
-/// `grad` is the gradient of the output.
+/// Returns the gradient of `qkv`, `[N, L, 3 D]`. `grad` is the gradient of the attention.
 pub(super) fn backward(qkv: Values, scores: Values, grad: Values, heads: usize) -> Values {
     let (qkv, grad) = (in_order(qkv), in_order(grad));
     let sizes = Sizes::of(&qkv, heads);
@@ -66,7 +62,7 @@ struct Sizes {
     tokens: usize,
     heads: usize,
     head: usize,
-    /// Number of queries, rounded up to a multiple of [`WIDTH`].
+    /// `tokens`, rounded up to a multiple of [`WIDTH`].
     padded: usize,
 }
 
@@ -85,7 +81,7 @@ impl Sizes {
         self.tokens * 3 * self.width()
     }
 
-    /// Returns the number of scores in one head, with padding.
+    /// Number of scores in one head, with padding.
     fn scores(self) -> usize {
         self.tokens * self.padded
     }
@@ -96,7 +92,7 @@ impl Sizes {
 
     /// Computes the attention of one head.
     ///
-    /// `turned` is a buffer for the transposed queries. Its padding columns must be zero.
+    /// `turned` is a buffer for the transposed queries, with zeros in its padding columns.
     fn forward(
         self,
         head: usize,
@@ -114,7 +110,7 @@ impl Sizes {
         self.values_of(Left::Columns(scores, self.padded), (v, stride), y);
     }
 
-    /// Writes the gradients of q, k and v into `to_qkv`, for one head.
+    /// Writes the gradients of one head into `to_qkv`.
     fn backward(
         self,
         head: usize,
@@ -137,7 +133,7 @@ impl Sizes {
         self.values_of(by_key, (q, stride), (&mut to_qkv[to(1)..], stride));
     }
 
-    /// Returns slices that start at the first query, key and value of a head.
+    /// Returns three slices of `qkv`. They start at the head's first query, first key and first value.
     fn parts(self, head: usize, qkv: &[f32]) -> [&[f32]; 3] {
         [0, 1, 2].map(|part| &qkv[part * self.width() + head * self.head..])
     }
@@ -250,10 +246,9 @@ impl Kernel for Softmax<'_> {
     }
 }
 
-/// Backward pass of a softmax.
+/// Backward pass of softmax.
 ///
-/// On entry, `grad` is the gradient of the softmax's output. On return, it is `scale` times the gradient of the
-/// softmax's input.
+/// Replaces `grad`, the gradient of the softmax's output, by `scale` times the gradient of its input.
 struct BeforeSoftmax<'a> {
     scores: &'a [f32],
     grad: &'a mut [f32],

@@ -115,7 +115,7 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
     }
 }
 
-/// Returns the parents that need a gradient, the saved state, and the output's gradient.
+/// Returns the parents that need a gradient, the saved state, and the gradient of the output.
 fn opened<S, const N: usize>(
     ops: Ops<S, N>,
     grads: &mut Gradients,
@@ -124,7 +124,7 @@ fn opened<S, const N: usize>(
     (ops.parents.map(|node| node.map(|node| node.id)), ops.state, grad)
 }
 
-/// Registers the gradients `found` of the parents that need a gradient.
+/// Registers the gradients in `found` for the parents that need them.
 fn register<const N: usize>(
     parents: [Option<NodeId>; N],
     found: [Option<Values>; N],

@@ -1,19 +1,19 @@
 //! Splits an operation into blocks that several threads can compute.
 //!
-//! The size of a block depends only on the shapes of the tensors. Inside a rayon pool, the pool's threads share the
-//! blocks. Elsewhere, the calling thread computes one block after the other. Both ways give the same bits.
+//! The size of a block depends only on the shapes of the tensors. In a rayon pool, the threads of the pool share the
+//! blocks. Outside of a pool, the calling thread computes all blocks. Both ways give the same bits.
 
 use std::ops::Range;
 
-/// Number of values in a block of rows. Such a block fits into the L2 cache.
+/// Number of values in a block of rows: the block fits into the L2 cache.
 const BLOCK_VALUES: usize = 65_536;
-/// Approximate number of multiplications in a block of a matrix product.
+/// Approximate number of multiplications in one block of a matrix product.
 const BLOCK_PRODUCTS: usize = 1 << 24;
 const MOST_BLOCKS: usize = 16;
-/// A block's width is a multiple of this number of columns.
+/// The number of columns in a block is a multiple of this number.
 const COLUMNS: usize = 16;
 
-/// Runs `work` on every item. In a rayon pool, the threads share the items.
+/// Runs `work` on every item. In a rayon pool, the threads of the pool share the items.
 pub(super) fn each<T: Send>(items: impl ExactSizeIterator<Item = T>, work: impl Fn(T) + Sync) {
     if items.len() < 2 || rayon_core::current_thread_index().is_none() {
         return items.for_each(work);
@@ -26,12 +26,12 @@ pub(super) fn each<T: Send>(items: impl ExactSizeIterator<Item = T>, work: impl 
     });
 }
 
-/// Returns the number of rows in a block, for rows of `width` values.
+/// Returns how many rows of `width` values one block has.
 pub(super) fn block_rows(width: usize) -> usize {
     (BLOCK_VALUES / width.max(1)).max(1)
 }
 
-/// Cuts the `n` columns of a matrix product into ranges, one per block.
+/// Cuts the columns of an `[m, k]` by `[k, n]` product into one range per block.
 pub(super) fn column_blocks([m, k, n]: [usize; 3]) -> impl ExactSizeIterator<Item = Range<usize>> {
     let blocks = (m * n * k / BLOCK_PRODUCTS).clamp(1, MOST_BLOCKS);
     let blocks = if blocks.is_power_of_two() { blocks } else { blocks.next_power_of_two() / 2 };
@@ -39,9 +39,9 @@ pub(super) fn column_blocks([m, k, n]: [usize; 3]) -> impl ExactSizeIterator<Ite
     (0..n.div_ceil(width)).map(move |i| i * width..((i + 1) * width).min(n))
 }
 
-/// Returns the sum of each column.
+/// Returns the sum of each column over all `items`.
 ///
-/// `work` adds up the rows of one block. The block sums are added in block order.
+/// `work` adds the rows of one item to the item's own slice of column sums. These slices are then added in item order.
 pub(super) fn summed<T: Send>(
     items: impl ExactSizeIterator<Item = T>,
     columns: usize,

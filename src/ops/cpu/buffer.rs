@@ -1,4 +1,4 @@
-//! Slices of Burn's CPU tensors, and reuse of freed tensor memory.
+//! Slices of the tensors of Burn's CPU backend, and reuse of freed tensor memory.
 
 use super::matrix::Matrix;
 use burn::backend::Flex;
@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A tensor of the CPU backend.
+/// A tensor of Burn's CPU backend.
 pub(super) type Values = FloatTensor<Flex>;
 
-/// Returns a contiguous tensor. Copies only if `x` is not contiguous.
+/// Returns `x` as a contiguous tensor. Copies only if `x` is not contiguous.
 pub(super) fn in_order(x: Values) -> Values {
     if x.is_contiguous() { x } else { x.to_contiguous() }
 }
@@ -26,40 +26,40 @@ pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> Values {
     Values::from_data(TensorData::new(values, shape.into()))
 }
 
-/// Returns the length of a tensor's last axis.
+/// Returns the length of the last axis.
 pub(super) fn width(x: &Values) -> usize {
     let shape = x.shape();
     shape[shape.num_dims() - 1]
 }
 
-/// Returns a tensor that [`matrix`] can read. Does not copy transposed matrices.
+/// Returns `w` in a memory layout that [`matrix`] can read. A transposed matrix needs no copy.
 pub(super) fn any_order(w: Values) -> Values {
     if w.layout().has_positive_strides() { w } else { w.to_contiguous() }
 }
 
-/// Returns a view of a 2-D tensor from [`any_order`].
+/// Returns a view of a 2-D tensor. Call [`any_order`] first.
 pub(super) fn matrix(w: &Values) -> Matrix<'_> {
     let (shape, strides) = (w.shape(), w.layout().strides());
     let strides = [strides[0], strides[1]].map(isize::unsigned_abs);
     Matrix::strided(&w.storage::<f32>()[w.layout().start_offset()..], [shape[0], shape[1]], strides)
 }
 
-/// Minimum length of a buffer to keep for reuse, in values.
+/// Size of the smallest buffer that is kept for reuse, in values.
 const LEAST_KEPT: usize = 4096;
-/// Time after which an unused buffer is freed.
+/// A buffer that is unused for this long is freed.
 const KEPT_FOR: Duration = Duration::from_secs(30);
 
-/// Buffers for reuse, by number of values.
+/// Buffers for reuse. The key is the number of values in a buffer.
 static SPARE: Mutex<BTreeMap<usize, Spare>> = Mutex::new(BTreeMap::new());
 
 struct Spare {
     buffers: Vec<Vec<f32>>,
-    /// Number of buffers allocated with this length. At most this many are kept.
+    /// Number of allocated buffers of this length. At most this many are kept.
     allocated: usize,
     used: Instant,
 }
 
-/// Returns a buffer with arbitrary content. The caller must write every value.
+/// Returns a buffer of `count` arbitrary values. The caller must write every value.
 pub(super) fn unwritten(count: usize) -> Vec<f32> {
     if cfg!(test) {
         return vec![f32::NAN; count];
@@ -84,7 +84,7 @@ pub(super) fn unwritten(count: usize) -> Vec<f32> {
     vec![0.0; count]
 }
 
-/// Keeps the memory of a tensor, so that [`unwritten`] can use it again. Does nothing if another tensor shares the memory.
+/// Keeps the memory of `x` for [`unwritten`]. Does nothing if another tensor shares this memory.
 pub(super) fn recycle(x: Values) {
     let count = x.shape().num_elements();
     let is_whole = x.is_contiguous() && x.bytes().len() == count * size_of::<f32>();
@@ -95,7 +95,7 @@ pub(super) fn recycle(x: Values) {
     keep(buffer);
 }
 
-/// Keeps a buffer for reuse by [`unwritten`].
+/// Keeps `buffer` for [`unwritten`].
 pub(super) fn keep(buffer: Vec<f32>) {
     let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(of_length) = spare.get_mut(&buffer.len())

@@ -5,12 +5,12 @@ use super::buffer::{Values, in_order, recycle, tensor, unwritten, values, width}
 use super::simd::{self, Kernel, mul_add, sums};
 use burn::backend::TensorMetadata;
 
-/// The mean and the inverse standard deviation of a row.
+/// Mean and inverse standard deviation of one row.
 pub(super) type Moments = [f32; 2];
 
 /// Normalizes each row of `x`, multiplies by `gamma`, and adds `beta`.
 ///
-/// Also returns the moments of each row.
+/// Also returns mean and inverse standard deviation of each row.
 pub(super) fn layer_norm(
     x: Values,
     gamma: Values,

@@ -1,4 +1,4 @@
-//! The linear layer on the CPU, alone, with GELU, or with the residual addition.
+//! The linear layer on the CPU: without GELU, with GELU, or with the residual addition.
 
 use super::blocks::{block_rows, each, summed};
 use super::buffer::{
@@ -9,7 +9,7 @@ use super::simd::{self, Kernel, mul_add, normal};
 use burn::backend::TensorMetadata;
 use burn::tensor::Shape;
 
-/// Returns `x w + bias`, `[.., out]`, for `x` `[.., in]` and `w` `[in, out]`.
+/// Returns `x w + bias`, `[.., out]`. `x` is `[.., in]`, and `w` is `[in, out]`.
 pub(super) fn linear(x: Values, w: Values, bias: Values) -> Values {
     let layer = Layer::of(x, w);
     let bias = in_order(bias);
@@ -47,7 +47,7 @@ pub(super) fn linear_scaled(
     tensor(y, layer.output_shape())
 }
 
-/// Returns the gradient of `z`, from the gradient of `residual + scale z`.
+/// Backward pass of `residual + scale * z`: returns the gradient of `z`.
 pub(super) fn through_scale(grad: &Values, scale: Values) -> Values {
     let (grad, scale) = (in_order(grad.clone()), in_order(scale));
     let mut to_z = unwritten(values(&grad).len());
@@ -78,10 +78,10 @@ pub(super) fn linear_gelu_with_slope(x: Values, w: Values, bias: Values) -> [Val
     [tensor(y, shape.clone()), tensor(slope, shape)]
 }
 
-/// Whether to compute the gradients of `x`, `w` and the bias, in this order.
+/// Which gradients to compute, in this order: `x`, `w`, bias.
 pub(super) type Wanted = [bool; 3];
 
-/// Returns the gradients of `x`, `w` and the bias that `wanted` selects.
+/// Returns the `wanted` gradients: of `x`, `w` and the bias.
 ///
 /// `grad` is the gradient of `x w + bias`.
 pub(super) fn backward(x: Values, w: Values, grad: Values, wanted: Wanted) -> [Option<Values>; 3] {
@@ -98,7 +98,7 @@ pub(super) fn backward(x: Values, w: Values, grad: Values, wanted: Wanted) -> [O
     found
 }
 
-/// Returns the gradients of `x`, `w` and the bias that `wanted` selects.
+/// Returns the `wanted` gradients: of `x`, `w` and the bias.
 ///
 /// `grad` is the gradient of `gelu(x w + bias)`. `slope` is the derivative of GELU.
 pub(super) fn backward_gelu(
@@ -156,7 +156,7 @@ impl Layer {
         y
     }
 
-    /// Returns the gradients of `x`, `w` and the bias that `wanted` selects.
+    /// Returns the `wanted` gradients: of `x`, `w` and the bias.
     fn gradients(
         &self,
         grad: &[f32],
@@ -171,7 +171,7 @@ impl Layer {
             tensor(to_x, self.x.shape())
         });
         let to_w = wanted[1].then(|| {
-            // As `[out, in]`, which is the order of the parameter. The view is transposed like `w`.
+            // The gradient is stored as `[out, in]`, like the parameter. The view is transposed like `w`.
             let mut to_w = unwritten(inputs * outputs);
             multiply(&mut to_w, inputs, grad.transposed(), self.inputs(), Write::Overwrite);
             tensor(to_w, [outputs, inputs]).transpose(0, 1)
@@ -188,7 +188,7 @@ fn rows_of(row: &[f32], count: usize) -> Vec<f32> {
     rows
 }
 
-/// Writes each row of `x` plus `bias` into `y`.
+/// Writes `x + bias` into `y`. `bias` is added to each row.
 struct AddBias<'a> {
     x: &'a [f32],
     bias: &'a [f32],
@@ -239,7 +239,7 @@ impl Kernel for Scale<'_> {
     }
 }
 
-/// Adds the sum over all rows of `x` to `sums`.
+/// Adds all rows of `x` to `sums`.
 struct AddRows<'a> {
     x: &'a [f32],
     sums: &'a mut [f32],
@@ -284,7 +284,7 @@ impl Kernel for GeluWithSlope<'_> {
     }
 }
 
-/// Writes `grad * slope` into `to_z`, and adds the rows of `to_z` to `sums`.
+/// Writes `grad * slope` into `to_z`, and adds all rows of `to_z` to `sums`.
 struct ThroughSlope<'a> {
     grad: &'a [f32],
     slope: &'a [f32],

@@ -1,9 +1,9 @@
-//! Matrix products of slices, through the crate `gemm`.
+//! Multiplies matrices in slices, with the crate `gemm`.
 
 use super::blocks::{column_blocks, each};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// A view of a slice as a matrix. Entry `(i, j)` is at index `i * row + j * column`.
+/// A slice viewed as a matrix. Entry `(i, j)` is at index `i * row + j * column`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Matrix<'a> {
     values: &'a [f32],
@@ -14,9 +14,9 @@ pub(super) struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// Returns a view with the given size and strides.
+    /// Views `values` as a matrix with the given size and strides.
     ///
-    /// Panics if an entry would be outside of the slice.
+    /// Panics if an entry is outside of `values`.
     pub(super) fn strided(
         values: &'a [f32],
         [rows, columns]: [usize; 2],
@@ -27,7 +27,7 @@ impl<'a> Matrix<'a> {
         Self { values, rows, columns, row, column }
     }
 
-    /// Returns a view of a slice as a matrix with `columns` columns.
+    /// Views `values` as a row-major matrix with this number of columns.
     pub(super) fn of(values: &'a [f32], columns: usize) -> Self {
         Self::strided(values, [values.len() / columns.max(1), columns], [columns, 1])
     }
@@ -38,15 +38,14 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// What a matrix product does with the old values of its output.
+/// Whether a matrix product replaces the values of its output, or is added to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Write {
     Overwrite,
-    /// Adds the product to the old values.
     Add,
 }
 
-/// Writes the product of `a` and `b` into `y`, or adds the product to `y`.
+/// Writes the product of `a` and `b` into `y`, or adds it to `y`.
 ///
 /// `stride` is the distance between two rows of `y`.
 pub(super) fn multiply(y: &mut [f32], stride: usize, a: Matrix<'_>, b: Matrix<'_>, write: Write) {
@@ -60,9 +59,10 @@ pub(super) fn multiply(y: &mut [f32], stride: usize, a: Matrix<'_>, b: Matrix<'_
     let y = AtomicPtr::new(y.as_mut_ptr());
     each(column_blocks([m, k, n]), |columns| {
         #[expect(unsafe_code, reason = "the crate `gemm` takes raw pointers")]
-        // SAFETY: `Matrix::strided` keeps all entries of `a` and `b` inside their slices, and the assertion above those
-        // of `y`. `y` is borrowed mutably until all blocks are done, and no two blocks have a column in common. So
-        // nothing else reads or writes these entries of `y`. The strides fit into `isize`, because slices do.
+        // SAFETY: `Matrix::strided` keeps all entries of `a` and `b` inside their slices. The assertion above keeps the
+        // entries of `y` inside its slice. `y` is borrowed mutably until all blocks are done, and no two blocks share a
+        // column. So nothing else reads or writes these entries of `y`. The strides fit into `isize`, because slices
+        // do.
         unsafe {
             gemm::gemm(
                 m,

@@ -1,7 +1,7 @@
 //! fp32 operations on the CPU, each with its own backward pass.
 //!
-//! Each operation equals a composition of Burn's operations up to rounding. Burn's operations read and write memory at
-//! each elementary step. These operations fuse the steps and are vectorized.
+//! Each operation replaces several of Burn's operations, with the same result up to rounding. Burn reads and writes
+//! memory at each of its operations. The operations here do all steps in one pass, and are vectorized.
 
 #![expect(clippy::inline_always, reason = "a kernel is compiled once for each instruction set")]
 #![expect(
@@ -29,7 +29,7 @@ use burn::tensor::Tensor;
 
 use super::AdamWStep;
 
-/// Returns `x w + bias`, `[.., out]`, for `x` `[.., in]` and `w` `[in, out]`.
+/// Returns `x w + bias`, `[.., out]`. `x` is `[.., in]`, and `w` is `[in, out]`.
 pub(super) fn linear<const R: usize>(x: Tensor<R>, w: Tensor<2>, bias: Tensor<1>) -> Tensor<R> {
     let (x, w, bias) = (x.into_dispatch(), w.into_dispatch(), bias.into_dispatch());
     Tensor::from_dispatch(<Dispatch as Fused>::linear(x, w, bias))
@@ -61,7 +61,7 @@ pub(super) fn linear_residual<const R: usize>(
     ))
 }
 
-/// Returns `residual + scale (x w + bias)`. `scale` has one factor per image.
+/// Returns `residual + scale (x w + bias)`. `scale` has one value per image.
 pub(super) fn linear_scaled(
     x: Tensor<3>,
     w: Tensor<2>,
@@ -85,14 +85,14 @@ pub(super) fn layer_norm<const R: usize>(
     Tensor::from_dispatch(<Dispatch as Fused>::normalize(x, gamma, beta, eps))
 }
 
-/// Returns the multi-head attention `softmax(q kᵀ / √head) v`, `[N, L, D]`.
+/// Returns the multi-head attention `softmax(q kᵀ / √d) v`, `[N, L, D]`.
 ///
-/// `qkv` is `[N, L, 3 D]`.
+/// `qkv` is `[N, L, 3 D]`. `d` is the width of one head.
 pub(super) fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     Tensor::from_dispatch(<Dispatch as Fused>::attend(qkv.into_dispatch(), heads))
 }
 
-/// Returns the new values of a parameter and its two moments after an AdamW step.
+/// Returns parameter and moments after an AdamW step.
 pub(super) fn adamw(
     param: Tensor<1>,
     grad: Tensor<1>,
@@ -105,7 +105,7 @@ pub(super) fn adamw(
     [param, m, v].map(Tensor::from_dispatch)
 }
 
-/// Returns the sum of the squares of `x`, `[1]`.
+/// Returns the sum of squares of `x`, `[1]`.
 pub(super) fn sum_of_squares(x: Tensor<1>) -> Tensor<1> {
     Tensor::from_dispatch(<Dispatch as Updates>::sum_of_squares(x.into_dispatch()))
 }

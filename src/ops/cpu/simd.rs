@@ -4,20 +4,20 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Number of partial sums per row. The same on all processors, for the same rounding.
+/// Number of partial sums per row. All processors use the same number, so rounding is equal.
 const LANES: usize = 16;
 
 type Lanes = [f32; LANES];
 
-/// A loop that the compiler builds for each instruction set.
+/// A loop that the compiler builds once for each instruction set.
 ///
-/// All functions in the loop must be inlined.
+/// All functions that the loop calls must be inlined.
 pub(super) trait Kernel {
-    /// Runs the loop. `FMA` is true if the processor has fused multiply-add.
+    /// Runs the loop. `FMA` says whether the processor has fused multiply-add.
     fn run<const FMA: bool>(self);
 }
 
-/// Runs a kernel with the best instruction set of the processor.
+/// Runs `kernel` with the best instruction set of this processor.
 pub(super) fn run(kernel: impl Kernel) {
     match Arch::new() {
         Arch::Scalar => kernel.run::<false>(),
@@ -36,15 +36,15 @@ impl<K: Kernel> WithSimd for Vectorized<K> {
     }
 }
 
-/// Returns `a * b + c`. With `FMA`, rounds only once.
+/// Returns `a * b + c`. If `FMA` is true, rounds only once.
 #[inline(always)]
 pub(super) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Calls `f` at each position of the rows, and adds up its `M` results.
+/// Calls `f` for each column of the `N` rows. Sums each of the `M` results over all columns.
 ///
-/// All rows have the same length. The order of additions depends only on this length.
+/// All rows have the same length. The order of the additions depends only on this length.
 #[inline(always)]
 pub(super) fn sums<const N: usize, const M: usize>(
     rows: [&[f32]; N],
@@ -105,7 +105,7 @@ fn fold(lanes: Lanes) -> f32 {
 /// `x` is clamped to -87..=88. NaN stays NaN.
 #[inline(always)]
 pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
-    /// Adding this number to a float rounds the float to an integer.
+    /// Adding and subtracting this number rounds a float to an integer.
     const ROUND: f32 = 12_582_912.0;
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     const COEFFICIENTS: [f32; 5] =
@@ -121,13 +121,13 @@ pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
     f32::from_bits(y.to_bits().wrapping_add(rounded.to_bits() << 23))
 }
 
-/// Returns the cumulative normal distribution Φ(x) and its density φ(x).
+/// Returns the cumulative normal distribution Φ(x) and the normal density φ(x).
 ///
 /// The error is about 1e-8.
 #[inline(always)]
 pub(super) fn normal<const FMA: bool>(x: f32) -> (f32, f32) {
     const FRAC_1_SQRT_2PI: f32 = 0.398_942_3;
-    /// Coefficients of the polynomial, highest power first.
+    /// Coefficients of a polynomial, highest power first.
     const COEFFICIENTS: [f32; 9] = [
         -2.007_930_6e-1,
         4.058_290_7e-1,
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(exp::<true>(0.0).to_bits(), 1.0f32.to_bits());
     }
 
-    /// Returns the cumulative normal distribution, computed with Simpson's rule.
+    /// Returns the cumulative normal distribution by Simpson's rule.
     fn exact_cdf(x: f64) -> f64 {
         let phi = |x: f64| (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
         let (steps, mut sum) = (2_000, 0.0);

@@ -1,11 +1,11 @@
-//! Products of small matrices. They are faster than `gemm` if the factors fit into the cache.
+//! Products of small matrices. This code is faster than `gemm` if both factors fit into the cache.
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// The number of columns of a product's right factor must be a multiple of this number.
+/// The number of columns of the right factor must be a multiple of this number.
 pub(super) const WIDTH: usize = 16;
 
-/// The left factor `[m, k]` of a product: a slice, and the distance between two rows or columns.
+/// The left factor of a product, `[m, k]`: a slice, and the distance between two rows (or columns) in this slice.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Left<'a> {
     /// The slice stores the matrix row by row.
@@ -14,16 +14,16 @@ pub(super) enum Left<'a> {
     Columns(&'a [f32], usize),
 }
 
-/// A product `c = a b` of `[m, k]` and `[k, n]`.
+/// The product `c = a b`. `a` is `[m, k]`, and `b` is `[k, n]`.
 #[derive(Debug)]
 pub(super) struct SmallProduct<'a> {
     pub m: usize,
     pub k: usize,
     pub n: usize,
     pub a: Left<'a>,
-    /// The slice of `b`, and its row stride.
+    /// The slice of `b`, and the distance between two rows.
     pub b: (&'a [f32], usize),
-    /// The slice of `c`, and its row stride.
+    /// The slice of `c`, and the distance between two rows.
     pub c: (&'a mut [f32], usize),
 }
 
@@ -34,7 +34,7 @@ impl SmallProduct<'_> {
     }
 }
 
-/// Computes the columns that fit into `$vectors` SIMD vectors.
+/// Computes as many columns as `$vectors` SIMD vectors have lanes.
 macro_rules! strip {
     ($S:ident, $simd:ident, $product:ident, $column:ident, $vectors:literal, $most:literal: $($rows:literal)*) => {{
         let (mut row, mut pieces) = (0, $product.m.div_ceil($most));
@@ -42,7 +42,7 @@ macro_rules! strip {
             let rows = ($product.m - row).div_ceil(pieces);
             match rows {
                 $($rows => tile::<$S, $rows, $vectors>($simd, &mut $product, row, $column),)*
-                _ => unreachable!("a piece has at most {} rows", $most),
+                _ => unreachable!("a tile has at most {} rows", $most),
             }
             row += rows;
             pieces -= 1;
@@ -78,7 +78,7 @@ impl WithSimd for SmallProduct<'_> {
     }
 }
 
-/// Computes `ROWS` rows, and the columns in `VECTORS` SIMD vectors.
+/// Computes `ROWS` rows of as many columns as `VECTORS` SIMD vectors have lanes.
 #[inline(always)]
 fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,

@@ -1,4 +1,4 @@
-//! Each operation and its gradients are compared with Burn's operations in fp32 and in float64.
+//! Compares each operation and its gradients with Burn's operations, in fp32 and in float64.
 
 use crate::ops::attention::composed;
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData, activation, module};
@@ -19,14 +19,14 @@ fn leaf<const R: usize>(shape: [usize; R], factor: usize, dtype: FloatDType) -> 
     values.cast(dtype).autodiff().require_grad()
 }
 
-/// Returns the output of `f`, and the gradients of a weighted sum of the output.
+/// Returns the output of `f`, and the gradients of a weighted sum of this output.
 fn results(
     [images, tokens, inputs, outputs]: [usize; 4],
     dtype: FloatDType,
     f: impl Fn(Leaves) -> Tensor<3>,
 ) -> Vec<Vec<f64>> {
     let x = leaf([images, tokens, inputs], 7919, dtype);
-    // As the model's weights: stored as `[outputs, inputs]`.
+    // Stored as `[outputs, inputs]`, like the weights of a model.
     let w = leaf([outputs, inputs], 613, dtype);
     let rows = [31, 57].map(|factor| leaf([outputs], factor, dtype));
     let residual = leaf([images, tokens, outputs], 911, dtype);

@@ -7,7 +7,7 @@ use crate::ops::AdamWStep;
 use burn::backend::TensorMetadata;
 use burn::tensor::DType;
 
-/// Returns the new values of a parameter and its two moments after an AdamW step.
+/// Returns parameter and moments after an AdamW step.
 pub(super) fn adamw(
     param: Values,
     grad: Values,
@@ -31,7 +31,7 @@ pub(super) fn adamw(
     [updated, m, v]
 }
 
-/// Returns the sum of the squares of `x`, `[1]`.
+/// Returns the sum of squares of `x`, `[1]`.
 pub(super) fn sum_of_squares(x: Values) -> Values {
     let x = in_order(x);
     let blocks = values(&x).chunks(block_rows(1));
@@ -39,7 +39,7 @@ pub(super) fn sum_of_squares(x: Values) -> Values {
     tensor(total, [1])
 }
 
-/// Returns the tensor, or a copy if its memory is part of a larger buffer.
+/// Returns `x`, or a copy if the memory of `x` is part of a larger buffer.
 fn whole(x: Values) -> Values {
     assert_eq!(x.dtype(), DType::F32, "moments are fp32");
     let x = in_order(x);
@@ -49,7 +49,7 @@ fn whole(x: Values) -> Values {
     tensor(values(&x).to_vec(), x.shape())
 }
 
-/// Updates a block of a parameter with the same order of operations as Burn's `AdamW`.
+/// Updates a block of a parameter. The order of operations is that of Burn's `AdamW`.
 struct Update<'a> {
     param: &'a [f32],
     grad: &'a [f32],

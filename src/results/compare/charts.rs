@@ -8,21 +8,19 @@ use rust_xlsxwriter::{
     Chart, ChartLegendPosition, ChartMarker, ChartMarkerType, ChartType, Worksheet, XlsxError,
 };
 
-/// Excel's limit for the number of series in a chart.
+/// Excel's limit for the number of lines in a chart.
 const MOST_SERIES: usize = 255;
 const WIDTH: u32 = 620;
 const HEIGHT: u32 = 360;
 
-/// A series of a chart: its name, and its first and last row in the sheet. Row 0 is the header.
+/// A line in an Excel chart, with its first and last row in the sheet.
 struct ChartRows {
     name: String,
     first: u32,
     last: u32,
 }
 
-/// Adds charts of mean accuracy against pre-training epoch to the summary sheet.
-///
-/// Runs that differ only in their seed share a line.
+/// Adds charts of mean top-1 accuracy against pre-training epoch to the summary sheet.
 pub(super) fn accuracy(
     page: &mut Worksheet,
     sheet: &Sheet,
@@ -48,7 +46,7 @@ pub(super) fn accuracy(
         page.write_string(
             below,
             0,
-            "Rows with annealed 0 are from the middle of a longer schedule. Do not compare them with rows with annealed 1.",
+            "Rows with annealed 0 are from the middle of a longer schedule. Rows with annealed 1 are from the end of a schedule. Do not compare the two kinds of rows.",
         )?;
     }
     Ok(())
@@ -77,7 +75,7 @@ fn groups(comparison: &Comparison, sheet: &Sheet, y: &str) -> Vec<ChartRows> {
     series.collect()
 }
 
-/// Adds charts of accuracy and losses, with one line per job, to a sheet.
+/// Adds charts of accuracy and loss per epoch to a sheet.
 pub(super) fn epochs(
     page: &mut Worksheet,
     name: &str,

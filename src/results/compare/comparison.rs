@@ -9,23 +9,20 @@ use crate::results::accuracy::measure_columns;
 use crate::results::seeds::{self, Measured};
 use std::path::Path;
 
-/// A comparison of runs, with means over seeds.
+/// The runs that `mae compare` compares, with means over seeds.
 #[derive(Debug)]
 pub struct Comparison {
     pub(super) runs: Vec<Run>,
     /// Groups of runs that differ only in their seed, as indices into `runs`.
     pub(super) groups: Vec<Vec<usize>>,
-    /// The settings that are not the same in all runs. Swept recipe keys come first.
+    /// Settings that differ between the runs. Swept recipe keys come first.
     pub(super) settings: Vec<Setting>,
-    /// The keys of the rows in the result tables, in order.
     pub(super) keys: Vec<SettingKey>,
-    /// The columns with accuracies that only some recipes measure, such as `knn_top1`.
+    /// Accuracy columns of `[knn]` and `[robustness]`, such as `knn_top1`.
     pub(super) measures: Vec<String>,
 }
 
-/// The difference of a metric between a group of runs and the first group.
-///
-/// The runs of a group differ only in their seed. The metric is averaged over each group.
+/// The mean of a metric over several seeds, minus the mean of the baseline.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Difference {
     pub(super) points: f64,
@@ -33,17 +30,15 @@ pub(super) struct Difference {
     pub(super) noise: f64,
 }
 
-/// The groups of runs that the terminal shows: each group's number, and the indices of its runs.
-///
-/// The runs of a group differ only in their seed.
+/// The groups in the terminal output, as (printed number, run indices).
 pub(super) type Shown<'a> = [(usize, &'a [usize])];
 
 impl Comparison {
     /// Reads the runs to compare.
     ///
-    /// `arguments` name folders, tables, logs or glob patterns. `published` names published tables.
+    /// `arguments` are folders, tables, logs or glob patterns. `published` lists names of published tables.
     ///
-    /// Fails if an argument is not readable, or if there is only one run.
+    /// Fails if an argument cannot be read, or if there is only one run.
     pub fn read(arguments: &[String], published: &[String]) -> Result<Self, CompareError> {
         let mut runs = input::read(arguments, published)?;
         let measures = measures(&mut runs);
@@ -56,7 +51,7 @@ impl Comparison {
         })
     }
 
-    /// Fails if `path` is not writable or belongs to a compared run.
+    /// Fails if the comparison cannot be written to `path`, or if `path` belongs to a compared run.
     pub fn check_output(&self, path: &Path) -> Result<(), CompareError> {
         let refuse = |problem: &str, hint| {
             let (path, problem) = (path.to_owned(), problem.to_owned());
@@ -65,17 +60,20 @@ impl Comparison {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         if folder.is_some_and(|folder| !folder.is_dir()) {
             return refuse(
-                "the folder does not exist",
+                "the folder of this file does not exist",
                 "create the folder, or choose another path",
             );
         }
         if path.is_dir() {
-            return refuse("this is a folder", "pass the name of a file in this folder");
+            return refuse(
+                "the path is a folder, not a file",
+                "pass the path of a file in this folder",
+            );
         }
         let read = path.canonicalize().is_ok_and(|path| {
             let places =
                 self.runs.iter().filter_map(|run| Path::new(&run.place).canonicalize().ok());
-            // The table of a sweep is in the same folder as its points.
+            // Runs of a sweep are folders beside the sweep's `accuracy.csv`.
             places.into_iter().any(|place| {
                 path.starts_with(&place)
                     || path.parent() == place.parent() && path.ends_with("accuracy.csv")
@@ -83,14 +81,14 @@ impl Comparison {
         });
         if read {
             return refuse(
-                "this file belongs to a compared run",
+                "this file belongs to one of the compared runs",
                 "choose a path outside the compared runs",
             );
         }
         Ok(())
     }
 
-    /// Returns the metrics that are accuracies in %.
+    /// Returns the metrics in %: fine-tuning, linear probe, `[knn]` and `[robustness]`.
     pub(super) fn accuracies(&self) -> Vec<Metric> {
         let measures = (0..self.measures.len()).map(Metric::Measure);
         [Metric::Finetune, Metric::Linprobe].into_iter().chain(measures).collect()
@@ -107,9 +105,9 @@ impl Comparison {
         Measured::of(&values.collect::<Vec<_>>())
     }
 
-    /// Returns the metric's mean over `group` minus the mean over the first group.
+    /// Subtracts the mean over the first group of runs from the mean over `group`.
     ///
-    /// Returns `None` for the first group, or if a value is missing.
+    /// Returns `None` if `group` is the first group, or if a value is missing.
     pub(super) fn against_first(
         &self,
         group: &[usize],
@@ -130,7 +128,7 @@ impl Comparison {
         self.runs[*group.first()?].val_images
     }
 
-    /// Returns whether a group's metric in the row `key` is preliminary, because a job is unfinished.
+    /// Returns whether the metric may still change, because a job is unfinished.
     pub(super) fn is_open(&self, group: &[usize], key: &SettingKey, metric: Metric) -> bool {
         group.iter().any(|run| {
             let run = &self.runs[*run];
@@ -144,7 +142,7 @@ impl Comparison {
     }
 }
 
-/// Collects the names of the accuracies that only some runs have, and parses these accuracies in every row.
+/// Returns the accuracy columns of `[knn]` and `[robustness]`, and parses their cells.
 fn measures(runs: &mut [Run]) -> Vec<String> {
     let cells = runs.iter().flat_map(|run| &run.rows).map(|row| &row.cells);
     let names: Vec<String> = measure_columns(cells).into_iter().map(str::to_owned).collect();

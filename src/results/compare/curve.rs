@@ -3,16 +3,15 @@
 use crate::results::{EpochRow, JobResults};
 use crate::shape::StageKind;
 
-/// The epochs of one job.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Curve {
     pub(super) stage: StageKind,
-    /// Folder of the job relative to the run folder, such as `finetune/from-0800`.
+    /// Folder of the job in the run folder, such as `finetune/from-0800`.
     pub(super) dir: String,
     pub(super) points: Vec<CurvePoint>,
 }
 
-/// The values of one epoch; `None` if the log lacks a value.
+/// The results of one epoch; `None` if the log lacks a value.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct CurvePoint {
     /// Number of the epoch, from 1.

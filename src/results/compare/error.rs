@@ -14,7 +14,7 @@ pub enum CompareError {
     NotThere { path: String, hint: String },
     #[error("cannot find a run that matches {pattern}\nhint: {hint}")]
     NoMatch { pattern: String, hint: String },
-    /// A file is not a valid table or log.
+    /// A table or a log that is not valid.
     #[error("cannot read {place}: {problem}\nhint: {hint}")]
     Table { place: String, problem: String, hint: &'static str },
     #[error("cannot find the published results `{name}`: the known names are {known}{}", near.map(|near| format!("\nhint: did you mean `{near}`?")).unwrap_or_default())]

@@ -2,18 +2,16 @@
 
 use crate::text::one_line;
 
-/// Largest width of a table, in characters.
 pub(super) const WIDTH: usize = 120;
 const GAP: &str = "  ";
 
-/// A column of a table.
 pub(super) struct Column {
-    /// Lines of the heading. All columns have the same number of lines.
+    /// Lines of the heading. All columns of a table have equally many lines.
     pub(super) head: Vec<String>,
     pub(super) cells: Vec<Cell>,
 }
 
-/// A table cell with an optional right-aligned number and optional text.
+/// A table cell: a right-aligned number, then text. Either part may be empty.
 #[derive(Clone, Default)]
 pub(super) struct Cell {
     pub(super) number: String,
@@ -30,10 +28,9 @@ impl Cell {
     }
 }
 
-/// Returns a table as indented lines.
+/// Formats a table as indented lines of at most [`WIDTH`] characters.
 ///
-/// Splits a table wider than [`WIDTH`] into parts. Each part repeats the first `lead` columns and leaves out empty
-/// rows.
+/// A wider table is split. Each part repeats the first `lead` columns and leaves out empty rows.
 pub(super) fn lines(columns: &[Column], lead: usize) -> Vec<String> {
     let rendered: Vec<Vec<String>> = columns.iter().map(render).collect();
     let width = |column: &Vec<String>| column.first().map_or(0, |line| length(line)) + GAP.len();
@@ -65,7 +62,7 @@ pub(super) fn lines(columns: &[Column], lead: usize) -> Vec<String> {
     lines
 }
 
-/// Returns a column's heading and cells as lines of equal length.
+/// Pads the heading and the cells of a column to the same length.
 fn render(column: &Column) -> Vec<String> {
     let longest = |of: fn(&Cell) -> &String| column.cells.iter().map(|c| length(of(c))).max();
     let number = longest(|cell| &cell.number).unwrap_or(0);
@@ -83,7 +80,7 @@ pub(super) fn length(text: &str) -> usize {
     text.chars().count()
 }
 
-/// Shortens `text` to `most` characters by removing its middle.
+/// Replaces the middle of `text` by `…`, so that at most `most` characters remain.
 pub(super) fn shortened(text: &str, most: usize) -> String {
     let letters: Vec<char> = text.chars().collect();
     if letters.len() <= most {

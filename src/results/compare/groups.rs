@@ -4,7 +4,7 @@ use super::run::{Run, SettingKey};
 use crate::recipe::{self, Recipe};
 use crate::results::seeds::{self, Identity};
 
-/// A setting that is not the same in all compared runs.
+/// A setting that differs between the compared runs.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Setting {
     pub(super) key: String,
@@ -12,7 +12,7 @@ pub(super) struct Setting {
     pub(super) values: Vec<Option<String>>,
 }
 
-/// Groups the runs that differ only in their seed. A group is a list of run indices.
+/// Groups the runs that differ only in their seed. Each group is a list of indices into `runs`.
 pub(super) fn over_seeds(runs: &[Run]) -> Vec<Vec<usize>> {
     let identity = |run: &Run| match &run.recipe {
         Some(recipe) => Some(Identity::of(recipe)),
@@ -26,7 +26,7 @@ pub(super) fn over_seeds(runs: &[Run]) -> Vec<Vec<usize>> {
     seeds::over_seeds(&runs.iter().map(identity).collect::<Vec<_>>())
 }
 
-/// Returns the settings that are not the same in all runs.
+/// Returns the settings that differ between the runs.
 pub(super) fn settings(runs: &[Run]) -> Vec<Setting> {
     let recipes: Vec<&Recipe> = runs.iter().filter_map(|run| run.recipe.as_ref()).collect();
     let plain = |text: &str| text.trim_matches('"').to_owned();
@@ -53,7 +53,6 @@ pub(super) fn settings(runs: &[Run]) -> Vec<Setting> {
     settings
 }
 
-/// Returns the row keys of all runs, sorted and without duplicates.
 pub(super) fn keys(runs: &[Run]) -> Vec<SettingKey> {
     let mut keys: Vec<SettingKey> =
         runs.iter().flat_map(|run| &run.rows).map(|row| row.key.clone()).collect();

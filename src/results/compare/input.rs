@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 const WHAT: &str = "pass the folder of a run or a sweep (`runs/quickstart`), a table (`accuracy.csv`), or a `log.txt` \
                     of the official code";
 
-/// Reads the runs in `arguments` and the published tables in `names`.
+/// Reads the runs in `arguments` and the published tables `names`.
 ///
-/// If two arguments name the same run, the result contains this run once.
+/// If two arguments mean the same run, the result contains this run once.
 pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, CompareError> {
     let mut runs: Vec<Run> = Vec::new();
     let mut seen: Vec<PathBuf> = Vec::new();
@@ -25,8 +25,8 @@ pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, C
         for run in read_argument(argument)? {
             let place = Path::new(&run.place);
             let place = place.canonicalize().unwrap_or_else(|_| place.to_owned());
-            // Runs from one table share a path, so compare them only with earlier arguments. A run folder has a unique
-            // path.
+            // All runs of one table have the same path. So the path of such a run is compared only with the paths of
+            // earlier arguments.
             let again = if run.recipe.is_some() { seen.len() } else { before };
             if !seen[..again].contains(&place) {
                 runs.push(run);
@@ -34,7 +34,7 @@ pub(super) fn read(arguments: &[String], names: &[String]) -> Result<Vec<Run>, C
             seen.push(place);
         }
     }
-    // Fail if the arguments name only one run. A sweep of which only one point has started is accepted.
+    // Fail if the arguments name a single run. A sweep of which one run has started is accepted.
     let itself =
         |argument: &String| Path::new(argument).canonicalize().ok().as_ref() == seen.first();
     if runs.len() == 1 && names.is_empty() && arguments.first().is_none_or(itself) {
@@ -72,9 +72,7 @@ fn read_argument(argument: &str) -> Result<Vec<Run>, CompareError> {
     Err(CompareError::NotThere { path: argument.to_owned(), hint })
 }
 
-/// Reads the runs in folders that match a glob pattern.
-///
-/// If no folder matches, reads the matching files instead.
+/// Reads the runs that match a glob pattern: folders, or files if no folder matches.
 fn read_pattern(pattern: &str) -> Result<Vec<Run>, CompareError> {
     let no_match = |hint: String| CompareError::NoMatch { pattern: pattern.to_owned(), hint };
     let found = glob::glob(pattern).map_err(|e| no_match(format!("correct the pattern: {e}")))?;
@@ -133,7 +131,7 @@ fn from_results(results: Results) -> Result<Run, CompareError> {
     Ok(run)
 }
 
-/// Returns the pre-training losses of each checkpoint and of the newest epoch.
+/// Returns the pre-training loss of each checkpoint and of the latest epoch.
 fn losses(results: &Results) -> Vec<AccuracyRow> {
     let Some(pretrain) = &results.recipe.pretrain else { return Vec::new() };
     let Some(job) = results.jobs.first().filter(|job| job.dir == "pretrain") else {
@@ -169,7 +167,7 @@ fn read_file(path: &Path) -> Result<Vec<Run>, CompareError> {
     read_table(&name, &place, &text)
 }
 
-/// Returns the file name together with the name of its folder.
+/// Returns the last two parts of a path, such as `quickstart/accuracy.csv`.
 fn name_of(path: &Path) -> String {
     let text = |part: &std::ffi::OsStr| part.to_string_lossy().into_owned();
     let file = path.file_name().map(text).unwrap_or_default();
@@ -177,7 +175,7 @@ fn name_of(path: &Path) -> String {
     folder.map_or(file.clone(), |folder| format!("{folder}/{file}"))
 }
 
-/// If several runs have the same name, renames them to their paths.
+/// Replaces the name of a run by its path if other runs have this name, too.
 fn tell_apart(runs: &mut [Run]) {
     let names: Vec<(String, String)> =
         runs.iter().map(|run| (run.name.clone(), run.place.clone())).collect();
@@ -190,9 +188,9 @@ fn tell_apart(runs: &mut [Run]) {
     }
 }
 
-/// Removes the checkpoint file's name from the row key, if the run uses only one file.
+/// Clears the checkpoint file name if only one row has a file.
 ///
-/// The results of a log have no file name. Without the name, both results are in the same row of a table.
+/// A log has no file name. So this row and the result of a log are then in the same row of a table.
 fn one_file_has_no_name(run: &mut Run) {
     let mut files = run.rows.iter_mut().filter(|row| row.key.epoch.is_none());
     if let (Some(row), None) = (files.next(), files.next()) {

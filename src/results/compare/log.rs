@@ -7,26 +7,26 @@ use crate::results::{AccuracyRow, JobCells};
 use crate::shape::StageKind;
 use serde_json::Value;
 
-const HINT: &str = "use a log of the official code: one JSON object per line, with `epoch`, and with `test_acc1` or `train_loss`";
-/// Words in the path of a linear probe's log.
+const HINT: &str = "use a log of the official code. Each line must be a JSON object with the key `epoch` and at least one of the keys `test_acc1` and `train_loss`";
+/// A log belongs to a linear probe if its path contains one of these words.
 const PROBE: [&str; 2] = ["linprobe", "linear_probe"];
 
-/// The epochs of one training, read from a log or a table.
+/// The epochs of one training, read from a log or from `epochs.csv`.
 #[derive(Default)]
 pub(super) struct Epochs {
     pub(super) points: Vec<CurvePoint>,
-    /// Whether any line has results on the validation split, even if they are NaN.
+    /// Whether any epoch has a validation result, including NaN.
     pub(super) evaluated: bool,
     /// The first epoch whose training loss is NaN or infinite.
     pub(super) not_finite: Option<usize>,
-    /// Notes about the file, for the reader of the comparison.
+    /// Notes to the user, such as `line 3 is incomplete`.
     pub(super) remarks: Vec<String>,
 }
 
-/// Reads an official `log.txt` as a run with one row.
+/// Reads a `log.txt` of the official code as a run with one row.
 ///
-/// A log with accuracies belongs to fine-tuning, or to linear probing if the path contains `linprobe`. The row has the
-/// last and the best top-1. A log without accuracies belongs to pre-training. The row has the last epoch and its loss.
+/// A log without accuracies is a pre-training. A log with accuracies is a linear probe if its path contains `linprobe`,
+/// otherwise a fine-tuning.
 pub(super) fn read_log(name: &str, place: &str, text: &str) -> Result<Run, CompareError> {
     let mut epochs = Epochs::default();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -59,20 +59,24 @@ pub(super) fn read_log(name: &str, place: &str, text: &str) -> Result<Run, Compa
 }
 
 impl Epochs {
-    /// Adds an epoch. A resumed run writes the repeated epochs again, so this removes later epochs and the same one.
+    /// Adds an epoch. Removes older results of this epoch and of later epochs.
+    ///
+    /// A resumed run writes some epochs twice.
     pub(super) fn add(&mut self, point: CurvePoint) {
         self.points.retain(|old| old.epoch < point.epoch);
         self.points.push(point);
     }
 
-    /// Returns a run with one row. `place` is the path of the file. On failure, returns the problem of the file.
+    /// Returns a run with one row. `place` is the path of the log or table.
+    ///
+    /// On failure, returns a description of the problem.
     pub(super) fn into_run(mut self, name: &str, place: &str) -> Result<Run, String> {
         let stage = match self.evaluated {
             false => StageKind::Pretrain,
             true if PROBE.iter().any(|word| place.contains(word)) => StageKind::Linprobe,
             true => StageKind::Finetune,
         };
-        let end = self.points.last().ok_or("it has no epochs")?.epoch;
+        let end = self.points.last().ok_or("the log contains no epochs")?.epoch;
         let evaluated = self.points.iter().rfind(|point| point.val_acc1.is_some());
         if let Some(last) = evaluated.filter(|last| last.epoch < end) {
             self.remarks.push(format!("the last accuracy is from epoch {} of {end}", last.epoch));
@@ -94,7 +98,7 @@ impl Epochs {
     }
 }
 
-/// Parses a line of JSON. Python writes NaN and infinity as words, which JSON does not allow; they become null.
+/// Parses a line of JSON. Replaces NaN and infinity, which JSON does not allow, by null.
 fn parse(line: &str) -> Result<Value, String> {
     let mut json = line.to_owned();
     for word in ["-Infinity", "Infinity", "NaN"] {
@@ -107,9 +111,9 @@ fn parse(line: &str) -> Result<Value, String> {
 
 fn point(value: &Value) -> Result<CurvePoint, String> {
     let number = |key: &str| value[key].as_f64();
-    let epoch = value["epoch"].as_u64().ok_or("the line has no `epoch`")?;
+    let epoch = value["epoch"].as_u64().ok_or("the line has no key `epoch`")?;
     if value.get("train_loss").is_none() && value.get("test_acc1").is_none() {
-        return Err("the line has neither `train_loss` nor `test_acc1`".to_owned());
+        return Err("the line has neither the key `train_loss` nor the key `test_acc1`".to_owned());
     }
     Ok(CurvePoint {
         epoch: epoch as usize + 1,
@@ -222,6 +226,6 @@ mod tests {
                 .starts_with("cannot read l.txt:3: not JSON")
         );
         assert!(error("{\"epoch\": 1}").starts_with("cannot read l.txt:1: the line has neither"));
-        assert!(error("\n").contains("it has no epochs"));
+        assert!(error("\n").contains("the log contains no epochs"));
     }
 }

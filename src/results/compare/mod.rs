@@ -37,7 +37,7 @@ impl Comparison {
         text::text(self)
     }
 
-    /// Writes a CSV table with a row for each run and pre-training epoch.
+    /// Writes a CSV table with one row per run and pre-training epoch.
     pub fn write_csv(&self, path: &Path) -> Result<(), CompareError> {
         self.check_output(path)?;
         sheet::write_csv(path, &sheet::summary(self))
@@ -45,8 +45,8 @@ impl Comparison {
 
     /// Writes an Excel workbook with charts.
     ///
-    /// The sheets show the table of [`Self::write_csv`], the settings of the runs, the means over seeds, and all
-    /// epochs.
+    /// The sheets contain the table of [`Self::write_csv`], the settings that differ, the means over seeds, and the
+    /// results of every epoch.
     pub fn write_xlsx(&self, path: &Path) -> Result<(), CompareError> {
         self.check_output(path)?;
         xlsx::write(path, self)

@@ -5,7 +5,7 @@ use super::run::{ComparisonRow, Metric, SettingKey};
 use crate::results::seeds::SINGLE_RUN_FLOOR;
 use std::fmt::Write as _;
 
-/// Returns the notes below the tables, one paragraph each.
+/// Returns the notes below the tables, one paragraph per note.
 pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]]) -> Vec<String> {
     let mut notes: Vec<String> = noise(comparison, shown).into_iter().collect();
     let open = |metric| {
@@ -49,7 +49,7 @@ pub(super) fn notes(comparison: &Comparison, shown: &Shown, hidden: &[&[usize]])
     notes
 }
 
-/// Explains the mark `~`: a difference that chance may have caused.
+/// Explains the mark `~`, which shows that a difference may be chance.
 fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let (mut seeds, mut single, mut images) = (false, false, None);
     let (mut widest_of_seeds, mut widest_of_two) = (0.0_f64, 0.0_f64);
@@ -81,32 +81,32 @@ fn noise(comparison: &Comparison, shown: &Shown) -> Option<String> {
     if let Some(images) = images.filter(|_| widest_of_two > SINGLE_RUN_FLOOR) {
         let _ = write!(
             text,
-            " For two single runs, the noise is two standard errors on {images} validation images, 2 sqrt(p1 (1 - \
-             p1)/{images} + p2 (1 - p2)/{images}): here up to {widest_of_two:.2} points."
+            " For two single runs, the noise is two standard errors on {images} validation images: 2 sqrt(p1 (1 - \
+             p1)/{images} + p2 (1 - p2)/{images}). Here the noise is up to {widest_of_two:.2} points."
         );
     }
     if seeds {
         let _ = write!(
             text,
-            " For means over n seeds, the noise is the larger of two values: two standard errors over the seeds, 2 \
-             sqrt(s1²/n1 + s2²/n2) with the standard deviations s (±), and two standard errors on the validation \
-             images. Here the noise is up to {widest_of_seeds:.2} points."
+            " For means over several seeds, the noise is the larger of two values. The first is two standard errors over \
+             the seeds: 2 sqrt(s1²/n1 + s2²/n2), with n seeds and the standard deviation s (±). The second is two \
+             standard errors on the validation images. Here the noise is up to {widest_of_seeds:.2} points."
         );
     }
     if seeds && single {
-        text.push_str(" For a single run, mae assumes the standard deviation of the other seeds.");
+        text.push_str(" mae assumes that a single run has the same standard deviation as the runs with several seeds.");
     }
     if single {
         let _ = write!(
             text,
             " For a single run, the noise is at least {SINGLE_RUN_FLOOR} points: ViT-B on ImageNet varies by 0.05 to \
-             0.08 points between seeds, and small data by whole points."
+             0.08 points between seeds. Results on small data vary by whole points."
         );
     }
     Some(text)
 }
 
-/// Warns if a row compares checkpoints from the middle and the end of a schedule.
+/// Warns if a checkpoint from mid-schedule is compared with one from the end of a schedule.
 fn annealed(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let there = |epoch: usize, annealed: bool| {
         let mut runs = shown.iter().flat_map(|(_, group)| group.iter());
@@ -119,8 +119,8 @@ fn annealed(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let both: Vec<String> = both.map(|epoch| epoch.to_string()).collect();
     (!both.is_empty()).then(|| {
         format!(
-            "Pre-training epoch {}: some checkpoints are from the middle of a longer schedule (annealed 0), others from the end of \
-             a schedule (annealed 1). Do not compare the two.",
+            "Pre-training epoch {}: some checkpoints are from the middle of a longer schedule (annealed 0). Others are from the end \
+             of a schedule (annealed 1). Do not compare the two kinds of checkpoints.",
             both.join(", ")
         )
     })
@@ -141,7 +141,7 @@ fn data(comparison: &Comparison, shown: &Shown) -> Option<String> {
     })
 }
 
-/// Warns if the accuracies of the compared runs leave out different numbers of validation images.
+/// Warns if the runs left out different numbers of unreadable validation images.
 fn skipped(comparison: &Comparison, shown: &Shown) -> Option<String> {
     let runs = shown.iter().flat_map(|(number, group)| group.iter().map(move |run| (number, run)));
     let counts = runs.filter_map(|(number, run)| {

@@ -6,7 +6,6 @@ use super::table::read_table;
 use crate::recipe;
 use crate::results::{published, published_names};
 
-/// Returns the published table `name` as runs.
 pub(super) fn published(name: &str) -> Result<Vec<Run>, CompareError> {
     let Some(text) = published::published(name) else {
         return Err(CompareError::UnknownPublished {

@@ -7,38 +7,36 @@ use std::cmp::Ordering;
 
 const PERCENT: f64 = 100.0;
 
-/// A run, or one series of results in a table.
+/// A compared run: a run folder, a log, or one series of a table.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Run {
-    /// Name in the CSV file. All series of a published table share this name.
+    /// Name in the CSV file. All series of a published table have the same name.
     pub(super) name: String,
-    /// Name in the terminal. Each series of a published table has its own label.
+    /// Name in the terminal. Each series of a published table has a different label.
     pub(super) label: String,
-    /// Path of the run's folder or file, or name of the published table.
+    /// Path of the run's folder or file. For published results, the table name.
     pub(super) place: String,
-    /// Whether the run is a series of a published table.
+    /// Whether the results are from a published table.
     pub(super) published: bool,
     /// The resolved recipe; `None` for a table or a log.
     pub(super) recipe: Option<Recipe>,
-    /// Dotted keys and values of the settings.
-    ///
-    /// A run with a recipe has all settings, as TOML values. A table has the settings in its columns.
+    /// Dotted recipe keys and their values, such as `pretrain.mask_ratio` and `0.75`.
     pub(super) settings: Vec<(String, String)>,
     pub(super) swept: Vec<String>,
     pub(super) origin: Option<RunOrigin>,
     pub(super) unfinished: bool,
-    /// Folders of the jobs that have started but not finished, relative to the run folder.
+    /// Folders of unfinished jobs, such as `finetune/from-0800`.
     pub(super) open_jobs: Vec<String>,
     pub(super) data_fingerprint: Option<String>,
-    /// Number of images in the validation split, if known.
+    /// Number of validation images; `None` if unknown.
     pub(super) val_images: Option<usize>,
     pub(super) rows: Vec<ComparisonRow>,
     pub(super) curves: Vec<Curve>,
-    /// Notes about the file that the run was read from, such as incomplete lines.
+    /// Notes to the user, such as `line 3 is incomplete`.
     pub(super) remarks: Vec<String>,
 }
 
-/// What a published result measures: the model and the varied setting.
+/// The model and the varied setting of a published result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RunOrigin {
     pub(super) model: String,
@@ -54,20 +52,18 @@ pub(super) struct ComparisonRow {
     pub(super) finetune: Option<f64>,
     pub(super) linprobe: Option<f64>,
     pub(super) loss: Option<f64>,
-    /// Accuracies that only some recipes measure, in the order of [`Comparison::measures`](super::Comparison).
+    /// Accuracies of `[knn]` and `[robustness]`, in the order of `Comparison::measures`.
     pub(super) measures: Vec<Option<f64>>,
     pub(super) source: String,
 }
 
-/// The key of a row in the result tables.
-///
-/// A row shows the results of all runs with this key.
+/// Identifies the checkpoint of a row. Results with the same key are compared in one row.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct SettingKey {
-    /// Pre-training epoch; 0 for training from scratch, `None` for a checkpoint file.
+    /// Pre-training epoch: 0 for training from scratch, `None` for a checkpoint file.
     pub(super) epoch: Option<usize>,
     pub(super) annealed: Option<bool>,
-    /// Name of the checkpoint file. Empty unless a run starts from several files.
+    /// Name of the checkpoint file. Empty if the run has only one such file.
     pub(super) file: String,
 }
 
@@ -77,7 +73,7 @@ pub(super) enum Metric {
     Finetune,
     Linprobe,
     PretrainLoss,
-    /// An accuracy that only some recipes measure, as an index into `Comparison::measures`.
+    /// An accuracy of `[knn]` or `[robustness]`, as an index into `Comparison::measures`.
     Measure(usize),
 }
 
@@ -94,7 +90,6 @@ impl Run {
         self.settings.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
-    /// Returns the number of unreadable validation images that the accuracies leave out.
     pub(super) fn val_skipped(&self) -> usize {
         self.rows.iter().filter_map(|row| row.cells.skipped_images()).max().unwrap_or(0)
     }
@@ -116,10 +111,7 @@ impl RunOrigin {
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
     }
 
-    /// Returns whether two published results belong to the same series.
-    ///
-    /// A series has one model and one varied setting. Only the number of pre-training epochs may differ within a
-    /// series.
+    /// Returns whether two published results differ only in the number of pre-training epochs.
     pub(super) fn is_series_of(&self, other: &Self) -> bool {
         let value =
             |of: &Self| if of.variant == "epochs" { String::new() } else { of.value.clone() };
@@ -128,7 +120,7 @@ impl RunOrigin {
 }
 
 impl ComparisonRow {
-    /// Parses the numbers of `cells`. An error names the column.
+    /// Parses the numbers in `cells`. An error names the column.
     pub(super) fn of(cells: AccuracyRow, source: String) -> Result<Self, String> {
         let refuse = |column: &str, text: &str, what: &str| {
             format!("`{column}` is `{text}`, expected {what}")
@@ -199,7 +191,7 @@ impl ComparisonRow {
 }
 
 impl Ord for SettingKey {
-    /// Orders row keys by pre-training epoch. Checkpoint files come last.
+    /// Sorts by pre-training epoch. Checkpoint files come last.
     fn cmp(&self, other: &Self) -> Ordering {
         let place = |key: &Self| {
             (key.epoch.unwrap_or(usize::MAX), key.annealed.map_or(2, u8::from), key.file.clone())

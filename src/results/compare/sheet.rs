@@ -11,11 +11,11 @@ use crate::results::seeds::Measured;
 use crate::text::csv_rows;
 use std::path::Path;
 
-/// Columns that are always text, even if a cell looks like a number.
+/// Columns whose cells are always text, even if a cell looks like a number.
 const WORDS: [&str; 8] =
     ["run", "runs", "seeds", "model", "variant", "source", "finetune_run", "linprobe_run"];
 
-/// A table of text cells. Missing values are empty.
+/// A table of text. A missing value is an empty cell.
 pub(super) struct Sheet {
     pub(super) header: Vec<String>,
     pub(super) rows: Vec<Vec<String>>,
@@ -26,7 +26,7 @@ impl Sheet {
         self.header.iter().position(|head| head == name)
     }
 
-    /// Returns the number in a cell; `None` for text.
+    /// Returns the number in a cell; `None` if the cell is text.
     pub(super) fn number(&self, row: usize, column: usize) -> Option<f64> {
         let words = WORDS.contains(&self.header[column].as_str());
         let number: f64 = self.rows[row][column].parse().ok().filter(|_| !words)?;
@@ -34,7 +34,7 @@ impl Sheet {
     }
 }
 
-/// Returns the main table, with one row for each [`ComparisonRow`] of each run.
+/// Returns the main table, with one row per run and checkpoint.
 pub(super) fn summary(comparison: &Comparison) -> Sheet {
     let published = comparison.runs.iter().any(|run| run.origin.is_some());
     let mut header = vec!["run".to_owned()];
@@ -75,7 +75,7 @@ fn origin(run: &Run, row: &ComparisonRow) -> [String; 4] {
     [origin.model, origin.variant, origin.value, row.source.clone()]
 }
 
-/// Returns the accuracy cells of a row: difference to the first group of runs, mean, standard deviation.
+/// Returns the cells `finetune_top1_diff`, `linprobe_top1_diff`, and means over seeds.
 fn measures(comparison: &Comparison, run: usize, row: &ComparisonRow) -> Vec<String> {
     let group = comparison.group_of(run);
     let metrics = [Metric::Finetune, Metric::Linprobe];
@@ -102,7 +102,7 @@ fn number(value: f64) -> String {
     format!("{}", (value * 1e4).round() / 1e4 + 0.0)
 }
 
-/// Returns the table of settings: one row per setting, one column per run.
+/// Returns the settings that differ: one row per setting, one column per run.
 pub(super) fn differences(comparison: &Comparison) -> Sheet {
     let shown: Vec<usize> =
         (0..comparison.runs.len()).filter(|run| !comparison.runs[*run].published).collect();
@@ -115,7 +115,7 @@ pub(super) fn differences(comparison: &Comparison) -> Sheet {
     Sheet { rows: rows.collect(), header }
 }
 
-/// Returns the table of means over seeds; `None` if no runs differ only in their seed.
+/// Returns the means over seeds; `None` if no runs differ only in their seed.
 pub(super) fn groups(comparison: &Comparison) -> Option<Sheet> {
     comparison.groups.iter().find(|group| group.len() > 1)?;
     let settings: Vec<_> = comparison.settings.iter().filter(|s| s.key != "seed").collect();

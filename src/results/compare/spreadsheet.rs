@@ -3,28 +3,25 @@
 use crate::results::accuracy::{csv_problem, line_of};
 use crate::text::cell_text;
 
-/// The separators that spreadsheets use, depending on the country.
 const SEPARATORS: [u8; 3] = [b',', b';', b'\t'];
 
-/// A CSV table of another program. The cells are trimmed, without the escapes of [`crate::text::csv_rows`], and their
-/// numbers have decimal points.
+/// A CSV table from a spreadsheet. Cells are trimmed, and numbers have decimal points.
 pub(super) struct CsvTable {
     header: Vec<String>,
     rows: Vec<CsvRow>,
 }
 
-/// One row of a [`CsvTable`].
 pub(super) struct CsvRow {
-    /// Line of the row in the file, from 1.
+    /// Line number in the CSV file, from 1.
     pub(super) line: usize,
     cells: Vec<String>,
 }
 
 impl CsvTable {
-    /// Parses `text`. The separator is the one that makes a column with a name in `columns`.
+    /// Parses `text` with the separator for which the header contains one of `columns`.
     ///
-    /// Fails if there is no such column, if a row has more or fewer cells than the header, if a column appears twice, or if
-    /// a column with cells has no name. The error names the line.
+    /// Fails if no separator fits, or if a row has a different number of cells. Also fails if a column name is missing or
+    /// repeated.
     pub(super) fn read(text: &str, columns: &[&str]) -> Result<Self, String> {
         let (text, skipped) = without_separator_line(text);
         let known = |separator: &u8| {
@@ -55,7 +52,9 @@ impl CsvTable {
             let line = line + skipped;
             if filled > header.len() || cells.len() < header.len() {
                 let (cells, head) = (cells.len(), header.len());
-                return Err(format!("line {line}: found {cells} cells, but the header has {head}"));
+                return Err(format!(
+                    "line {line}: found {cells} cells, but the header has {head} cells"
+                ));
             }
             cells.truncate(header.len());
             rows.push(CsvRow { line, cells });
@@ -68,7 +67,7 @@ impl CsvTable {
         Ok(Self { header, rows })
     }
 
-    /// Returns the names of the columns, in order. An empty column may have no name.
+    /// Returns the column names. An empty column may have an empty name.
     pub(super) fn header(&self) -> &[String] {
         &self.header
     }
@@ -81,14 +80,14 @@ impl CsvTable {
         &self.rows
     }
 
-    /// Returns the cell of `row` in the column `name`; empty if there is no such column.
+    /// Returns the cell of `row` in the column `name`; empty if that column is missing.
     pub(super) fn cell<'a>(&self, row: &'a CsvRow, name: &str) -> &'a str {
         let column = self.header.iter().position(|head| head == name);
         column.map_or("", |column| row.cells[column].as_str())
     }
 }
 
-/// Removes a first line `sep=;`, which tells Excel the separator. Returns the rest and the number of removed lines.
+/// Removes Excel's line `sep=;` at the start. Returns the remaining text and the number of removed lines.
 fn without_separator_line(text: &str) -> (&str, usize) {
     match text.split_once('\n') {
         Some((first, rest)) if first.trim_start_matches('"').starts_with("sep=") => (rest, 1),
@@ -96,7 +95,7 @@ fn without_separator_line(text: &str) -> (&str, usize) {
     }
 }
 
-/// Returns the records of `text`, each with its line.
+/// Returns (line number, cells) of each record.
 fn records(
     text: &str,
     separator: u8,
@@ -110,7 +109,7 @@ fn records(
     })
 }
 
-/// Returns the text in the cells of a table whose only column holds lines of CSV; `None` for any other table.
+/// Removes the quotes if each line of `text` is quoted as one cell; otherwise `None`.
 fn unquoted_lines(text: &str) -> Option<String> {
     let first = |record: Result<(usize, Vec<String>), String>| {
         let (_, mut cells) = record.ok()?;
@@ -133,7 +132,7 @@ fn check_names(header: &[String], rows: &[CsvRow]) -> Result<(), String> {
     Ok(())
 }
 
-/// Replaces a decimal comma in a number by a point.
+/// Replaces a decimal comma by a decimal point.
 fn with_decimal_point(cell: &mut String) {
     if cell.matches(',').count() == 1 && !cell.contains('.') {
         let number = cell.replace(',', ".");
@@ -147,7 +146,6 @@ fn with_decimal_point(cell: &mut String) {
 mod tests {
     use super::CsvTable;
 
-    /// Returns the cells of the columns `epoch` and `x`, separated by spaces.
     fn read(text: &str) -> Result<Vec<String>, String> {
         let table = CsvTable::read(text, &["epoch"])?;
         let cells = |row| format!("{} {}", table.cell(row, "epoch"), table.cell(row, "x"));

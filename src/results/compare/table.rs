@@ -9,17 +9,17 @@ use crate::recipe::{self, KNN_COLUMN};
 use crate::results::AccuracyRow;
 use crate::results::accuracy::{COLUMNS, VAL_SKIPPED, is_measure};
 
-/// The columns that only a published table has.
+/// Columns that only published tables have.
 const ORIGIN: [&str; 4] = ["model", "variant", "value", "source"];
-/// The columns of `epochs.csv` that every stage has.
+/// Columns that every `epochs.csv` has.
 const EPOCHS: [&str; 2] = ["epoch", "train_loss"];
-const HINT: &str = "use the columns of `accuracy.csv`: at least `pretrain_epoch`, and `finetune_top1` or `linprobe_top1`";
+const HINT: &str = "use the columns of `accuracy.csv`. The table needs the column `pretrain_epoch` and at least one of the columns `finetune_top1` and `linprobe_top1`";
 
 /// Reads a CSV table as runs.
 ///
-/// In a table with the columns of `accuracy.csv`, the columns before `pretrain_epoch` are settings, such as swept keys.
-/// Rows with the same settings, model, variant and value form a run. A run has only one row per starting point, so a
-/// second row for a starting point belongs to another run. A table with the columns of `epochs.csv` is one run.
+/// A table with the columns of `epochs.csv` is one run. In a table with the columns of `accuracy.csv`, rows with the
+/// same settings are one run. Settings are the columns before `pretrain_epoch`. A second row with the same pre-training
+/// epoch starts another run.
 pub(super) fn read_table(name: &str, place: &str, text: &str) -> Result<Vec<Run>, CompareError> {
     let read = || {
         let table = CsvTable::read(text, &["pretrain_epoch", "epoch"])?;
@@ -53,7 +53,7 @@ fn read_accuracy(name: &str, place: &str, table: &CsvTable) -> Result<Vec<Run>, 
     Ok(runs)
 }
 
-/// Removes the decimals of a whole number. Programs that keep a column with empty cells as floats write `800.0`.
+/// Changes `800.0` to `800` in columns of whole numbers. Some programs write whole numbers as floats.
 fn whole(column: &str, cell: &str) -> String {
     let whole = column.ends_with("epoch") || ["annealed", VAL_SKIPPED].contains(&column);
     match cell.split_once('.') {
@@ -105,8 +105,7 @@ fn read_epochs(table: &CsvTable) -> Result<Epochs, String> {
     Ok(epochs)
 }
 
-/// Checks the header. Returns the names of the columns that are settings, and of the accuracies that only some recipes
-/// measure.
+/// Returns the columns with settings, and the accuracy columns of `[knn]` and `[robustness]`.
 fn check_header(header: &[String]) -> Result<(Vec<String>, Vec<String>), String> {
     let place = |column: &str| header.iter().position(|head| head == column);
     let Some(epoch) = place("pretrain_epoch") else {
@@ -162,7 +161,9 @@ fn one_row(
     run
 }
 
-/// Adds `row` to the run that matches `new`. If no run matches, adds `new` with this row.
+/// Adds `row` to a run with the name and series of `new` that lacks a row with this key.
+///
+/// Without such a run, adds `new` with this row.
 fn add(runs: &mut Vec<Run>, new: Run, row: ComparisonRow) {
     let fits = |run: &&mut Run| {
         let same = run.name == new.name
@@ -241,7 +242,7 @@ mod tests {
             ),
             ("epoch,train_loss\n1,0.5\n2,x\n", "t.csv: line 3: `train_loss` is `x`"),
             ("epoch,train_loss\n0.5,0.5\n", "t.csv: line 2: `epoch` is `0.5`"),
-            ("epoch,train_loss\n", "t.csv: it has no epochs"),
+            ("epoch,train_loss\n", "t.csv: the log contains no epochs"),
         ] {
             let error = error(text);
             assert!(error.contains(expected) && error.contains("\nhint: "), "{text}: {error}");

@@ -7,9 +7,9 @@ use super::run::{Metric, Run, SettingKey};
 use crate::recipe::{KNN_COLUMN, ModelSize, Recipe};
 use crate::results::accuracy::measure_name;
 
-/// Maximum number of groups of runs in columns. If there are more groups, each group has its own row.
+/// Up to this number of groups of runs, a table has one column per group.
 const SIDE_BY_SIDE: usize = 4;
-/// Maximum total width of the result columns, in characters.
+/// Maximum width of all result columns together, in characters.
 const HEADINGS: usize = 94;
 const LABEL: usize = 60;
 const VALUE: usize = 28;
@@ -40,7 +40,7 @@ pub(super) fn text(comparison: &Comparison) -> String {
     parts.collect::<Vec<_>>().join("\n\n")
 }
 
-/// Returns the model sizes of the runs; `None` if the recipe of a run is unknown.
+/// Returns the model sizes of the runs; `None` if a run has no recipe.
 fn models(comparison: &Comparison) -> Option<Vec<&'static str>> {
     let runs = comparison.runs.iter().filter(|run| !run.published);
     let recipes: Option<Vec<&Recipe>> = runs.map(|run| run.recipe.as_ref()).collect();
@@ -70,9 +70,9 @@ fn legend(comparison: &Comparison, shown: &Shown) -> Vec<String> {
     lines
 }
 
-/// Returns the label of runs that differ only in their seed.
+/// Returns a label for runs that differ only in their seed.
 ///
-/// If the runs have different labels, `vit-b +2` stands for the label `vit-b` and two others.
+/// The label `vit-b +2` means the run `vit-b` and two more runs.
 pub(super) fn label(comparison: &Comparison, group: &[usize]) -> String {
     let labels: Vec<String> = group
         .iter()
@@ -105,7 +105,6 @@ fn state(comparison: &Comparison, group: &[usize]) -> String {
     }
 }
 
-/// Returns the seeds of several runs, separated by spaces.
 pub(super) fn seeds(runs: &[&Run]) -> String {
     let seeds: Vec<&str> = runs.iter().filter_map(|run| run.setting("seed")).collect();
     seeds.join(" ")
@@ -121,7 +120,7 @@ fn place<'a>(comparison: &'a Comparison, group: &[usize]) -> &'a str {
     }
 }
 
-/// Returns the column headings: a number and, if all labels fit into `most` characters, a label.
+/// Returns column headings such as `[1] vit-b`. Leaves out the labels if one is too long.
 fn heads(comparison: &Comparison, shown: &Shown, most: usize) -> Vec<String> {
     let labels: Vec<String> = shown.iter().map(|(_, group)| label(comparison, group)).collect();
     let fits = labels.iter().all(|label| grid::length(label) + 4 <= most);
@@ -174,7 +173,7 @@ fn settings(comparison: &Comparison, shown: &Shown) -> Vec<String> {
     lines
 }
 
-/// Returns the values of a setting in several runs, separated by spaces.
+/// Returns the different values of a setting in `group`, separated by spaces.
 fn value(values: &[Option<String>], group: &[usize]) -> String {
     let mut distinct: Vec<&str> = Vec::new();
     for run in group {
@@ -186,7 +185,7 @@ fn value(values: &[Option<String>], group: &[usize]) -> String {
     distinct.join(" ")
 }
 
-/// Returns the table of a metric as lines; `None` if no run has this metric.
+/// Returns the lines of a metric's table; `None` if there is nothing to show.
 fn results(comparison: &Comparison, shown: &Shown, metric: Metric) -> Option<Vec<String>> {
     let loss = metric == Metric::PretrainLoss;
     if loss && !shown.iter().any(|(_, group)| has_loss_alone(comparison, group)) {
@@ -204,14 +203,18 @@ fn results(comparison: &Comparison, shown: &Shown, metric: Metric) -> Option<Vec
         .filter(|(_, g)| keys.iter().any(|key| has(key, g)) || !loss)
         .collect();
     let title = match metric {
-        Metric::Finetune => "fine-tuning: top-1 in %, difference to [1] in points".to_owned(),
-        Metric::Linprobe => "linear probe: top-1 in %, difference to [1] in points".to_owned(),
-        Metric::PretrainLoss => "pre-training: loss, difference to [1]".to_owned(),
+        Metric::Finetune => {
+            "fine-tuning: top-1 accuracy in %, difference to run [1] in points".to_owned()
+        }
+        Metric::Linprobe => {
+            "linear probe: top-1 accuracy in %, difference to run [1] in points".to_owned()
+        }
+        Metric::PretrainLoss => "pre-training: loss, difference to run [1]".to_owned(),
         Metric::Measure(index) => {
             let column = &comparison.measures[index];
             let name =
                 if column == KNN_COLUMN { "k nearest neighbours" } else { measure_name(column) };
-            format!("{name}: top-1 in %, difference to [1] in points")
+            format!("{name}: top-1 accuracy in %, difference to run [1] in points")
         }
     };
     let cell = |group: &[usize], key: &SettingKey| cell(comparison, group, key, metric);
@@ -261,10 +264,10 @@ fn epoch(key: &SettingKey) -> String {
     }
 }
 
-/// Returns a cell of a result table, for example `97.50` and `±0.28 (3) … +0.42 ~`.
+/// Returns a cell, for example the number `97.50` and the text `±0.28 (3) … +0.42 ~`.
 ///
-/// The parts are: mean, standard deviation, number of runs, `…` if a run is unfinished, difference from the baseline,
-/// and `~` if the difference may be noise.
+/// The text has the standard deviation, the number of runs, and the difference from the baseline. `…` marks an
+/// unfinished job. `~` marks a difference that may be chance.
 fn cell(comparison: &Comparison, group: &[usize], key: &SettingKey, metric: Metric) -> Cell {
     let Some(measured) = comparison.measured(group, key, metric) else { return Cell::default() };
     let digits = if metric == Metric::PretrainLoss { 5 } else { 2 };

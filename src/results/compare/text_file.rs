@@ -1,9 +1,8 @@
 //! Decodes text files of other programs: a byte order mark, UTF-16, and line ends of every system.
 
-/// Returns the text in `bytes`, which are UTF-8 or UTF-16 with or without a byte order mark.
+/// Decodes UTF-8 or UTF-16 text, with or without a byte order mark.
 ///
-/// PowerShell and the "Unicode text" of spreadsheets are UTF-16. NUL bytes at the end, which a power failure may leave,
-/// are removed. The error is the problem of a file with another encoding.
+/// Removes NUL bytes at the end, which a power failure may leave. An error describes why `bytes` are not text.
 pub(super) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
     let units = |pair: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = bytes.chunks_exact(2).map(|two| pair([two[0], two[1]])).collect();
@@ -18,7 +17,7 @@ pub(super) fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
         _ if bytes.iter().any(|byte| *byte < b' ' && !b"\t\r\n\0".contains(byte)) => {
             return Err("this is not a text file");
         }
-        _ => String::from_utf8(bytes).map_err(|_| "its encoding is not UTF-8 or UTF-16")?,
+        _ => String::from_utf8(bytes).map_err(|_| "the encoding is neither UTF-8 nor UTF-16")?,
     };
     Ok(text.trim_start_matches('\u{feff}').trim_end_matches('\0').to_owned())
 }
@@ -45,6 +44,6 @@ mod tests {
             assert_eq!(text(bytes).unwrap(), expected);
         }
         assert_eq!(text(b"PK\x03\x04".to_vec()), Err("this is not a text file"));
-        assert_eq!(text(b"Gr\xf6\xdfe".to_vec()), Err("its encoding is not UTF-8 or UTF-16"));
+        assert_eq!(text(b"Gr\xf6\xdfe".to_vec()), Err("the encoding is neither UTF-8 nor UTF-16"));
     }
 }

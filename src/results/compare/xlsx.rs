@@ -10,15 +10,14 @@ use crate::shape::StageKind;
 use rust_xlsxwriter::{Format, Workbook, Worksheet, XlsxError};
 use std::path::Path;
 
-/// Longest sheet name that Excel allows, in characters.
+/// Excel's limit for the name of a sheet, in characters.
 const LONGEST_NAME: usize = 31;
 const WIDEST: u32 = 320;
 
-/// Writes the workbook, atomically.
 pub(super) fn write(path: &Path, comparison: &Comparison) -> Result<(), CompareError> {
     let bytes = workbook(comparison).map_err(|error| CompareError::Output {
         path: path.to_owned(),
-        problem: format!("Excel does not allow this workbook: {error}"),
+        problem: format!("the comparison does not fit in an Excel workbook: {error}"),
         hint: "compare fewer runs, or use `--csv`",
     })?;
     durable::write_output(path, &bytes)
@@ -51,7 +50,7 @@ fn workbook(comparison: &Comparison) -> Result<Vec<u8>, XlsxError> {
     book.save_to_buffer()
 }
 
-/// Returns a valid sheet name, such as `2 jobs quickstart`. `number` makes the name unique.
+/// Returns a sheet name that Excel allows, such as `2 jobs quickstart`.
 fn name(number: usize, kind: &str, label: &str) -> String {
     let start = format!("{number} {kind} ");
     let allowed = |c: char| if "[]:*?/\\'".contains(c) || c.is_control() { '_' } else { c };
@@ -94,7 +93,7 @@ fn epochs(curves: &[&Curve]) -> Sheet {
     Sheet { rows: rows.collect(), header }
 }
 
-/// Adds a worksheet. The header and the first `columns` columns do not scroll.
+/// Adds a worksheet whose header and first `columns` columns do not scroll.
 fn add<'a>(
     book: &'a mut Workbook,
     name: &str,

@@ -6,18 +6,16 @@ use serde_json::json;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes an array file: a header, the features, and then the bytes `tail`.
 struct Array {
     file: OutputFile,
     tail: Vec<u8>,
-    /// Path and content of the CSV file with the names and classes of the images.
+    /// Path and content of the CSV file with image names and classes.
     beside: (PathBuf, Vec<u8>),
 }
 
-/// The first bytes of a `.npy` file in format version 1.0.
+/// The magic bytes of a `.npy` file, then format version 1.0.
 const START: &[u8] = b"\x93NUMPY\x01\x00";
 
-/// Creates a `.npy` file.
 pub(super) fn npy(
     path: &Path,
     shape: &[usize],
@@ -35,7 +33,7 @@ pub(super) fn npy(
     create(path, &header, Vec::new(), rows)
 }
 
-/// Creates a safetensors file with the tensor `features` and, if the images have classes, the tensor `labels`.
+/// Creates a safetensors file with `features` and, if there are classes, `labels`.
 pub(super) fn safetensors(
     path: &Path,
     shape: &[usize],

@@ -1,7 +1,7 @@
 //! Files of features, in the formats that Python and spreadsheets read.
 //!
-//! The format follows from the ending of the file's name. Each format also has the name and the class of each image: CSV
-//! and parquet in the same file, `.npy` and `.safetensors` in a CSV file beside it.
+//! The ending of the file name selects the format. CSV and parquet files also contain the name and the class of each
+//! image. For `.npy` and `.safetensors`, a separate CSV file contains the names and classes.
 
 mod arrays;
 #[cfg(feature = "parquet")]
@@ -11,29 +11,29 @@ mod table;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The name and class of an image in a feature file.
+/// The name and the class of an image, for a feature file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureRow {
     pub name: String,
-    /// (Label, name) of the class; `None` if the images have no classes.
+    /// Class as (label, class name); `None` for images without classes.
     pub class: Option<(u32, String)>,
 }
 
-/// A file of image features. The caller appends the features in image order.
+/// A file of image features that is being written.
 pub struct FeatureFile {
     writer: Box<dyn Writer>,
 }
 
-/// Writes one format of feature files.
+/// Writes feature files in one format.
 trait Writer {
-    /// Writes the features of the next images. The images have the order of the rows.
+    /// Writes the features of the next images, in the order of the rows.
     fn append(&mut self, values: &[f32]) -> io::Result<()>;
 
-    /// Writes the remaining data, and renames the temporary files to their final names.
+    /// Writes the remaining data and gives the files their final names.
     fn finish(self: Box<Self>) -> io::Result<()>;
 }
 
-/// The reason why a feature file cannot be written.
+/// The error for a feature file that cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum FeatureFileError {
     #[error("cannot write {}: {problem}\nhint: {hint}", path.display())]
@@ -43,9 +43,10 @@ pub enum FeatureFileError {
 }
 
 impl FeatureFile {
-    /// Creates a feature file at `path` for the images `rows`. `shape` is the shape of one image's features.
+    /// Creates the feature file `path`. Its ending selects the format, such as `.npy`.
     ///
-    /// The file has a temporary name until [`FeatureFile::finish`].
+    /// `shape` is the shape of the features of one image. `rows` are all images, in order. The file has a temporary
+    /// name until [`FeatureFile::finish`].
     pub fn create(
         path: &Path,
         shape: &[usize],
@@ -61,8 +62,8 @@ impl FeatureFile {
             "safetensors" => arrays::safetensors(path, shape, &rows),
             "csv" if shape.len() > 1 => {
                 return refuse(
-                    "a CSV file holds one row of features for each image, but --pool tokens has many",
-                    "end the name with .npy or .safetensors",
+                    "a CSV file has one row for each image, but `--pool tokens` gives several rows for each image",
+                    "end the file name with .npy or .safetensors",
                 );
             }
             "csv" => table::csv(path, shape[0], rows),
@@ -72,13 +73,13 @@ impl FeatureFile {
             "parquet" => {
                 return refuse(
                     "this build has no parquet support",
-                    "build mae with `--features parquet`, or end the name with .npy",
+                    "build mae with `--features parquet`, or end the file name with .npy",
                 );
             }
             _ => {
                 return refuse(
-                    "the ending of the name is unknown",
-                    "end the name with .safetensors, .npy, .csv or .parquet",
+                    "the file name has an unknown ending",
+                    "end the file name with .safetensors, .npy, .csv or .parquet",
                 );
             }
         };
@@ -86,12 +87,12 @@ impl FeatureFile {
         writer.map(|writer| Self { writer }).map_err(failed)
     }
 
-    /// Writes the features of the next images, in image order.
+    /// Writes the features of the next images, in the order of the rows.
     pub fn append(&mut self, values: &[f32]) -> io::Result<()> {
         self.writer.append(values)
     }
 
-    /// Completes the file, and gives it its final name.
+    /// Writes the remaining data and gives the file its final name.
     pub fn finish(self) -> io::Result<()> {
         self.writer.finish()
     }

@@ -13,22 +13,23 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Number of feature values in a row group of the parquet file.
+/// Number of feature values in a parquet row group.
 const GROUP_VALUES: usize = 1 << 20;
 
 struct Parquet {
     writer: SerializedFileWriter<OutputFile>,
     /// Number of feature values per image.
     width: usize,
-    /// Rows that have not been written yet.
+    /// Images that are not written yet.
     rows: std::vec::IntoIter<FeatureRow>,
-    /// Feature values that have not been written yet.
+    /// Features that are not written yet.
     values: Vec<f32>,
 }
 
-/// Creates a parquet file with the columns `image`, `features` and, if the images have classes, `label` and `class`.
+/// Creates a parquet file with the columns `image`, `label`, `class` and `features`.
 ///
-/// The metadata entry `shape` is the shape of one image's features.
+/// `label` and `class` are missing if there are no classes. The metadata entry `shape` is the shape of the features of
+/// one image.
 pub(super) fn parquet(
     path: &Path,
     shape: &[usize],
@@ -66,7 +67,7 @@ fn failed(error: ParquetError) -> io::Error {
 }
 
 impl Parquet {
-    /// Writes all pending features as one row group.
+    /// Writes all waiting features as one row group.
     fn write_group(&mut self) -> Result<(), ParquetError> {
         let count = self.values.len() / self.width;
         let rows: Vec<FeatureRow> = self.rows.by_ref().take(count).collect();

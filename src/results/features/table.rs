@@ -9,13 +9,13 @@ use std::path::Path;
 struct Csv {
     file: OutputFile,
     width: usize,
-    /// The remaining rows, without features.
+    /// Images whose features are not written yet.
     rows: std::vec::IntoIter<FeatureRow>,
 }
 
 /// Creates a CSV file with the columns `image`, `label`, `class`, `f0`, `f1` and so on.
 ///
-/// `width` is the number of features per image. Without classes, the columns `label` and `class` are missing.
+/// `width` is the number of features per image. `label` and `class` are missing if there are no classes.
 pub(super) fn csv(path: &Path, width: usize, rows: Vec<FeatureRow>) -> io::Result<Box<dyn Writer>> {
     let mut file = OutputFile::create(path)?;
     let features = (0..width).map(|index| format!("f{index}"));
@@ -25,7 +25,7 @@ pub(super) fn csv(path: &Path, width: usize, rows: Vec<FeatureRow>) -> io::Resul
     Ok(Box::new(Csv { file, width, rows: rows.into_iter() }))
 }
 
-/// Returns a CSV table of the images with the columns `image`, `label` and `class`.
+/// Returns a CSV table with the columns `image`, `label` and `class`.
 pub(super) fn names(rows: &[FeatureRow]) -> Vec<u8> {
     let header = header(rows).into_iter().map(str::to_owned).collect();
     csv_rows(std::iter::once(header).chain(rows.iter().map(cells)), csv::Terminator::CRLF)

@@ -91,7 +91,7 @@ fn data_in_words(recipe: &Recipe) -> String {
     text
 }
 
-/// Returns the progress of a run as HTML: a badge and a sentence.
+/// Returns the progress of a run as HTML.
 fn state(run: &Results) -> String {
     let (class, word) = badge(run);
     let mut text = format!("<span class=\"badge {class}\">{word}</span> ");
@@ -152,7 +152,6 @@ pub(super) fn point_name(run: &Results) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
-/// Progress of a job.
 pub(super) struct JobState {
     pub(super) dir: String,
     pub(super) epoch: usize,

@@ -41,20 +41,17 @@ const STAGES: [TableColumns; 3] = [
 struct AccuracyTableRow<'a> {
     swept: Vec<String>,
     cells: &'a AccuracyRow,
-    /// Whether the results of this row are incomplete, for `[fine-tuning, linear probe, k-NN]`.
-    ///
-    /// The first two are true if the job has started but not finished. The last is always false.
+    /// Whether the values of fine-tuning, linear probe and kNN are still open. kNN is never open.
     open: [bool; 3],
 }
 
-/// Whether the best values of a column are marked.
 #[derive(Clone, Copy)]
 enum Marks {
     None,
     All { val_images: Option<usize> },
 }
 
-/// Returns the accuracy table and, if needed, a table of means over seeds.
+/// Returns the accuracy table and, with several seeds, a table of means.
 pub(super) fn accuracy(report: &Report<'_>) -> String {
     let rows = rows(report);
     if rows.is_empty() {
@@ -80,7 +77,7 @@ pub(super) fn accuracy(report: &Report<'_>) -> String {
     format!("{means}<details><summary>All runs, {} rows</summary>{all}</details>\n", rows.len())
 }
 
-/// Returns a note about unreadable validation images that the accuracies leave out; empty if there are none.
+/// Returns a note about unreadable validation images; empty if there are none.
 fn left_out(rows: &[AccuracyTableRow<'_>]) -> String {
     let counts = || rows.iter().filter_map(|row| row.cells.skipped_images());
     let (least, most) = (counts().min(), counts().max());
@@ -101,7 +98,7 @@ fn keys(report: &Report<'_>) -> Vec<String> {
     swept.into_iter().filter(|_| report.is_sweep).map(|(key, _)| key).collect()
 }
 
-/// Returns the rows of all runs in a sweep, sorted by swept values.
+/// Returns the rows of all runs, sorted by swept values.
 fn rows<'a>(report: &Report<'a>) -> Vec<AccuracyTableRow<'a>> {
     let mut rows = Vec::new();
     for run in report.points {
@@ -144,7 +141,7 @@ fn table(keys: &[String], rows: &[AccuracyTableRow<'_>], marks: Marks) -> String
                     }
                     _ => Mark::None,
                 };
-                // While the job runs, the value of the last epoch still changes, but the best one stays.
+                // While the job runs, the top-1 and top-5 of the last epoch still change.
                 let open = row.open[*stage] && heading.starts_with("top");
                 let text = read(row.cells).to_owned();
                 body.push_str(&Cell { text, mark, open }.html());
@@ -159,7 +156,6 @@ fn table(keys: &[String], rows: &[AccuracyTableRow<'_>], marks: Marks) -> String
     boxed("Accuracy table", &format!("{}<tbody>{body}</tbody>", head(keys, &stages, &sets)))
 }
 
-/// Returns the column names of the test sets of `[robustness]`.
 fn test_sets<'a>(rows: &[AccuracyTableRow<'a>]) -> Vec<&'a str> {
     let mut sets = measure_columns(rows.iter().map(|row| row.cells));
     sets.retain(|column| *column != KNN_COLUMN);
@@ -194,7 +190,7 @@ fn head(keys: &[String], stages: &[(usize, &TableColumns)], sets: &[&str]) -> St
     html
 }
 
-/// Returns the pre-training epoch or checkpoint file that a row's jobs start from.
+/// Returns the pre-training epoch or the checkpoint file of a row.
 fn start(row: &AccuracyRow) -> &str {
     let dirs = [&row.finetune.run, &row.linprobe.run];
     let file = || dirs.into_iter().find_map(|dir| dir.rsplit_once("from-"));
@@ -204,7 +200,7 @@ fn start(row: &AccuracyRow) -> &str {
     }
 }
 
-/// Returns the mark of a cell: best value, close to the best value, or none.
+/// Returns whether the value is the best, close to the best, or neither.
 fn mark(
     rows: &[AccuracyTableRow<'_>],
     row: &AccuracyRow,

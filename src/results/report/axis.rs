@@ -3,22 +3,21 @@
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use std::ops::Range;
 
-/// Width of a letter, as a fraction of the horizontal axis.
+/// Width of a letter, as a fraction of the length of the horizontal axis.
 const LETTER: f64 = 0.027;
 
-/// A range of numbers with labelled ticks.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PlotAxis {
     pub(super) start: f64,
     pub(super) end: f64,
-    /// Positions and labels of the ticks, ascending and within the range.
+    /// Position and label of each tick, in ascending order.
     pub(super) ticks: Vec<(f64, String)>,
-    /// Power of 10 by which to multiply the labels. With 3, the label `2` means 2000.
+    /// With the exponent 3, the label `2` means 2000.
     pub(super) exponent: i32,
 }
 
 impl PlotAxis {
-    /// Returns an axis that covers `values`, with about `most` ticks at round numbers.
+    /// Returns an axis for `values`, with about `most` ticks at round numbers.
     pub(super) fn numbers(values: &[f64], most: usize) -> Self {
         let (start, end) = padded(values, 0.06);
         Self::cut(start, end, step(end - start, most))
@@ -41,7 +40,7 @@ impl PlotAxis {
         axis
     }
 
-    /// Returns an axis for epochs, with about `most` ticks at whole numbers.
+    /// Returns an axis with about `most` ticks at whole numbers.
     pub(super) fn epochs(values: &[f64], most: usize) -> Self {
         let (start, end) = padded(values, 0.03);
         let step = step(end - start, most).max(1.0);
@@ -77,7 +76,7 @@ impl PlotAxis {
         Self { start, end, ticks, exponent: 0 }
     }
 
-    /// Returns an axis with text labels at 0, 1, 2 and so on.
+    /// Returns an axis with the labels `names` at 0, 1, 2 and so on.
     pub(super) fn names(names: &[String]) -> Self {
         let most = (1.0 / LETTER / names.len().max(1) as f64) as usize;
         let label = |name: &String| match name.chars().count() {
@@ -99,13 +98,12 @@ impl PlotAxis {
         Self { start, end, ticks: (first..=last).map(tick).collect(), exponent }
     }
 
-    /// Returns the label of the tick at `value`.
     pub(super) fn label(&self, value: f64) -> Option<&str> {
         let tick = self.ticks.iter().find(|(tick, _)| tick.total_cmp(&value).is_eq())?;
         Some(&tick.1)
     }
 
-    /// Returns the axis name with its power of 10, such as `rate, ×10⁻³`.
+    /// Adds the power of 10 to the axis name, such as `rate, ×10⁻³`.
     pub(super) fn named(&self, name: &str) -> String {
         if self.exponent == 0 {
             return name.to_owned();
@@ -145,9 +143,7 @@ impl ValueFormatter<f64> for PlotAxis {
     }
 }
 
-/// Returns the range of `values` with margins.
-///
-/// `share` is the width of a margin, as a fraction of the range.
+/// Returns the range of `values` with a margin at both ends. Each margin is `share` times the range.
 fn padded(values: &[f64], share: f64) -> (f64, f64) {
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -171,13 +167,13 @@ fn step(width: f64, most: usize) -> f64 {
     factor.unwrap_or(10.0) * decade
 }
 
-/// Formats a tick label with as many decimals as `step` needs.
+/// Formats a tick label with as many decimals as `step` has.
 fn label(tick: f64, step: f64) -> String {
     let digits = (-step.log10().floor()).max(0.0) as usize;
     format!("{tick:.digits$}")
 }
 
-/// Formats a number with all digits. Numbers below 0.001 have an exponent.
+/// Formats a number. Numbers below 0.001 get an exponent.
 fn plain(value: f64) -> String {
     if value != 0.0 && value.abs() < 1e-3 { format!("{value:e}") } else { format!("{value}") }
 }

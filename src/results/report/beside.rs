@@ -4,18 +4,18 @@ use crate::recipe::{Format, Recipe};
 use crate::results::published::published;
 use crate::results::published_names;
 
-/// A published result. Accuracies are in percent.
+/// A published result. Accuracies are in %.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PublishedRow {
     /// Name of the published table.
     pub(super) table: &'static str,
-    /// Official name of the model size.
+    /// Official name of the model size, such as `vit_base_patch16`.
     pub(super) model: String,
-    /// The varied setting, such as `mask_ratio`; empty if no setting was varied.
+    /// The varied setting, such as `mask_ratio`. Empty if no setting was varied.
     pub(super) variant: String,
     pub(super) value: String,
     pub(super) pretrain_epoch: f64,
-    /// Whether the pre-training schedule ended at this result's epoch.
+    /// Whether the pre-training schedule ended at `pretrain_epoch`.
     pub(super) annealed: bool,
     pub(super) finetune_top1: Option<f64>,
     pub(super) linprobe_top1: Option<f64>,
@@ -23,19 +23,19 @@ pub(super) struct PublishedRow {
 }
 
 impl PublishedRow {
-    /// Returns whether the result varies only the number of pre-training epochs.
+    /// Returns whether no setting except the number of pre-training epochs was varied.
     pub(super) fn is_plain(&self) -> bool {
         self.pretrain_epoch > 0.0 && ["", "mae", "epochs"].contains(&self.variant.as_str())
     }
 
-    /// Returns whether the result is without pre-training, and nothing else was varied.
+    /// Returns whether this is a result of training from scratch with default settings.
     pub(super) fn is_scratch(&self) -> bool {
         self.pretrain_epoch == 0.0 && ["", "scratch"].contains(&self.variant.as_str())
     }
 }
 
 impl PublishedRow {
-    /// Returns whether the published table varies the recipe key `key` for this result.
+    /// Returns whether `key` is the setting that the published table varies.
     pub(super) fn varies(&self, key: &str) -> bool {
         let table = match self.variant.as_str() {
             "decoder_depth" | "decoder_embed_dim" => "model",
@@ -47,10 +47,10 @@ impl PublishedRow {
     }
 }
 
-/// Returns the published results to show beside runs of `recipe`.
+/// Returns the published results of the recipe's model.
 ///
-/// `asked` names published tables. Returns their results for the recipe's model or, if a table lacks this model, all
-/// its results. If `asked` is empty, returns the model's results from all tables, but only for ImageNet-1k.
+/// `asked` lists published tables. If `asked` is empty, uses all tables, but only for ImageNet-1k. If a table in
+/// `asked` lacks the model, returns all results of this table.
 pub(super) fn beside(recipe: &Recipe, asked: &[String]) -> Vec<PublishedRow> {
     let model = model(recipe);
     let same = |row: &PublishedRow| Some(&row.model) == model.as_ref();
@@ -72,13 +72,12 @@ fn is_imagenet(recipe: &Recipe) -> bool {
         && matches!(data.format, Some(Format::ImageFolder | Format::WebDataset | Format::Parquet))
 }
 
-/// Returns the official model size of a recipe; `None` if a dimension differs.
+/// Returns the official model size; `None` if the recipe sets its own dimensions.
 pub(super) fn model(recipe: &Recipe) -> Option<String> {
     let size = serde_json::to_value(recipe.model.size?).ok()?;
     size.as_str().map(str::to_owned)
 }
 
-/// Returns the rows of a published table that have a pre-training epoch.
 fn rows(table: &'static str) -> Vec<PublishedRow> {
     let mut reader = csv::Reader::from_reader(published(table).unwrap_or_default().as_bytes());
     let header = reader.headers().cloned().unwrap_or_default();

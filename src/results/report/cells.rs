@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 pub(super) struct Cell {
     pub(super) text: String,
     pub(super) mark: Mark,
-    /// Whether the job that measures this value is unfinished.
+    /// Whether the job that measures the value is unfinished.
     pub(super) open: bool,
 }
 
@@ -17,28 +17,28 @@ pub(super) struct Cell {
 pub(super) enum Mark {
     #[default]
     None,
-    /// Marks the best value of a column.
+    /// The best value of a column.
     Best,
-    /// Marks a value whose difference from the best may be chance.
+    /// A value whose difference from the best value may be chance.
     Near,
 }
 
-/// A function that returns one column of an `accuracy.csv` row.
+/// A function that returns one cell of a row.
 pub(super) type Read = fn(&AccuracyRow) -> &str;
 
 const NOTES: [(&str, &str); 6] = [
     ("±", "Mean ± standard deviation over seeds."),
-    ("★", "★ the best of the comparable rows."),
+    ("★", "★ marks the best of the comparable rows."),
     (
         "≈",
-        "≈ the difference to the best row is within the noise: at most two standard errors over the seeds or on the \
-         validation images. For a single run, a difference of at most 0.2 points is also noise.",
+        "≈ marks rows whose difference to the best row is within the noise. The noise is two standard errors over the \
+         seeds or on the validation images. For a single run, a difference of at most 0.2 points is also noise.",
     ),
     (ENDED, "<em>ended here</em>: the schedule ended at this epoch."),
     (
         MIDDLE,
         "<em>mid-schedule</em>: the checkpoint is from the middle of a longer schedule, when the learning rate was still \
-         high. Do not compare it with the end of a schedule.",
+         high. Do not compare such a row with the end of a schedule.",
     ),
     ("…", "… the job has not finished."),
 ];
@@ -47,12 +47,18 @@ const MIDDLE: &str = "mid-schedule";
 
 impl Mark {
     /// Returns the mark of the value `own` in a column with the values `figures`.
+    ///
+    /// A value that is alone in its column gets no mark.
     pub(super) fn among(
         own: Measured,
         figures: impl Iterator<Item = Measured>,
         val_images: Option<usize>,
     ) -> Self {
-        match figures.max_by(|a, b| a.mean.total_cmp(&b.mean)) {
+        let figures: Vec<Measured> = figures.collect();
+        if figures.len() < 2 {
+            return Self::None;
+        }
+        match figures.into_iter().max_by(|a, b| a.mean.total_cmp(&b.mean)) {
             Some(best) if own.mean >= best.mean => Self::Best,
             Some(best) if is_inside(best.mean - own.mean, noise(&best, &own, val_images)) => {
                 Self::Near
@@ -77,9 +83,9 @@ impl Cell {
     }
 }
 
-/// Returns two HTML cells: the start checkpoint, and whether the pre-training schedule ended at that checkpoint.
+/// Returns two HTML cells: the checkpoint, and `ended here` or `mid-schedule`.
 ///
-/// `start` must already be escaped for HTML.
+/// The caller must escape `start` for HTML.
 pub(super) fn start_cells(start: &str, annealed: &str) -> String {
     let start = if start == "0" { "0 (scratch)" } else { start };
     let schedule = match annealed {
@@ -97,7 +103,7 @@ pub(super) fn boxed(name: &str, table: &str) -> String {
     )
 }
 
-/// Appends an explanation of each mark that occurs in `table`, such as `★` or `mid-schedule`.
+/// Adds an explanation of each mark in `table`, such as `★`.
 pub(super) fn explained(table: String) -> String {
     let mut html = table;
     let notes: Vec<&str> =

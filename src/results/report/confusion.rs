@@ -8,7 +8,8 @@ use crate::shape::StageKind;
 
 /// Returns the confusion matrices of the fine-tunings as HTML; empty if there are none.
 ///
-/// For a sweep, returns only the matrix of the fine-tuning of the last checkpoint of each group.
+/// Of runs that differ only in their seed, shows only the first run. In a sweep, shows only the last checkpoint of each
+/// run.
 pub(super) fn confusions(report: &Report<'_>) -> Result<String, RunError> {
     let mut figures = String::new();
     for run in report.groups.iter().map(|group| group.runs[0]) {
@@ -29,7 +30,7 @@ pub(super) fn confusions(report: &Report<'_>) -> Result<String, RunError> {
     if figures.is_empty() {
         return Ok(String::new());
     }
-    let note = "Validation images of each class after the last epoch: darker cells have a larger share of their row.";
+    let note = "Predictions for the validation images after the last epoch. A darker cell contains a larger share of the images of its row.";
     Ok(format!(
         "<section><h2>Confusion matrices</h2>\n<p class=\"note\">{note}</p>\n<div class=\"pictures\">{figures}</div></section>\n"
     ))

@@ -12,7 +12,7 @@ use crate::shape::StageKind;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Maximum number of values in a line, about one per pixel.
+/// Maximum number of points in a line, about one per pixel.
 const MOST_POINTS: usize = 400;
 
 struct CurveFigure {
@@ -67,7 +67,7 @@ const THROUGHPUT: CurveFigure = CurveFigure {
 const DATA_WAIT: CurveFigure = CurveFigure {
     id: "data-wait",
     title: "Waiting for data",
-    y_label: "% of the epoch's time",
+    y_label: "share of the epoch time (%)",
     scale: AxisScale::FromZero,
     of: |row| (row.seconds > 0.0).then(|| 100.0 * row.data_wait_s / row.seconds),
 };
@@ -75,7 +75,7 @@ const DATA_WAIT: CurveFigure = CurveFigure {
 const PRETRAIN: [CurveFigure; 4] = [TRAIN_LOSS, LR, THROUGHPUT, DATA_WAIT];
 const CLASSIFIER: [CurveFigure; 5] = [VAL_ACC1, VAL_LOSS, TRAIN_LOSS, THROUGHPUT, DATA_WAIT];
 
-/// A line in the charts of a stage: a job, averaged over seeds.
+/// A line in a chart: the mean over `jobs`, which differ only in their seed.
 struct Line<'a> {
     name: String,
     jobs: Vec<&'a JobResults>,
@@ -97,9 +97,7 @@ pub(super) fn curves(report: &Report<'_>) -> String {
     html
 }
 
-/// Returns the charts of a stage as HTML.
-///
-/// A sweep has one block of charts per start checkpoint.
+/// Returns the charts of a stage as HTML. For a sweep, groups them by start checkpoint.
 fn blocks(report: &Report<'_>, stage: StageKind, figures: &[CurveFigure]) -> String {
     if !report.is_sweep {
         let jobs = report.points.iter().flat_map(|run| &run.jobs).filter(|job| job.stage == stage);
@@ -134,7 +132,7 @@ fn blocks(report: &Report<'_>, stage: StageKind, figures: &[CurveFigure]) -> Str
     html
 }
 
-/// Returns the start checkpoint from a job's folder name, such as `epoch 800`.
+/// Returns `epoch 800` for the job folder `finetune/from-0800`.
 fn start(dir: &str) -> String {
     match dir.split_once("from-").map(|(_, start)| start) {
         None => String::new(),
@@ -145,7 +143,7 @@ fn start(dir: &str) -> String {
     }
 }
 
-/// Returns one chart per figure as HTML, with a common legend.
+/// Returns several charts with a common legend as HTML.
 fn block(id: &str, lines: &[Line<'_>], figures: &[CurveFigure]) -> String {
     let charts: Vec<Chart> = figures.iter().filter_map(|figure| chart(id, lines, figure)).collect();
     let Some(first) = charts.first() else { return String::new() };
@@ -197,7 +195,7 @@ fn chart(id: &str, lines: &[Line<'_>], figure: &CurveFigure) -> Option<Chart> {
     })
 }
 
-/// Returns the mean and standard deviation over jobs, for each epoch.
+/// Returns the mean and standard deviation over `jobs` for each epoch.
 fn points(jobs: &[&JobResults], of: fn(&EpochRow) -> Option<f64>) -> Vec<PlotPoint> {
     let mut by_epoch: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for row in jobs.iter().flat_map(|job| &job.epochs) {

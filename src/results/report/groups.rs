@@ -6,13 +6,13 @@ use crate::results::seeds::{Identity, over_seeds};
 /// Runs of a sweep that differ only in their seed.
 #[derive(Debug)]
 pub(super) struct RunGroup<'a> {
-    /// The swept recipe keys except `seed`, with their values.
+    /// Swept recipe keys and their values, without `seed`.
     pub(super) values: Vec<(String, String)>,
     pub(super) runs: Vec<&'a Results>,
 }
 
 impl RunGroup<'_> {
-    /// Returns the values as a label, such as `mask_ratio 0.5, blr 0.001`.
+    /// Returns a label such as `mask_ratio 0.5, blr 0.001`.
     pub(super) fn label(&self) -> String {
         let parts = self.values.iter().map(|(key, value)| format!("{} {value}", short(key)));
         parts.collect::<Vec<_>>().join(", ")
@@ -36,9 +36,7 @@ pub(super) fn swept(results: &Results) -> Vec<(String, String)> {
     results.recipe.sweep.iter().flatten().map(of).collect()
 }
 
-/// Groups the runs of a sweep that differ only in their seed.
-///
-/// The result is sorted by the swept values.
+/// Groups the runs that differ only in their seed. Sorts the groups by swept values.
 pub(super) fn groups(points: &[Results]) -> Vec<RunGroup<'_>> {
     let identities: Vec<_> = points.iter().map(|run| Some(Identity::of(&run.recipe))).collect();
     let group = |members: Vec<usize>| {
@@ -58,7 +56,7 @@ pub(super) fn groups(points: &[Results]) -> Vec<RunGroup<'_>> {
     groups
 }
 
-/// Compares two texts. Numbers come first and compare by value.
+/// Compares by value if both texts are numbers. Numbers come before words.
 pub(super) fn by_size(a: &str, b: &str) -> std::cmp::Ordering {
     match (a.parse::<f64>(), b.parse::<f64>()) {
         (Ok(a), Ok(b)) => a.total_cmp(&b),

@@ -6,31 +6,30 @@ use crate::results::accuracy::read_accuracy;
 use crate::results::{Results, RunError, read_results};
 use std::path::Path;
 
-/// The input of every part of the HTML report.
+/// The results that the HTML report shows.
 pub(super) struct Report<'a> {
     pub(super) name: String,
-    /// The run, or all runs of the sweep that have a folder.
+    /// The run, or all started runs of the sweep.
     pub(super) points: &'a [Results],
     pub(super) is_sweep: bool,
-    /// Number of runs in the sweep that do not have a folder yet.
+    /// Number of runs in the sweep that have not started.
     pub(super) not_begun: usize,
-    /// The runs in groups. The runs of a group differ only in their seed.
+    /// Each group has the runs that differ only in their seed.
     pub(super) groups: Vec<RunGroup<'a>>,
     /// Published results to show in the plots.
     pub(super) beside: Vec<PublishedRow>,
 }
 
 impl Report<'_> {
-    /// Returns whether any two runs differ only in their seed.
     pub(super) fn has_seeds(&self) -> bool {
         self.groups.iter().any(|group| group.runs.len() > 1)
     }
 }
 
 impl<'a> Report<'a> {
-    /// Collects the input of the page.
+    /// Collects the results that the report shows.
     ///
-    /// `points` are the runs in the folder `run`. `published` names published tables.
+    /// `points` are the runs in the folder `run`. `published` lists published tables.
     pub(super) fn new(
         run: &Path,
         points: &'a [Results],
@@ -56,14 +55,10 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Reads the run or the sweep in the folder `run`. Returns at least one run.
 pub(super) fn read_points(run: &Path) -> Result<Vec<Results>, RunError> {
     if run.is_dir() { read_results(run) } else { Err(RunError::NoRun(run.to_owned())) }
 }
 
-/// Returns how many runs of a sweep do not have a folder yet.
-///
-/// `begun` is the number of runs with a folder.
 fn not_begun(sweep: &Path, begun: usize) -> Result<usize, RunError> {
     let (_, rows) = read_accuracy(sweep)?;
     let mut points: Vec<_> = rows.into_iter().map(|row| row.swept).collect();

@@ -16,22 +16,20 @@ struct MeanRow {
     epoch: String,
     annealed: String,
     runs: usize,
-    /// The mean of each column.
+    /// One mean per column; `None` without a result.
     figures: Vec<Option<Measured>>,
 }
 
 struct Column {
-    /// Heading as HTML.
     heading: String,
     read: Box<dyn Fn(&AccuracyRow) -> &str>,
     /// Returns the folder of the job that measures the value.
     job: Option<Read>,
     digits: usize,
-    /// Whether the best rows get a mark. The lowest loss does not: it depends on masking and normalization.
+    /// Whether the best values get a mark. Losses do not.
     is_marked: bool,
 }
 
-/// Returns a column of accuracies.
 fn accuracy(
     name: &str,
     read: Box<dyn Fn(&AccuracyRow) -> &str>,

@@ -30,10 +30,10 @@ use crate::durable::{self, Manifest};
 use input::Report;
 use std::path::{Path, PathBuf};
 
-/// Writes `report.html` into the folder of a run or a sweep, and returns its path.
+/// Writes `report.html` into the folder of a run or a sweep. Returns the path of the report.
 ///
-/// `published` names the published tables to show. If empty, the page shows published results for the run's model and
-/// data. Fails if another program wrote the existing `report.html`.
+/// `published` lists the published tables to show. If the list is empty, mae selects published results for the same
+/// model and data. Fails if another program wrote the existing `report.html`.
 pub fn write_report(run: &Path, published: &[String]) -> Result<PathBuf, RunError> {
     let file = run.join("report.html");
     let html = html(run, published)?;
@@ -51,7 +51,9 @@ pub(super) fn is_report(file: &Path) -> bool {
     std::fs::read_to_string(file).is_ok_and(|text| text.contains("· mae</title>"))
 }
 
-/// Writes the page of [`write_report`] to the path `file` instead.
+/// Writes the HTML report of the run or sweep in the folder `run` to `file`.
+///
+/// `published` lists the published tables to show, as in [`write_report`].
 pub fn write_report_to(run: &Path, file: &Path, published: &[String]) -> Result<(), RunError> {
     let html = html(run, published)?;
     durable::write_output(file, html.as_bytes()).map_err(RunError::io(file))

@@ -47,7 +47,10 @@ fn recipe(report: &Report<'_>) -> String {
     html.push_str("</pre>\n<p class=\"note\">Without <code>--runs again</code>, the command continues this run and skips the jobs that are done.</p>\n");
     let first = &report.points[0];
     let which = if report.is_sweep {
-        format!(" of {}; the other points differ in the swept keys", about::point_name(first))
+        format!(
+            " of {}. The other runs of the sweep have different values of the swept keys",
+            about::point_name(first)
+        )
     } else {
         String::new()
     };

@@ -9,7 +9,6 @@ use base64::engine::general_purpose::STANDARD;
 use std::fs;
 use std::path::PathBuf;
 
-/// The note below reconstructions of a model with `norm_pix_loss`.
 const UN_NORMALIZED: &str = "The model predicts patches that are normalized by their own mean and variance \
                              (<code>norm_pix_loss</code>). To show a predicted patch, the report uses the mean and \
                              variance of the original patch. So the brightness and contrast of the picture are not \
@@ -17,8 +16,8 @@ const UN_NORMALIZED: &str = "The model predicts patches that are normalized by t
 
 /// Returns the reconstruction figures of each checkpoint as HTML.
 ///
-/// For a sweep, returns one figure for each group of runs that differ only in their seed. This is the figure of the
-/// first run's last checkpoint.
+/// Of runs that differ only in their seed, shows only the first run. In a sweep, shows only the last checkpoint of each
+/// run.
 pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
     let mut figures = String::new();
     let mut un_normalized = false;
@@ -54,7 +53,9 @@ pub(super) fn reconstructions(report: &Report<'_>) -> Result<String, RunError> {
     ))
 }
 
-/// Returns a picture of a run as HTML. The caption is `what`, after the name of the sweep point.
+/// Returns a PNG picture of a run as an HTML figure with the caption `what`.
+///
+/// In a sweep, the caption also names the run.
 pub(super) fn figure(
     report: &Report<'_>,
     run: &Results,
@@ -70,7 +71,7 @@ pub(super) fn figure(
     )
 }
 
-/// Returns epochs and figure files, sorted by epoch.
+/// Returns (epoch, path of the figure), sorted by epoch.
 fn pictures(run: &Results) -> Vec<(usize, PathBuf)> {
     let Ok(entries) = fs::read_dir(run.path.join("pretrain/reconstructions")) else {
         return Vec::new();

@@ -15,7 +15,7 @@ use plotters::style::{Color, IntoFont, RGBColor, TRANSPARENT, TextStyle};
 
 use std::fmt::Write as _;
 
-/// SVG units per pixel, because Plotters uses whole numbers.
+/// SVG units per pixel. Plotters draws in whole units.
 const UNIT: u32 = 10;
 const WIDTH: u32 = 380;
 const HEIGHT: u32 = 260;
@@ -26,7 +26,7 @@ const DIGIT: f64 = 0.58;
 const INK: RGBColor = RGBColor(0x44, 0x4B, 0x55);
 const GRID: RGBColor = RGBColor(0xE0, 0xE3, 0xE8);
 const PAPER: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
-/// Line colours that colour-blind readers can distinguish. CSS names: `--c0`, `--c1` and so on.
+/// Line colours that colour-blind readers can distinguish.
 const HUES: [RGBColor; 7] = [
     RGBColor(0x0A, 0x6C, 0xB0),
     RGBColor(0xC2, 0x57, 0x00),
@@ -36,9 +36,9 @@ const HUES: [RGBColor; 7] = [
     RGBColor(0x22, 0x26, 0x2B),
     RGBColor(0x70, 0x77, 0x80),
 ];
-/// Number of colours for lines, without the colour for training from scratch.
+/// Number of line colours, without the colour for training from scratch.
 const CYCLE: usize = HUES.len() - 1;
-/// Index of the line for training from scratch, which has its own colour.
+/// The `slot` of the line for training from scratch.
 pub(super) const SCRATCH: usize = usize::MAX;
 /// Dash patterns of lines. The last pattern is for baselines.
 const DASHES: [&str; 4] = ["none", "70 40", "20 35", "100 50"];
@@ -46,10 +46,8 @@ const BASELINE: usize = 3;
 
 #[derive(Debug, Clone)]
 pub(super) struct Chart {
-    /// HTML id of the chart, unique on the page.
     pub(super) id: String,
     pub(super) title: String,
-    /// Name and unit of the horizontal axis.
     pub(super) x_label: String,
     pub(super) y_label: String,
     pub(super) x: PlotAxis,
@@ -59,11 +57,11 @@ pub(super) struct Chart {
     pub(super) baselines: Vec<Baseline>,
 }
 
-/// A line or a set of crosses in a chart.
+/// A line in a chart, or a set of crosses.
 #[derive(Debug, Clone)]
 pub(super) struct Series {
     pub(super) name: String,
-    /// Index of the line, which selects its colour and dash pattern.
+    /// Selects the colour and the dash pattern.
     pub(super) slot: usize,
     pub(super) shape: Shape,
     pub(super) points: Vec<PlotPoint>,
@@ -71,11 +69,11 @@ pub(super) struct Series {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// Draws a line, and the standard deviation as a band around the line.
+    /// A line. The standard deviation is a band around the line.
     Curve,
-    /// Draws a line with a mark at each value, and the standard deviation as error bars.
+    /// A line with a mark at each value. The standard deviation is an error bar.
     Marks,
-    /// Draws crosses without a line, for published results.
+    /// Crosses without a line, for published results.
     Crosses,
 }
 
@@ -85,7 +83,7 @@ pub(super) struct PlotPoint {
     pub(super) y: f64,
     /// Standard deviation, drawn above and below `y`.
     pub(super) spread: Option<f64>,
-    /// Whether the mark is a ring, for a checkpoint from the middle of a schedule.
+    /// Whether to draw a ring, for a checkpoint from the middle of a schedule.
     pub(super) hollow: bool,
 }
 
@@ -108,7 +106,7 @@ impl Chart {
     fn svg(&self) -> String {
         let mut drawing = String::new();
         self.draw(&mut drawing);
-        // Replace the opening tag: the page sets the size and adds a title, and HTML needs no name space.
+        // Replace the opening `<svg>` tag by one with a title and without a fixed size.
         let inside = drawing.split_once('>').map_or("", |(_, inside)| inside);
         let inside =
             inside.replace(" opacity=\"1\"", "").replace(" font-family=\"sans-serif\"", "");
@@ -120,7 +118,7 @@ impl Chart {
         )
     }
 
-    /// Describes the lines in words, for screen readers.
+    /// Describes the chart in words, for screen readers.
     fn description(&self) -> String {
         let mut text = format!("{} against {}.", self.y_label, self.x_label);
         for series in &self.series {
@@ -191,14 +189,14 @@ impl Chart {
         root.present().expect(INTO_A_STRING);
     }
 
-    /// Returns the right margin in pixels, with room for half of the last label.
+    /// Returns the right margin that the last label needs, in SVG units.
     fn right_margin(&self) -> u32 {
         let Some((_, last)) = self.x.ticks.last() else { return 12 * UNIT };
         let half = last.chars().count() as f64 * DIGIT * f64::from(FONT * UNIT) / 2.0;
         (half as u32 + 2 * UNIT).max(12 * UNIT)
     }
 
-    /// Writes values above a line. Leaves out values that would overlap.
+    /// Writes the values above a line. Leaves out values that would overlap.
     fn draw_values(&self, area: &mut Area<'_, '_>) {
         let [series] = &self.series[..] else { return };
         if series.shape != Shape::Marks || series.points.iter().any(|p| p.spread.is_some()) {
@@ -219,7 +217,7 @@ impl Chart {
 }
 
 impl Series {
-    /// Returns this line's entry in the legend, as HTML.
+    /// Returns the legend entry of this line as HTML.
     pub(super) fn key(&self) -> String {
         let sample = match self.shape {
             Shape::Crosses => {
@@ -274,13 +272,13 @@ impl Series {
 }
 
 impl Baseline {
-    /// Returns this baseline's entry in the legend, as HTML.
+    /// Returns the legend entry of this baseline as HTML.
     pub(super) fn key(&self) -> String {
         format!("<li>{}{}</li>", line_key(self.slot, BASELINE), escape(&self.name))
     }
 }
 
-/// Returns the legend as HTML; empty for a single line without a name.
+/// Returns the legend as HTML. Empty for a single line without a name.
 pub(super) fn legend(series: &[Series], baselines: &[Baseline]) -> String {
     if series.len() + baselines.len() < 2 && series.iter().all(|line| line.name.is_empty()) {
         return String::new();
@@ -289,7 +287,7 @@ pub(super) fn legend(series: &[Series], baselines: &[Baseline]) -> String {
     format!("<ul class=\"legend\">{}</ul>\n", keys.collect::<String>())
 }
 
-/// Returns all y values of a chart, to compute the vertical axis.
+/// Returns all y values of a chart, including error bars.
 pub(super) fn heights(series: &[Series], baselines: &[Baseline]) -> Vec<f64> {
     let ends = |p: &PlotPoint| {
         let spread = p.spread.unwrap_or(0.0);
@@ -313,12 +311,12 @@ fn text_style(size: u32) -> TextStyle<'static> {
     TextStyle::from(("sans-serif", size).into_font()).color(&INK)
 }
 
-/// Returns a line's index in [`DASHES`].
+/// Returns an index into [`DASHES`].
 fn dash(slot: usize) -> usize {
     if slot == SCRATCH { BASELINE } else { slot / CYCLE % BASELINE }
 }
 
-/// Returns a line's index in [`HUES`].
+/// Returns an index into [`HUES`].
 fn place(slot: usize) -> usize {
     if slot == SCRATCH { CYCLE } else { slot % CYCLE }
 }
@@ -340,7 +338,7 @@ fn hex(RGBColor(r, g, b): RGBColor) -> String {
     format!("#{r:02X}{g:02X}{b:02X}")
 }
 
-/// Returns CSS rules that replace the placeholder colours of the drawings.
+/// Returns CSS rules that replace the placeholder colours.
 pub(super) fn style_rules() -> String {
     let mut css = format!(
         "svg [stroke=\"{}\"]{{stroke:var(--grid)}}svg [fill=\"{ink}\"]{{fill:var(--ink2)}}svg [stroke=\"{ink}\"]{{stroke:var(--line)}}svg [fill=\"{}\"]{{fill:var(--card)}}\n",

@@ -7,10 +7,10 @@ use super::text::{escape, utc};
 use crate::results::Provenance;
 use std::fmt::Write as _;
 
-/// Headings of rows that are left out if all their cells are empty.
+/// Rows that the table leaves out if all their cells are empty.
 const OPTIONAL: [&str; 3] = ["images", "starting checkpoints", "failed jobs"];
 
-/// A row of the table: the heading, and a function that returns a run's value.
+/// A table row: the heading, and a function that returns the cell of a run.
 type Fact = (&'static str, fn(&Provenance) -> String);
 
 const FACTS: [Fact; 14] = [
@@ -57,7 +57,6 @@ pub(super) fn provenance(report: &Report<'_>) -> String {
     boxed("Provenance", &html)
 }
 
-/// Lists each start checkpoint with its BLAKE3 hash and number of epochs.
 fn start_files(provenance: &Provenance) -> String {
     let mut texts: Vec<String> = Vec::new();
     for file in &provenance.start_files {
@@ -75,7 +74,7 @@ fn failed_jobs(provenance: &Provenance) -> String {
     failed.map(|failed| format!("{}: {}", failed.job, failed.reason)).collect::<Vec<_>>().join("; ")
 }
 
-/// Returns the cells of a row. If all runs have the same value, a single cell spans all columns.
+/// Returns the cells of a row. Merges the cells if all values are equal.
 fn cells(values: &[String]) -> String {
     let same = values.iter().all(|value| *value == values[0]);
     let (shown, span) = if same { (&values[..1], values.len()) } else { (values, 1) };

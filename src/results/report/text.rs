@@ -1,6 +1,6 @@
 //! Formatting of text, numbers and times.
 
-/// Escapes text for HTML tags and quoted attributes.
+/// Escapes text for use in HTML.
 pub(super) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -26,7 +26,7 @@ pub(super) fn shell_word(text: &str) -> String {
     }
 }
 
-/// Formats a number with commas between thousands: `1,281,167`.
+/// Adds commas between thousands: `1,281,167`.
 pub(super) fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -58,7 +58,7 @@ pub(in crate::results) fn utc_compact(unix_s: u64) -> String {
     format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
 }
 
-/// Returns (year, month, day) of a day counted from 1970-01-01.
+/// Converts days since 1970-01-01 to (year, month, day).
 fn civil(day: i64) -> (i64, i64, i64) {
     let from_march_0000 = day + 719_468;
     let era = from_march_0000.div_euclid(146_097);

@@ -1,8 +1,6 @@
 //! Removes values from long lines, to keep the page small.
 
-/// Returns at most `most` of the values, in the same order.
-///
-/// Keeps the first, the last, and local extremes, so spikes stay visible.
+/// Removes values until at most `most` remain. Keeps minima and maxima, so spikes stay visible.
 pub(super) fn thin<T: Copy>(points: &[T], most: usize, y: impl Fn(&T) -> f64) -> Vec<T> {
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return Vec::new() };
     if points.len() <= most {

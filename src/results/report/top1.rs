@@ -12,7 +12,7 @@ use crate::results::AccuracyRow;
 use crate::results::seeds::Measured;
 use std::fmt::Write as _;
 
-/// A stage that measures an accuracy, and functions that read its results.
+/// A stage that measures an accuracy.
 struct SeriesKind {
     id: &'static str,
     name: &'static str,
@@ -84,7 +84,7 @@ fn swept_keys(report: &Report<'_>) -> Vec<String> {
     of_first.into_iter().flatten().map(|(key, _)| key.clone()).collect()
 }
 
-/// Returns the mean accuracy of the group's jobs that start from the checkpoint of `epoch`.
+/// Returns the mean accuracy over the runs in `group` for a pre-training epoch.
 fn point(group: &RunGroup<'_>, kind: &SeriesKind, epoch: &str, x: f64) -> Option<PlotPoint> {
     let rows = group.runs.iter().flat_map(|run| &run.accuracy);
     let rows: Vec<&AccuracyRow> = rows.filter(|row| row.pretrain_epoch == epoch).collect();
@@ -94,7 +94,7 @@ fn point(group: &RunGroup<'_>, kind: &SeriesKind, epoch: &str, x: f64) -> Option
     Some(PlotPoint { x, y: measured.mean, spread: measured.spread, hollow })
 }
 
-/// Returns the pre-training epochs whose checkpoints jobs start from, without duplicates.
+/// Returns the pre-training epochs of all rows, sorted and without duplicates.
 fn epochs<'a>(groups: &[&RunGroup<'a>]) -> Vec<&'a str> {
     let rows = groups.iter().flat_map(|group| &group.runs).flat_map(|run| &run.accuracy);
     let mut epochs: Vec<&str> =
@@ -174,7 +174,7 @@ fn published(
     series
 }
 
-/// Returns the published results without pre-training as horizontal baselines.
+/// Returns published results of training from scratch as horizontal lines.
 fn published_scratch(report: &Report<'_>, kind: &SeriesKind, first_slot: usize) -> Vec<Baseline> {
     let rows = report.beside.iter().filter(|row| row.is_scratch());
     let baseline = |row: &PublishedRow| {
@@ -192,7 +192,7 @@ fn name(report: &Report<'_>, row: &PublishedRow) -> String {
     }
 }
 
-/// Returns the index of the table with the published result `row`. The index selects a style for its crosses.
+/// Returns the index of the published table that contains `row`.
 fn table(report: &Report<'_>, row: &PublishedRow) -> usize {
     let mut tables: Vec<&str> = report.beside.iter().map(|row| row.table).collect();
     tables.dedup();
@@ -219,7 +219,7 @@ fn sources(report: &Report<'_>) -> String {
     html
 }
 
-/// The lines of a plot, as (label, runs of the line).
+/// The lines of a plot, as (label, groups of runs).
 type Lines<'r, 'a> = Vec<(String, Vec<&'r RunGroup<'a>>)>;
 
 fn against_key(report: &Report<'_>, kind: &SeriesKind, key: &str) -> Option<Chart> {

@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-/// A record of a TensorBoard event file, with the `event.proto` fields for scalars.
+/// A TensorBoard event, with the `event.proto` fields for scalars.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TfEvent {
     /// Time of the event, in seconds since 1970.
@@ -31,7 +31,7 @@ struct Scalar {
 }
 
 impl TfEvent {
-    /// Returns the event with the format version, with which every file starts.
+    /// Returns the event that starts every file and names the format version.
     pub(super) fn version(wall_time: f64) -> Self {
         let file_version = Some("brain.Event:2".to_owned());
         Self { wall_time, step: 0, file_version, summary: None }
@@ -50,13 +50,13 @@ impl TfEvent {
         self.file_version.is_some()
     }
 
-    /// Returns whether the event belongs to an epoch. Other events belong to updates.
+    /// Returns whether this is the event of an epoch, not of an update.
     pub(super) fn is_of_an_epoch(&self) -> bool {
         let mut scalars = self.summary.iter().flat_map(|summary| &summary.value);
         scalars.any(|scalar| scalar.tag.starts_with("perf/"))
     }
 
-    /// Encodes the event as a record: length, checksum of the length, event, checksum of the event.
+    /// Encodes the event: length, CRC of the length, data, CRC of the data.
     pub(super) fn record(&self) -> Vec<u8> {
         let message = self.encode_to_vec();
         let length = (message.len() as u64).to_le_bytes();
@@ -75,7 +75,7 @@ impl TfEvent {
     }
 }
 
-/// Returns each event, with the byte position of its end.
+/// Returns each event with the byte position where its record ends.
 ///
 /// Stops at the first incomplete or corrupt record.
 pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = (TfEvent, usize)> {
@@ -87,7 +87,7 @@ pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = (TfEvent, usize)> {
     })
 }
 
-/// Returns the event in the first record, and the record's length in bytes.
+/// Returns the first event, and the length of its record in bytes.
 fn first(bytes: &[u8]) -> Option<(TfEvent, usize)> {
     let (length, rest) = bytes.split_first_chunk::<8>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;
@@ -103,7 +103,7 @@ fn first(bytes: &[u8]) -> Option<(TfEvent, usize)> {
     Some((TfEvent::decode(message).ok()?, 16 + message.len()))
 }
 
-/// Returns the masked CRC-32C that TensorFlow's records use.
+/// Returns the masked CRC-32C of TensorFlow records.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }

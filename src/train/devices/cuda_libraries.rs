@@ -5,19 +5,19 @@
     reason = "opening a library runs its initialisers, as the CUDA backend does later"
 )]
 
-/// Returns whether the driver (`libcuda`) is installed.
+/// Returns whether the driver, `libcuda`, is installed.
 pub(crate) fn driver() -> bool {
     // SAFETY: opens and closes a library that the CUDA backend opens next.
     unsafe { cudarc::driver::sys::is_culib_present() }
 }
 
-/// Returns whether NVRTC (`libnvrtc`), the compiler for GPU kernels, is installed.
+/// Returns whether `libnvrtc` is installed. This library compiles GPU kernels.
 pub(crate) fn nvrtc() -> bool {
     // SAFETY: as above.
     unsafe { cudarc::nvrtc::sys::is_culib_present() }
 }
 
-/// Returns whether NCCL (`libnccl`), which sums gradients over GPUs, is installed.
+/// Returns whether `libnccl` is installed. This library sums gradients over GPUs.
 pub(crate) fn nccl() -> bool {
     // SAFETY: as above.
     unsafe { cudarc::nccl::sys::is_culib_present() }

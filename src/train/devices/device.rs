@@ -11,27 +11,25 @@ use crate::train::error::TrainError;
 use burn::tensor::{Device, FloatDType};
 use std::thread;
 
-/// The devices that a run uses.
+/// The device or devices that a run uses.
 #[derive(Debug, Clone)]
 pub struct ChosenDevice {
-    /// The device for computations.
-    ///
-    /// For the whole run, this is the first entry of `devices`. For one rank, it is the rank's own device.
+    /// Device for computations: the first entry of `devices`. On a rank, the device of this rank.
     pub device: Device,
-    /// The devices that train together, one per rank.
+    /// All devices that train together, one per rank.
     ///
-    /// On the CPU, all entries are the same device.
+    /// If the CPU simulates several devices, all entries are equal.
     pub devices: Vec<Device>,
-    /// Device names for messages and `provenance.json`.
+    /// Name for messages and `provenance.json`, such as `cuda: 2 x NVIDIA H200`.
     pub name: String,
     pub backend: Backend,
-    /// Number of compute threads of all devices. A GPU counts as one thread.
+    /// Number of compute threads on the CPU. On GPUs, the number of devices.
     pub threads: usize,
-    /// Log messages about why the run uses these devices.
+    /// Log messages that explain the choice of the devices.
     pub notes: Vec<String>,
 }
 
-/// A compute backend.
+/// A backend of Burn that computes on one kind of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     Cpu,
@@ -41,9 +39,9 @@ pub enum Backend {
 }
 
 impl ChosenDevice {
-    /// Starts the worker threads that run the shards of a micro-batch.
+    /// Starts the worker threads that compute the shards of a micro-batch.
     ///
-    /// Without worker threads, as on a GPU, the calling thread runs the whole micro-batch.
+    /// On a GPU, starts no threads: the calling thread computes the whole micro-batch.
     pub fn replicas(&self) -> Replicas {
         match self.backend {
             Backend::Cpu => Replicas::start(self.threads.div_ceil(self.devices.len())),
@@ -51,7 +49,7 @@ impl ChosenDevice {
         }
     }
 
-    /// Returns a copy for rank `index`, whose field `device` is the device of this rank.
+    /// Returns a copy for rank `index`, with the device of this rank in `device`.
     pub(crate) fn of(&self, index: usize) -> Self {
         Self { device: self.devices[index].clone(), ..self.clone() }
     }
@@ -67,7 +65,7 @@ impl ChosenDevice {
 }
 
 impl Backend {
-    /// Returns the backend's name, as in recipes and cargo features.
+    /// Returns the backend's name in recipes, such as `cuda`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -110,7 +108,7 @@ impl Backend {
 struct FoundDevice {
     device: Device,
     name: String,
-    /// Whether the device is a GPU, not a software adapter.
+    /// Whether the device is a real GPU and not a software adapter, such as llvmpipe.
     hardware: bool,
 }
 
@@ -146,7 +144,7 @@ fn cuda(runtime: Option<&RuntimePlan>) -> Result<Vec<FoundDevice>, NotFound> {
         .into_iter()
         .enumerate()
         .map(|(index, device)| {
-            // Reading a GPU's name opens the GPU. So only the first one is asked.
+            // Reading the name of a GPU opens this GPU. So only the first GPU is asked for its name.
             let identity = if index == 0 { device.identity() } else { None };
             let name = identity.map_or_else(|| "CUDA GPU".to_owned(), |identity| identity.name);
             FoundDevice { device, name, hardware: true }
@@ -166,7 +164,7 @@ fn cuda(runtime: Option<&RuntimePlan>) -> Result<Vec<FoundDevice>, NotFound> {
 
 #[cfg(any(feature = "vulkan", feature = "wgpu"))]
 fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<FoundDevice>, NotFound> {
-    // A machine with a GPU often has a software adapter, too.
+    // A machine with a GPU often has a software adapter as well.
     let mut found: Vec<FoundDevice> = Device::enumerate(kind)
         .into_iter()
         .filter_map(|device| {
@@ -177,11 +175,11 @@ fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<FoundDevic
         .collect();
     found.sort_by_key(|found| !found.hardware);
     let Some(first) = found.first() else {
-        let reason = format!("this machine has no adapter for {apis}");
+        let reason = format!("this machine has no graphics adapter for {apis}");
         return Err(NotFound::new(reason, "install the graphics driver"));
     };
-    // Observed: with Mesa 22.3, the process ends, so no check can report this. SwiftShader returns zeros for matrix
-    // products.
+    // Observed with Mesa 22.3: the process ends, so no check can report the failure. SwiftShader returns zeros for
+    // matrix products.
     if cfg!(feature = "vulkan") && !first.hardware {
         let reason = format!(
             "{} is a software adapter, where SPIR-V kernels crash or return wrong results",
@@ -196,8 +194,8 @@ fn adapters(kind: burn::tensor::DeviceType, apis: &str) -> Result<Vec<FoundDevic
 
 /// Returns the devices that the recipe's `[runtime]` selects.
 ///
-/// `auto` prefers CUDA, then Vulkan, then wgpu, then the CPU, and ignores software adapters. Fails if the recipe names
-/// a missing device.
+/// `auto` selects CUDA, Vulkan, wgpu or the CPU: the first that works, in this order. `auto` ignores software adapters.
+/// Fails if the recipe names a device that is missing.
 ///
 /// Also turns the autotuning of bf16 matrix products on or off for the whole process.
 pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
@@ -248,7 +246,9 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
     Ok(ChosenDevice { device, devices, name, backend, threads, notes })
 }
 
-/// Returns the number of GPUs for `devices = "all"`, without software adapters.
+/// Returns the number of GPUs of this `kind` on this machine. Software adapters do not count.
+///
+/// For `auto`, counts the GPUs of the first backend that works.
 pub fn count_gpus(kind: DeviceKind) -> usize {
     let found = match named(kind) {
         Some(backend) => backend.find(None).ok().map(|found| (backend, found)),
@@ -260,7 +260,7 @@ pub fn count_gpus(kind: DeviceKind) -> usize {
     }
 }
 
-/// Returns the backend that a recipe names, or `None` for `auto`.
+/// Returns the backend named in a recipe; `None` for `auto`.
 fn named(kind: DeviceKind) -> Option<Backend> {
     match kind {
         DeviceKind::Auto => None,
@@ -271,7 +271,9 @@ fn named(kind: DeviceKind) -> Option<Backend> {
     }
 }
 
-/// Returns as many devices as the recipe requests. Fails if fewer exist.
+/// Returns the first `runtime.devices` devices. Fails if `found` has fewer GPUs.
+///
+/// A CPU that the recipe names simulates several devices: all entries are this CPU.
 fn together(
     runtime: &RuntimePlan,
     backend: Backend,
@@ -318,7 +320,7 @@ fn because(notes: &[String]) -> String {
     if notes.is_empty() { String::new() } else { format!(" ({})", notes.join("; ")) }
 }
 
-/// Fails if the device does not support the precision of the recipe.
+/// Fails if `device` does not support the precision of the recipe.
 fn refuse_precision(runtime: &RuntimePlan, device: &Device, name: &str) -> Result<(), TrainError> {
     let precision = runtime.precision;
     let (dtype, other) = match precision {
@@ -337,7 +339,7 @@ fn refuse_precision(runtime: &RuntimePlan, device: &Device, name: &str) -> Resul
     })
 }
 
-/// Returns the best working backend and its devices.
+/// Tries CUDA, Vulkan, wgpu and the CPU, in this order. Returns the first backend that works, and its devices.
 ///
 /// Adds a note for each backend that does not work.
 fn automatic(
@@ -372,7 +374,7 @@ fn automatic(
 }
 
 impl Backend {
-    /// Returns the backends that this build includes.
+    /// Returns the backends that this build of mae includes.
     pub fn built() -> impl Iterator<Item = Self> {
         [Self::Cpu, Self::Cuda, Self::Vulkan, Self::Wgpu].into_iter().filter(|of| of.is_built())
     }

@@ -15,19 +15,19 @@ type Member = (mpsc::Sender<Task>, thread::JoinHandle<()>);
 
 /// One thread for each device, in device order.
 ///
-/// With a single device, work runs on the calling thread instead. Dropping this value ends the threads.
+/// With a single device, there is no extra thread: work runs on the calling thread.
 pub(crate) struct DeviceThreads {
     members: Vec<Member>,
-    /// Number of running tasks, including tasks that wait forever for their GPU.
+    /// Number of running tasks. A task that waits forever for its GPU also counts.
     running: Arc<AtomicUsize>,
-    /// Maximum time to wait for running tasks to finish.
+    /// Longest wait for running tasks.
     patience: Duration,
 }
 
-/// Whether the tasks on different devices wait for each other.
+/// Whether tasks on different devices wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TaskCoupling {
-    /// The tasks are the ranks of one job, which wait for each other's gradients.
+    /// The tasks are ranks of one job, and wait for each other's gradients.
     Joined,
     Independent,
 }
@@ -55,15 +55,13 @@ impl DeviceThreads {
         self.all(1, TaskCoupling::Independent, move |_| work()).remove(0)
     }
 
-    /// Runs `work` on the first `devices` devices at the same time, and returns one result per device.
+    /// Runs `work(index)` on the first `devices` devices at the same time. Returns one result per device.
     ///
-    /// `work` receives the index of its device. A panic becomes [`DeviceError::Crashed`].
+    /// A panic becomes [`DeviceError::Crashed`]. If a [`TaskCoupling::Joined`] task fails, all other tasks must end
+    /// within one minute. A task that does not end has the result [`TrainError::OtherRank`].
     ///
-    /// With [`TaskCoupling::Joined`], the other devices have one minute to finish after a failure. A device that takes
-    /// longer has the result [`TrainError::OtherRank`].
-    ///
-    /// If a device is still busy with the previous call, this function waits up to one minute. Then it fails with
-    /// [`TrainError::Stuck`].
+    /// Before it starts, this function waits up to one minute for tasks of earlier calls. If they still run, it fails
+    /// with [`TrainError::Stuck`].
     pub(crate) fn all<T: Send + 'static>(
         &self,
         devices: usize,
@@ -96,7 +94,7 @@ impl DeviceThreads {
             let (work, done) = (Arc::clone(&work), done.clone());
             let running = Arc::clone(&self.running);
             running.fetch_add(1, Ordering::SeqCst);
-            // If sending fails, the task and its `done` are dropped. The receiver then sees the end of the channel.
+            // If `send` fails, the task is dropped together with its `done`. `results` then ends early.
             let _ = queue.send(Box::new(move || {
                 let end = guarded(index, &*work);
                 running.fetch_sub(1, Ordering::SeqCst);
@@ -107,7 +105,7 @@ impl DeviceThreads {
         let mut ends: Vec<Option<Result<T, TrainError>>> = members.iter().map(|_| None).collect();
         let mut failed = false;
         while ends.iter().any(Option::is_none) {
-            // A GPU that waits for a failed GPU never answers.
+            // After a failure, another GPU may wait forever for the failed GPU. So the wait has a limit.
             let next =
                 if failed { results.recv_timeout(self.patience).ok() } else { results.recv().ok() };
             let Some((index, end)) = next else { break };
@@ -132,7 +130,7 @@ impl Drop for DeviceThreads {
             if self.running.load(Ordering::SeqCst) > 0 {
                 continue;
             }
-            // The tasks' panics were caught, so joining cannot fail.
+            // `guarded` has caught all panics of tasks, so `join` cannot fail.
             let _ = thread.join();
         }
     }

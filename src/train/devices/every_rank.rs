@@ -7,9 +7,9 @@ use super::ranks::Rank;
 use crate::train::error::TrainError;
 use std::sync::{Mutex, PoisonError};
 
-/// Runs `work` on every device of this host. Returns the result of the host's first rank.
+/// Runs `work` on every device of this host. Returns the result of this host's first rank.
 ///
-/// All hosts must call this function for the same work. If `work` fails on another host, returns that error.
+/// All hosts must call this function for the same job. Returns the error of another host if `work` fails there.
 pub(crate) fn on_every_rank<T: Send + 'static>(
     device: &ChosenDevice,
     device_threads: &DeviceThreads,
@@ -27,9 +27,9 @@ pub(crate) fn on_every_rank<T: Send + 'static>(
     hosts.end_job(first_error(ends).map(|mut ends| ends.remove(0)))
 }
 
-/// Returns the results of all ranks. If a rank failed, returns one of the errors.
+/// Returns the results of all ranks, or one error if any rank failed.
 ///
-/// Returns [`TrainError::OtherRank`] only if all failed ranks have this error.
+/// Returns [`TrainError::OtherRank`] only if no rank has a different error.
 pub(crate) fn first_error<T>(ends: Vec<Result<T, TrainError>>) -> Result<Vec<T>, TrainError> {
     let (mut all, mut failed) = (Vec::new(), None);
     for end in ends {

@@ -4,10 +4,10 @@ use cubecl::config::cache::CacheConfig;
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 use std::sync::Once;
 
-/// Enables the cache of compiled kernels in the user's cache folder.
+/// Keeps compiled GPU kernels in the user's cache folder, for later starts.
 ///
-/// `cubecl.toml` can name a different folder. Call this function before the first use of a device, because later
-/// changes have no effect. Only the same build on the same kind of GPU uses a cached kernel.
+/// `cubecl.toml` can name a different folder. Call this function before the first use of a device; afterwards, it has
+/// no effect. A cached kernel is used only by the same build on the same kind of GPU.
 pub(crate) fn keep() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

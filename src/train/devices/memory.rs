@@ -11,8 +11,8 @@ const HINT: &str = "choose a smaller model (`model.size`, `model.embed_dim`, `mo
 
 /// Fails if a stage needs more CPU memory than this machine has.
 ///
-/// Without this check, a failed allocation would abort the process. GPUs need no check, because their drivers return
-/// errors.
+/// Without this check, a failed allocation would abort the process. A GPU driver returns an error instead, so GPUs need
+/// no check.
 pub(crate) fn check_memory(
     device: &ChosenDevice,
     plan: &Plan,
@@ -25,7 +25,6 @@ pub(crate) fn check_memory(
     }
 }
 
-/// Fails if a stage needs more memory than this process may use.
 fn check_cpu_memory(plan: &Plan, stages: &[StageKind], classes: usize) -> Result<(), TrainError> {
     let Some((limit, source)) = limit() else { return Ok(()) };
     for stage in stages {
@@ -34,7 +33,7 @@ fn check_cpu_memory(plan: &Plan, stages: &[StageKind], classes: usize) -> Result
             continue;
         };
         let Memory { params, gradients, optimizer, activations } = cost.memory;
-        // The CPU computes a few images at a time, so only one image's activations are certain.
+        // The CPU computes only a few images at a time. So the estimate counts the activations of one image.
         let activations = activations / training.batch_size as f64;
         let needed = params + gradients + optimizer + activations;
         if needed > limit as f64 {
@@ -58,7 +57,7 @@ fn gib(bytes: f64) -> String {
     format!("{:.1} GiB", bytes / f64::from(1u32 << 30))
 }
 
-/// Returns this process's memory limit in bytes, and a description of the limit for messages.
+/// Returns the memory limit of this process in bytes, and its description for messages.
 fn limit() -> Option<(u64, &'static str)> {
     let machine = memory_total(&fs::read_to_string("/proc/meminfo").ok()?)?;
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -66,20 +65,20 @@ fn limit() -> Option<(u64, &'static str)> {
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let all = [
         (Some(machine), "this machine has"),
-        (group, "the control group (container) limits it to"),
+        (group, "the control group (container) limits the memory to"),
         (address_space(&limits), "the limit of the address space (`ulimit -v`) is"),
     ];
     all.into_iter().filter_map(|(bytes, source)| Some((bytes?, source))).min_by_key(|all| all.0)
 }
 
-/// Returns the value of `MemTotal` in bytes. `text` is the content of `/proc/meminfo`.
+/// Parses `MemTotal` of `/proc/meminfo`, in bytes.
 fn memory_total(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kib * 1024)
 }
 
-/// Returns the soft address-space limit in bytes. `text` is the content of `/proc/self/limits`.
+/// Parses the soft address-space limit of `/proc/self/limits`, in bytes.
 fn address_space(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("Max address space"))?;
     line.split_whitespace().next()?.parse().ok()
@@ -87,7 +86,7 @@ fn address_space(text: &str) -> Option<u64> {
 
 /// Returns the smallest memory limit of this process's control groups, in bytes.
 ///
-/// `groups` is the content of `/proc/self/cgroup`. `root` is the mount point of the control groups.
+/// `groups` is the text of `/proc/self/cgroup`. `root` is the folder where the control groups are mounted.
 fn group_limit(groups: &str, root: &Path) -> Option<u64> {
     let mut least = None;
     for line in groups.lines() {
@@ -100,8 +99,7 @@ fn group_limit(groups: &str, root: &Path) -> Option<u64> {
             }
             _ => continue,
         };
-        // In a container, `path` can be a path of the host that does not exist here. `ancestors` ends with the root,
-        // which exists.
+        // In a container, `path` may exist only on the host. `ancestors` ends with the root, which always exists.
         for folder in Path::new(path.trim_start_matches('/')).ancestors() {
             let text = fs::read_to_string(root.join(folder).join(file)).unwrap_or_default();
             let limit: Option<u64> = text.trim().parse().ok();

@@ -1,4 +1,4 @@
-//! Devices: their choice, their checks, their threads, the ranks that train together, and the hosts of the ranks.
+//! Devices: choice, checks, threads, ranks that train together, and hosts.
 
 #[cfg(feature = "cuda")]
 mod cuda_libraries;

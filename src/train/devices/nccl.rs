@@ -5,15 +5,15 @@ use crate::train::error::TrainError;
 use burn::tensor::distributed::{CollectiveTensor, ReduceOperation, all_reduce};
 use burn::tensor::{Device, Tensor};
 
-/// The gradients of a bucket, copied into one flat tensor.
+/// Gradients copied into one flat tensor.
 pub(crate) struct FlatBucket {
     values: Tensor<1>,
     lens: Vec<usize>,
 }
 
-/// A running all-reduce. Meanwhile, the GPUs can compute something else.
+/// An all-reduce that is still running. The GPU can compute at the same time.
 ///
-/// Dropping this value waits for the all-reduce, because an unfinished all-reduce would block the next job.
+/// Dropping this value waits for the all-reduce. An unfinished all-reduce would block the next job.
 pub(crate) struct PendingAllReduce {
     values: Option<CollectiveTensor<1>>,
     lens: Vec<usize>,
@@ -33,7 +33,7 @@ impl FlatBucket {
 
     /// Starts the all-reduce of this bucket over `devices`.
     ///
-    /// Every rank must send the same number of values. Otherwise, the GPUs wait for each other forever.
+    /// Every rank must start with the same number of values. Otherwise, all GPUs wait forever.
     pub(crate) fn start_reduce(self, devices: &[Device]) -> PendingAllReduce {
         let values = all_reduce(self.values, ReduceOperation::Sum, devices.to_vec());
         PendingAllReduce { values: Some(values), lens: self.lens }
@@ -41,9 +41,7 @@ impl FlatBucket {
 }
 
 impl PendingAllReduce {
-    /// Returns the gradient sums.
-    ///
-    /// The device waits for the all-reduce before it starts its next work.
+    /// Returns the gradient sums. The device waits for the all-reduce, but this function does not.
     pub(crate) fn finish(mut self) -> Vec<Tensor<1>> {
         let values = self.values.take().expect("`finish` consumes the all-reduce").resolve();
         let mut start = 0;
@@ -58,7 +56,7 @@ impl PendingAllReduce {
 impl Drop for PendingAllReduce {
     fn drop(&mut self) {
         if let Some(values) = self.values.take() {
-            // The error that caused this drop is reported elsewhere.
+            // The error that caused the drop is reported elsewhere.
             let _ = host(&values.resolve().narrow(0, 0, 1), &[]);
         }
     }

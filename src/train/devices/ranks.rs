@@ -1,12 +1,13 @@
-//! Ranks: the devices that train one job together, on all hosts. Each has its own thread, model, optimizer and loader.
+//! Ranks: the devices that train one job together, on all hosts. Each rank has its own thread, model, optimizer and
+//! loader.
 //!
-//! Rank `r` of `N` takes the micro-batches `r`, `N + r`, `2 N + r` and so on of an epoch. So one update of N ranks has
-//! the same images as one rank with N times the `accum_iter`.
+//! Of N ranks, rank `r` takes the micro-batches `r`, `N + r`, `2 N + r` and so on of an epoch. So an update of N ranks
+//! has the same images as an update of one rank with N times the `accum_iter`.
 //!
-//! All ranks run the same loop and wait for each other at each exchange. Only rank 0 writes files and reports events.
+//! All ranks run the same loop, and wait for each other at each exchange. Only rank 0 writes files and reports events.
 //!
-//! The devices of host `h` are the ranks from `h * D` on, where each host has `D` devices. Values and sums are first collected on
-//! each host. Then the host's first rank exchanges them with the other hosts.
+//! Each host has `D` devices. The devices of host `h` are the ranks `h * D` to `h * D + D - 1`. Each host first
+//! collects or sums the values of its own ranks. Its first rank then exchanges the result with the other hosts.
 
 use super::hosts::{self, Hosts, Wire};
 use super::reduce::{Bucket, PendingReduce, lens, read, split};
@@ -16,7 +17,7 @@ use burn::tensor::{Device, Tensor};
 use std::any::Any;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// One of the devices that train a job together. Each device has its own rank.
+/// One device of a job that trains on several devices.
 pub struct Rank {
     /// Index of the device on this host.
     local: usize,
@@ -26,21 +27,21 @@ pub struct Rank {
 /// How the ranks exchange gradients.
 #[derive(Debug, Clone)]
 pub(crate) enum Link {
-    /// NCCL sends the gradients directly from GPU to GPU.
+    /// NCCL sums the gradients on the GPUs.
     #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only CUDA has NCCL"))]
     Nccl(Vec<Device>),
-    /// The host sums the gradients of all ranks after the backward pass.
+    /// After the backward pass, the CPU sums the gradients of all ranks.
     Host,
-    /// The CPU simulates several devices. The host sums buckets of this many gradient values.
+    /// The CPU simulates several devices. The number is the bucket size in gradient values.
     Simulated(usize),
 }
 
 /// Bucket size for NCCL, in gradient values.
 const NCCL_BUCKET: usize = 1 << 24;
 
-/// State that all ranks of a job on this host share.
+/// State that all ranks of this host share.
 struct RankGroup {
-    /// Number of devices of this host. Every host has the same number.
+    /// Number of devices on this host. All hosts have the same number.
     devices: usize,
     link: Link,
     hosts: Hosts,
@@ -48,18 +49,18 @@ struct RankGroup {
     changed: Condvar,
 }
 
-/// The state of an exchange in which every rank receives the values of all ranks.
+/// An exchange in which every rank receives the values of all ranks.
 #[derive(Default)]
 struct ExchangeRound {
     brought: Vec<Option<Box<dyn Any + Send>>>,
     arrived: usize,
     leaving: usize,
-    /// Whether a rank has finished or failed. The other ranks then stop waiting for its value.
+    /// Whether a rank has ended. No other rank then waits for the value of that rank.
     broken: bool,
 }
 
 impl Rank {
-    /// Creates the ranks of a job on the `devices` devices of this host.
+    /// Creates one rank for each of the `devices` devices on this host.
     pub(crate) fn group(devices: usize, link: Link, hosts: Hosts) -> Vec<Self> {
         let brought = (0..devices).map(|_| None).collect();
         let round = Mutex::new(ExchangeRound { brought, ..ExchangeRound::default() });
@@ -68,7 +69,7 @@ impl Rank {
         (0..devices).map(|local| Self { local, group: Arc::clone(&group) }).collect()
     }
 
-    /// Creates the only rank of a job on a single device.
+    /// Creates the rank of a job on a single device.
     pub(crate) fn alone() -> Self {
         Self::group(1, Link::Host, Hosts::default()).remove(0)
     }
@@ -78,7 +79,7 @@ impl Rank {
         self.group.hosts.index() * self.group.devices + self.local
     }
 
-    /// Returns the number of ranks.
+    /// Returns the number of ranks (world size).
     pub fn world(&self) -> usize {
         self.group.hosts.count() * self.group.devices
     }
@@ -88,12 +89,14 @@ impl Rank {
         Share { index: self.index(), of: self.world(), on_this_host: self.group.devices }
     }
 
-    /// Returns whether this is rank 0, which alone writes files and reports events.
+    /// Returns whether this is rank 0. Only rank 0 writes files and reports events.
     pub fn is_first(&self) -> bool {
         self.index() == 0
     }
 
-    /// Sends `mine` to all ranks. Returns the values of all ranks, in rank order. Fails if another rank has failed.
+    /// Sends `mine` to all ranks. Returns the values of all ranks, in rank order.
+    ///
+    /// Fails if another rank has failed.
     pub(crate) fn exchange<T: Wire>(&self, mine: T) -> Result<Vec<T>, TrainError> {
         let local = self.exchange_here(mine)?;
         if self.group.hosts.count() == 1 {
@@ -105,7 +108,7 @@ impl Rank {
         })
     }
 
-    /// Runs `work` on the first rank of this host, and returns the result on all ranks of this host.
+    /// Runs `work` on the first rank of this host. All ranks of this host get the result.
     fn first_here<T: Clone + Send + 'static>(
         &self,
         work: impl FnOnce(&Hosts) -> Result<T, TrainError>,
@@ -115,7 +118,7 @@ impl Rank {
         Ok(all.swap_remove(0).expect("the first rank has a result"))
     }
 
-    /// Sends `mine` to all ranks of this host. Returns the values of these ranks, in rank order.
+    /// Sends `mine` to all ranks of this host. Returns their values in rank order.
     pub(super) fn exchange_here<T: Clone + Send + 'static>(
         &self,
         mine: T,
@@ -145,12 +148,12 @@ impl Rank {
         Ok(all)
     }
 
-    /// Returns whether `yes` is true on at least one rank. All ranks get the same result.
+    /// Returns on all ranks whether `yes` is true on at least one rank.
     pub(crate) fn any(&self, yes: bool) -> Result<bool, TrainError> {
         Ok(self.exchange(yes)?.contains(&true))
     }
 
-    /// Packs gradients into a bucket.
+    /// Packs gradients into a bucket for one all-reduce.
     pub(crate) fn pack(&self, tensors: Vec<Tensor<1>>) -> Bucket {
         match self.group.link {
             #[cfg(feature = "cuda")]
@@ -163,15 +166,16 @@ impl Rank {
 
     /// Starts the all-reduce of a bucket.
     ///
-    /// All ranks must start buckets of the same lengths in the same order.
+    /// All ranks must start buckets of the same sizes in the same order.
     pub(crate) fn start_reduce(&self, bucket: Bucket) -> Result<PendingReduce, TrainError> {
         match bucket {
             #[cfg(feature = "cuda")]
             Bucket::Flat(joined) => {
-                // An NCCL call cannot be cancelled. So the ranks of this host first wait until all of them are ready.
+                // A running NCCL call cannot be cancelled. So all ranks of this host first check that all of them are
+                // ready.
                 self.exchange_here(())?;
                 let Link::Nccl(devices) = &self.group.link else {
-                    unreachable!("only NCCL has flat buckets")
+                    unreachable!("flat buckets exist only with NCCL")
                 };
                 let reduce = joined.start_reduce(devices);
                 if self.group.hosts.count() == 1 {
@@ -188,8 +192,9 @@ impl Rank {
         }
     }
 
-    /// Starts to sum gradients over all hosts. `sum_here` returns the sums over this host's ranks as one list of
-    /// values.
+    /// Starts to sum gradients over all hosts.
+    ///
+    /// `sum_here` sums the gradients over the ranks of this host.
     fn start_sum(
         &self,
         tensors: &[Tensor<1>],
@@ -201,7 +206,7 @@ impl Rank {
         Ok(PendingReduce::OverHosts { sum, lens: lens(tensors), device })
     }
 
-    /// Returns the number of gradient values in a bucket; `None` if all gradients are reduced after the backward pass.
+    /// Returns the number of gradient values in a bucket; `None` for one all-reduce after the backward pass.
     pub(crate) fn bucket_size(&self) -> Option<usize> {
         match self.group.link {
             _ if self.world() == 1 => None,
@@ -211,7 +216,7 @@ impl Rank {
         }
     }
 
-    /// Sums the gradients of this host's ranks in host memory, in rank order. Returns one list of values.
+    /// Sums the gradients of this host's ranks in CPU memory, in rank order. Returns the sums as one list.
     fn sum_here(&self, tensors: &[Tensor<1>]) -> Result<Vec<f32>, TrainError> {
         let own = read(tensors)?;
         if self.group.devices == 1 {
@@ -225,7 +230,7 @@ impl Rank {
         Ok(sum)
     }
 
-    /// Waits while `not_yet` returns true. Fails if another rank finishes or fails during the wait.
+    /// Waits while `not_yet` returns true. Fails if another rank ends meanwhile.
     fn wait<'a>(
         &self,
         round: MutexGuard<'a, ExchangeRound>,
@@ -234,7 +239,7 @@ impl Rank {
         let wait = |round: &mut ExchangeRound| !round.broken && not_yet(round);
         let round =
             self.group.changed.wait_while(round, wait).unwrap_or_else(PoisonError::into_inner);
-        // If all ranks had arrived before one of them ended, the exchange is still valid.
+        // If all ranks have arrived, the exchange is valid, even if a rank has ended since then.
         if not_yet(&round) { Err(TrainError::OtherRank) } else { Ok(round) }
     }
 
@@ -244,7 +249,7 @@ impl Rank {
 }
 
 impl Drop for Rank {
-    /// Wakes the waiting ranks, because this rank has finished or failed.
+    /// Wakes all ranks that wait for this rank.
     fn drop(&mut self) {
         self.lock().broken = true;
         self.group.changed.notify_all();
@@ -314,7 +319,9 @@ pub(crate) mod tests {
         }
     }
 
-    /// Exchanges the rank's index, and sums two tensors. Returns the results.
+    /// Exchanges rank indices with all ranks, and sums two tensors over the ranks.
+    ///
+    /// Returns the indices and the sums.
     fn one_update(rank: &Rank) -> (Vec<Vec<f32>>, Vec<TensorData>) {
         let index = rank.index() as f32;
         let own = [vec![index, 1.0], vec![2.0 * index]];

@@ -1,11 +1,11 @@
-//! The gradients of an all-reduce: packed in buckets, and unpacked when their sums have arrived.
+//! The gradients of an all-reduce, packed into buckets.
 
 use super::hosts::PendingSum;
 use crate::infer::host;
 use crate::train::error::TrainError;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// Gradients that are all-reduced together.
+/// Gradients that one all-reduce sums.
 pub(crate) enum Bucket {
     Separate(Vec<Tensor<1>>),
     #[cfg(feature = "cuda")]
@@ -13,9 +13,9 @@ pub(crate) enum Bucket {
 }
 
 impl Bucket {
-    /// Fails if the device could not compute the gradients in this bucket.
+    /// Fails if the device could not compute these gradients.
     ///
-    /// Without this check, the other ranks would wait in NCCL forever for the failed rank.
+    /// Without this check, all other ranks would wait forever in NCCL.
     #[cfg_attr(
         not(feature = "cuda"),
         expect(clippy::unnecessary_wraps, reason = "only NCCL buckets are checked")
@@ -29,10 +29,10 @@ impl Bucket {
     }
 }
 
-/// An all-reduce of a bucket that is running or finished.
+/// An all-reduce of a bucket, which may still be running.
 pub(crate) enum PendingReduce {
     Done(Vec<Tensor<1>>),
-    /// A running sum over hosts, of gradients that each host has already summed over its own ranks.
+    /// A sum over hosts. Each host has already summed the gradients of its own ranks.
     OverHosts {
         sum: PendingSum,
         lens: Vec<usize>,
@@ -43,9 +43,9 @@ pub(crate) enum PendingReduce {
 }
 
 impl PendingReduce {
-    /// Returns the gradient sums, which are bit-identical on all ranks. Fails if another host has failed.
+    /// Returns the gradient sums, with the same bits on all ranks. Fails if another host has failed.
     ///
-    /// With NCCL on one host, the device waits for the sums before its next work. Otherwise, this function waits.
+    /// With NCCL on one host, only the device waits for the sums. Otherwise, this function waits.
     pub(crate) fn finish(self) -> Result<Vec<Tensor<1>>, TrainError> {
         match self {
             Self::Done(sums) => Ok(sums),
@@ -56,7 +56,7 @@ impl PendingReduce {
     }
 }
 
-/// Copies the values of all tensors from the device into one list.
+/// Copies all tensors from the device, and concatenates their values.
 pub(super) fn read(tensors: &[Tensor<1>]) -> Result<Vec<f32>, TrainError> {
     let mut values = Vec::new();
     for tensor in tensors {
@@ -69,7 +69,7 @@ pub(super) fn lens(tensors: &[Tensor<1>]) -> Vec<usize> {
     tensors.iter().map(|tensor| tensor.dims()[0]).collect()
 }
 
-/// Copies `values` to the device, as consecutive tensors of the lengths `lens`.
+/// Splits `values` into tensors of the lengths `lens`, and copies them to `device`.
 pub(super) fn split(values: &[f32], lens: &[usize], device: &Device) -> Vec<Tensor<1>> {
     let mut rest = values;
     let parts = lens.iter().map(|&len| {

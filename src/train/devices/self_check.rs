@@ -1,10 +1,10 @@
-//! The check of a device before a run: one training step of a one-block model is compared with the CPU.
+//! Checks a device before a run: compares one training step of a one-block model with the CPU.
 //!
-//! A GPU or a software adapter can return wrong matrix products without an error. The step has the shapes of the run,
-//! so it finds such errors before the training.
+//! A GPU or a software adapter can compute wrong matrix products without an error. The step has the tensor shapes of
+//! the run, so it finds such errors before the training.
 //!
-//! The device gets a full batch of copies of two images. The CPU gets the two images once. Mean loss and gradients are
-//! the same.
+//! The device gets a full batch that repeats two images. The CPU gets the two images once, which is faster. Mean loss
+//! and gradients must be equal.
 
 use super::device::{Backend, ChosenDevice};
 use super::device_threads::{DeviceThreads, TaskCoupling};
@@ -18,24 +18,24 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 /// Returns the largest accepted difference between device and CPU, relative to the tensor's largest value.
 ///
-/// Correct gradients differ by up to 1e-3 (fp32) or 2.9e-2 (bf16).
+/// Observed differences of correct gradients are up to 1e-3 (fp32) and 2.9e-2 (bf16).
 fn tolerance(precision: Precision) -> f64 {
     match precision {
         Precision::Fp32 => 5e-3,
         Precision::Bf16 | Precision::Fp16 => 0.1,
     }
 }
-/// Maximum number of different images in a test batch.
+/// A test batch has at most this many different images.
 const IMAGES: usize = 2;
 
-/// A training step that a device and the CPU compute, to compare the results.
+/// A training step that is computed on a device and on the CPU.
 ///
-/// The model is the run's model with a depth of 1.
+/// The model has one block, and otherwise the dimensions of the run's model.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum DeviceCheck {
-    /// Compares the device's loss and gradients of a masked autoencoder with the CPU's.
+    /// Compares loss and gradients of a masked autoencoder.
     Autoencoder { images: usize },
-    /// Compares the device's loss of a classifier with the CPU's. If `trained` is true, also compares the gradients.
+    /// Compares the loss of a classifier. If `trained` is true, also compares the gradients.
     Classifier { images: usize, classes: usize, global_pool: bool, trained: bool },
 }
 
@@ -59,9 +59,7 @@ fn of_stages(plan: &Plan, classes: usize) -> Vec<DeviceCheck> {
     [pretrain, finetune, linprobe].into_iter().flatten().collect()
 }
 
-/// Compares one step of each stage on each device with the CPU.
-///
-/// Fails if the results differ.
+/// Compares one step of each stage on each device with the CPU. Fails if a result differs.
 pub(crate) fn check_stages(
     device: &ChosenDevice,
     plan: &Plan,
@@ -78,7 +76,7 @@ pub(crate) fn check_stages(
     checked.into_iter().collect()
 }
 
-/// Compares one step on `device` with the CPU, and fails if the results differ.
+/// Compares one step on `device` with the CPU. Fails if a result differs.
 ///
 /// Does nothing if `device` is the CPU or `runtime.verify_device` is false.
 pub(crate) fn check(
@@ -98,7 +96,7 @@ pub(crate) fn check(
     Err(TrainError::Setting {
         problem: format!(
             "cannot compute on {}: this device returns wrong results. In a test step, {name} differs from the CPU \
-             result by {:.2} % of the largest entry",
+             result by {:.2} % of the largest value",
             device.name,
             100.0 * difference
         ),
@@ -109,7 +107,7 @@ pub(crate) fn check(
 
 type Named = Vec<(String, Vec<f32>)>;
 
-/// Returns the name and the relative difference of the least accurate tensor.
+/// Returns the tensor with the largest relative difference, as name and difference.
 fn largest_difference<'a>(expected: &'a Named, got: &Named) -> Option<(&'a str, f64)> {
     let shares = expected.iter().zip(got).map(|((name, expected), (_, got))| {
         let largest = expected.iter().fold(1e-12f64, |m, v| m.max(f64::from(v.abs())));
@@ -129,7 +127,6 @@ impl DeviceCheck {
         }
     }
 
-    /// Returns the number of different images in the test batch.
     fn distinct(self) -> usize {
         self.images().min(IMAGES)
     }
@@ -179,7 +176,7 @@ impl DeviceCheck {
     }
 }
 
-/// Copies a loss and, if `gradients` is true, gradients from the device.
+/// Copies the loss from the device, and the gradients if `gradients` is true.
 fn read<M: Module>(module: &M, loss: &Tensor<1>, gradients: bool) -> Result<Named, TrainError> {
     let values = |tensor: Tensor<1>| -> Result<Vec<f32>, TrainError> {
         Ok(tensor.try_into_vec_as().map_err(|e| DeviceError::from_driver(format!("{e:?}")))?)
@@ -189,7 +186,7 @@ fn read<M: Module>(module: &M, loss: &Tensor<1>, gradients: bool) -> Result<Name
         let mut grads = loss.backward();
         let grads = model::grads(module, &mut grads);
         for (name, grad) in model::trainable_names(module).into_iter().zip(grads) {
-            // The gradient of a key bias is zero, apart from rounding errors.
+            // The correct gradient of a key bias is zero, so only rounding errors would be compared.
             if !name.ends_with("qkv.bias") {
                 found.push((format!("the gradient of {name}"), values(grad)?));
             }

@@ -1,4 +1,4 @@
-//! Fine-tuning: an encoder is trained with a classification head, from a checkpoint or from scratch.
+//! Fine-tuning: trains an encoder and a classification head, from a checkpoint or from scratch.
 
 use super::targets::targets;
 use crate::data::Shard;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub(crate) struct FinetuneStage {
     pub encoder: EncoderDims,
     pub num_classes: usize,
-    /// Label smoothing of batches without mixup and CutMix.
+    /// Label smoothing, for batches without mixup and CutMix.
     pub smoothing: f64,
     /// Drop-path rate of each transformer block.
     pub drop_path_rates: Vec<f64>,
@@ -56,7 +56,7 @@ impl Stage for FinetuneStage {
 }
 
 impl FinetuneStage {
-    /// Draws drop-path factors, `[N, 2 * depth]`; `None` if all rates are 0.
+    /// Draws drop-path factors as a tensor `[N, 2 * depth]`; `None` if all rates are 0.
     fn drop_path(&self, samples: &[u64], key: Key) -> Option<Tensor<2>> {
         let rates = &self.drop_path_rates;
         rates.iter().any(|rate| *rate > 0.0).then(|| {
@@ -67,9 +67,9 @@ impl FinetuneStage {
     }
 }
 
-/// Draws the drop-path factors of each sample, `[N, 2 * depth]`.
+/// Draws two drop-path factors for each sample and block, `[N, 2 * depth]`.
 ///
-/// A factor of 0 drops a branch. A kept branch has the factor `1 / (1 - rate)`.
+/// The factor 0 drops a branch of the block. Otherwise, the factor is `1 / (1 - rate)`.
 fn drop_path_factors(samples: &[u64], rates: &[f64], key: Key) -> Vec<f32> {
     let mut factors = Vec::with_capacity(samples.len() * 2 * rates.len());
     for &sample in samples {

@@ -1,4 +1,4 @@
-//! The validation images that pre-training reconstructs at each epoch of `checkpoint_epochs`.
+//! The images that pre-training reconstructs at each epoch of `checkpoint_epochs`.
 
 use crate::data::{self, DataSet, EvalTransform, Split};
 use crate::durable;
@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 const IMAGES: usize = 6;
 
-/// The images for a job's reconstruction figures.
+/// The images for the reconstruction figures of a job.
 ///
-/// All epochs use the same images and masks. The images are spread evenly over the validation split. Without a
-/// validation split, they come from the training split.
+/// All figures show the same images with the same masks. The images are spread evenly over the validation split, or
+/// over the training split if there is no validation split.
 pub(crate) struct Gallery {
     split: Arc<dyn Split>,
     split_name: &'static str,
@@ -40,9 +40,7 @@ impl Gallery {
         }
     }
 
-    /// Writes the reconstruction figure of an epoch to the job's folder.
-    ///
-    /// The file name is, for example, `reconstructions/epoch-0800.png`.
+    /// Writes the reconstruction figure of an epoch, such as `reconstructions/epoch-0800.png` in the job's folder.
     pub(crate) fn show(
         &self,
         autoencoder: &Autoencoder,

@@ -1,4 +1,4 @@
-//! Linear probing: a linear classifier is trained on the features of a frozen encoder.
+//! Linear probing: trains a linear classifier on the features of a frozen encoder.
 
 use super::targets::targets;
 use crate::infer::{Evaluation, ShareCounts, host, images};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// The training of a linear classifier on the features of a frozen encoder.
 pub(crate) struct LinprobeStage {
-    /// The frozen encoder. The head of this network is unused.
+    /// The encoder. This network's own head is not used.
     pub frozen: Vit,
     pub encoder: EncoderDims,
     pub num_classes: usize,
@@ -23,9 +23,9 @@ pub(crate) struct LinprobeStage {
 impl Stage for LinprobeStage {
     type Model = ProbeHead;
 
-    /// Runs the encoder on each shard, and the head on the whole micro-batch.
+    /// Runs the encoder on each shard, and then the linear classifier on the whole micro-batch.
     ///
-    /// The head's `BatchNorm` needs the statistics of the whole micro-batch.
+    /// The classifier's `BatchNorm` needs the statistics of the whole micro-batch.
     fn backward(
         self: &Arc<Self>,
         head: &mut ProbeHead,
@@ -61,7 +61,7 @@ impl Stage for LinprobeStage {
 }
 
 impl LinprobeStage {
-    /// Returns the encoder's features of a micro-batch, `[N, D]`.
+    /// Returns the features of a micro-batch, `[N, D]`.
     fn features(
         self: &Arc<Self>,
         micro_batch: &MicroBatch<'_, '_>,
@@ -76,7 +76,7 @@ impl LinprobeStage {
     }
 }
 
-/// Updates the running statistics of `BatchNorm` with each rank's micro-batch, in rank order.
+/// Updates the running statistics of `BatchNorm` with the micro-batches of all ranks, in rank order.
 fn observe(
     mut head: ProbeHead,
     features: &Tensor<2>,

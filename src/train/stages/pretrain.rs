@@ -22,8 +22,9 @@ pub(crate) struct PretrainStage {
 }
 
 impl ShardLoss<Mae> for PretrainStage {
-    /// Returns the forward pass with a mask for each image. By default, the loss is computed only on the removed
-    /// patches (paper §3).
+    /// Returns the forward pass with one mask for each image.
+    ///
+    /// By default, only the removed patches count in the loss (paper §3).
     fn loss(&self, mae: &Mae, shard: &Shard<'_>, key: Key) -> Chain<Mae> {
         let masks = Masks::draw(self.masking, self.encoder.grid(), shard.samples, key);
         let imgs = images(shard, &self.encoder, &self.device);

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 /// Returns the target probabilities of a shard's images, `[N, C]`.
 ///
-/// `smoothing` applies only to images without mixup, because mixup targets are already smoothed.
+/// `smoothing` applies only to images without mixup. Mixup targets are already smoothed.
 pub(super) fn targets(
     shard: &Shard<'_>,
     num_classes: usize,

@@ -5,7 +5,7 @@ use crate::optim::Gate;
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-/// The exponential moving average (EMA) of the trained weights. Clones share the memory of their tensors.
+/// Exponential moving average (EMA) of the trained weights. Clones share the memory of the tensors.
 #[derive(Clone)]
 pub(crate) struct Average<M> {
     pub model: M,
@@ -13,16 +13,17 @@ pub(crate) struct Average<M> {
 }
 
 impl<M: Module> Average<M> {
-    /// Returns an average that starts with the weights of `model`. As in timm, `decay` is the weight of the old
-    /// average.
+    /// Starts the average with the weights of `model`.
+    ///
+    /// `decay` is the weight of the old average in each step, as in timm.
     pub(super) fn new(model: &M, decay: f64) -> Self {
         Self { model: model.clone(), decay }
     }
 
-    /// Adds the weights of `model` after an update. Does nothing if `gate` has skipped the update.
+    /// Adds the weights of `model` to the average. Does nothing if `gate` has skipped the update.
     ///
-    /// Computes `average + (1 - decay) * (weight - average)`. The formula `decay * average + (1 - decay) * weight`
-    /// would drift, because the two factors in float32 do not add up to 1.
+    /// Computes `average + (1 - decay) * (weight - average)`. With `decay * average + (1 - decay) * weight`, the
+    /// average would drift: in float32, the two factors do not add up to 1.
     pub(super) fn add(&mut self, model: &M, gate: Option<&Gate>) {
         let weights = model::named(model).into_iter().filter(|param| param.trained);
         let mut weights = weights.map(|param| param.values);
@@ -54,7 +55,7 @@ mod tests {
         trained.flat_map(|p| p.values.into_data().try_to_vec::<f32>().unwrap()).collect()
     }
 
-    /// Returns the initial state of a linear probe with an average.
+    /// Returns the first state of a linear probe with EMA.
     fn start() -> TrainingState<ProbeHead> {
         let head = ProbeHead::zeros(3, 2, Precision::Fp32, &Device::flex());
         let head = model::init_probe_head(head, 1);

@@ -14,29 +14,30 @@ use std::time::Duration;
 pub(crate) struct FitPlan {
     pub stage: StageKind,
     pub epochs: usize,
-    /// Number of images of one update, over all devices.
+    /// Effective batch size: the number of images of one update over all devices.
     pub images_per_update: usize,
     pub steps: Steps,
-    /// The micro-steps that learning rates and TensorBoard steps follow: those of the job's first start. `devices` and
-    /// `accum_iter` may be different in this start.
+    /// Micro-steps per epoch and per update, for learning rates and TensorBoard steps.
+    ///
+    /// The job's first start sets these numbers. A later start may have different `devices` or `accum_iter`.
     pub pace: EpochSteps,
     pub schedule: LrSchedule,
     pub clip_grad: Option<f64>,
     pub on_nan: OnNanRule,
-    /// Number of unreadable images that are not in the validation split; `None` without `data.bad_val = "skip"`.
+    /// Number of unreadable validation images that are left out; `None` unless `data.bad_val = "skip"`.
     pub val_skipped: Option<usize>,
     pub gradient_checkpointing: bool,
-    /// Epochs whose checkpoints are kept.
+    /// Epochs after which the job keeps a checkpoint.
     pub keep: Vec<usize>,
     /// Whether kept checkpoints contain the optimizer state.
     pub keep_optimizer: bool,
-    /// Time between two saves within an epoch; `None` saves only after each epoch.
+    /// Time between two saves of the state; `None` saves only at the end of each epoch.
     pub save_every: Option<Duration>,
-    /// Selects the stage's random numbers. The training loop sets the key's `epoch`.
+    /// Random key of the stage. The training loop sets the key's `epoch`.
     pub key: Key,
-    /// Number of micro-batches per update on one rank.
+    /// Number of micro-batches that one rank computes for an update.
     ///
-    /// This is `accum_iter`, or more if the job has fewer ranks than `runtime.devices`.
+    /// This number is `accum_iter`. It is larger if the job has fewer ranks than `runtime.devices`.
     pub micro_batches: usize,
 }
 

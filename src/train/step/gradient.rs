@@ -1,7 +1,7 @@
-//! The gradient of an update: the sum over its micro-batches and over the ranks.
+//! The gradient of an update, summed over micro-batches and ranks.
 //!
-//! With NCCL, the all-reduce of a bucket starts as soon as the bucket is full. The GPU computes the other gradients
-//! meanwhile.
+//! With NCCL, the all-reduce of a bucket starts as soon as the bucket is full. Meanwhile, the GPU computes the
+//! remaining gradients.
 
 use super::step_timer::StepTimer;
 use crate::infer::check_faults;
@@ -10,41 +10,40 @@ use crate::train::devices::{Bucket, PendingReduce, Rank};
 use crate::train::error::TrainError;
 use burn::tensor::Tensor;
 
-/// The sums of losses and gradients over the micro-batches of one update.
+/// Sums losses and gradients over the micro-batches of one update.
 pub(crate) struct GradientSum<'a> {
     rank: &'a Rank,
-    /// Number of gradient values in a bucket; `None` puts all gradients into one bucket.
+    /// Bucket size in gradient values; `None` puts all gradients into one bucket.
     bucket_size: Option<usize>,
-    /// Whether a full bucket starts its all-reduce during the backward pass.
+    /// Whether the all-reduce of a full bucket starts during the backward pass.
     early: bool,
     is_last: bool,
     loss: Option<Tensor<1>>,
-    /// Gradient sum of each parameter, in the order of [`crate::model::trainable_names`].
+    /// Gradient sums, in the order of [`crate::model::trainable_names`].
     grads: Vec<Option<Tensor<1>>>,
-    /// Indices of complete gradients that are not yet in a bucket.
+    /// Indices in `grads` of complete gradients that are in no bucket yet.
     unbucketed: Vec<usize>,
-    /// Full buckets, each with the indices of its gradients.
+    /// Full buckets. Each has the indices of its gradients in `grads`.
     buckets: Vec<(Vec<usize>, Bucket)>,
-    /// Started all-reduces, each with the indices of its gradients.
+    /// All-reduces that have started. Each has the indices of its gradients in `grads`.
     pub(super) pending: Vec<(Vec<usize>, PendingReduce)>,
-    /// The error of an early all-reduce, for [`GradientSum::finish`].
+    /// Error of an all-reduce that started early. [`GradientSum::finish`] returns it.
     failed: Option<TrainError>,
 }
 
-/// The loss and the gradients of an update, summed over all ranks.
+/// Loss and gradients of an update, summed over all ranks.
 pub(crate) struct Gradient {
     /// Mean loss of the update, `[1]`.
     pub loss: Tensor<1>,
-    /// Gradients of the trained parameters that the loss depends on.
+    /// Gradients of all trained parameters that affect the loss.
     pub grads: PartialGrads,
 }
 
 impl<'a> GradientSum<'a> {
-    /// Calls `run` for each micro-batch of an update.
+    /// Calls `run` for each micro-batch of an update. `run` must add loss and gradients to the sum.
     ///
-    /// `run` must add the micro-batch's loss and gradients to the sum. If `early` is true, the all-reduce of a full
-    /// bucket starts during the backward pass. If `timer` is running, `early` has no effect, so that computation and
-    /// communication are measured separately.
+    /// If `early` is true, the all-reduce of a full bucket starts during the backward pass. A running `timer` prevents
+    /// this, to measure computation and communication separately.
     pub(crate) fn of_update(
         rank: &'a Rank,
         timer: &StepTimer,
@@ -71,7 +70,7 @@ impl<'a> GradientSum<'a> {
         Ok(sum)
     }
 
-    /// Returns the mode of the backward pass for the current micro-batch.
+    /// Returns how to run the backward pass of the current micro-batch.
     pub(super) fn backward_mode(&self, gradient_checkpointing: bool) -> BackwardMode {
         match self.bucket_size {
             _ if gradient_checkpointing => BackwardMode::Recomputed,
@@ -80,7 +79,7 @@ impl<'a> GradientSum<'a> {
         }
     }
 
-    /// Adds a micro-batch's loss `[1]`, already multiplied by its weight.
+    /// Adds the loss of a micro-batch, `[1]`, already multiplied by the micro-batch's weight.
     pub(crate) fn add_loss(&mut self, loss: Tensor<1>) {
         self.loss = Some(match self.loss.take() {
             Some(sum) => sum + loss,
@@ -88,7 +87,7 @@ impl<'a> GradientSum<'a> {
         });
     }
 
-    /// Adds a micro-batch's gradients, already multiplied by its weight.
+    /// Adds the gradients of a micro-batch, already multiplied by the micro-batch's weight.
     ///
     /// All ranks must add gradients in the same order.
     pub(crate) fn add(&mut self, grads: PartialGrads) {
@@ -111,7 +110,7 @@ impl<'a> GradientSum<'a> {
         }
     }
 
-    /// Waits for the pending all-reduces. Returns the loss and the gradients, summed over all ranks.
+    /// Waits for all all-reduces. Returns loss and gradients, summed over all ranks.
     pub(crate) fn finish(mut self) -> Result<Gradient, TrainError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -142,7 +141,7 @@ impl<'a> GradientSum<'a> {
     }
 }
 
-/// Adds each gradient to the sum with the same index.
+/// Adds each gradient to the entry of `sums` with the same index.
 pub(crate) fn add_to(
     sums: &mut Vec<Option<Tensor<1>>>,
     grads: impl IntoIterator<Item = (usize, Tensor<1>)>,
@@ -170,13 +169,13 @@ mod tests {
         Tensor::from_data(values, &Device::flex())
     }
 
-    /// Returns the gradients of parameters 2 and 0, in backward order.
+    /// Returns gradients for the parameters 2 and 0, in backward order.
     fn grads(micro_batch: usize) -> [PartialGrads; 2] {
         let value = micro_batch as f32;
         [vec![(2, tensor([value, 1.0]))], vec![(0, tensor([-value, 2.0]))]]
     }
 
-    /// Computes an update of four micro-batches, distributed over the ranks.
+    /// Computes an update of four micro-batches that the ranks share.
     fn update(rank: &Rank, timer: &StepTimer, early: bool) -> Gradient {
         let mut turns = (rank.index()..4).step_by(rank.world());
         let sum = GradientSum::of_update(rank, timer, early, 4 / rank.world(), |sum| {
@@ -210,8 +209,8 @@ mod tests {
         }
     }
 
-    /// Returns three values for each micro-batch: when gradients are reduced ([`BackwardMode`]), how many buckets were
-    /// full, and how many all-reduces had started.
+    /// Returns for each micro-batch: the [`BackwardMode`], the number of full buckets, and the number of started
+    /// all-reduces.
     fn buckets_of(
         link: &Link,
         early: bool,

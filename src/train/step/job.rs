@@ -1,4 +1,4 @@
-//! A job: its folder, its connection to the run, and how it ends.
+//! A job: its folder, the settings that it gets from the run, and how it ends.
 
 use super::step_timer::StepTimer;
 use crate::checkpoint::Meta;
@@ -16,24 +16,24 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobEnd {
     Done,
-    /// The user stopped the job. The next start resumes from the saved state.
+    /// The user stopped the job. The next start of the run resumes the job from the saved state.
     Interrupted,
 }
 
-/// The name, the folder and the checkpoint metadata of a job.
+/// Name, folder and checkpoint metadata of a job.
 #[derive(Clone)]
 pub struct JobDir {
-    /// Path relative to the run folder, for example `finetune/from-0800`.
+    /// Folder relative to the run folder, such as `finetune/from-0800`.
     pub name: String,
     pub path: PathBuf,
-    /// Metadata of the job's checkpoints. Each save fills in `epoch`.
+    /// Metadata of the job's checkpoints. Each save sets `epoch`.
     pub meta: Meta,
 }
 
 impl JobDir {
     /// Removes the saved state of a finished job.
     ///
-    /// Fails if an epoch is missing in the job's `epochs.csv`.
+    /// Fails if the job's `epochs.csv` lacks a row.
     pub(crate) fn finish(&self, epochs: usize) -> Result<(), TrainError> {
         EpochsCsv::in_job(&self.path).check_reaches(epochs)?;
         for path in [self.resume_file(), self.previous_state()] {
@@ -42,13 +42,13 @@ impl JobDir {
         Ok(())
     }
 
-    /// Renames the saved state to `previous-resume.safetensors`, before the next save.
+    /// Renames the saved state to `previous-resume.safetensors`, so that the next save does not replace it.
     pub(crate) fn keep_previous_state(&self) -> Result<(), RunError> {
         let (newest, previous) = (self.resume_file(), self.previous_state());
         durable::rename(&newest, &previous).map_err(|source| RunError::Io { path: newest, source })
     }
 
-    /// Returns the newest undamaged state to resume from.
+    /// Returns the newest saved state that is not damaged.
     pub(crate) fn saved_state(&self) -> Result<Option<SavedState>, RunError> {
         let (newest, previous) = (self.resume_file(), self.previous_state());
         if !newest.exists() {
@@ -58,7 +58,7 @@ impl JobDir {
             Ok(_) => Ok(Some(SavedState { path: newest, warning: None })),
             Err(error) if error.kind() == ErrorKind::InvalidData && previous.exists() => {
                 let warning = format!(
-                    "{} is damaged ({error}): the job resumes from the previous state, {}",
+                    "{} is damaged ({error}), so the job resumes from the previous state, {}",
                     newest.display(),
                     previous.display()
                 );
@@ -87,33 +87,33 @@ impl JobDir {
     }
 }
 
-/// A rank, its worker threads, and its step timer.
+/// A rank with its worker threads and its step timer.
 pub struct RankContext {
     pub rank: Rank,
     pub replicas: Replicas,
     pub timer: StepTimer,
 }
 
-/// A saved state to resume from, and a warning for the user.
+/// A saved state to resume from, and a warning for the user if a newer state is damaged.
 pub(crate) struct SavedState {
     pub path: PathBuf,
     pub warning: Option<String>,
 }
 
-/// What a training loop gets from the run: rank, stop flag and callbacks.
+/// What a job gets from its run: rank, stop flag and callbacks.
 pub struct JobContext {
     pub rank_context: RankContext,
     pub stop: StopFlag,
     pub observer: Observer,
-    /// Callback after each new row in `epochs.csv`.
+    /// Called after each new row of `epochs.csv`.
     pub row_written: RowWritten,
 }
 
-/// A function that measures new checkpoints and updates the accuracy tables of the run.
+/// A callback that measures new checkpoints and updates the accuracy tables of the run.
 pub type RowWritten = Arc<dyn Fn() -> Result<(), TrainError> + Send + Sync>;
 
 impl JobContext {
-    /// Reports an event, if this is rank 0.
+    /// Reports an event to the run. Only rank 0 reports events.
     pub(crate) fn tell(&self, event: Event<'_>) {
         if self.rank_context.rank.is_first() {
             (self.observer)(event);

@@ -1,22 +1,23 @@
 //! Dynamic loss scaling for fp16, as in `torch.amp.GradScaler`.
 //!
-//! fp16 has no numbers between 0 and 6e-8. So the loss is multiplied by a large factor before the backward pass, and the
-//! gradients are divided by it. The factor is a power of two, so neither changes the digits of an fp32 number. If a scaled
-//! gradient exceeds the largest fp16 number, the update is skipped and the factor is halved.
+//! fp16 has no numbers between 0 and 6e-8. So the loss is multiplied by a large factor before the backward pass, and
+//! the gradients are divided by this factor afterwards. The factor is a power of two, so it does not change the digits
+//! of an fp32 number. If a scaled gradient exceeds the largest fp16 number, the job skips the update and halves the
+//! factor.
 
 use crate::model::PartialGrads;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// The loss scale of fp16 training: the factor that multiplies the loss before the backward pass.
+/// Loss scale of fp16 training: the loss is multiplied by `factor` before the backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LossScale {
     pub factor: f64,
-    /// Number of consecutive updates without an overflow since the factor last changed.
+    /// Number of updates without an overflow since the last change of `factor`.
     pub good_updates: usize,
 }
 
-/// How an update changed the loss scale.
+/// How the loss scale changed after an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ScaleChange {
     Kept,
@@ -25,22 +26,22 @@ pub(crate) enum ScaleChange {
 }
 
 impl LossScale {
-    /// The factor is doubled after this many consecutive updates without an overflow.
+    /// After this many consecutive updates without an overflow, the factor is doubled.
     const GROWTH_INTERVAL: usize = 2000;
-    /// Minimum factor. If a gradient overflows even with this factor, it is NaN or infinite without scaling.
+    /// Smallest factor. A gradient that overflows with this factor would also overflow without scaling.
     const LEAST: f64 = 1.0;
 
-    /// Returns the loss scale for the first update.
+    /// Returns the loss scale before the first update.
     pub(crate) fn start() -> Self {
         Self { factor: 65_536.0, good_updates: 0 }
     }
 
-    /// Returns whether a smaller factor may still avoid an overflow.
+    /// Returns whether a smaller factor is possible.
     pub(super) fn can_shrink(self) -> bool {
         self.factor > Self::LEAST
     }
 
-    /// Adjusts the factor after an update. `overflow` says whether a scaled gradient was NaN or infinite.
+    /// Changes the factor after an update. `overflow` is true if a scaled gradient was NaN or infinite.
     pub(super) fn after_update(&mut self, overflow: bool) -> ScaleChange {
         if overflow {
             *self = Self { factor: self.factor / 2.0, good_updates: 0 };
@@ -54,7 +55,7 @@ impl LossScale {
         ScaleChange::Doubled
     }
 
-    /// Divides a loss and its gradients by the loss scale.
+    /// Divides a loss and its gradients by the factor.
     pub(super) fn unscaled(
         self,
         loss: Tensor<1>,

@@ -11,10 +11,10 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 impl<M: Module> TrainingState<M> {
-    /// Makes an update. Returns it, and the change of the fp16 loss scale.
+    /// Updates the model. Returns loss and gradient norm, and the change of the fp16 loss scale.
     ///
-    /// If `skips_nan`, skips an update whose loss or gradient is NaN or infinite. In fp16, always skips an update whose scaled
-    /// gradient overflows; `before`, the model before the backward pass, is then restored.
+    /// If `skips_nan` is true, an update with a NaN or infinite loss or gradient is skipped. In fp16, an update whose
+    /// scaled gradient overflows is always skipped, and `before` (the model before the backward pass) is restored.
     pub(super) fn make_update(
         &mut self,
         (before, skips_nan): (Option<&M>, bool),
@@ -44,9 +44,9 @@ impl<M: Module> TrainingState<M> {
     }
 }
 
-/// Returns whether the gradient overflowed and a smaller scale may avoid it. Waits for the device.
+/// Returns whether the gradient overflowed, and a smaller loss scale may help. Waits for the device.
 ///
-/// A loss that is NaN or infinite is no overflow: `on_nan` decides what happens.
+/// A NaN or infinite loss does not count as an overflow. `on_nan` decides what happens then.
 fn overflows(scale: LossScale, loss: &Tensor<1>, norm: &Tensor<1>) -> Result<bool, TrainError> {
     let read = host(&Tensor::cat(vec![loss.clone(), norm.clone()], 0), &[2])?.values;
     Ok(read[0].is_finite() && !read[1].is_finite() && scale.can_shrink())
@@ -75,7 +75,7 @@ mod tests {
         params.map(|param| param.values.into_data().try_to_vec().unwrap()).collect()
     }
 
-    /// Makes an update whose scaled loss and gradient have these values.
+    /// Makes an update with this scaled loss and this scaled gradient.
     fn update(state: &mut TrainingState<ProbeHead>, loss: f32, grad: f32) -> (bool, ScaleChange) {
         let device = Device::flex();
         let grads = vec![

@@ -1,4 +1,4 @@
-//! A micro-batch, and the two ways to compute its gradients: in shards, or at once.
+//! A micro-batch, and two ways to compute its gradients: shard by shard, or all images at once.
 
 use super::gradient::{GradientSum, add_to};
 use super::job::RankContext;
@@ -13,20 +13,20 @@ use burn::tensor::Tensor;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A stage whose loss is a mean over images, so that shards can run separately.
+/// A stage whose loss is a mean over images. So each shard can run separately.
 pub(crate) trait ShardLoss<M>: Send + Sync + 'static {
-    /// Returns the forward pass from a shard's images to their mean loss.
+    /// Returns the forward pass from the images of a shard to their mean loss.
     ///
-    /// `key` selects the epoch's random numbers.
+    /// `key` selects the random numbers of the epoch.
     fn loss(&self, model: &M, shard: &Shard<'_>, key: Key) -> Chain<M>;
 }
 
-/// A micro-batch of one rank, and the gradient sum to add to.
+/// A micro-batch of one rank, and the sum that receives its gradients.
 pub(crate) struct MicroBatch<'a, 'r> {
     pub(super) batch: Arc<Batch>,
-    /// Selects the epoch's random numbers.
+    /// Selects the random numbers of the epoch.
     pub(super) key: Key,
-    /// Weight of the micro-batch's mean loss in the update's loss.
+    /// Weight of this micro-batch in the mean loss of the update.
     pub(super) weight: f64,
     pub(super) gradient_checkpointing: bool,
     pub(crate) rank_context: &'r RankContext,
@@ -50,10 +50,10 @@ impl MicroBatch<'_, '_> {
         Ok(self.rank_context.replicas.map(ranges, work)?)
     }
 
-    /// Computes loss and gradients in shards, and adds them to `sum` in shard order.
+    /// Computes loss and gradients of each shard, and adds them to `sum` in shard order.
     ///
-    /// Each shard has its own copy of `model` with autodiff. The weight of a shard is proportional to its number of
-    /// images. On a GPU, there is only one shard, and `sum` receives gradients during the backward pass.
+    /// Each shard has its own copy of `model` with autodiff. A shard has a weight proportional to its number of images.
+    /// On a GPU, there is only one shard, and `sum` receives gradients during the backward pass.
     pub(crate) fn in_shards<M: Module + Sync + 'static>(
         self,
         stage: &Arc<impl ShardLoss<M>>,
@@ -120,9 +120,9 @@ struct ShardPass<S> {
 }
 
 impl<S> ShardPass<S> {
-    /// Runs forward and backward for the images in `range`, and returns the loss `[1]`.
+    /// Runs forward and backward pass of the images in `range`. Returns the loss, `[1]`.
     ///
-    /// Loss and gradients are multiplied by `weight`. `take` receives the gradients.
+    /// Multiplies loss and gradients by `weight`. `take` receives the gradients.
     fn run<M: Module + 'static>(
         &self,
         model: &M,
@@ -170,7 +170,7 @@ mod tests {
         precision: Precision::Fp32,
     };
 
-    /// A test stage whose loss is a function of the logits.
+    /// A test stage. Its loss is a function of the logits.
     struct LogitLoss(fn(Tensor<2>) -> Tensor<1>);
 
     impl ShardLoss<Vit> for LogitLoss {
@@ -179,7 +179,7 @@ mod tests {
         }
     }
 
-    /// Returns the gradient, and the number of all-reduces started in the backward pass.
+    /// Returns the gradient, and the number of all-reduces that started during the backward pass.
     fn update(
         rank_context: &RankContext,
         loss: fn(Tensor<2>) -> Tensor<1>,

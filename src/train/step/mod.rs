@@ -1,4 +1,4 @@
-//! The training loop and the parts of a step: micro-batches, gradients, resume state, timer.
+//! The training loop, and the parts of a step: micro-batches, gradients, saved state, timer.
 
 mod average;
 mod fit_plan;

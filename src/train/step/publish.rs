@@ -8,9 +8,7 @@ use crate::infer::DeviceError;
 use crate::train::error::TrainError;
 use crate::train::events::Event;
 
-/// Writes an epoch's reconstruction figure and checkpoint.
-///
-/// If the checkpoint already exists, does nothing.
+/// Writes the reconstruction figure and the checkpoint of an epoch, unless the checkpoint already exists.
 pub(crate) fn publish<S: Stage>(
     stage: &S,
     state: &TrainingState<S::Model>,
@@ -24,10 +22,10 @@ pub(crate) fn publish<S: Stage>(
         return Ok(());
     }
     let file = tensor_file(stage.export(model))?;
-    // The picture comes before the checkpoint, because the last checkpoint marks the job as done.
+    // Write the figure before the checkpoint: the last checkpoint marks the job as done.
     if let Err(error) = show(stage, model, dir, epoch) {
         let text = format!(
-            "cannot draw the reconstructions of epoch {epoch}; training continues: {error}"
+            "cannot draw the reconstructions of epoch {epoch}: {error}. Training continues without this figure"
         );
         context.tell(Event::Warning { job: &dir.name, text: &text });
     }
@@ -37,7 +35,7 @@ pub(crate) fn publish<S: Stage>(
     Ok(())
 }
 
-/// Draws an epoch's reconstruction figure. A panic becomes an error.
+/// Draws the reconstruction figure of an epoch. A panic becomes an error.
 fn show<S: Stage>(
     stage: &S,
     model: &S::Model,

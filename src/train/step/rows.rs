@@ -1,4 +1,4 @@
-//! The row of an epoch in `epochs.csv`: mean training values, and validation metrics.
+//! Computes a row of `epochs.csv`: means over the updates of an epoch, and validation metrics.
 
 use super::loss_scale::ScaleChange;
 use super::state::{EpochSums, Progress, TrainingState};
@@ -7,13 +7,13 @@ use crate::results::{EpochRow, Validation};
 use crate::train::error::TrainError;
 use burn::tensor::Tensor;
 
-/// What a job does if a loss or a gradient is NaN or infinite.
+/// What a job does if the loss or a gradient is NaN or infinite.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OnNanRule {
-    /// Maximum number of skipped updates per epoch. `None` if the job stops at the first NaN or infinity.
+    /// Maximum number of skipped updates in an epoch; `None` stops the job at the first NaN or infinity.
     pub skip_limit: Option<usize>,
     pub updates_per_epoch: usize,
-    /// The recipe key of the learning rate, for the error's hint.
+    /// Recipe key of the learning rate for error messages: `lr` or `blr`.
     pub rate: &'static str,
 }
 
@@ -23,20 +23,20 @@ impl OnNanRule {
     }
 }
 
-/// The loss and the gradient norm of an update, `[1]` each, on the device.
+/// Loss and gradient norm of an update, both `[1]` and on the device.
 pub(crate) struct MadeUpdate {
     pub loss: Tensor<1>,
-    /// Norm of the gradient before clipping, `[1]`.
+    /// Norm of the gradient before clipping.
     pub norm: Tensor<1>,
-    /// Whether the update was skipped, because a scaled fp16 gradient overflowed.
+    /// Whether the update was skipped because a scaled fp16 gradient overflowed.
     pub overflow: bool,
 }
 
-/// Losses and gradient norms that are still on the device, and the learning rates of their updates.
+/// Losses and gradient norms that the host has not read from the device yet.
 #[derive(Clone, Default)]
 pub(crate) struct UnreadLosses {
     values: Vec<Tensor<1>>,
-    /// The learning rate of each update, and whether the update was skipped because an fp16 gradient overflowed.
+    /// For each update: the learning rate, and whether an fp16 gradient overflowed.
     updates: Vec<(f64, bool)>,
 }
 
@@ -51,10 +51,10 @@ impl UnreadLosses {
         self.updates.len()
     }
 
-    /// Reads losses and gradient norms from the device, and adds them to the epoch's sums.
+    /// Reads losses and gradient norms from the device, and adds them to the sums of the epoch.
     ///
-    /// Returns the loss and the learning rate of each update, and the number of skipped updates. Fails if the epoch has
-    /// skipped too many updates.
+    /// Returns loss and learning rate of each update, and the number of skipped updates. Fails if the epoch has skipped
+    /// more updates than `rule` allows.
     pub(crate) fn read_into(
         &mut self,
         progress: &mut Progress,
@@ -75,7 +75,7 @@ impl UnreadLosses {
             sums.lr += lr;
             updates.push((f64::from(pair[0]), lr));
             if overflow {
-                // The loss is finite, so it counts. The update does not.
+                // The loss is finite, so it is part of the mean. The update was skipped.
                 sums.loss += f64::from(pair[0]);
                 sums.overflows += 1;
                 continue;
@@ -106,7 +106,7 @@ impl UnreadLosses {
     }
 }
 
-/// Returns the row of a finished epoch for `epochs.csv`.
+/// Returns the `epochs.csv` row of a finished epoch.
 pub(crate) fn row(
     progress: &Progress,
     measured: Evaluated,
@@ -118,7 +118,8 @@ pub(crate) fn row(
     let validation = match measured {
         Evaluated::Metrics(metrics) => {
             let mut best = (metrics.top1, epoch);
-            // Of epochs with the same accuracy, the first is the best epoch. So go from the last row to the first.
+            // If several epochs have the best accuracy, the first of them is the best epoch. So go from the last row to
+            // the first.
             for old in earlier.iter().rev() {
                 match old.validation {
                     Some(v) if v.acc1 >= best.0 => best = (v.acc1, old.epoch),
@@ -163,7 +164,7 @@ pub(crate) fn skipped_text(skipped: usize, progress: &Progress, rule: OnNanRule)
     )
 }
 
-/// Returns a notice about a change of the fp16 loss scale; `None` without a change.
+/// Returns a message about a change of the fp16 loss scale; `None` without a change.
 pub(crate) fn scale_text<M>(change: ScaleChange, state: &TrainingState<M>) -> Option<String> {
     let factor = state.loss_scale?.factor;
     let Progress { epoch, update, .. } = state.progress;
@@ -177,7 +178,7 @@ pub(crate) fn scale_text<M>(change: ScaleChange, state: &TrainingState<M>) -> Op
     }
 }
 
-/// Returns a warning if the training of an epoch spent much of its time waiting for data.
+/// Returns a warning if an epoch spent much of its training time waiting for data.
 pub(crate) fn waited(row: &EpochRow, train_s: f64) -> Option<String> {
     const SHARE: f64 = 0.05;
     let share = row.data_wait_s / train_s.max(1e-9);

@@ -1,7 +1,8 @@
-//! What rank 0 of a job saves: states and TensorBoard events.
+//! Saves states and TensorBoard events on rank 0.
 //!
-//! During an update, [`Saves`] holds a clone of the state before this update. If the update takes too long after a stop
-//! request, another thread can save the clone. Cloned tensors share their memory, so no values are copied.
+//! During an update, [`Saves`] keeps a clone of the state before the update. The user may stop the run while an update
+//! takes long. Another thread can then save the clone. Cloned tensors share their memory, so the clone copies no
+//! values.
 
 use super::rows::{OnNanRule, UnreadLosses};
 use super::state::{Progress, TrainingState};
@@ -13,15 +14,15 @@ use crate::train::error::TrainError;
 use burn::module::Module;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// What the ranks of a job do after the backward pass of an update.
+/// What all ranks of a job do after the backward pass of an update.
 ///
-/// If the ranks request different actions, all ranks do the later one in this list.
+/// If the ranks want different actions, all ranks take the action that is last in this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum StopRequest {
     Continue,
-    /// Finish the update, save the state, and stop.
+    /// Finish this update, save the state, and stop.
     AfterUpdate,
-    /// Drop this update and stop, because another thread has already saved the state.
+    /// Discard this update and stop. Another thread has already saved the state.
     SavedLate,
 }
 
@@ -39,19 +40,19 @@ impl Wire for StopRequest {
     }
 }
 
-/// The state after a complete update, with losses still on the device.
+/// The state after a complete update. Its latest losses are still on the device.
 struct WholeUpdate<M> {
     state: TrainingState<M>,
     unread: UnreadLosses,
 }
 
-/// Whether other threads can still save the job's state.
+/// Whether a thread other than the job's thread can save the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Training,
-    /// Another thread has saved the state, so the job must not continue.
+    /// Another thread has saved the state. The job must not continue.
     SavedLate,
-    /// Only the job itself may save its state.
+    /// Only the job's own thread may save the state.
     Closed,
 }
 
@@ -60,10 +61,10 @@ struct Shared<M> {
     writer: StateWriter,
     board: TensorBoard,
     on_nan: OnNanRule,
-    /// The state for other threads to save; `None` during changes of the state.
+    /// The state that another thread can save; `None` while the job changes the state.
     last: Option<WholeUpdate<M>>,
     phase: Phase,
-    /// The error of another thread that could not save the state.
+    /// Why another thread could not save the state.
     failed: Option<TrainError>,
 }
 
@@ -74,11 +75,11 @@ struct Inner<M> {
 
 /// Saves the states and the TensorBoard events of a job.
 ///
-/// Dropping this value waits for the running write.
+/// Dropping this value waits until a running write is finished.
 pub(super) struct Saves<M>(Arc<Inner<M>>);
 
 impl<M: Module + 'static> Saves<M> {
-    /// Registers the job with `stop`, so that another thread can save the state.
+    /// Registers with `stop`, so that another thread can save the state of `job`.
     pub(super) fn new(
         job: &str,
         writer: StateWriter,
@@ -95,29 +96,29 @@ impl<M: Module + 'static> Saves<M> {
         Self(inner)
     }
 
-    /// Returns whether the job should save its state before the epoch ends.
+    /// Returns whether it is time to save the state within the epoch.
     pub(super) fn is_due(&self) -> Result<bool, TrainError> {
         self.0.lock().writer.is_due()
     }
 
-    /// Copies a state from the device, and saves the copy in the background.
+    /// Copies `state` from the device, and writes the copy in the background.
     pub(super) fn start(&self, state: &TrainingState<M>) -> Result<(), TrainError> {
         self.0.lock().start(state)
     }
 
-    /// Waits until the newest saved state is on the disk.
+    /// Waits until the last started save is on the disk.
     pub(super) fn wait(&self) -> Result<(), TrainError> {
         self.0.lock().writer.wait()
     }
 
-    /// Lets other threads save `state`, the state after a complete update.
+    /// Allows other threads to save `state`. Call this after a complete update.
     pub(super) fn end_update(&self, state: &TrainingState<M>, unread: &UnreadLosses) {
         let last = WholeUpdate { state: state.clone(), unread: unread.clone() };
         self.0.lock().last = Some(last);
         self.0.changed.notify_all();
     }
 
-    /// Stops other threads from saving the state, before the job changes the state.
+    /// Prevents other threads from saving the state. Call this before the job changes the state.
     ///
     /// Returns false if another thread has already saved the state. The job must then end.
     pub(super) fn begin_update(&self) -> Result<bool, TrainError> {
@@ -129,7 +130,7 @@ impl<M: Module + 'static> Saves<M> {
         }
     }
 
-    /// Stops other threads from saving the state until the job ends.
+    /// Prevents other threads from saving the state until the job ends.
     ///
     /// Returns false if another thread has already saved the state.
     pub(super) fn close(&self) -> Result<bool, TrainError> {
@@ -139,9 +140,9 @@ impl<M: Module + 'static> Saves<M> {
         Ok(is_left)
     }
 
-    /// Adds losses and learning rates of consecutive updates to TensorBoard.
+    /// Adds `(loss, learning rate)` of consecutive updates to TensorBoard.
     ///
-    /// `first` is the number of the first update.
+    /// `first` is the number of the first of these updates.
     pub(super) fn board_updates(
         &self,
         epoch: usize,
@@ -193,7 +194,7 @@ impl<M: Module> Shared<M> {
 }
 
 impl<M: Module + 'static> LastUpdate for Inner<M> {
-    /// Saves the state after the last complete update, once no write is running.
+    /// Saves the state after the last complete update. Waits only while the job changes or saves the state.
     fn save(&self) -> Result<bool, String> {
         let is_replaced = |shared: &mut Shared<M>| {
             shared.phase == Phase::Training && shared.failed.is_none() && shared.last.is_none()

@@ -1,4 +1,4 @@
-//! The interface between a stage and the training loop, which all stages share.
+//! The interface between the training loop and a stage. All stages share the loop.
 
 use super::job::{JobDir, RankContext};
 use super::micro_batch::MicroBatch;
@@ -13,18 +13,18 @@ pub(crate) trait Stage: Send + Sync + 'static {
     /// The trained model, without autodiff.
     type Model: Module + Sync + 'static;
 
-    /// Adds the loss and the gradients of a micro-batch to the sums of the update.
+    /// Adds loss and gradients of a micro-batch to the sums of the update.
     ///
-    /// A stage may change `BatchNorm`'s running statistics, but not trained parameters.
+    /// Must not change trained parameters. May change the running statistics of `BatchNorm`.
     fn backward(
         self: &Arc<Self>,
         model: &mut Self::Model,
         micro_batch: MicroBatch<'_, '_>,
     ) -> Result<(), TrainError>;
 
-    /// Counts correct predictions on this rank's share of the validation images.
+    /// Evaluates this rank's part of the validation images.
     ///
-    /// Returns `None` if the stage does not measure an accuracy.
+    /// Returns `None` if the stage has no accuracy.
     fn evaluate(
         &self,
         _model: &Self::Model,
@@ -33,17 +33,17 @@ pub(crate) trait Stage: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Returns the tensors to save in a checkpoint, under their official names.
+    /// Returns the tensors of a checkpoint, with their official names.
     fn export(&self, model: &Self::Model) -> Vec<NamedParam> {
         model::named(model)
     }
 
-    /// Draws a figure of the model's output, if the stage has one.
+    /// Draws a figure of the model's output. Does nothing if the stage has no such figure.
     fn show(&self, _model: &Self::Model, _dir: &JobDir, _epoch: usize) -> Result<(), TrainError> {
         Ok(())
     }
 
-    /// Returns a notice if an epoch's training loss is easy to misread.
+    /// Returns a message if the training loss of an epoch is easy to misread.
     fn notice(&self, _epoch: usize, _train_loss: f64) -> Option<String> {
         None
     }

@@ -1,4 +1,4 @@
-//! The state of a job, as in `resume.safetensors`: model, optimizer and progress.
+//! The state of a job: model, optimizer and progress. It is saved as `resume.safetensors`.
 
 use super::average::Average;
 use super::loss_scale::LossScale;
@@ -22,7 +22,7 @@ pub(crate) struct EpochSums {
     /// Number of updates skipped because of NaN or infinity.
     #[serde(default)]
     pub skipped: usize,
-    /// Number of updates that were skipped, because a scaled fp16 gradient overflowed.
+    /// Number of updates skipped because a scaled fp16 gradient overflowed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub overflows: usize,
     pub loss: f64,
@@ -38,35 +38,34 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// The state of a job in training. Clones share the memory of their tensors.
+/// The state of a training job. Clones share the memory of their tensors.
 #[derive(Clone)]
 pub(crate) struct TrainingState<M> {
     pub model: M,
     pub optimizer: Optimizer,
-    /// The averaged weights; `None` without EMA.
+    /// Moving average of the weights; `None` without EMA.
     pub average: Option<Average<M>>,
-    /// The factor of the loss; `None` unless the precision is fp16.
+    /// Loss scale; `None` unless the precision is fp16.
     pub loss_scale: Option<LossScale>,
     pub progress: Progress,
 }
 
-/// The epoch and the update that a job has reached.
+/// How far a job has trained.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Progress {
     /// Current epoch, counted from 1.
     pub epoch: usize,
     /// Number of finished updates in the current epoch.
     pub update: usize,
-    /// Number of optimizer updates. The number is up to date only in saved states.
+    /// Number of updates by the optimizer, without skipped updates. Set only in saved states.
     pub optimizer_updates: usize,
     pub sums: EpochSums,
-    /// The factor of the loss. Only `to_host` sets this field, for the saved state.
+    /// Loss scale of fp16. Set only in saved states.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<LossScale>,
 }
 
 impl Progress {
-    /// Returns the progress of a new job.
     pub(crate) fn start() -> Self {
         Self {
             epoch: 1,
@@ -79,26 +78,25 @@ impl Progress {
 }
 
 impl<M: Module> TrainingState<M> {
-    /// Returns the state of a new job.
     pub(crate) fn start(model: M, optimizer: Optimizer) -> Self {
         Self { model, optimizer, average: None, loss_scale: None, progress: Progress::start() }
     }
 
-    /// Adds a moving average of the weights (EMA) to the state. Without `decay`, returns the state unchanged.
+    /// Adds a moving average of the weights (EMA). Without `decay`, changes nothing.
     #[must_use]
     pub(crate) fn averaged(self, decay: Option<f64>) -> Self {
         let average = decay.map(|decay| Average::new(&self.model, decay));
         Self { average, ..self }
     }
 
-    /// Returns the state with a factor of the loss, if the precision is fp16.
+    /// Adds a loss scale if the precision is fp16.
     #[must_use]
     pub(crate) fn scaled(self, precision: Precision) -> Self {
         let loss_scale = (precision == Precision::Fp16).then(LossScale::start);
         Self { loss_scale, ..self }
     }
 
-    /// Returns the model to evaluate and to keep: the averaged weights or, without EMA, the model itself.
+    /// Returns the model to evaluate and to save: the averaged weights with EMA, otherwise the model.
     pub(crate) fn result(&self) -> &M {
         self.average.as_ref().map_or(&self.model, |average| &average.model)
     }
@@ -137,9 +135,9 @@ impl<M: Module> TrainingState<M> {
         model::update(self.model.clone(), |_, _| news.next().expect("one for each parameter"))
     }
 
-    /// Updates like [`TrainingState::update`], unless the loss or gradient norm is NaN or infinite.
+    /// Does the same as [`TrainingState::update`], unless the loss or the gradient norm is NaN or infinite.
     ///
-    /// `before` is the model before the update. The device decides, so the host does not wait.
+    /// `before` is the model before the backward pass. The device decides, so the host does not wait.
     pub(crate) fn update_if_finite(
         &mut self,
         before: &M,
@@ -163,9 +161,9 @@ impl<M: Module> TrainingState<M> {
         norm
     }
 
-    /// Copies the state from the device. Fails if a weight is NaN or infinite.
+    /// Copies the state from the device, to save it. Fails if a weight is NaN or infinite.
     ///
-    /// Resuming from this state gives the same bits as an uninterrupted job.
+    /// A job that resumes from this file has the same results, bit for bit, as a job without interruption.
     pub(crate) fn to_host(&self) -> Result<TensorFile, TrainError> {
         let mut tensors = BTreeMap::new();
         for param in model::named(&self.model) {
@@ -199,7 +197,7 @@ impl<M: Module> TrainingState<M> {
         Ok(OptimizerState { updates, moments })
     }
 
-    /// Loads the state saved at `path`. Fails if a tensor is missing.
+    /// Loads the saved state at `path`. Fails if a tensor is missing.
     pub(crate) fn resume(self, path: &Path) -> Result<Self, TrainError> {
         let damaged = |problem: String| RunError::Damaged {
             path: path.into(),
@@ -240,7 +238,7 @@ impl<M: Module> TrainingState<M> {
     }
 }
 
-/// Returns the gradient norm before clipping, `[1]`, and the clipped gradients.
+/// Returns the gradient norm before clipping, `[1]`, and the clipped gradients by parameter index.
 fn clipped(grads: PartialGrads, clip_grad: Option<f64>) -> (Tensor<1>, HashMap<usize, Tensor<1>>) {
     let (places, grads): (Vec<_>, Vec<_>) = grads.into_iter().unzip();
     let norm = optim::global_norm(&grads);
@@ -251,7 +249,7 @@ fn clipped(grads: PartialGrads, clip_grad: Option<f64>) -> (Tensor<1>, HashMap<u
     (norm, places.into_iter().zip(grads).collect())
 }
 
-/// Copies parameters from the device. Fails if a value is NaN or infinite.
+/// Copies parameters from the device to CPU memory. Fails if a value is NaN or infinite.
 pub(crate) fn tensor_file(params: Vec<NamedParam>) -> Result<TensorFile, TrainError> {
     let mut file = TensorFile::default();
     for param in params {
@@ -261,7 +259,6 @@ pub(crate) fn tensor_file(params: Vec<NamedParam>) -> Result<TensorFile, TrainEr
     Ok(file)
 }
 
-/// Copies a parameter from the device. Fails if a value is NaN or infinite.
 fn host_finite(param: &NamedParam) -> Result<HostTensor, TrainError> {
     let tensor = host(&param.values, &param.shape)?;
     if tensor.values.iter().all(|value| value.is_finite()) {

@@ -1,4 +1,4 @@
-//! Writes a job's state on a separate thread, while training continues.
+//! Writes the state of a job on a separate thread, while training continues.
 
 use super::job::JobDir;
 use crate::checkpoint::TensorFile;
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 /// Writes states on a background thread, one at a time.
 ///
-/// Dropping this value waits for the running write.
+/// Dropping this value waits until a running write is finished.
 pub(super) struct StateWriter {
     dir: JobDir,
-    /// Time between two saves within an epoch; `None` saves only after each epoch.
+    /// Time between two saves; `None` saves only at the end of each epoch.
     every: Option<Duration>,
-    /// Start time of the newest save or, without a save, of the job.
+    /// Start time of the last save. Before the first save, start time of the job.
     last: Instant,
     running: Option<JoinHandle<Result<(), TrainError>>>,
 }
@@ -25,7 +25,8 @@ impl StateWriter {
 
     /// Returns whether a save within the epoch is due.
     ///
-    /// A save is due if the time `every` has passed and no write is running. Fails if the previous write failed.
+    /// A save is due if the time `every` has passed since the last save. While a write is running, no save is due.
+    /// Fails if the last write failed.
     pub(super) fn is_due(&mut self) -> Result<bool, TrainError> {
         if self.running.as_ref().is_some_and(|write| !write.is_finished()) {
             return Ok(false);
@@ -34,22 +35,22 @@ impl StateWriter {
         Ok(self.every.is_some_and(|every| self.last.elapsed() >= every))
     }
 
-    /// Starts to write `state`, after the previous write is complete.
+    /// Waits for a running write, and then starts to write `state`.
     ///
-    /// First renames the state file on the disk to `previous-resume.safetensors`. Fails if the previous write failed.
+    /// Keeps the existing state file as `previous-resume.safetensors`. Fails if the last write failed.
     pub(super) fn start(&mut self, state: TensorFile) -> Result<(), TrainError> {
         self.wait()?;
         self.last = Instant::now();
         let dir = self.dir.clone();
         self.running = Some(thread::spawn(move || {
-            // Serializing, hashing and flushing take long for a large model. None of it needs the device.
+            // Serializing, hashing and flushing a large model take long, and do not need the device.
             dir.keep_previous_state()?;
             Ok(state.write(&dir.resume_file())?)
         }));
         Ok(())
     }
 
-    /// Waits for the running write. Fails if the write failed.
+    /// Waits for a running write. Fails if the write failed.
     pub(super) fn wait(&mut self) -> Result<(), TrainError> {
         match self.running.take().map(JoinHandle::join) {
             Some(Err(panic)) => std::panic::resume_unwind(panic),
@@ -58,7 +59,7 @@ impl StateWriter {
         }
     }
 
-    /// Waits for the running write, and ignores its error.
+    /// Waits for a running write, and ignores its error.
     ///
     /// Without this wait, the write could continue after the run has unlocked its folder.
     pub(super) fn settle(&mut self) {
@@ -82,7 +83,6 @@ pub(super) mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    /// Returns a job in the folder `path`.
     pub(in crate::train::step) fn job(path: &Path) -> JobDir {
         let meta = Meta {
             stage: "pretrain".to_owned(),

@@ -23,14 +23,14 @@ use burn::module::Module;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Maximum number of updates between two reads of losses from the device.
+/// The host reads losses from the device after at most this many updates.
 const READ_EVERY: usize = 20;
-/// Maximum duration of the work in the device's queue. A stop waits for this work.
+/// Maximum duration of the work in the device's queue. A stop has to wait for this work.
 const QUEUE: Duration = Duration::from_secs(3);
 
 /// Trains `stage` until its last epoch is finished or the user stops the run.
 ///
-/// Training resumes from `resume.safetensors` in the folder `dir`. Without this file, training starts from `state`.
+/// Resumes from `resume.safetensors` in the folder of the job, or starts from `state` if this file is missing.
 pub(crate) fn fit<S: Stage>(
     stage: &Arc<S>,
     state: TrainingState<S::Model>,
@@ -71,15 +71,15 @@ struct TrainingLoop<'a, S: Stage> {
     plan: &'a FitPlan,
     dir: &'a JobDir,
     context: &'a JobContext,
-    /// Writes `epochs.csv`; `None` except on rank 0.
+    /// Writes `epochs.csv` on rank 0; `None` on all other ranks.
     epochs_csv: Option<EpochsWriter>,
-    /// Saves states and TensorBoard events; `None` except on rank 0.
+    /// Saves states and TensorBoard events on rank 0; `None` on all other ranks.
     saves: Option<Saves<S::Model>>,
-    /// Whether the model is large. If so, all threads share the work inside each operation of the optimizer update.
+    /// Whether several threads share each operation of the optimizer update, because the model is large.
     is_large: bool,
     read_every: usize,
     last_read: Instant,
-    /// Whether to report a slow loader. The first report clears this flag.
+    /// Whether to warn about a slow data loader. The warning appears only once.
     report_waiting: bool,
 }
 
@@ -102,7 +102,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
                 table.check_reaches(state.progress.epoch - 1)?;
             }
         }
-        // Waits for all ranks: the first rank may replace the saved state only after all ranks have read it.
+        // Rank 0 may replace the saved state only after all ranks have read it. So wait for all ranks.
         rank.any(false)?;
         if let Some(warning) = saved.and_then(|saved| saved.warning) {
             context.tell(Event::Warning { job: &dir.name, text: &warning });
@@ -136,15 +136,15 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(training)
     }
 
-    /// Makes the remaining updates of the epoch.
+    /// Makes the remaining updates of the current epoch.
     ///
-    /// Returns [`JobEnd::Interrupted`] if the job must stop.
+    /// Returns [`JobEnd::Interrupted`] if the user stops the run.
     fn train_epoch(&mut self) -> Result<JobEnd, TrainError> {
         let (plan, epoch) = (self.plan, self.state.progress.epoch);
         let mut batches = self.loader.epoch(epoch, self.state.progress.update * plan.micro_batches);
         let mut unread = UnreadLosses::default();
-        // The first update shows whether there is enough memory. A running all-reduce could not be cancelled if there
-        // is not. So the first update starts no all-reduce before its backward pass has ended.
+        // The first update may run out of memory, and a running all-reduce cannot be cancelled. So in the first update,
+        // no all-reduce starts before the backward pass has ended.
         let mut send_early = false;
         let mut clock = Instant::now();
         self.last_read = clock;
@@ -176,7 +176,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             if stop {
                 return Ok(JobEnd::Interrupted);
             }
-            // All ranks have the same state, so the first one decides alone.
+            // All ranks have the same state, so rank 0 decides alone.
             if let Some(saves) = &self.saves
                 && saves.is_due()?
             {
@@ -188,7 +188,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(JobEnd::Done)
     }
 
-    /// Returns an update's gradient sums, and the seconds of waiting for data.
+    /// Runs forward and backward pass of an update. Returns the gradient sums, and the seconds spent waiting for data.
     fn backward(
         &mut self,
         batches: &mut Epoch,
@@ -219,7 +219,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok((sum, waited))
     }
 
-    /// Updates the model. `before` is the model before the backward pass, if the update may be skipped.
+    /// Updates the model. `before` is the model before the backward pass, to undo a skipped update.
     fn update(
         &mut self,
         before: Option<&S::Model>,
@@ -239,7 +239,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(made)
     }
 
-    /// Sums the gradients over all ranks. Also returns what the ranks do next.
+    /// Sums the gradients over all ranks, and decides whether the job stops.
     fn reduce(&self, sum: GradientSum<'_>) -> Result<(Gradient, StopRequest), TrainError> {
         let rank_context = &self.context.rank_context;
         let device = model::device(&self.state.model);
@@ -277,7 +277,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(())
     }
 
-    /// Measures the model on the validation split, which the ranks share.
+    /// Evaluates the model on the validation split. The ranks share the images.
     fn evaluate(&self) -> Result<Evaluated, TrainError> {
         let rank_context = &self.context.rank_context;
         Ok(match self.stage.evaluate(self.state.result(), rank_context)? {
@@ -286,7 +286,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         })
     }
 
-    /// Writes the epoch's row in `epochs.csv`, saves the state, and keeps a checkpoint if needed.
+    /// Writes the epoch's row of `epochs.csv`, saves the state, and keeps a checkpoint if the epoch is in `keep`.
     fn finish_epoch(&mut self, measured: Evaluated, started: Instant) -> Result<(), TrainError> {
         let (plan, dir, context) = (self.plan, self.dir, self.context);
         let epoch = self.state.progress.epoch;
@@ -311,7 +311,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             self.save()?;
             self.end_update(&UnreadLosses::default());
         }
-        // The tables of a run list the pre-training loss only at epochs in `checkpoint_epochs`.
+        // Tables of a run show the pre-training loss only at epochs in `checkpoint_epochs`.
         if is_kept || plan.stage != StageKind::Pretrain {
             (context.row_written)()?;
         }
@@ -319,12 +319,12 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(())
     }
 
-    /// Starts to save the state for the next start of the run.
+    /// Starts to save the state on rank 0.
     fn save(&self) -> Result<(), TrainError> {
         self.saves.as_ref().map_or(Ok(()), |saves| saves.start(&self.state))
     }
 
-    /// Saves the state and waits for the disk, unless another thread has saved the state.
+    /// Saves the state and waits for the disk. Does nothing if another thread has already saved the state.
     fn save_at_stop(&self) -> Result<(), TrainError> {
         match &self.saves {
             Some(saves) if saves.close()? => {
@@ -335,21 +335,21 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         }
     }
 
-    /// Lets other threads save the current state after a stop request.
+    /// After a stop request, allows other threads to save the current state.
     fn end_update(&self, unread: &UnreadLosses) {
         if let Some(saves) = &self.saves {
             saves.end_update(&self.state, unread);
         }
     }
 
-    /// Stops other threads from saving the state, before an update changes the state.
+    /// Prevents other threads from saving the state, before an update changes the state.
     ///
     /// Returns false if another thread has already saved the state.
     fn begin_update(&self) -> Result<bool, TrainError> {
         self.saves.as_ref().map_or(Ok(true), Saves::begin_update)
     }
 
-    /// Stops other threads from saving the state, at the end of an epoch.
+    /// Prevents other threads from saving the state, at the end of an epoch.
     ///
     /// Returns true on all ranks if another thread has already saved the state.
     fn is_saved_late(&self) -> Result<bool, TrainError> {

@@ -47,6 +47,29 @@ def grey16_png():
     (HERE / "grey16-trns.png").write_bytes(data)
 
 
+def jpeg_overflows():
+    """Writes JPEG files whose coefficients are too large for 16 bits, as in damaged files: the quantization steps are replaced."""
+    y, x = np.mgrid[:32, :40]
+    noise = np.stack([(x * x * 7 + y * y * k + x * y * 5) % 256 for k in (11, 13, 19)], -1).astype(np.uint8)
+    # The first level, 160, becomes the coefficient 8192, which does not fit 16 bits with 2 fraction bits.
+    noise, flat = Image.fromarray(noise), Image.fromarray(160 - 2 * (x // 8 + y // 8 * 5).astype(np.uint8))
+    for name, image, options in [
+        ("grey", noise.convert("L"), {}),
+        ("flat", flat, {}),
+        ("420", noise, {"subsampling": 2}),
+        ("422", noise, {"subsampling": 1, "progressive": True}),
+        ("cmyk", noise.convert("CMYK"), {}),
+    ]:
+        path = HERE / f"overflow-{name}.jpg"
+        save(path.name, image, quality=100, **options)
+        data = bytearray(path.read_bytes())
+        at = data.find(b"\xff\xdb")
+        while at >= 0:
+            data[at + 5 : at + 69] = bytes(32 - k // 4 for k in range(64))
+            at = data.find(b"\xff\xdb", at + 69)
+        path.write_bytes(data)
+
+
 def bmp565():
     values = (RGB[..., 0].astype(np.uint16) >> 3 << 11) | (RGB[..., 1].astype(np.uint16) >> 2 << 5) | RGB[..., 2] >> 3
     rows = b"".join(row.astype("<u2").tobytes().ljust((WIDTH * 2 + 3) // 4 * 4, b"\0") for row in values[::-1])
@@ -92,6 +115,7 @@ def main():
     save("png.ico", COLOUR.resize((16, 16)))
     save("grey.tga", GREY)
     save("palette.tga", PALETTE)
+    jpeg_overflows()
     bmp565()
     bmp_rle8()
     grey16_png()

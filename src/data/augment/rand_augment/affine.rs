@@ -8,7 +8,7 @@
 use super::rgb::Rgb;
 use crate::data::decode::simd::vectorized;
 
-/// How to compute the colour between pixels.
+/// How to interpolate between pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interpolation {
     /// Bilinear interpolation of 2 × 2 pixels.
@@ -41,8 +41,8 @@ fn to_15_decimals(value: f64) -> f64 {
 
 /// Applies an affine transform to `picture`, like Pillow.
 ///
-/// Output pixel (x, y) gets the colour at (ax + by + c, dx + ey + f). `matrix` is `[a, b, c, d, e, f]`. `fill` is the
-/// colour outside the picture.
+/// With the `matrix` `[a, b, c, d, e, f]`, output pixel (x, y) gets the colour at (ax + by + c, dx + ey + f).
+/// `fill` is the colour outside the picture.
 pub(super) fn transform(
     picture: &Rgb,
     matrix: [f64; 6],
@@ -53,9 +53,9 @@ pub(super) fn transform(
 }
 
 vectorized! {
-    /// Computes the output pixels.
+    /// Computes all output pixels.
     ///
-    /// The called functions are inlined, so that the AVX2 version of this function contains them.
+    /// The called functions are inlined, so that these functions also use AVX2.
     fn sample(
         source: &Padded,
         matrix: [f64; 6],
@@ -90,21 +90,22 @@ vectorized! {
 /// An RGB pixel. The fourth value is unused; four values fill a vector register.
 type Pixel = [f64; 4];
 
-/// A picture with a border of two repeated edge pixels, for bicubic interpolation.
+/// A picture with a border of two pixels that repeat the edge, for bicubic interpolation.
 struct Padded {
-    /// Size of the picture without the border, in pixels.
+    /// Width in pixels without the border.
     width: usize,
+    /// Height in pixels without the border.
     height: usize,
     stride: usize,
     pixels: Vec<[f32; 4]>,
 }
 
 struct SubpixelPosition {
-    /// Index in [`Padded::pixels`] of the top left pixel of the 4 × 4 pixels around the position.
+    /// Index in [`Padded::pixels`] of the top left of the 4 × 4 pixels around the sampled position.
     start: usize,
-    /// Horizontal distance (0..1) from the second of the 4 pixel columns to the position.
+    /// Horizontal distance (0..1) of the sampled position from the second of the 4 pixel columns.
     dx: f64,
-    /// Vertical distance (0..1) from the second of the 4 pixel rows to the position.
+    /// Vertical distance (0..1) of the sampled position from the second of the 4 pixel rows.
     dy: f64,
 }
 
@@ -181,7 +182,7 @@ fn linear(from: Pixel, to: Pixel, d: f64) -> Pixel {
     between
 }
 
-/// Interpolates between the second and the third pixel. `d` (0..1) is the distance from the second.
+/// Interpolates between `v1` and `v2`. `d` (0..1) is the distance from `v1`.
 #[inline(always)]
 fn cubic([v0, v1, v2, v3]: [Pixel; 4], d: f64) -> Pixel {
     if d == 0.0 {

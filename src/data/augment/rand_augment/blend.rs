@@ -1,11 +1,11 @@
-//! Operations that blend a picture with a changed version of itself: grey, one flat colour, black, or smoothed.
+//! Operations that blend a picture with a changed version of the picture: grey, one flat colour, black, or smoothed.
 //!
-//! `share` is the weight of the original picture. A value above 1 increases the difference from the changed version.
+//! `share` is the weight of the original picture. A `share` above 1 increases the difference from the changed version.
 
 use super::levels::{look_up, table};
 use super::rgb::Rgb;
 
-/// Changes the saturation by the factor `share`: 0 gives a grey picture, 1 the original.
+/// Changes the saturation by the factor `share`. 0 gives a grey picture; 1 changes nothing.
 pub(in crate::data::augment) fn color(picture: &Rgb, share: f64) -> Rgb {
     let blend = Blend::new(share);
     let colours = picture.colours().iter();
@@ -16,7 +16,7 @@ pub(in crate::data::augment) fn color(picture: &Rgb, share: f64) -> Rgb {
     picture.with_colours(blended.collect())
 }
 
-/// Changes the contrast by the factor `share`: 0 gives uniform grey, 1 the original.
+/// Changes the contrast by the factor `share`. 0 gives uniform grey; 1 changes nothing.
 pub(in crate::data::augment) fn contrast(picture: &Rgb, share: f64) -> Rgb {
     let colours = picture.colours();
     let sum: u64 = colours.iter().map(|&colour| u64::from(luma(colour))).sum();
@@ -24,7 +24,7 @@ pub(in crate::data::augment) fn contrast(picture: &Rgb, share: f64) -> Rgb {
     with_flat(picture, mean, share)
 }
 
-/// Changes the brightness by the factor `share`: 0 gives black, 1 the original.
+/// Changes the brightness by the factor `share`. 0 gives black; 1 changes nothing.
 pub(in crate::data::augment) fn brightness(picture: &Rgb, share: f64) -> Rgb {
     with_flat(picture, 0, share)
 }
@@ -34,7 +34,7 @@ fn with_flat(picture: &Rgb, flat: u8, share: f64) -> Rgb {
     look_up(picture, &[table(|level| u32::from(blend.level(flat, level as u8))); 3])
 }
 
-/// Changes the sharpness by the factor `share`: 0 gives a smoothed picture, 1 the original.
+/// Changes the sharpness by the factor `share`. 0 gives a smoothed picture; 1 changes nothing.
 pub(super) fn sharpness(picture: &Rgb, share: f64) -> Rgb {
     let mut out = picture.clone();
     if picture.width < 3 || picture.height < 3 {
@@ -58,7 +58,7 @@ pub(super) fn sharpness(picture: &Rgb, share: f64) -> Rgb {
     out
 }
 
-/// Returns the weighted mean of 3 × 3 values: weight 5 for the centre, 1 for the others.
+/// Returns the weighted mean of 3 × 3 values: weight 5 for `centre`, weight 1 for the others.
 fn smooth(sum_of_nine: u32, centre: u8) -> u8 {
     let sum = sum_of_nine + 4 * u32::from(centre);
     ((2 * sum + 13) / 26) as u8

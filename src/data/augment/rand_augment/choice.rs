@@ -1,4 +1,4 @@
-//! The operations of a policy, and the random choice among them.
+//! The operations of RandAugment, and the random choice among them.
 
 use rand::Rng;
 
@@ -6,7 +6,7 @@ use crate::data::draw::below;
 
 use super::op::Op;
 
-/// Each entry is (default operation, operation with timm's `inc1`, probability in 1/1000 with timm's `w0`).
+/// All choices, as (default operation, operation with timm's `inc1`, probability in 1/1000 with timm's `w0`).
 const CHOICES: [(Op, Op, usize); 15] = [
     (Op::AutoContrast, Op::AutoContrast, 25),
     (Op::Equalize, Op::Equalize, 5),
@@ -27,8 +27,10 @@ const CHOICES: [(Op, Op, usize); 15] = [
 
 /// Chooses `n` random operations.
 ///
-/// If `increasing` (timm's `inc1`), uses the variants of [`Op`] named `…Increasing`. If `weighted` (timm's `w0`), uses
-/// the probabilities in [`CHOICES`] and each operation at most once. Otherwise, all operations are equally likely.
+/// - `increasing` (timm's `inc1`) chooses the variants of [`Op`] named `…Increasing`.
+/// - `weighted` (timm's `w0`) uses the probabilities in [`CHOICES`], and each operation at most once.
+///
+/// Without `weighted`, all operations are equally likely.
 pub(super) fn choose(n: usize, increasing: bool, weighted: bool, rng: &mut impl Rng) -> Vec<Op> {
     let mut weights = CHOICES.map(|(_, _, weight)| if weighted { weight } else { 1 });
     let mut one = || {
@@ -42,7 +44,7 @@ pub(super) fn choose(n: usize, increasing: bool, weighted: bool, rng: &mut impl 
     (0..n).map(|_| one()).collect()
 }
 
-/// Draws an index. `weights` are proportional to the probabilities.
+/// Draws a random index with probabilities proportional to `weights`.
 fn pick(weights: &[usize], rng: &mut impl Rng) -> usize {
     let mut left = below(rng, weights.iter().sum());
     for (index, &weight) in weights.iter().enumerate() {

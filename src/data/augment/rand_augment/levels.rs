@@ -1,8 +1,8 @@
-//! Operations that replace each 8-bit pixel value with the new value from a look-up table.
+//! Operations that map each 8-bit pixel value to a new value.
 
 use super::rgb::Rgb;
 
-/// A look-up table: the new value of each 8-bit pixel value.
+/// A look-up table with the new value of each 8-bit pixel value.
 pub(super) type Table = [u8; 256];
 
 /// Applies one look-up table to each channel.
@@ -13,7 +13,7 @@ pub(super) fn look_up(picture: &Rgb, tables: &[Table; 3]) -> Rgb {
     picture.with_colours(picture.colours().iter().map(look_up).collect())
 }
 
-/// Builds a look-up table from a function. Results above 255 become 255.
+/// Builds a look-up table from a function. Clamps results to 255.
 pub(super) fn table(new_level: impl Fn(u32) -> u32) -> Table {
     std::array::from_fn(|level| new_level(level as u32).min(255) as u8)
 }
@@ -29,7 +29,7 @@ fn stretched(counts: &[u32; 256]) -> Table {
     if high <= low {
         return table(|level| level);
     }
-    // Keep Pillow's order of operations. It decides the rounding if the exact value is a whole number.
+    // Keep Pillow's order of operations. The order decides the result if the exact value is an integer.
     let scale = 255.0 / (high - low) as f64;
     let offset = -(low as f64) * scale;
     table(|level| (f64::from(level) * scale + offset) as u32)
@@ -40,7 +40,7 @@ pub(super) fn equalize(picture: &Rgb) -> Rgb {
     look_up(picture, &histograms(picture).map(|counts| equalized(&counts)))
 }
 
-/// Returns the look-up table that equalizes a histogram. `counts[v]` pixels have the value `v`.
+/// Returns the new pixel values that equalize a histogram. `counts[v]` pixels have the value `v`.
 fn equalized(counts: &[u32; 256]) -> Table {
     let brightest = counts.iter().rfind(|&&n| n > 0).copied().unwrap_or_default();
     let step = (counts.iter().sum::<u32>() - brightest) / 255;
@@ -70,7 +70,7 @@ pub(super) fn solarize(picture: &Rgb, threshold: u32) -> Rgb {
     look_up(picture, &[table(|level| if level < threshold { level } else { 255 - level }); 3])
 }
 
-/// Adds `add` to the pixel values below 128. Sums above 255 become 255.
+/// Adds `add` to the pixel values below 128. Clamps the sums to 255.
 pub(super) fn solarize_add(picture: &Rgb, add: u32) -> Rgb {
     look_up(picture, &[table(|level| if level < 128 { level + add } else { level }); 3])
 }

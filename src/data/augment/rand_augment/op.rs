@@ -6,8 +6,8 @@ use super::{blend, levels};
 
 /// An operation of timm's RandAugment.
 ///
-/// Variants named `…Increasing` have a stronger effect at a higher magnitude. This is not true for the variants
-/// of the same name without `Increasing`.
+/// A variant named `…Increasing` gets stronger with the magnitude. The variant of the same name without `Increasing`
+/// does not: for example, `Posterize` gets weaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     AutoContrast,
@@ -68,7 +68,7 @@ impl Op {
         NAMES.iter().find(|(_, op)| *op == self).expect("every operation has a name").0
     }
 
-    /// Returns timm's arguments of the operation: none or one number.
+    /// Returns timm's arguments of the operation: one number or an empty list.
     ///
     /// `magnitude` is 0 to 10. `negate` reverses operations that have a direction, such as rotation.
     pub fn level_args(self, magnitude: f64, negate: bool) -> Vec<f64> {
@@ -112,17 +112,17 @@ impl Op {
         let signed = |value: f64| if negate { -value } else { value };
         Some(match self {
             Op::AutoContrast | Op::Equalize | Op::Invert => return None,
-            // Degrees, counter-clockwise.
+            // Angle in degrees, counter-clockwise.
             Op::Rotate => signed(level * 30.0),
-            // Number of high bits that are kept.
+            // Number of high bits to keep.
             Op::Posterize => (level * 4.0).trunc(),
             Op::PosterizeIncreasing => 4.0 - (level * 4.0).trunc(),
-            // The lowest level that is inverted.
+            // Lowest pixel value to invert.
             Op::Solarize => (level * 256.0).trunc(),
             Op::SolarizeIncreasing => 256.0 - (level * 256.0).trunc(),
-            // Number of levels that are added.
+            // Number to add to dark pixel values.
             Op::SolarizeAdd => (level * 110.0).trunc(),
-            // Weight of the picture itself; 1 changes nothing.
+            // Weight of the original picture; 1 changes nothing.
             Op::Color | Op::Contrast | Op::Brightness | Op::Sharpness => level * 1.8 + 0.1,
             Op::ColorIncreasing
             | Op::ContrastIncreasing

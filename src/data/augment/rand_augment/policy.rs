@@ -1,4 +1,4 @@
-//! Draws the operations of a policy and applies them.
+//! Draws the random operations of RandAugment and applies them.
 
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -13,7 +13,6 @@ use super::rgb::Rgb;
 
 const PROB: f64 = 0.5;
 
-/// Magnitudes above this maximum are clamped.
 const MAX_MAGNITUDE: f64 = 10.0;
 
 /// Applies RandAugment to pictures.
@@ -25,7 +24,7 @@ pub struct RandAugment {
     interpolation: Interpolation,
 }
 
-/// A random operation with a random magnitude.
+/// A random operation of RandAugment, with a random magnitude.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Drawn {
     pub op: Op,
@@ -38,25 +37,25 @@ pub struct Drawn {
 impl RandAugment {
     /// Creates a RandAugment policy.
     ///
-    /// `mean` is the mean of each channel (0..1), which becomes the fill colour.
+    /// The colour `mean` (0..1 for each channel) fills the area outside a rotated or moved picture.
     pub fn new(plan: RandAugmentPlan, mean: &[f32]) -> Self {
         Self { plan, fill: fill_colour(mean), interpolation: Interpolation::Bicubic }
     }
 
-    /// Draws random operations and applies the operations to `picture`.
+    /// Draws random operations and applies them to `picture`.
     pub fn apply(&self, picture: &Rgb, rng: &mut impl Rng) -> Rgb {
         self.render(picture, &self.draw(rng))
     }
 
     /// Draws random operations in the order of application.
     ///
-    /// Each chosen operation is skipped with probability 0.5.
+    /// Skips each chosen operation with probability 0.5.
     pub fn draw(&self, rng: &mut impl Rng) -> Vec<Drawn> {
         let ops = choose(self.plan.layers, self.plan.increasing, self.plan.weighted, rng);
         ops.into_iter().filter_map(|op| self.draw_one(op, rng)).collect()
     }
 
-    /// Applies the operations `drawn` in order.
+    /// Applies the operations `drawn` to `picture`, in order.
     pub fn render(&self, picture: &Rgb, drawn: &[Drawn]) -> Rgb {
         drawn.iter().fold(picture.clone(), |picture, one| {
             one.op.apply(&picture, one.magnitude, one.negate, self.fill, self.interpolation)

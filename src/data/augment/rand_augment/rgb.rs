@@ -21,7 +21,7 @@ impl Rgb {
     }
 }
 
-/// Converts floats (0..1) to 8-bit values. Repeats a grey channel three times.
+/// Converts a picture to 8-bit RGB. Scales floats (0..1) to 0..=255. Repeats a grey channel three times.
 impl From<&Picture> for Rgb {
     fn from(picture: &Picture) -> Self {
         let level = |value: f32| (value * 255.0).round().clamp(0.0, 255.0) as u8;

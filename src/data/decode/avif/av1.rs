@@ -23,32 +23,32 @@ use crate::data::decode::bitmap::{MAX_BYTES, checked_size};
 use crate::data::decode::error::ImageError;
 use crate::data::panics;
 
-/// A decoded AV1 picture, as luma (Y) and colour differences (U, V).
+/// A decoded AV1 picture, as luma (Y) and chroma (U, V).
 pub(super) struct Yuv {
     pub(super) width: usize,
     pub(super) height: usize,
     /// Bits per sample: 8, 10 or 12.
     pub(super) bits: u32,
-    /// Whether U and V have half the resolution, as `[horizontally, vertically]`.
+    /// Whether chroma has half the resolution of luma, as `[horizontally, vertically]`.
     pub(super) halved: [bool; 2],
-    /// The samples of Y, U and V, row by row. U and V are empty for a grey picture.
+    /// Samples of Y, U and V, row by row. The planes U and V are empty for a grey picture.
     pub(super) planes: [Vec<u16>; 3],
     pub(super) colours: Colours,
 }
 
-/// The open AV1 decoder (the library rav1d) and its buffers. `drop` frees them.
+/// Holds rav1d's open decoder and buffers. Dropping the `Decoder` frees both.
 struct Decoder {
     context: Option<Dav1dContext>,
     data: Dav1dData,
     picture: Option<Dav1dPicture>,
 }
 
-/// Number of decoder threads (rav1d). Each thread decodes one frame.
+/// Number of threads that rav1d may use.
 const WORKERS: i32 = 2;
 
-/// Converts the return code of a rav1d call to send data or to take a picture.
+/// Converts rav1d's return code to true (success) or false ("try again").
 ///
-/// Returns true if the call succeeded, false if it must be repeated later, and `None` if the data is invalid.
+/// Returns `None` if the AV1 data is invalid.
 fn sent_or_taken(result: Dav1dResult) -> Option<bool> {
     match result.0 {
         0 => Some(true),
@@ -57,15 +57,14 @@ fn sent_or_taken(result: Dav1dResult) -> Option<bool> {
     }
 }
 
-/// Returns the number of samples for a row or column of `pixels` pixels. If `halved`, two pixels share one sample.
+/// Returns the number of samples for `pixels` pixels. If `halved` is true, two pixels share one sample.
 pub(super) fn samples(pixels: usize, halved: bool) -> usize {
     if halved { pixels.div_ceil(2) } else { pixels }
 }
 
-/// Decodes the last picture in the AV1 data of one image.
+/// Decodes AV1 data, and returns the last picture.
 ///
-/// A panic inside rav1d's C interface would abort the process, so the decoder has a thread of its own. No file is known
-/// to cause such a panic.
+/// Runs on a separate thread, because a panic in rav1d's C interface would abort the process.
 pub(super) fn decode(bytes: Vec<u8>) -> Result<Yuv, ImageError> {
     let invalid = || ImageError::damaged("the AV1 data is invalid");
     if bytes.is_empty() {
@@ -87,7 +86,7 @@ impl Decoder {
         unsafe {
             dav1d_default_settings(NonNull::from(&mut settings).cast());
             let settings = settings.assume_init_mut();
-            // With one thread, every error in the data makes rav1d 1.1 panic: it cleans up twice.
+            // With one thread, rav1d 1.1 cleans up twice after invalid data, and panics.
             settings.n_threads = WORKERS;
             settings.max_frame_delay = WORKERS;
             settings.frame_size_limit = (MAX_BYTES / 3) as u32;
@@ -99,7 +98,7 @@ impl Decoder {
         Some(Self { context, data: Dav1dData::default(), picture: None })
     }
 
-    /// Decodes all data, and keeps only the last picture. Returns `None` if the data is invalid.
+    /// Decodes all AV1 data, and keeps only the last picture. Returns `None` if the data is invalid.
     fn run(&mut self, bytes: &[u8]) -> Option<()> {
         // SAFETY: the context is open, and the buffer of `dav1d_data_create` has the length of `bytes`.
         unsafe {
@@ -146,7 +145,7 @@ impl Decoder {
 
     /// Copies the samples of the stored picture.
     fn yuv(&self) -> Result<Yuv, ImageError> {
-        let missing = || ImageError::damaged("the AV1 picture has no samples");
+        let missing = || ImageError::damaged("the AV1 data contains no pixels");
         let picture = self.picture.as_ref().ok_or_else(missing)?;
         let (width, height) = checked_size(picture.p.w as u32, picture.p.h as u32)?;
         let halved = match picture.p.layout {

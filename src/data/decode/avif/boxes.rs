@@ -28,22 +28,24 @@ pub(super) fn find(bytes: &[u8], name: Name) -> Option<&[u8]> {
     boxes(bytes).find(|(found, _)| *found == name).map(|(_, content)| content)
 }
 
-/// Returns the content of a nested box. `path` has the names of the boxes, the outermost first.
+/// Returns the content of a nested box. `path` lists the box names from the outermost to the innermost box.
 pub(super) fn find_path<'a>(bytes: &'a [u8], path: &[Name]) -> Option<&'a [u8]> {
     path.iter().try_fold(bytes, |bytes, name| find(bytes, *name))
 }
 
-/// Reads a big-endian number of `size` bytes: 0, 4 or 8.
+/// Reads a big-endian integer of `size` bytes, 4 or 8. Returns 0 if `size` is 0.
 pub(super) fn sized(reader: &mut ByteReader<'_>, size: u8) -> Result<u64, ImageError> {
     match size {
         0 => Ok(0),
         4 => reader.u32_be().map(u64::from),
         8 => reader.u64_be(),
-        _ => Err(ImageError::damaged("a size in the AVIF file is not 0, 4 or 8 bytes")),
+        _ => Err(ImageError::damaged(
+            "the AVIF file has an integer field whose size is not 0, 4 or 8 bytes",
+        )),
     }
 }
 
-/// Reads an item ID: 4 bytes if `wide`, otherwise 2 bytes.
+/// Reads an item ID of 4 bytes if `wide` is true, otherwise of 2 bytes.
 pub(super) fn id(reader: &mut ByteReader<'_>, wide: bool) -> Result<u32, ImageError> {
     if wide { reader.u32_be() } else { reader.u16_be().map(u32::from) }
 }

@@ -6,14 +6,14 @@ use crate::data::decode::error::ImageError;
 
 /// The compressed image of an AVIF file, as AV1 data.
 pub(super) struct Coded {
-    /// AV1 data of each tile, row by row. An image that is not a grid has one tile.
+    /// AV1 data of each tile, row by row. An image without a grid has a single tile.
     pub(super) tiles: Vec<Vec<u8>>,
     pub(super) grid: Option<Grid>,
     pub(super) colours: Option<Colours>,
     pub(super) has_alpha: bool,
 }
 
-/// The size of an image that is a grid of tiles. All tiles have the same size.
+/// A grid of tiles: number of tiles, and size of the whole image in pixels.
 pub(super) struct Grid {
     pub(super) columns: usize,
     pub(super) rows: usize,
@@ -21,7 +21,7 @@ pub(super) struct Grid {
     pub(super) height: u32,
 }
 
-/// Code points of ITU-T H.273, which select the conversion from `YUV` to RGB.
+/// Codes of ITU-T H.273 that select the conversion from `YUV` to RGB.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Colours {
     pub(super) primaries: u16,
@@ -45,10 +45,10 @@ fn missing() -> ImageError {
 
 /// Maximum size of the data of all tiles, as a multiple of the file size.
 ///
-/// Several tiles may refer to the same bytes of the file. Without a limit, a small file could need much memory.
+/// Tiles may share bytes of the file. Without a limit, a small file could need much memory.
 const MAX_REPEATS: usize = 16;
 
-/// Reads items of an AVIF file, such as images and tiles, from the `meta` box.
+/// Reads the items of an AVIF file, such as images and tiles.
 struct Items<'a> {
     file: &'a [u8],
     meta: &'a [u8],
@@ -68,15 +68,19 @@ impl Items<'_> {
                 (self.tiles(parts.map(|(_, to)| to))?, Some(Grid::read(&self.data(primary)?)?))
             }
             b"hvc1" | b"hev1" => {
-                return Err(ImageError::Unsupported("HEIC (HEIF with HEVC) file".to_owned()));
+                return Err(ImageError::Unsupported(
+                    "mae does not support HEIC (HEIF with HEVC) files".to_owned(),
+                ));
             }
             other => {
                 let kind = other.escape_ascii();
-                return Err(ImageError::Unsupported(format!("HEIF file with items of \"{kind}\"")));
+                return Err(ImageError::Unsupported(format!(
+                    "mae does not support HEIF files with items of the type \"{kind}\""
+                )));
             }
         };
         if self.references(*b"prem")?.iter().any(|(from, _)| *from == primary) {
-            let problem = "AVIF file with premultiplied alpha".to_owned();
+            let problem = "mae does not support AVIF files with premultiplied alpha".to_owned();
             return Err(ImageError::Unsupported(problem));
         }
         let aux = self.references(*b"auxl")?.into_iter().filter(|(_, to)| *to == primary);
@@ -105,7 +109,7 @@ impl Items<'_> {
             bytes += tiles[tiles.len() - 1].len();
             if bytes > MAX_REPEATS * self.file.len() {
                 return Err(ImageError::damaged(
-                    "the tiles of the AVIF file use the same data too often",
+                    "too many tiles of the AVIF file use the same data",
                 ));
             }
         }
@@ -127,7 +131,7 @@ impl Items<'_> {
         Ok(None)
     }
 
-    /// Returns the references of type `kind` between items, as (from, to) item IDs.
+    /// Returns the references of type `kind` as pairs of item IDs, (from, to).
     fn references(&self, kind: Name) -> Result<Vec<(u32, u32)>, ImageError> {
         let Some(iref) = find(self.meta, *b"iref") else { return Ok(Vec::new()) };
         let wide = iref.first().is_some_and(|version| *version > 0);
@@ -144,7 +148,6 @@ impl Items<'_> {
         Ok(pairs)
     }
 
-    /// Returns the properties of an item, as (box name, box content).
     fn properties(&self, item: u32) -> Result<Vec<(Name, &[u8])>, ImageError> {
         let Some(all) = find_path(self.meta, &[*b"iprp", *b"ipco"]) else { return Ok(Vec::new()) };
         let all: Vec<_> = boxes(all).collect();
@@ -169,7 +172,7 @@ impl Items<'_> {
         Ok(found)
     }
 
-    /// Returns the data of an item, joined from all its extents in the file.
+    /// Returns the data of an item. Joins all parts that the file stores separately.
     fn data(&self, item: u32) -> Result<Vec<u8>, ImageError> {
         let mut list = ByteReader::new(find(self.meta, *b"iloc").ok_or_else(missing)?);
         let version = list.take(4)?[0];
@@ -183,7 +186,12 @@ impl Items<'_> {
             let source = match method {
                 0 => self.file,
                 1 => find(self.meta, *b"idat").unwrap_or_default(),
-                _ => return Err(ImageError::Unsupported("AVIF file with derived data".to_owned())),
+                _ => {
+                    return Err(ImageError::Unsupported(
+                        "mae does not support AVIF files that store the image data in other items"
+                            .to_owned(),
+                    ));
+                }
             };
             let mut data = Vec::new();
             for _ in 0..list.u16_be()? {
@@ -195,7 +203,7 @@ impl Items<'_> {
                     let rest = source.get(start..).ok_or(ImageError::Truncated)?;
                     let length = if length == 0 { rest.len() as u64 } else { length };
                     let part = usize::try_from(length).ok().and_then(|length| rest.get(..length));
-                    // Each byte of the file is in the image once, so that a small file needs little memory.
+                    // Each byte of the file is in the image at most once. So a small file needs little memory.
                     data.extend_from_slice(part.ok_or(ImageError::Truncated)?);
                     if data.len() > self.file.len() {
                         return Err(ImageError::damaged("the AVIF file uses the same data twice"));
@@ -232,7 +240,7 @@ impl Colours {
     }
 }
 
-/// Returns the first frame of an image sequence: the first sample of the first track that is not an alpha channel.
+/// Returns the first frame of an image sequence, from the first track that is not alpha.
 ///
 /// Returns `None` if the file has no such track.
 fn first_frame(bytes: &[u8]) -> Result<Option<Coded>, ImageError> {
@@ -258,7 +266,7 @@ fn first_frame(bytes: &[u8]) -> Result<Option<Coded>, ImageError> {
     };
     let start = usize::try_from(offset).map_err(|_| ImageError::Truncated)?;
     let sample = ByteReader::at(bytes, start).take(size as usize)?.to_vec();
-    // The description of the samples: 8 bytes, then an entry of 78 bytes that ends with boxes.
+    // `stsd` has 8 bytes, then the entry `av01`: 78 bytes of fields, then boxes such as `colr`.
     let entry = find(table, *b"stsd").and_then(|list| find(list.get(8..)?, *b"av01"));
     let colours = entry.and_then(|entry| find(entry.get(78..)?, *b"colr")).and_then(Colours::read);
     Ok(Some(Coded { tiles: vec![sample], grid: None, colours, has_alpha }))
@@ -279,6 +287,6 @@ mod tests {
         let tiles = items.tiles([1; MAX_REPEATS].into_iter()).unwrap();
         assert!(tiles.iter().all(|tile| tile == &file));
         let error = items.tiles([1; MAX_REPEATS + 1].into_iter()).unwrap_err().to_string();
-        assert!(error.contains("the same data too often"), "{error}");
+        assert!(error.contains("use the same data"), "{error}");
     }
 }

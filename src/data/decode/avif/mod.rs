@@ -25,9 +25,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     Ok(Bitmap { width, height, levels: yuv::levels(picture, has_alpha)? })
 }
 
-/// Decodes the tiles of a grid and joins them to one picture.
+/// Decodes the tiles of a grid, and joins the tiles into one picture.
 fn joined(grid: &Grid, tiles: Vec<Vec<u8>>) -> Result<Yuv, ImageError> {
-    let wrong = || ImageError::damaged("the tiles of the AVIF image do not fit together");
+    let wrong =
+        || ImageError::damaged("the number or the sizes of the tiles do not match the AVIF image");
     let (width, height) = checked_size(grid.width, grid.height)?;
     if tiles.len() != grid.columns * grid.rows {
         return Err(wrong());

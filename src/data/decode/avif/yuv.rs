@@ -1,7 +1,7 @@
 //! Converts `YUV` to RGB with the integer arithmetic of libyuv, or with the floating-point arithmetic of libavif.
 //!
-//! libavif uses libyuv for the common matrices. It reduces most pictures to 8 bits first. Colour differences at half
-//! resolution are interpolated between the nearest samples.
+//! For common colour matrices, libavif uses libyuv, and first reduces most pictures to 8 bits. Chroma at half
+//! resolution is interpolated between the nearest samples.
 
 use super::av1::{Yuv, samples};
 use super::container::Colours;
@@ -11,7 +11,7 @@ use crate::data::decode::error::ImageError;
 /// libyuv's constants for a colour matrix, in fixed point with 6 fraction bits.
 #[derive(Debug, Clone, Copy)]
 struct Constants {
-    /// Scale of luma, for 16-bit luma. This scale has 22 fraction bits.
+    /// Factor for 16-bit luma, in fixed point with 22 fraction bits.
     y: u32,
     bias: i32,
     blue_of_u: i32,
@@ -26,10 +26,10 @@ const fn constants(is_full_range: bool, [ub, ug, vg, vr]: [i32; 4], y: u32) -> C
 }
 
 impl Constants {
-    /// Returns libyuv's constants for a colour matrix of H.273; `None` if libyuv does not support this matrix.
+    /// Returns libyuv's constants for a colour matrix. Returns `None` if libyuv does not support the matrix.
     fn of(colours: Colours) -> Option<Self> {
         let Colours { primaries, matrix, is_full_range } = colours;
-        // 12 is the matrix that follows from the primaries.
+        // Matrix 12 means that the primaries determine the matrix.
         let matrix = match (matrix, primaries) {
             (12, 1 | 2) => 1,
             (12, 5 | 6) => 6,
@@ -47,7 +47,9 @@ impl Constants {
         })
     }
 
-    /// Converts a pixel from `YUV` (`bits` bits per sample) to RGB. Uses only the highest 8 bits of U and V.
+    /// Converts a `YUV` pixel to RGB. Uses only the highest 8 bits of U and V.
+    ///
+    /// `bits` is the number of bits per sample.
     fn rgb(&self, [y, u, v]: [u16; 3], bits: u32) -> [u8; 3] {
         // Repeating the bits scales luma to 16 bits.
         let y = u32::from(y) << (16 - bits) | u32::from(y) >> (2 * bits - 16);
@@ -60,14 +62,14 @@ impl Constants {
     }
 }
 
-/// Converts a `YUV` picture to grey or RGB. Without alpha, a picture without U and V becomes grey.
+/// Converts a `YUV` picture to RGB, or to grey if the picture has neither chroma nor alpha.
 pub(super) fn levels(mut yuv: Yuv, has_alpha: bool) -> Result<Levels, ImageError> {
     let is_grey = yuv.planes[1].is_empty();
     if is_grey && !has_alpha {
         return Ok(Levels::Grey(grey(&yuv)));
     }
     let Some(constants) = Constants::of(yuv.colours) else { return float::levels(&yuv) };
-    // libyuv converts pictures of 10 or 12 bits directly only to RGBA. libavif reduces others to 8 bits.
+    // libyuv converts pictures of 10 or 12 bits directly only to RGBA. libavif reduces the others to 8 bits.
     let is_direct = match yuv.bits {
         10 => has_alpha,
         12 => has_alpha && yuv.halved == [true, true],
@@ -92,7 +94,7 @@ pub(super) fn levels(mut yuv: Yuv, has_alpha: bool) -> Result<Levels, ImageError
     Ok(Levels::Rgb(out))
 }
 
-/// Returns a row of U or V at full resolution. `plane` is 1 for U, 2 for V.
+/// Returns a row of U (`plane` 1) or V (`plane` 2) at the resolution of luma.
 fn chroma_row(yuv: &Yuv, plane: usize, row: usize) -> Vec<u16> {
     let stored = &yuv.planes[plane];
     let (width, [across, down]) = (yuv.width, yuv.halved);
@@ -109,7 +111,7 @@ fn chroma_row(yuv: &Yuv, plane: usize, row: usize) -> Vec<u16> {
         // libyuv does not interpolate pictures of 12 bits.
         return (0..width).map(|x| near[x / 2]).collect();
     }
-    // Odd rows lie closer to the row below, even rows to the row above; there is none at the edges.
+    // Odd rows lie closer to the row below, even rows to the row above. At an edge, that row is missing.
     let other = if row % 2 == 1 { Some(row / 2 + 1) } else { (row / 2).checked_sub(1) };
     match other.filter(|other| *other < yuv.height.div_ceil(2)) {
         None => widened(near, width),
@@ -118,16 +120,14 @@ fn chroma_row(yuv: &Yuv, plane: usize, row: usize) -> Vec<u16> {
 }
 
 /// Returns the index of the second nearest sample for pixel column `x`; `None` for the first and last column.
-///
-/// `width` is the number of pixels in a row. Each sample covers two pixels.
 fn second_nearest(x: usize, width: usize) -> Option<usize> {
     let inside = x > 0 && x + 1 < width;
     inside.then(|| if x % 2 == 1 { x / 2 + 1 } else { x / 2 - 1 })
 }
 
-/// Doubles the number of samples in a row to `width`.
+/// Interpolates a row of `width` samples from half as many samples.
 ///
-/// Each pixel is 3/4 of the nearest sample plus 1/4 of the second nearest sample.
+/// The nearest sample has the weight 3/4, the second nearest sample has the weight 1/4.
 fn widened(near: &[u16], width: usize) -> Vec<u16> {
     let pixel = |x: usize| match second_nearest(x, width) {
         None => near[x / 2],
@@ -136,9 +136,9 @@ fn widened(near: &[u16], width: usize) -> Vec<u16> {
     (0..width).map(pixel).collect()
 }
 
-/// Doubles the number of samples in a row to `width`, and interpolates between two rows.
+/// Interpolates a row of `width` samples from two rows with half as many samples.
 ///
-/// The nearest row `near` has the weight 3/4, the second nearest row `far` has 1/4.
+/// The row `near` has the weight 3/4, the row `far` has the weight 1/4.
 fn widened_between(near: &[u16], far: &[u16], width: usize) -> Vec<u16> {
     let pixel = |x: usize| {
         let at = x / 2;
@@ -155,7 +155,7 @@ fn grey(yuv: &Yuv) -> Vec<u8> {
     yuv.planes[0].iter().map(|y| level(luma(*y, yuv))).collect()
 }
 
-/// Converts a value from 0 to 1 to a level from 0 to 255. Clamps values outside of this range.
+/// Converts a value from 0 to 1 to a level from 0 to 255. Clamps values outside the range.
 fn level(value: f32) -> u8 {
     (value.clamp(0.0, 1.0) * 255.0 + 0.5) as u8
 }
@@ -179,14 +179,15 @@ mod float {
             4 => [0.30, 0.11],
             7 => [0.212, 0.087],
             other => {
-                let problem = format!("AVIF file with colour matrix {other}");
+                let problem =
+                    format!("mae does not support AVIF files with the colour matrix {other}");
                 return Err(ImageError::Unsupported(problem));
             }
         };
         Ok(Levels::Rgb(weighted(yuv, weights)))
     }
 
-    /// Converts a picture whose planes are already green, blue and red.
+    /// Converts a picture whose Y, U and V planes hold green, blue and red.
     fn identity(yuv: &Yuv) -> Levels {
         let colour = |sample: u16| level(luma(sample, yuv));
         let [green, blue, red] = &yuv.planes;
@@ -194,7 +195,7 @@ mod float {
         Levels::Rgb(pixels.flat_map(|((r, g), b)| [colour(*r), colour(*g), colour(*b)]).collect())
     }
 
-    /// Converts a picture to RGB. `kr` and `kb` are the weights of red and blue in luma.
+    /// Converts a `YUV` picture to RGB. `kr` and `kb` are the weights of red and blue in luma.
     fn weighted(yuv: &Yuv, [kr, kb]: [f32; 2]) -> Vec<u8> {
         let kg = 1.0 - kr - kb;
         let scale = 1 << (yuv.bits - 8);
@@ -215,7 +216,7 @@ mod float {
         out
     }
 
-    /// Returns U or V at pixel `(x, y)`, interpolated from the nearest samples. `plane` is 1 for U, 2 for V.
+    /// Interpolates U (`plane` 1) or V (`plane` 2) at pixel `(x, y)`.
     fn chroma(yuv: &Yuv, plane: usize, x: usize, y: usize) -> f32 {
         let (wide, high) = (samples(yuv.width, yuv.halved[0]), samples(yuv.height, yuv.halved[1]));
         let nearest = |at: usize, halved: bool, count: usize| {

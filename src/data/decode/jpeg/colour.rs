@@ -36,7 +36,7 @@ vectorized! {
 vectorized! {
     /// Doubles the width of a row by interpolation, then divides by 2 to the power `bits`.
     ///
-    /// `sums` has one more sample at each end. `biases` are rounding offsets of even and odd pixels.
+    /// `sums` has one extra sample at each end. `biases` are rounding offsets of even and odd pixels.
     pub(super) fn widen(sums: &[u16], biases: [u16; 2], bits: u32, out: &mut [u8]) {
         let (left, right) = (sums, &sums[2..]);
         let pairs = out.as_chunks_mut::<2>().0.iter_mut();

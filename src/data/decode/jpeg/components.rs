@@ -15,7 +15,7 @@ pub(in crate::data::decode) struct Components {
     pub(in crate::data::decode) samples: Vec<u8>,
 }
 
-/// Decodes JPEG data. If `to_rgb`, converts the samples from `YCbCr` to RGB; otherwise keeps them unchanged.
+/// Decodes JPEG data. If `to_rgb` is true, converts the samples from `YCbCr` to RGB.
 pub(in crate::data::decode) fn decode(
     bytes: &[u8],
     to_rgb: bool,
@@ -25,7 +25,7 @@ pub(in crate::data::decode) fn decode(
     let (width, height) = checked_size(decompress.image_width, decompress.image_height)?;
     let channels = decompress.num_components as usize;
     if to_rgb && channels != 3 {
-        return Err(ImageError::damaged("the JPEG data has no colours"));
+        return Err(ImageError::damaged("the JPEG data has no colour components"));
     }
     let spaces = if to_rgb {
         (J_COLOR_SPACE::JCS_YCbCr, J_COLOR_SPACE::JCS_RGB)

@@ -3,7 +3,7 @@
 //! If a file has any unusual header, libjpeg decodes the file instead.
 
 use super::huffman::{AcCodes, Codes, natural_order};
-use super::idct::Dequantizer;
+use super::one_dimension::Steps;
 
 /// Maximum number of blocks in a minimum coded unit (ITU T.81, B.2.3).
 const MOST_BLOCKS: usize = 10;
@@ -104,10 +104,11 @@ impl Headers {
             .collect()
     }
 
-    /// Returns the dequantizer of each colour component; `None` if a quantization table is missing.
-    pub(super) fn dequantizers(&self) -> Option<Vec<Dequantizer>> {
+    /// Returns the quantization table of each colour component; `None` if one is missing.
+    pub(super) fn steps(&self) -> Option<Vec<Steps>> {
         let steps = |colour: &ColourComponent| {
-            Dequantizer::new(self.quantization.get(colour.quantization)?.as_ref()?)
+            let steps = self.quantization.get(colour.quantization)?.as_ref()?;
+            Some(steps.map(u16::cast_signed))
         };
         self.frame.as_ref()?.colours.iter().map(steps).collect()
     }

@@ -17,7 +17,7 @@ const LOOK: u32 = 10;
 /// Number of bits in the index of the lookup table for two coefficients.
 const PAIR: u32 = 10;
 
-/// A distance that marks the end of a block. Real distances between two coefficients are smaller.
+/// Marks the end of a block. Larger than any distance between two coefficients.
 const END: usize = 128;
 
 /// Number of zero bytes to append to the coded data, because the reader loads bytes in advance.
@@ -148,12 +148,12 @@ impl Codes {
     }
 }
 
-/// One or two coefficients, packed into 64 bits.
+/// One or two coefficients, packed into 64 bits. All distances start at the coefficient before this pair.
 ///
 /// - bits 0 to 7: length of all codes and values, in bits
-/// - bits 8 to 15: distance from the previous coefficient to the last coefficient
-/// - bits 16 to 23: distance from the previous coefficient to the first coefficient
-/// - bits 24 to 31: distance from the previous coefficient to the second coefficient
+/// - bits 8 to 15: distance to the last coefficient
+/// - bits 16 to 23: distance to the first coefficient
+/// - bits 24 to 31: distance to the second coefficient
 /// - bits 32 to 47: value of the first coefficient
 /// - bits 48 to 63: value of the second coefficient; 0 if missing
 #[derive(Clone, Copy)]
@@ -202,7 +202,7 @@ impl Pair {
     }
 }
 
-/// The place of one block's coefficients. The caller must first set all coefficients to 0.
+/// Where to write the coefficients of one block. The caller must first set all coefficients to 0.
 pub(super) struct BlockPlace<'a> {
     pub(super) group: &'a mut BlockGroup,
     pub(super) lane: usize,
@@ -242,7 +242,7 @@ impl AcCodes {
 #[derive(Default, Clone, Copy)]
 pub(super) struct BitPosition {
     byte: usize,
-    /// The next bits of the data. The first of them is the highest bit.
+    /// The next bits of the data, starting with the highest bit.
     bits: u64,
     count: u32,
 }
@@ -293,7 +293,7 @@ impl BitReader<'_> {
         (!symbol.is_none()).then_some(value)
     }
 
-    /// Reads the AC coefficients of a block. If `block` is `None`, skips them.
+    /// Reads the AC coefficients of a block. If `block` is `None`, skips the coefficients.
     #[inline(always)]
     pub(super) fn coefficients(
         &mut self,

@@ -1,13 +1,18 @@
 //! Computes the inverse DCT of 16 blocks at a time.
 //!
-//! The results equal those of libjpeg-turbo's `jpeg_idct_islow`, `jpeg_idct_4x4`, `jpeg_idct_2x2` and `jpeg_idct_1x1`.
+//! The results equal those of libjpeg-turbo on x86: of `jsimd_idct_islow`, `jsimd_idct_4x4` and `jsimd_idct_2x2`, which
+//! are assembly, and of `jpeg_idct_1x1`. Damaged files can have coefficients that are too large for the 16-bit numbers of
+//! the assembly. It keeps the low 16 bits of some results and clamps others, and so does this code.
 //!
-//! Each lane of a vector has one block, so neither pass needs to transpose. libjpeg computes in 32 or 64 bits. This
-//! code uses 16-bit factors, which vector units multiply much faster. [`transform`] reports numbers that are too large
-//! for 16 bits. Such numbers occur only in damaged files, never in the output of an encoder.
+//! Each lane of a vector has one block, so neither pass needs to transpose. Blocks for which this code could differ from
+//! the assembly are left to `block.rs`.
 
 #![expect(clippy::inline_always, reason = "the functions are compiled for several processors")]
 
+use super::block;
+use super::one_dimension::{
+    CONST_BITS, PASS1_BITS, Steps, descale, extra_bits, is_used, one_dimension, to_i16, to_pixel,
+};
 use crate::data::decode::simd::vectorized;
 
 /// Number of blocks that [`transform`] computes at the same time.
@@ -18,211 +23,100 @@ pub(super) const LANES: usize = 16;
 /// The coefficients of a block are in row-major order.
 pub(super) type BlockGroup = [[i16; LANES]; 64];
 
-// Larger inputs of `one_dimension` could overflow 16 bits.
+/// Largest first coefficient of a column that stays in 16 bits with [`PASS1_BITS`] fraction bits.
 const LARGEST: u16 = 8191;
-
-const CONST_BITS: u32 = 13;
-/// Fraction bits in the result of the column pass.
-const PASS1_BITS: u32 = 2;
-
-/// Quantization table of a colour component, in row-major order.
-pub(super) struct Dequantizer {
-    steps: [i16; 64],
-    /// Maximum absolute value of each quantized coefficient for which the transform does not overflow.
-    limits: [u16; 64],
-}
-
-impl Dequantizer {
-    /// Prepares a quantization table. Returns `None` if an entry has more than 15 bits.
-    pub(super) fn new(steps: &[u16; 64]) -> Option<Self> {
-        if steps.iter().any(|step| i16::try_from(*step).is_err()) {
-            return None;
-        }
-        Some(Self {
-            steps: steps.map(|step| step as i16),
-            limits: steps.map(|step| LARGEST / step.max(1)),
-        })
-    }
-}
 
 vectorized! {
     /// Applies the inverse DCT to 16 blocks. Each block becomes `size` x `size` pixels.
     ///
-    /// Writes the blocks side by side into `out`, with `stride` bytes per row. Returns false on overflow.
+    /// Writes the blocks side by side into `out`, with `stride` bytes per row.
     pub(super) fn transform(
         group: &BlockGroup,
-        dequantizer: &Dequantizer,
+        steps: &Steps,
         size: usize,
         out: &mut [u8],
         stride: usize,
-    ) -> bool {
+    ) {
         match size {
-            8 => sized::<8>(group, dequantizer, out, stride),
-            4 => sized::<4>(group, dequantizer, out, stride),
-            2 => sized::<2>(group, dequantizer, out, stride),
-            _ => sized::<1>(group, dequantizer, out, stride),
+            8 => sized::<8>(group, steps, out, stride),
+            4 => sized::<4>(group, steps, out, stride),
+            2 => sized::<2>(group, steps, out, stride),
+            _ => {
+                for (pixel, level) in out.iter_mut().zip(group[0]) {
+                    *pixel = block::mean(level, steps[0]);
+                }
+            }
         }
     }
 }
 
 #[inline(always)]
-fn sized<const N: usize>(
-    group: &BlockGroup,
-    dequantizer: &Dequantizer,
-    out: &mut [u8],
-    stride: usize,
-) -> bool {
-    let (between, over) = columns::<N>(group, dequantizer);
-    let mut sound = over.iter().all(|over| *over == 0);
+fn sized<const N: usize>(group: &BlockGroup, steps: &Steps, out: &mut [u8], stride: usize) {
+    let (between, over) = columns::<N>(group, steps);
+    if over.iter().any(|over| *over != 0) {
+        return one_by_one(group, steps, N, out, stride);
+    }
     for (row, out) in between.chunks_exact(8).take(N).zip(out.chunks_mut(stride)) {
         let row = row.try_into().expect("a row has 8 coefficients");
         let mut pixels = [[0; LANES]; N];
-        sound &= pixel_row::<N>(row, &mut pixels);
+        pixel_row::<N>(row, &mut pixels);
         interleave(&pixels, out);
     }
-    sound
+}
+
+/// Applies the inverse DCT to each block of a group separately.
+#[cold]
+fn one_by_one(group: &BlockGroup, steps: &Steps, size: usize, out: &mut [u8], stride: usize) {
+    for lane in 0..LANES {
+        let pixels = block::transform(&group.map(|levels| levels[lane]), steps, size);
+        for (pixels, out) in pixels.chunks_exact(size).zip(out.chunks_mut(stride)) {
+            out[lane * size..][..size].copy_from_slice(pixels);
+        }
+    }
 }
 
 /// Applies the inverse DCT to the columns of each block.
 ///
-/// Also returns one number per block, which is nonzero if the block overflows.
+/// Also returns one number per block, which is nonzero if only `block.rs` computes the block like libjpeg-turbo.
 #[inline(always)]
-fn columns<const N: usize>(
-    group: &BlockGroup,
-    Dequantizer { steps, limits }: &Dequantizer,
-) -> (BlockGroup, [u16; LANES]) {
+fn columns<const N: usize>(group: &BlockGroup, steps: &Steps) -> (BlockGroup, [u16; LANES]) {
     let mut between = [[0; LANES]; 64];
     let mut over = [0u16; LANES];
     for column in (0..8).filter(|column| is_used::<N>(*column)) {
         for lane in 0..LANES {
             let mut values = [0; 8];
             for row in (0..8).filter(|row| is_used::<N>(*row)) {
-                let (at, level) = (8 * row + column, group[8 * row + column][lane]);
-                over[lane] |= level.unsigned_abs().saturating_sub(limits[at]);
-                values[row] = level.wrapping_mul(steps[at]);
+                let at = 8 * row + column;
+                values[row] = group[at][lane].wrapping_mul(steps[at]);
             }
+            over[lane] |= values[0].unsigned_abs().saturating_sub(LARGEST);
             let sums = one_dimension::<N>(values);
             for row in 0..N {
-                let shift = CONST_BITS - PASS1_BITS + extra_bits::<N>();
-                between[8 * row + column][lane] = to_i16(descale(sums[row], shift));
+                let level = descale(sums[row], CONST_BITS - PASS1_BITS + extra_bits::<N>());
+                between[8 * row + column][lane] = to_i16(level);
+                if N == 2 {
+                    over[lane] |= u16::from(level != i32::from(to_i16(level)));
+                }
             }
         }
     }
     (between, over)
 }
 
-/// Applies the inverse DCT to one row of each block. Returns false on overflow.
+/// Applies the inverse DCT to one row of each block.
 #[inline(always)]
-fn pixel_row<const N: usize>(row: &[[i16; LANES]; 8], pixels: &mut [[u8; LANES]; N]) -> bool {
-    let (mut over, mut outside) = ([0u16; LANES], [0u16; LANES]);
+fn pixel_row<const N: usize>(row: &[[i16; LANES]; 8], pixels: &mut [[u8; LANES]; N]) {
     for lane in 0..LANES {
         let mut values = [0; 8];
         for column in (0..8).filter(|column| is_used::<N>(*column)) {
             values[column] = row[column][lane];
-            over[lane] |= values[column].unsigned_abs().saturating_sub(LARGEST);
         }
         let sums = one_dimension::<N>(values);
         for column in 0..N {
-            let shift = CONST_BITS + PASS1_BITS + 3 + extra_bits::<N>();
-            let level = to_i16(descale(sums[column], shift));
-            // libjpeg keeps only the low 10 bits of a level, so larger levels would differ.
-            outside[lane] |= level.wrapping_add(512) as u16 & !1023;
-            pixels[column][lane] = level.saturating_add(128).clamp(0, 255) as u8;
+            pixels[column][lane] =
+                to_pixel(descale(sums[column], CONST_BITS + PASS1_BITS + 3 + extra_bits::<N>()));
         }
     }
-    over.iter().chain(&outside).all(|bits| *bits == 0)
-}
-
-/// Returns whether an output of `N` x `N` pixels depends on the coefficients in row or column `index`.
-#[inline(always)]
-fn is_used<const N: usize>(index: usize) -> bool {
-    match N {
-        8 => true,
-        4 => index != 4,
-        2 => index == 0 || index % 2 == 1,
-        _ => index == 0,
-    }
-}
-
-/// Returns the number of fraction bits in the results of [`one_dimension`] minus `CONST_BITS`.
-#[inline(always)]
-fn extra_bits<const N: usize>() -> u32 {
-    match N {
-        8 | 1 => 0,
-        4 => 1,
-        _ => 2,
-    }
-}
-
-/// Computes a one-dimensional inverse DCT, multiplied by √8.
-#[inline(always)]
-fn one_dimension<const N: usize>(v: [i16; 8]) -> [i32; 8] {
-    match N {
-        8 => eight(v),
-        4 => four(v),
-        2 => two(v),
-        _ => [i32::from(v[0]) << CONST_BITS; 8],
-    }
-}
-
-/// Computes an inverse DCT of length 8 (Loeffler, Ligtenberg and Moschytz).
-#[inline(always)]
-fn eight(v: [i16; 8]) -> [i32; 8] {
-    let common = times(v[2].wrapping_add(v[6]), 4433);
-    let (low, high) = (common - times(v[6], 15137), common + times(v[2], 6270));
-    let sum = i32::from(v[0].wrapping_add(v[4])) << CONST_BITS;
-    let difference = i32::from(v[0].wrapping_sub(v[4])) << CONST_BITS;
-    let even = [sum + high, difference + low, difference - low, sum - high];
-
-    let (z1, z2) = (v[7].wrapping_add(v[1]), v[5].wrapping_add(v[3]));
-    let (z3, z4) = (v[7].wrapping_add(v[3]), v[5].wrapping_add(v[1]));
-    let z5 = times(z3.wrapping_add(z4), 9633);
-    let (z1, z2) = (times(z1, 7373), times(z2, 20995));
-    let (z3, z4) = (z5 - times(z3, 16069), z5 - times(z4, 3196));
-    let odd = [
-        times(v[1], 12299) - z1 + z4,
-        times(v[3], 25172) - z2 + z3,
-        times(v[5], 16819) - z2 + z4,
-        times(v[7], 2446) - z1 + z3,
-    ];
-    let (mut first, mut last) = ([0; 4], [0; 4]);
-    for k in 0..4 {
-        first[k] = even[k] + odd[k];
-        last[k] = even[k] - odd[k];
-    }
-    [first[0], first[1], first[2], first[3], last[3], last[2], last[1], last[0]]
-}
-
-#[inline(always)]
-fn four(v: [i16; 8]) -> [i32; 8] {
-    let middle = i32::from(v[0]) << (CONST_BITS + 1);
-    let even = times(v[2], 15137) - times(v[6], 6270);
-    let inner = times(v[5], 11893) - times(v[7], 1730) - times(v[3], 17799) + times(v[1], 8697);
-    let outer = times(v[3], 7373) - times(v[7], 4176) - times(v[5], 4926) + times(v[1], 20995);
-    let (high, low) = (middle + even, middle - even);
-    [high + outer, low + inner, low - inner, high - outer, 0, 0, 0, 0]
-}
-
-#[inline(always)]
-fn two(v: [i16; 8]) -> [i32; 8] {
-    let middle = i32::from(v[0]) << (CONST_BITS + 2);
-    let odd = times(v[5], 6967) - times(v[7], 5906) - times(v[3], 10426) + times(v[1], 29692);
-    [middle + odd, middle - odd, 0, 0, 0, 0, 0, 0]
-}
-
-#[inline(always)]
-fn times(value: i16, constant: i16) -> i32 {
-    i32::from(value) * i32::from(constant)
-}
-
-#[inline(always)]
-fn descale(value: i32, bits: u32) -> i32 {
-    (value + (1 << (bits - 1))) >> bits
-}
-
-#[inline(always)]
-fn to_i16(value: i32) -> i16 {
-    value.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16
 }
 
 #[inline(always)]
@@ -245,4 +139,43 @@ fn interleave<const N: usize>(pixels: &[[u8; LANES]; N], out: &mut [u8]) {
         (from, len) = (to, 2 * len);
     }
     out[..N * LANES].copy_from_slice(&from[..N * LANES]);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn a_group_has_the_pixels_of_its_blocks(
+            levels in prop::collection::vec(any::<i16>(), 64 * LANES),
+            steps in prop::array::uniform32(any::<i16>()),
+            bits in (0u32..16, 0u32..16),
+            frequencies in 1usize..65,
+        ) {
+            let steps: Steps = std::array::from_fn(|at| steps[at / 2] >> bits.1);
+            let mut group = [[0; LANES]; 64];
+            for (at, levels) in levels.as_chunks::<LANES>().0[..frequencies].iter().enumerate() {
+                group[at] = levels.map(|level| level >> bits.0);
+            }
+            for size in [8, 4, 2, 1] {
+                let stride = LANES * size;
+                let mut out = vec![0; size * stride];
+                transform(&group, &steps, size, &mut out, stride);
+                for lane in 0..LANES {
+                    let block = group.map(|levels| levels[lane]);
+                    let expected = if size == 1 {
+                        vec![block::mean(block[0], steps[0])]
+                    } else {
+                        block::transform(&block, &steps, size)[..size * size].to_vec()
+                    };
+                    let rows = out.chunks(stride).flat_map(|row| &row[lane * size..][..size]);
+                    prop_assert!(rows.eq(&expected), "{size}, {lane}");
+                }
+            }
+        }
+    }
 }

@@ -6,19 +6,23 @@
 //!
 //! Most photographs are baseline files in `YCbCr` or grey. `plain.rs` decodes these files, because it is faster than
 //! libjpeg-turbo. libjpeg-turbo reads the header of every file. It also decodes all other files, and damaged baseline
-//! files, and reports their errors.
+//! files, and reports their errors. It is built without its assembly, so `library_dct.rs` replaces the only part of its C
+//! code that decodes damaged files differently: the inverse DCT.
 
 #![expect(
     unsafe_code,
     reason = "libjpeg is a C library, and its safe wrapper decodes only whole pictures"
 )]
 
+mod block;
 mod colour;
 pub(super) mod components;
 mod headers;
 mod huffman;
 mod idct;
 mod library;
+mod library_dct;
+mod one_dimension;
 mod plain;
 #[cfg(test)]
 mod random_files;
@@ -52,7 +56,7 @@ pub(in crate::data) struct Jpeg<'a> {
     bytes: &'a [u8],
 }
 
-/// A decoded rectangle. `pixels` may have margins on the left and right.
+/// The decoded pixels of a rectangle, possibly with margins on the left and right.
 pub(in crate::data) struct Decoded {
     pub(in crate::data) width: usize,
     pub(in crate::data) height: usize,
@@ -60,7 +64,7 @@ pub(in crate::data) struct Decoded {
     pub(in crate::data) pixels: Vec<u8>,
     /// Position of the rectangle in `pixels`.
     pub(in crate::data) crop: CropBox,
-    /// libjpeg's first warning; `None` if libjpeg found no damage.
+    /// First warning of libjpeg about damaged data; `None` without damage.
     pub(in crate::data) warning: Option<String>,
 }
 
@@ -72,7 +76,7 @@ impl<'a> Jpeg<'a> {
         };
         let mut jpeg = Self { state: Box::new(state), bytes };
         let state = &mut *jpeg.state;
-        let too_long = |_| ImageError::Undecodable("the file is too long".to_owned());
+        let too_long = |_| ImageError::Undecodable("the JPEG file is too large".to_owned());
         let length = c_ulong::try_from(bytes.len()).map_err(too_long)?;
         // SAFETY: the box lives as long as libjpeg uses its content, and `bytes` lives longer.
         caught(|| unsafe {
@@ -81,6 +85,7 @@ impl<'a> Jpeg<'a> {
             state.errors.emit_message = Some(note_warning);
             state.decompress.common.err = &raw mut state.errors;
             jpeg_create_decompress(&raw mut state.decompress);
+            library_dct::replace(&mut state.decompress);
             jpeg_mem_src(&mut state.decompress, bytes.as_ptr(), length);
             jpeg_read_header(&mut state.decompress, 1);
         })
@@ -98,7 +103,7 @@ impl<'a> Jpeg<'a> {
         self.shrunk_region(crop, 1)
     }
 
-    /// Decodes the rectangle `crop` at 1/`shrink` of its width and height.
+    /// Decodes the rectangle `crop`, scaled to 1/`shrink` of its width and height.
     ///
     /// `shrink` is 2, 4 or 8. `crop` is in pixels of the full-size picture.
     pub(in crate::data) fn small_region(
@@ -123,7 +128,7 @@ impl<'a> Jpeg<'a> {
         Ok(Decoded { width, height, pixels, crop, warning: self.state.warning.take() })
     }
 
-    /// Finds the coded data. Returns `None` if only libjpeg can decode the file.
+    /// Finds the coded data for `plain.rs`. Returns `None` if only libjpeg can decode the file.
     fn plain_scan(&self) -> Option<Scan> {
         let colours = self.state.decompress.jpeg_color_space;
         let known = matches!(colours, J_COLOR_SPACE::JCS_YCbCr | J_COLOR_SPACE::JCS_GRAYSCALE);
@@ -149,9 +154,9 @@ impl Drop for Jpeg<'_> {
     }
 }
 
-/// Decodes the rectangle `crop`, and possibly a margin, with libjpeg.
+/// Decodes the rectangle `crop` with libjpeg, possibly with a margin on the left and right.
 ///
-/// Returns the pixels, the width of the decoded part, and the column in it at which `crop` starts.
+/// Returns the pixels, the width of the decoded part, and the column of the decoded part where `crop` starts.
 fn read(decompress: &mut jpeg_decompress_struct, crop: CropBox) -> (Vec<u8>, usize, usize) {
     let inks =
         matches!(decompress.jpeg_color_space, J_COLOR_SPACE::JCS_CMYK | J_COLOR_SPACE::JCS_YCCK);
@@ -212,7 +217,7 @@ pub(in crate::data) fn encode(
 mod tests {
     use proptest::prelude::*;
 
-    use super::random_files::{pixels, rectangle};
+    use super::random_files::{by_c_code, pixels, rectangle};
     use super::*;
 
     #[derive(Debug, Clone, Copy)]
@@ -293,7 +298,7 @@ mod tests {
             let (width, height) = Jpeg::open(&bytes).unwrap().size();
             let crop = rectangle((width, height), shares);
             let all = CropBox { top: 0, left: 0, height, width };
-            let whole = Jpeg::open(&bytes).unwrap().by_library(all, 1).unwrap();
+            let whole = by_c_code(&bytes, all, 1).unwrap();
             let expected = pixels(&Decoded { crop, ..whole });
             let found = Jpeg::open(&bytes).unwrap().region(crop).unwrap();
             prop_assert!(pixels(&found) == expected, "{crop:?}");
@@ -302,7 +307,7 @@ mod tests {
             for shrink in [2, 4, 8] {
                 let small = Jpeg::open(&bytes).unwrap().small_region(crop, shrink).unwrap();
                 let rectangle = CropBox { top: crop.top / shrink, left: crop.left / shrink, ..small.crop };
-                let library = Jpeg::open(&bytes).unwrap().by_library(rectangle, shrink);
+                let library = by_c_code(&bytes, rectangle, shrink);
                 prop_assert!(pixels(&small) == pixels(&library.unwrap()), "{crop:?} / {shrink}");
                 prop_assert!(small.crop.width >= crop.width / shrink);
                 prop_assert!(small.crop.width <= crop.width / shrink + 2);

@@ -13,7 +13,8 @@ use std::ops::Range;
 
 use super::colour::{blend, copy, grey_to_rgb, round, widen, ycc_to_rgb};
 use super::headers::JpegFrame;
-use super::idct::{BlockGroup, Dequantizer, LANES, transform};
+use super::idct::{BlockGroup, LANES, transform};
+use super::one_dimension::Steps;
 use super::scan::{Scan, UnitRow};
 use crate::data::decode::picture::CropBox;
 
@@ -40,8 +41,8 @@ pub(super) fn decode(mut scan: Scan, crop: CropBox, shrink: usize) -> Option<Vec
     for row in rows.clone() {
         scan.read_row(layout.all_units[0], Some(&mut coefficients))?;
         let mut groups = coefficients.groups.iter_mut();
-        for (plane, dequantizer) in planes.iter_mut().zip(&scan.dequantizers) {
-            plane.read(row, &mut groups, dequantizer)?;
+        for (plane, steps) in planes.iter_mut().zip(&scan.steps) {
+            plane.read(row, &mut groups, steps);
         }
         // The last row of pixels may need the next row of units.
         let end = if row + 1 == rows.end { usize::MAX } else { (row + 1) * layout.unit[1] - 1 };
@@ -67,7 +68,7 @@ fn convert(
             ycc_to_rgb(luma.samples(y, columns), cb, cr, out);
         }
         [luma, ..] => grey_to_rgb(luma.samples(y, columns), out),
-        [] => unreachable!("a frame has a colour"),
+        [] => unreachable!("a JPEG frame has at least one colour component"),
     }
 }
 
@@ -141,12 +142,12 @@ impl Layout {
 
 /// Samples of a colour component in one row of minimum coded units (MCUs).
 ///
-/// The first row of samples is the last row of the MCUs above.
+/// The first stored row is an extra row: the last row of samples from the MCUs above.
 struct Plane<'a> {
     layout: &'a ColourLayout,
-    /// Column of the first stored sample, counted from the left edge of the picture.
+    /// Column of the first stored sample, in samples from the left edge of the picture.
     left: usize,
-    /// Row of the first sample, counted from the top of the picture.
+    /// Row of the first sample after the extra row, in samples from the top of the picture.
     top: usize,
     /// Number of samples per stored row.
     stride: usize,
@@ -172,28 +173,25 @@ impl<'a> Plane<'a> {
         }
     }
 
-    /// Converts a row of minimum coded units (MCUs) from coefficients to samples. `row` is the number of this row.
+    /// Converts a row of minimum coded units (MCUs) from coefficients to samples. `row` is the index of the MCU row.
     ///
-    /// Returns `None` on overflow. Also resets the coefficients to 0.
+    /// Also resets the coefficients to 0.
     fn read<'b>(
         &mut self,
         row: usize,
         groups: &mut impl Iterator<Item = &'b mut BlockGroup>,
-        dequantizer: &Dequantizer,
-    ) -> Option<()> {
+        steps: &Steps,
+    ) {
         let ColourLayout { size, blocks: [_, down], .. } = *self.layout;
         self.top = row * down * size;
         let last = self.samples.len() - self.stride;
         self.samples.copy_within(last.., 0);
         for out in self.samples[self.stride..].chunks_exact_mut(self.stride * size) {
             for (start, group) in (0..self.stride).step_by(LANES * size).zip(&mut *groups) {
-                if !transform(group, dequantizer, size, &mut out[start..], self.stride) {
-                    return None;
-                }
+                transform(group, steps, size, &mut out[start..], self.stride);
                 *group = [[0; LANES]; 64];
             }
         }
-        Some(())
     }
 
     fn samples(&self, row: usize, columns: Range<usize>) -> &[u8] {

@@ -4,12 +4,14 @@ use std::ops::Range;
 
 use super::headers::{Headers, HuffmanTables, JpegFrame, TableChoice};
 use super::huffman::{BitPosition, BitReader, BlockPlace, PADDING};
-use super::idct::{BlockGroup, Dequantizer, LANES};
+use super::idct::{BlockGroup, LANES};
+use super::one_dimension::Steps;
 
 /// The coded data of a JPEG file, and the read position.
 pub(super) struct Scan {
     pub(super) frame: JpegFrame,
-    pub(super) dequantizers: Vec<Dequantizer>,
+    /// Quantization table of each colour component.
+    pub(super) steps: Vec<Steps>,
     /// The coded data plus [`PADDING`] zero bytes, without stuffed zeros and markers.
     data: Vec<u8>,
     /// Bit position of each restart marker in `data`, then the end of the data.
@@ -19,7 +21,7 @@ pub(super) struct Scan {
     tables: HuffmanTables,
     choices: Vec<TableChoice>,
     place: BitPosition,
-    /// Number of restart markers that were already read.
+    /// Number of restart markers read so far.
     restarts: usize,
     /// Minimum coded units (MCUs) read since the last restart marker.
     units: usize,
@@ -31,7 +33,7 @@ pub(super) struct Scan {
 pub(super) struct UnitRow {
     /// Columns of minimum coded units (MCUs) to keep.
     kept: Range<usize>,
-    /// Coefficient groups of the first colour component, then of the second and third component.
+    /// Coefficients of all blocks of the first colour component, then of the next component.
     pub(super) groups: Vec<BlockGroup>,
     blocks: Vec<UnitBlock>,
 }
@@ -40,7 +42,7 @@ struct UnitBlock {
     colour: usize,
     /// Index in [`UnitRow::groups`] of the first group of the block's row.
     groups: usize,
-    /// Number of this component's blocks in one row of a minimum coded unit (MCU).
+    /// Number of blocks of this component side by side in a minimum coded unit (MCU).
     across: usize,
     column: usize,
 }
@@ -85,11 +87,11 @@ impl Scan {
 
     fn new(headers: Headers, scan_header: &[u8], data: &[u8]) -> Option<Self> {
         let choices = headers.choices(scan_header)?;
-        let dequantizers = headers.dequantizers()?;
+        let steps = headers.steps()?;
         let (data, ends) = unstuffed(data, headers.interval > 0)?;
         Some(Self {
             frame: headers.frame?,
-            dequantizers,
+            steps,
             data,
             ends,
             interval: headers.interval,

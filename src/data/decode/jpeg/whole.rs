@@ -12,11 +12,9 @@ use mozjpeg_sys::{
 use super::Jpeg;
 use super::library::caught;
 
-/// Returns whether libjpeg decodes all rows of the file from the bytes in the file, without an error after the last
-/// row.
+/// Returns whether libjpeg decodes all rows of a JPEG file without an error.
 ///
-/// Slow, because this decodes the whole picture. Call this only for the few files with unusual markers. A baseline file
-/// needs some bytes after the last row. A progressive file needs the end marker.
+/// Slow, because libjpeg decodes the whole picture. Call this only for files with unusual markers.
 pub(in crate::data::decode) fn is_whole(bytes: &[u8]) -> bool {
     let Ok(mut jpeg) = Jpeg::open(bytes) else { return false };
     let decompress = &mut jpeg.state.decompress;
@@ -36,7 +34,7 @@ pub(in crate::data::decode) fn is_whole(bytes: &[u8]) -> bool {
                 jpeg_read_scanlines(decompress, [row.as_mut_ptr().cast()].as_mut_ptr(), 1) == 1
             });
             if has_rows {
-                // Reads on to the end of the file. It may end early, but an invalid marker is an error.
+                // Reads to the end of the file. A missing end marker is allowed, but an invalid marker is an error.
                 jpeg_finish_decompress(decompress);
             }
             has_rows
@@ -50,7 +48,7 @@ extern "C-unwind" fn suspend(_: &mut jpeg_decompress_struct) -> boolean {
     0
 }
 
-/// Skips `count` bytes, or all remaining bytes if there are fewer.
+/// Skips `count` bytes. Near the end of the file, skips fewer bytes.
 extern "C-unwind" fn skip_or_suspend(decompress: &mut jpeg_decompress_struct, count: c_long) {
     // SAFETY: libjpeg's source is set, and has `bytes_in_buffer` bytes left.
     unsafe {

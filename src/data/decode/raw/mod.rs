@@ -1,7 +1,7 @@
-//! Reads the numbers of image files as they are, for pictures that are not 8-bit grey or RGB.
+//! Reads the unscaled numbers of image files, such as 16-bit or multi-channel TIFF.
 //!
-//! `data.range` selects this way of reading. The numbers equal those of tifffile, NumPy and Pillow before any
-//! conversion. [`ValueScale`] then maps `data.range` to 0..1.
+//! The recipe key `data.range` selects this way of reading. The numbers equal those of tifffile, NumPy and Pillow
+//! before any conversion. [`ValueScale`] then scales `data.range` to 0..1.
 //!
 //! | file | channels |
 //! | --- | --- |
@@ -25,14 +25,14 @@ pub(in crate::data) struct RawPicture {
     pub(in crate::data) width: usize,
     pub(in crate::data) height: usize,
     pub(in crate::data) channels: usize,
-    /// The numbers, `[H, W, C]`.
+    /// Unscaled numbers, `[H, W, C]`.
     pub(in crate::data) values: Vec<f32>,
 }
 
 impl RawPicture {
     /// Decodes an image file without scaling. Fails if the file does not have `channels` channels.
     ///
-    /// A file with one channel is also accepted for 3 channels.
+    /// If `channels` is 3, a file with one channel is also allowed.
     pub(in crate::data) fn decode(bytes: &[u8], channels: usize) -> Result<Self, ImageError> {
         if bytes.is_empty() {
             return Err(ImageError::Empty);
@@ -48,7 +48,7 @@ impl RawPicture {
         Ok(raw)
     }
 
-    /// Scales the numbers so that `scale.range` becomes 0 to 1. Clamps numbers outside of the range.
+    /// Scales the range `scale.range` to 0..1. Clamps numbers outside the range.
     pub(in crate::data) fn scaled(self, scale: ValueScale) -> Picture {
         let [low, high] = scale.range;
         let unit = |value: f32| ((f64::from(value) - low) / (high - low)).clamp(0.0, 1.0) as f32;
@@ -60,14 +60,14 @@ impl RawPicture {
         }
     }
 
-    /// Fails if a picture of this size has no pixels, or if its floats need too much memory.
+    /// Fails if `width`, `height` or `channels` is 0, or if the picture needs too much memory.
     pub(super) fn check_size(
         width: usize,
         height: usize,
         channels: usize,
     ) -> Result<(), ImageError> {
         if width == 0 || height == 0 || channels == 0 {
-            return Err(ImageError::damaged(format!("the image is {width}x{height} pixels")));
+            return Err(ImageError::damaged(format!("the image has no pixels: {width}x{height}")));
         }
         let values = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(channels));
         match values {
@@ -89,7 +89,7 @@ fn decode(bytes: &[u8], channels: usize) -> Result<RawPicture, ImageError> {
             Ok(of_levels(OpenedImage::levels(bytes, colour)?.whole()?))
         }
         other => Err(ImageError::Unsupported(format!(
-            "{other:?} file with data.range, which reads TIFF, PNG, .npy, JPEG, WebP, BMP and GIF"
+            "mae does not support {other:?} files with `data.range`, only TIFF, PNG, .npy, JPEG, WebP, BMP and GIF files"
         ))),
     }
 }
@@ -100,7 +100,7 @@ fn of_levels(picture: Picture) -> RawPicture {
     RawPicture { width, height, channels, values: levels.into_iter().map(f32::from).collect() }
 }
 
-/// Returns whether the numbers of a PNG or TIFF file have more than 8 bits.
+/// Returns whether a PNG or TIFF file has more than 8 bits per number.
 pub(in crate::data) fn is_deep(bytes: &[u8]) -> bool {
     match Format::of(bytes) {
         Ok(Format::Png) => bytes.get(24) == Some(&16),

@@ -1,7 +1,7 @@
 //! Reads NumPy arrays (`.npy`, versions 1 to 3) of the shapes `[H, W]` and `[C, H, W]`.
 //!
-//! The crates for this format bring a parser generator for Python literals. The header that NumPy writes is one
-//! dictionary with three keys, so a few lines read it.
+//! Crates for this format need a parser generator. This module parses the header in a few lines, because NumPy always
+//! writes a dictionary with three keys.
 
 use super::RawPicture;
 use super::samples::{SampleKind, SampleType};
@@ -9,7 +9,7 @@ use crate::data::decode::byte_reader::ByteReader;
 use crate::data::decode::error::ImageError;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
-/// Maximum length of the header of a `.npy` file in bytes. In version 1, NumPy writes at most 64 KiB.
+/// Maximum length of a `.npy` header in bytes.
 const MAX_HEADER: usize = 1 << 16;
 
 struct Header {
@@ -29,7 +29,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RawPicture, ImageError> {
         1 => reader.u16_le()?.into(),
         2 | 3 => reader.u32_le()? as usize,
         other => {
-            return Err(ImageError::Unsupported(format!(".npy file of version {other}")));
+            return Err(ImageError::Unsupported(format!(
+                "mae does not support .npy files of version {other}"
+            )));
         }
     };
     if length > MAX_HEADER {
@@ -41,15 +43,17 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RawPicture, ImageError> {
         [height, width] => [1, height, width],
         [channels, height, width] => [channels, height, width],
         _ => {
-            let problem =
-                format!(".npy array of the shape {:?}; expected [H, W] or [C, H, W]", header.shape);
+            let problem = format!(
+                "mae does not support .npy arrays with the shape {:?}, expected [H, W] or [C, H, W]",
+                header.shape
+            );
             return Err(ImageError::Unsupported(problem));
         }
     };
     RawPicture::check_size(width, height, channels)?;
     let count = width * height * channels;
     let values = header.samples.to_floats(reader.take(count * (header.samples.bits / 8))?)?;
-    // Position of a value: by default the last axis is the fastest, in Fortran order the first.
+    // The last axis is contiguous in C order, the first axis in Fortran order.
     let at = |c: usize, y: usize, x: usize| {
         if header.fortran_order {
             (x * height + y) * channels + c
@@ -80,7 +84,9 @@ impl Header {
         let quote = descr.chars().next().filter(|first| matches!(first, '\'' | '"'));
         let descr = quote.and_then(|quote| descr[1..].split_once(quote)).map(|(descr, _)| descr);
         let descr = descr.ok_or_else(|| {
-            ImageError::Unsupported(".npy array with named fields; expected plain numbers".into())
+            ImageError::Unsupported(
+                "mae does not support .npy arrays with named fields, expected plain numbers".into(),
+            )
         })?;
         let shape = after("shape")?.strip_prefix('(').and_then(|rest| rest.split_once(')'));
         let sides = shape.map(|(sides, _)| sides.split(',').map(str::trim));
@@ -100,7 +106,7 @@ impl Header {
 fn sample_type(descr: &str) -> Result<SampleType, ImageError> {
     let unsupported = || {
         ImageError::Unsupported(format!(
-            ".npy array of the type `{descr}`; expected whole numbers or floats, such as uint16 or float32"
+            "mae does not support .npy arrays of the type `{descr}`, expected whole numbers or floats, such as uint16 or float32"
         ))
     };
     let mut chars = descr.chars();

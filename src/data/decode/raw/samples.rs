@@ -1,4 +1,4 @@
-//! Converts the bytes of numbers to floats.
+//! Converts the bytes of integers and floats to 32-bit floats.
 
 use crate::data::decode::error::ImageError;
 
@@ -18,7 +18,7 @@ pub(in crate::data::decode) enum SampleKind {
 }
 
 impl SampleType {
-    /// Converts all numbers in `bytes` to floats. Rounds numbers of more than 24 bits.
+    /// Converts all numbers in `bytes` to floats. Rounds numbers with more than 24 significant bits.
     pub(in crate::data::decode) fn to_floats(self, bytes: &[u8]) -> Result<Vec<f32>, ImageError> {
         use SampleKind::{Float, Signed, Unsigned};
         Ok(match (self.kind, self.bits) {
@@ -32,13 +32,16 @@ impl SampleType {
             (Float, 64) => self.map(bytes, |b| f64::from_le_bytes(b) as f32),
             (kind, bits) => {
                 let kind = format!("{kind:?}").to_lowercase();
-                let problem = format!("numbers of the type {kind}, {bits} bits");
+                let problem =
+                    format!("mae does not support images with {kind} numbers of {bits} bits");
                 return Err(ImageError::Unsupported(problem));
             }
         })
     }
 
-    /// Converts each group of `N` bytes to a float with `value`, which receives the bytes in little-endian order.
+    /// Converts each group of `N` bytes to a float by calling `value`.
+    ///
+    /// `value` receives the bytes in little-endian order.
     fn map<const N: usize>(self, bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
         let ordered = |mut group: [u8; N]| {
             if self.big_endian {

@@ -27,7 +27,7 @@ pub(super) struct SourceImage<'a, const C: usize> {
 impl<'a, const C: usize> SourceImage<'a, C> {
     /// Resizes to `[width, height]` pixels. Returns `[H, W, C]`.
     ///
-    /// `LANE` is the number of bytes per pixel in a transposed copy; at least `C`.
+    /// `LANE` is the number of bytes per pixel in a temporary copy, at least `C`.
     pub(super) fn resize<const LANE: usize>(
         self,
         [width, height]: [usize; 2],
@@ -55,10 +55,10 @@ struct Weights {
     weights: Vec<i32>,
 }
 
-/// The range of input pixels that contribute to one output pixel.
+/// The input pixels that contribute to one output pixel.
 struct Span {
     start: usize,
-    /// Range of this output pixel's weights in [`Weights::weights`].
+    /// Indices in [`Weights::weights`] of this output pixel's weights.
     weights: std::ops::Range<usize>,
 }
 
@@ -142,7 +142,7 @@ fn horizontal<'a, const C: usize, const LANE: usize>(
     out
 }
 
-/// Returns the first pixel of `row`, padded to `LANE` bytes. The padding has arbitrary values.
+/// Returns the first pixel of `row`, padded to `LANE` bytes with arbitrary values.
 fn lane<const C: usize, const LANE: usize>(row: &[u8]) -> [u8; LANE] {
     row.first_chunk().copied().unwrap_or_else(|| {
         let mut last = [0; LANE];

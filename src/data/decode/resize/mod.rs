@@ -109,7 +109,7 @@ fn resize(values: &[f32], picture: &Picture, crop: CropBox, to: [usize; 2]) -> V
 
 /// Resizes one channel to `[width, height]` pixels.
 ///
-/// `rows` may hold several interleaved channels. Only every `step`-th value belongs to this channel.
+/// `rows` may interleave several channels. Every `step`-th value belongs to the channel.
 fn resize_pixels<'a, P: PixelTrait<Component = f32>>(
     rows: impl Iterator<Item = &'a [f32]>,
     step: usize,
@@ -145,7 +145,7 @@ fn convolve<P: PixelTrait<Component = f32>>(
     out
 }
 
-/// Returns whether Pillow 13 or later would resize vertically before horizontally.
+/// Returns whether Pillow 13 or later resizes the height before the width.
 fn vertical_first([width, height]: [usize; 2], [to_width, to_height]: [usize; 2]) -> bool {
     height > to_height && height - to_height > 2 * width.saturating_sub(to_width)
 }

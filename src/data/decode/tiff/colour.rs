@@ -7,16 +7,16 @@ use crate::data::decode::bitmap::{
 };
 use crate::data::decode::error::ImageError;
 
-/// How to convert the samples of a TIFF file to levels. Pillow supports the same conversions.
+/// How to convert the samples of a TIFF file to 8-bit levels, like Pillow.
 pub(super) enum Colours {
     /// Grey levels of 1, 2, 4 or 8 bits.
     Grey {
         inverted: bool,
     },
-    /// Unsigned grey numbers of 12 or 16 bits. Like Pillow, clamps them to 255.
+    /// Unsigned 12-bit or 16-bit grey. Clamped to 255, like in Pillow.
     Unsigned,
     Signed16,
-    /// Grey integers of 32 bits. Like Pillow, reads unsigned integers as signed.
+    /// 32-bit grey integers. Unsigned integers are read as signed, like in Pillow.
     Whole32,
     Float32,
     /// 8-bit grey with an alpha channel.
@@ -24,19 +24,19 @@ pub(super) enum Colours {
         premultiplied: bool,
     },
     Palette(Box<Palette>),
-    /// RGB with or without alpha, 8 or 16 bits per sample. Uses only the high byte of a 16-bit sample.
+    /// RGB or RGBA of 8 or 16 bits per sample. Keeps the high byte of a 16-bit sample.
     Rgb {
         premultiplied: bool,
     },
     Cmyk,
-    /// `YCbCr` that Pillow reads without regard to subsampling.
+    /// `YCbCr` with one sample of each channel per pixel. Ignores subsampling tags, like Pillow.
     YcbcrWhole,
-    /// RGB that the JPEG decoder has already converted from `YCbCr`.
+    /// RGB that the JPEG decoder has converted from `YCbCr`.
     RgbFromJpeg,
 }
 
 impl Colours {
-    /// Chooses the conversion for a TIFF file. Fails if Pillow cannot read the file either.
+    /// Chooses the conversion for a TIFF file. Fails if Pillow does not support the file.
     pub(super) fn of(layout: &Layout, directory: &Directory<'_>) -> Result<Self, ImageError> {
         let little = layout.order == ByteOrder::Little;
         let Layout { photometric, bits, samples, format, reversed, .. } = *layout;
@@ -72,7 +72,7 @@ impl Colours {
             (6, 1, 8, 3, []) => Self::YcbcrWhole,
             _ => return Err(layout.unsupported()),
         };
-        // Pillow takes the bytes of these files in the wrong order, or their 16-bit planes for 8-bit ones.
+        // Pillow reads these files wrongly: in the wrong byte order, or 16-bit planes as 8-bit planes.
         let compressed = layout.compression != UNCOMPRESSED;
         let is_number = matches!(kind, Self::Signed16 | Self::Whole32 | Self::Float32);
         if is_number && !little && compressed || layout.planar && bits == 16 && !compressed {
@@ -84,7 +84,7 @@ impl Colours {
         Ok(kind)
     }
 
-    /// Converts samples, `[H, W, samples]`, to levels. Each row of samples starts at a whole byte.
+    /// Converts samples, `[H, W, samples]`, to levels. Each row starts at a whole byte.
     pub(super) fn convert(self, layout: &Layout, samples: Vec<u8>) -> Levels {
         let order = layout.order;
         let (count, bytes) = (layout.samples, layout.bits / 8);
@@ -154,13 +154,13 @@ fn zeros(extra: &[u64], count: usize) -> bool {
     extra.len() == count && extra.iter().all(|kind| *kind == 0)
 }
 
-/// Reads the samples of all rows. A sample has 1, 2, 4 or 8 bits.
+/// Reads all samples of 1, 2, 4 or 8 bits.
 fn indices<'a>(layout: &Layout, samples: &'a [u8]) -> impl Iterator<Item = u8> + 'a {
     let (bits, width) = (layout.bits, layout.width);
     samples.chunks_exact(layout.row_bytes(width)).flat_map(move |row| unpacked(row, bits, width))
 }
 
-/// Reads the 12-bit samples of all rows. Three bytes hold two samples.
+/// Reads all 12-bit samples. Three bytes hold two samples.
 fn twelve_bits(layout: &Layout, samples: &[u8]) -> impl Iterator<Item = i64> {
     let width = layout.width;
     samples.chunks_exact(layout.row_bytes(width)).flat_map(move |row| {
@@ -181,7 +181,7 @@ fn high_bytes(samples: Vec<u8>, bytes: usize, order: ByteOrder) -> Vec<u8> {
     samples.into_iter().skip(high).step_by(bytes).collect()
 }
 
-/// Reads the palette. The file has 16-bit levels: first those of red, then green, then blue.
+/// Reads the palette of 16-bit levels. The file stores all red levels, then green, then blue.
 fn palette(layout: &Layout, directory: &Directory<'_>) -> Result<Box<Palette>, ImageError> {
     let map = directory.numbers(COLOR_MAP)?;
     let count = map.len() / 3;

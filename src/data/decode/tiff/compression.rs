@@ -15,14 +15,14 @@ use crate::data::decode::bitmap::keep;
 use crate::data::decode::error::ImageError;
 use crate::data::decode::jpeg::components;
 
-/// A compressed chunk of a TIFF image: a strip or a tile.
+/// A compressed strip or tile of a TIFF image.
 pub(super) struct Coded<'a> {
     pub(super) data: &'a [u8],
     pub(super) width: usize,
     pub(super) height: usize,
-    /// Length of the decompressed chunk in bytes.
+    /// Length in bytes after decompression.
     pub(super) length: usize,
-    /// JPEG tables that all chunks share; `None` if the file has none.
+    /// JPEG tables that all strips or tiles share; `None` if the file has none.
     pub(super) tables: Option<&'a [u8]>,
 }
 
@@ -47,7 +47,12 @@ pub(super) fn decompressed(layout: &Layout, coded: &Coded<'_>) -> Result<Vec<u8>
             read_from(decoder.map_err(ImageError::damaged)?, coded.length)?
         }
         50_001 => webp(layout, data)?,
-        other => return Err(ImageError::Unsupported(format!("TIFF with {}", name(other)))),
+        other => {
+            return Err(ImageError::Unsupported(format!(
+                "mae does not support TIFF files with {}",
+                name(other)
+            )));
+        }
     };
     if out.len() < coded.length {
         return Err(ImageError::Truncated);
@@ -62,7 +67,7 @@ pub(super) fn decompressed(layout: &Layout, coded: &Coded<'_>) -> Result<Vec<u8>
 /// Returns the name of an unsupported compression, for messages.
 fn name(compression: u32) -> String {
     match compression {
-        6 => "JPEG compression of the old style".to_owned(),
+        6 => "old-style JPEG compression".to_owned(),
         32_809 => "ThunderScan compression".to_owned(),
         34_661 => "JBIG compression".to_owned(),
         34_676 | 34_677 => "SGILog compression".to_owned(),
@@ -73,7 +78,6 @@ fn name(compression: u32) -> String {
     }
 }
 
-/// Reads at most `length` bytes of decompressed data.
 fn read_from(reader: impl Read, length: usize) -> Result<Vec<u8>, ImageError> {
     let mut out = Vec::new();
     reader.take(length as u64).read_to_end(&mut out).map_err(ImageError::damaged)?;
@@ -82,7 +86,7 @@ fn read_from(reader: impl Read, length: usize) -> Result<Vec<u8>, ImageError> {
 
 /// Decompresses LZW data to at most `length` bytes.
 ///
-/// In files of the first TIFF version, the lowest bit of a code comes first.
+/// Also supports old TIFF files with reversed bit order.
 fn lzw(data: &[u8], length: usize) -> Result<Vec<u8>, ImageError> {
     let old = matches!(data, [0, second, ..] if second & 1 == 1);
     let mut decoder = if old {
@@ -106,7 +110,7 @@ fn lzw(data: &[u8], length: usize) -> Result<Vec<u8>, ImageError> {
     Ok(out)
 }
 
-/// Decompresses `PackBits` data, which is run-length coded, to at least `length` bytes.
+/// Decompresses run-length coded `PackBits` data to at least `length` bytes.
 fn pack_bits(data: &[u8], length: usize) -> Result<Vec<u8>, ImageError> {
     let mut out = Vec::with_capacity(length.min(data.len().saturating_mul(64)));
     let mut rest = data;
@@ -131,12 +135,12 @@ fn pack_bits(data: &[u8], length: usize) -> Result<Vec<u8>, ImageError> {
 
 /// Decompresses a JPEG stream inside a TIFF file.
 ///
-/// Converts `YCbCr` to RGB if the samples of a pixel are stored together. Keeps other colours unchanged.
+/// Converts interleaved `YCbCr` to RGB. Keeps other colours unchanged.
 fn jpeg(layout: &Layout, coded: &Coded<'_>, data: &[u8]) -> Result<Vec<u8>, ImageError> {
     let joined: Vec<u8>;
     let mut stream = data;
     if let Some(tables) = coded.tables {
-        // Both start with a marker of 2 bytes, and the tables end with one.
+        // Tables and data both start with a marker of 2 bytes. The tables also end with such a marker.
         let tables = tables.get(2..tables.len().saturating_sub(2)).unwrap_or_default();
         let rest = data.get(2..).ok_or(ImageError::Truncated)?;
         joined = [&[0xff, 0xd8], tables, rest].concat();
@@ -145,10 +149,10 @@ fn jpeg(layout: &Layout, coded: &Coded<'_>, data: &[u8]) -> Result<Vec<u8>, Imag
     let to_rgb = layout.photometric == super::layout::YCBCR && !layout.planar;
     let decoded = components::decode(stream, to_rgb)?;
     if decoded.channels != layout.samples_in_chunk() || layout.bits != 8 {
-        return Err(ImageError::damaged("the JPEG data has other colours than the TIFF file"));
+        return Err(ImageError::damaged("the JPEG data does not match the TIFF tags"));
     }
     if decoded.width < coded.width {
-        return Err(ImageError::damaged("the JPEG data is narrower than the TIFF file"));
+        return Err(ImageError::damaged("the JPEG data is narrower than the TIFF image"));
     }
     let (row, wanted) = (decoded.width * decoded.channels, coded.width * decoded.channels);
     let mut out = keep(&decoded.samples, row, wanted);
@@ -167,7 +171,7 @@ fn webp(layout: &Layout, data: &[u8]) -> Result<Vec<u8>, ImageError> {
     }
 }
 
-/// Undoes the predictor: replaces stored differences by the samples.
+/// Undoes the TIFF predictor: converts differences between neighbours to samples.
 fn undo_prediction(layout: &Layout, width: usize, data: &mut [u8]) -> Result<(), ImageError> {
     let samples = layout.samples_in_chunk();
     let row = layout.row_bytes(width);
@@ -183,14 +187,16 @@ fn undo_prediction(layout: &Layout, width: usize, data: &mut [u8]) -> Result<(),
                 .for_each(|row| join_bytes(row, bytes, samples, layout.order));
         }
         (predictor, bits) => {
-            let problem = format!("TIFF with predictor {predictor} for {bits} bits");
+            let problem = format!(
+                "mae does not support TIFF files with predictor {predictor} for {bits}-bit samples"
+            );
             return Err(ImageError::Unsupported(problem));
         }
     }
     Ok(())
 }
 
-/// Adds to each sample the same channel's sample of the pixel on the left. A sample has `bytes` bytes.
+/// Adds the left neighbour of the same channel to each sample of a row. A sample has `bytes` bytes.
 fn add_left(row: &mut [u8], bytes: usize, samples: usize, order: ByteOrder) {
     let step = bytes * samples;
     for at in (step..row.len()).step_by(bytes) {
@@ -205,8 +211,9 @@ fn add_left(row: &mut [u8], bytes: usize, samples: usize, order: ByteOrder) {
     }
 }
 
-/// Undoes the predictor for floats. A stored row has first the high bytes of all floats, then all second bytes, and so
-/// on.
+/// Undoes the TIFF predictor for a row of floats.
+///
+/// The file stores the highest bytes of all floats, then the second bytes, and so on.
 fn join_bytes(row: &mut [u8], bytes: usize, samples: usize, order: ByteOrder) {
     for at in samples..row.len() {
         row[at] = row[at].wrapping_add(row[at - samples]);

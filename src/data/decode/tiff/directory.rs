@@ -1,4 +1,4 @@
-//! Reads the first directory of TIFF and `BigTIFF` files.
+//! Reads the tags of the first page of TIFF and `BigTIFF` files.
 
 use crate::data::decode::byte_reader::ByteReader;
 use crate::data::decode::error::ImageError;
@@ -23,7 +23,7 @@ struct Field {
     tag: u16,
     kind: u16,
     count: usize,
-    /// Byte position of the tag's values in the file.
+    /// Byte position of the tag's first value in the file.
     at: usize,
 }
 
@@ -80,7 +80,7 @@ impl<'a> Directory<'a> {
         let length = count.saturating_mul(size_of_kind(kind) as u64);
         let at = at + 4 + word;
         let at = if length <= word as u64 { at as u64 } else { self.number_at(at, word)? };
-        // Fields of unknown kinds are skipped. A field outside of the file is an error only when its value is needed.
+        // A field that points outside of the file is an error only when its value is needed.
         if let (Ok(count), Ok(at)) = (usize::try_from(count), usize::try_from(at)) {
             self.fields.push(Field { tag, kind, count, at });
         }
@@ -98,7 +98,6 @@ impl<'a> Directory<'a> {
         })
     }
 
-    /// Returns the values of a tag as bytes of the file.
     fn values(&self, field: &Field) -> Result<&'a [u8], ImageError> {
         let length = field.count.checked_mul(size_of_kind(field.kind));
         ByteReader::at(self.bytes, field.at).take(length.ok_or(ImageError::Truncated)?)
@@ -108,30 +107,35 @@ impl<'a> Directory<'a> {
         self.fields.iter().find(|field| field.tag == tag)
     }
 
-    /// Returns the values of a tag whose values are bytes; `None` if the tag is missing.
+    /// Returns the bytes of `tag`; `None` if the tag is missing.
     pub(super) fn bytes(&self, tag: u16) -> Result<Option<&'a [u8]>, ImageError> {
         self.field(tag).map(|field| self.values(field)).transpose()
     }
 
-    /// Returns the values of a tag whose values are unsigned integers; empty if the tag is missing.
+    /// Returns the unsigned integers of `tag`; an empty list if the tag is missing.
     pub(super) fn numbers(&self, tag: u16) -> Result<Vec<u64>, ImageError> {
         let Some(field) = self.field(tag) else { return Ok(Vec::new()) };
         let size = match field.kind {
             1 | 3 | 4 | 13 | 16 | 18 => size_of_kind(field.kind),
-            kind => return Err(ImageError::damaged(format!("TIFF tag {tag} has the type {kind}"))),
+            kind => {
+                return Err(ImageError::damaged(format!(
+                    "TIFF tag {tag} has the type {kind}, which is not an unsigned integer type"
+                )));
+            }
         };
         self.values(field)?;
         (0..field.count).map(|i| self.number_at(field.at + i * size, size)).collect()
     }
 
-    /// Returns the first value of a tag whose values are unsigned integers, or `default` if the tag is missing.
+    /// Returns the first unsigned integer of `tag`, or `default` if the tag is missing.
     pub(super) fn number(&self, tag: u16, default: u32) -> Result<u32, ImageError> {
         let first = self.numbers(tag)?.first().copied();
-        let too_large = |_| ImageError::damaged(format!("TIFF tag {tag} is too large"));
+        let too_large =
+            |_| ImageError::damaged(format!("the value of TIFF tag {tag} is too large"));
         first.map_or(Ok(default), |value| value.try_into().map_err(too_large))
     }
 
-    /// Returns the values of a tag whose values are fractions or floats; `None` if the tag is missing.
+    /// Returns the fractions or floats of `tag`; `None` if the tag is missing or has a different type.
     pub(super) fn floats(&self, tag: u16) -> Result<Option<Vec<f32>>, ImageError> {
         let Some(field) = self.field(tag) else { return Ok(None) };
         let bytes = self.values(field)?;

@@ -1,6 +1,6 @@
 //! Decodes the CCITT codes of fax machines: modified Huffman, group 3 and group 4 (ITU-T T.4 and T.6).
 //!
-//! The tables of the codes are those of the crate `fax`. Its own decoders cannot read lines without end markers, or
+//! The code tables come from the crate `fax`. The decoders of that crate do not support lines without end markers, or
 //! two-dimensional group 3.
 
 use std::convert::Infallible;
@@ -11,10 +11,10 @@ use fax::maps::{Mode, black, mode, white};
 use super::layout::Layout;
 use crate::data::decode::error::ImageError;
 
-/// Number of zero bits at the start of the end-of-line marker. A one bit follows.
+/// Number of bits of 0 before the final bit of 1 in the end-of-line marker.
 const EOL_ZEROS: u8 = 11;
 
-/// Reads bits from bytes, starting at the highest bit of each byte. After the end, reads zeros.
+/// Reads bits from the highest to the lowest bit of each byte. After the end, reads zeros.
 struct Bits<'a> {
     data: &'a [u8],
     /// Read position in bits.
@@ -53,14 +53,14 @@ impl Bits<'_> {
         flag
     }
 
-    /// If an end-of-line marker follows, skips the marker and the zero bits before it.
+    /// Skips bits of 0 and an end-of-line marker, if this marker comes next.
     fn skip_end_of_line(&mut self) {
         if self.peek(EOL_ZEROS) == Some(0) {
             while !self.is_at_end() && !self.flag() {}
         }
     }
 
-    /// Reads the length of a run of pixels, black ones if `is_black`. Returns `None` if the code is invalid.
+    /// Reads the length of a run of black or white pixels. Returns `None` if the code is invalid.
     fn run(&mut self, is_black: bool) -> Option<usize> {
         let mut sum = 0;
         loop {
@@ -72,7 +72,9 @@ impl Bits<'_> {
         }
     }
 
-    /// Reads a line with one-dimensional coding. Returns the columns where the colour changes, starting with white.
+    /// Reads a line with one-dimensional coding.
+    ///
+    /// Returns the columns where the colour changes. A line starts with white.
     fn line(&mut self, width: usize) -> Option<Vec<usize>> {
         let (mut changes, mut at) = (Vec::new(), 0);
         while at < width {
@@ -82,16 +84,16 @@ impl Bits<'_> {
         Some(changes)
     }
 
-    /// Reads a line with two-dimensional coding. Returns the columns where the colour changes.
+    /// Reads a line with two-dimensional coding.
     ///
-    /// `above` has these columns of the line above, in ascending order.
+    /// Returns the columns where the colour changes. `above` lists the colour changes in the line above.
     fn line_below(&mut self, above: &[usize], width: usize) -> Option<Vec<usize>> {
         let mut changes: Vec<usize> = Vec::new();
         let mut at = 0;
         let mut first = true;
         while at < width {
             let is_black = changes.len() % 2 == 1;
-            // The first change above to the right, to the colour opposite of the current one.
+            // Finds the first change above and to the right that leads to the opposite colour.
             let passed = if first { 0 } else { above.partition_point(|change| *change <= at) };
             let index = passed + usize::from((passed % 2 == 1) != is_black);
             let b1 = above.get(index).copied().unwrap_or(width);
@@ -118,7 +120,7 @@ impl Bits<'_> {
     }
 }
 
-/// Decodes `height` lines of `width` pixels. In the result, a bit of 1 is a black pixel.
+/// Decodes `height` lines of `width` pixels. Returns bits, with 1 for a black pixel.
 pub(super) fn decode(
     data: &[u8],
     layout: &Layout,
@@ -148,7 +150,8 @@ pub(super) fn decode(
             }
             _ => bits.line_below(&above, width),
         };
-        above = changes.ok_or_else(|| ImageError::damaged("a CCITT code is invalid"))?;
+        above = changes
+            .ok_or_else(|| ImageError::damaged("the CCITT fax data contains an invalid code"))?;
         write_line(&above, width, &mut out);
     }
     Ok(out)

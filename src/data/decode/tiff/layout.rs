@@ -1,30 +1,30 @@
-//! What the tags of a TIFF file say about its pixels, and where they lie in the file.
+//! Reads from the tags of a TIFF file how and where the file stores the pixels.
 
 use super::directory::{ByteOrder, Directory};
 use crate::data::decode::bitmap::{MAX_BYTES, checked_size};
 use crate::data::decode::error::ImageError;
 
-/// Number of the tag with the palette.
+/// Tag number of the palette.
 pub(super) const COLOR_MAP: u16 = 320;
 pub(super) const JPEG_TABLES: u16 = 347;
 pub(super) const YCBCR_COEFFICIENTS: u16 = 529;
 pub(super) const REFERENCE_BLACK_WHITE: u16 = 532;
 
-/// A value of the tag `Compression`.
+/// Value of the tag `Compression` for uncompressed data.
 pub(super) const UNCOMPRESSED: u32 = 1;
 pub(super) const NEW_JPEG: u32 = 7;
 
-/// A value of the tag `PhotometricInterpretation`.
+/// Value of the tag `PhotometricInterpretation` for `YCbCr` images.
 pub(super) const YCBCR: u32 = 6;
 
-/// Which samples of a pixel to read: those that Pillow reads, or all.
+/// Which samples of a pixel to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kept {
     AsPillow,
     All,
 }
 
-/// The layout of a TIFF image, from its tags.
+/// How a TIFF file stores pixels, according to the tags.
 pub(super) struct Layout {
     pub(super) width: usize,
     pub(super) height: usize,
@@ -36,9 +36,9 @@ pub(super) struct Layout {
     pub(super) samples: usize,
     /// Number format of the samples: 1 is unsigned, 2 is signed, 3 is floating-point.
     pub(super) format: u32,
-    /// Meaning of each extra sample after the colours: 0 is unknown, 1 is premultiplied alpha, 2 is alpha.
+    /// Meaning of each sample after the colours: 0 is unknown, 1 is premultiplied alpha, 2 is alpha.
     pub(super) extra: Vec<u64>,
-    /// Whether each channel is stored separately. Otherwise, the samples of a pixel are stored together.
+    /// Whether the file stores each channel separately. Otherwise, the channels of a pixel are adjacent.
     pub(super) planar: bool,
     /// Whether the lowest bit of each byte comes first.
     pub(super) reversed: bool,
@@ -52,13 +52,13 @@ pub(super) struct Layout {
     pub(super) chunks: Chunks,
 }
 
-/// Sizes and positions of the chunks of a TIFF image: its strips or tiles.
+/// Sizes and positions of the chunks (strips or tiles) of a TIFF image.
 pub(super) struct Chunks {
     pub(super) tiled: bool,
     /// Width of a chunk in pixels.
     pub(super) width: usize,
     pub(super) height: usize,
-    /// Number of chunks per row of chunks.
+    /// Number of chunks side by side.
     pub(super) across: usize,
     pub(super) down: usize,
     offsets: Vec<u64>,
@@ -66,12 +66,12 @@ pub(super) struct Chunks {
 }
 
 impl Layout {
-    /// Reads the layout, with only the samples that Pillow reads. Fails if a pixel has more than 6 samples.
+    /// Reads the layout with the samples that Pillow reads. Fails if a pixel has more than 6 samples.
     pub(super) fn of(directory: &Directory<'_>) -> Result<Self, ImageError> {
         Self::read(directory, Kept::AsPillow)
     }
 
-    /// Reads the layout, with all samples of each pixel.
+    /// Reads the layout with all samples of each pixel.
     pub(super) fn of_all_samples(directory: &Directory<'_>) -> Result<Self, ImageError> {
         Self::read(directory, Kept::All)
     }
@@ -89,19 +89,22 @@ impl Layout {
         }
         let as_pillow = kept == Kept::AsPillow;
         if as_pillow && planar && extra.iter().all(|kind| *kind == 0) {
-            // Planes after the colours are ignored.
+            // Ignores planes after the colours.
             samples = samples.saturating_sub(extra.len()).max(1);
             extra.clear();
         }
         bits.truncate(samples);
         if samples == 0 || as_pillow && samples > 6 || bits.iter().any(|of| *of != bits[0]) {
             return Err(ImageError::Unsupported(format!(
-                "TIFF with {samples} samples per pixel of {bits:?} bits"
+                "mae does not support TIFF files with {samples} samples per pixel of {bits:?} bits"
             )));
         }
         let formats = directory.numbers(339)?;
         if formats.iter().any(|of| *of != formats[0]) {
-            return Err(ImageError::Unsupported("TIFF with mixed sample formats".to_owned()));
+            return Err(ImageError::Unsupported(
+                "mae does not support TIFF files with different sample formats in one pixel"
+                    .to_owned(),
+            ));
         }
         let subsampling = directory.numbers(530)?;
         let subsampling = match subsampling[..] {
@@ -128,7 +131,7 @@ impl Layout {
         })
     }
 
-    /// Returns the number of planes: one per channel if channels are stored separately, otherwise 1.
+    /// Returns the number of separately stored channels; 1 if the channels are interleaved.
     pub(super) fn planes(&self) -> usize {
         if self.planar { self.samples } else { 1 }
     }
@@ -152,7 +155,7 @@ impl Layout {
         all.ok_or_else(|| ImageError::too_large(width as u64, height as u64))
     }
 
-    /// Returns the error for an image that Pillow does not read, or reads wrongly.
+    /// Returns the error for an image that Pillow does not read, or reads incorrectly.
     pub(super) fn unsupported(&self) -> ImageError {
         let colours = match self.photometric {
             0 | 1 => "grey",
@@ -172,7 +175,7 @@ impl Layout {
         let order = if self.order == ByteOrder::Little { "little-endian" } else { "big-endian" };
         let planes = if self.planar { ", in planes" } else { "" };
         ImageError::Unsupported(format!(
-            "TIFF with {colours} colours, {} samples per pixel of {} bits ({format}, {order}{planes})",
+            "mae does not support TIFF files with {colours} colours, {} samples per pixel of {} bits ({format}, {order}{planes})",
             self.samples, self.bits
         ))
     }
@@ -198,7 +201,7 @@ impl Chunks {
 
     /// Returns the compressed bytes of the strip or tile `index`.
     ///
-    /// If the file does not state their length, returns all bytes up to the end of the file.
+    /// Returns all bytes up to the end of the file if the length is missing.
     pub(super) fn data<'a>(&self, bytes: &'a [u8], index: usize) -> Result<&'a [u8], ImageError> {
         let offset = self.offsets.get(index).ok_or(ImageError::Truncated)?;
         let rest = usize::try_from(*offset).ok().and_then(|offset| bytes.get(offset..));

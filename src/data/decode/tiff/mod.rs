@@ -1,9 +1,11 @@
 //! Decodes TIFF and `BigTIFF` files, with the same pixels as Pillow.
 //!
-//! Pillow reads a fixed list of combinations of colours, bits and extra samples, and turns the image by its tag
-//! `Orientation`. This module reads the same combinations, and refuses others by name. Pillow decompresses with
-//! libtiff, which needs `CMake` to build. Here, `directory` reads the tags, `compression` decompresses strips and tiles with a
-//! crate for each compression, and `colour` converts the samples.
+//! Pillow supports a fixed list of combinations of colours, bits and extra samples. This module supports the same
+//! combinations, and rejects others with an error that names them. Like Pillow, it rotates the image by the tag
+//! `Orientation`.
+//!
+//! Pillow decompresses with libtiff, which needs `CMake` to build. Here, `directory` reads the tags, `compression`
+//! decompresses strips and tiles with a crate for each compression, and `colour` converts the samples.
 
 mod colour;
 mod compression;
@@ -50,7 +52,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Bitmap, ImageError> {
     Ok(bitmap.oriented(layout.orientation))
 }
 
-/// Decodes all strips or tiles with `decode`, and joins them to one image with interleaved channels.
+/// Decodes all strips or tiles with `decode`, and joins them into one image.
+///
+/// The image has interleaved channels.
 fn assemble<'a>(
     bytes: &'a [u8],
     layout: &Layout,
@@ -69,7 +73,7 @@ fn assemble<'a>(
             let (left, top) =
                 (index % chunks.across * chunks.width, index / chunks.across * chunks.height);
             let rows = chunks.height.min(height - top);
-            // Only tiles stick out of the image.
+            // Only tiles may extend beyond the image.
             let coded_height = if chunks.tiled { chunks.height } else { rows };
             let coded = Coded {
                 data: chunks.data(bytes, number * chunks.across * chunks.down + index)?,
@@ -91,7 +95,9 @@ fn assemble<'a>(
     Ok(interleaved(planes, layout.bits))
 }
 
-/// Interleaves separately stored channels. With several channels, `bits` is a multiple of 8.
+/// Interleaves channels that are stored separately.
+///
+/// If there are several channels, `bits` is a multiple of 8.
 fn interleaved(mut planes: Vec<Vec<u8>>, bits: usize) -> Vec<u8> {
     if planes.len() == 1 {
         return planes.swap_remove(0);

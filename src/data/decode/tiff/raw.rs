@@ -1,4 +1,4 @@
-//! Reads the samples of a TIFF file as they are, without conversion to grey or RGB.
+//! Reads the samples of a TIFF file without conversion to grey or RGB.
 
 use super::assemble;
 use super::compression::decompressed;
@@ -24,7 +24,7 @@ pub(in crate::data::decode) fn has_more_pages(bytes: &[u8]) -> Result<bool, Imag
 
 /// Decodes the samples of the first page without conversion.
 ///
-/// Drops alpha channels, unless the page has exactly `channels` channels including alpha.
+/// Keeps alpha only if the page has exactly `channels` channels including alpha.
 pub(in crate::data::decode) fn raw(
     bytes: &[u8],
     channels: usize,

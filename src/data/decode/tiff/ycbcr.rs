@@ -28,8 +28,9 @@ impl Converter {
         ))
     }
 
-    /// Computes the tables. The arguments are the weights of red, green and blue in luma, and the tag
-    /// `ReferenceBlackWhite`.
+    /// Computes the tables from the weights of red, green and blue in luma.
+    ///
+    /// `range` is the TIFF tag `ReferenceBlackWhite`.
     fn new([red, green, blue]: [f32; 3], range: [f32; 6]) -> Self {
         let fixed = |x: f32| (f64::from(x.clamp(0.0, 2.0)) * 65_536.0 + 0.5) as i32;
         let (f1, f3) = (2.0 - 2.0 * red, 2.0 - 2.0 * blue);
@@ -60,7 +61,7 @@ impl Converter {
             .map(|level| level.clamp(0, 255) as u8)
     }
 
-    /// Converts a strip or tile of subsampled `YCbCr` to RGB. All pixels of a block share one `Cb` and one `Cr`.
+    /// Converts a strip or tile of subsampled `YCbCr` to RGB.
     pub(super) fn to_rgb(
         &self,
         layout: &Layout,
@@ -85,7 +86,7 @@ impl Converter {
 
 /// Returns the size in bytes of a strip or tile of subsampled `YCbCr`.
 ///
-/// The data consists of blocks. Each block has its luma samples, then one `Cb` and one `Cr`.
+/// The data consists of blocks. Each block stores the luma of all its pixels, then one `Cb` and one `Cr`.
 pub(super) fn coded_length(layout: &Layout, width: usize, height: usize) -> usize {
     let [across, down] = layout.subsampling;
     width.div_ceil(across) * height.div_ceil(down) * (across * down + 2)

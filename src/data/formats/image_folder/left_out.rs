@@ -8,9 +8,9 @@ use crate::data::formats::shards::val_folder;
 
 use super::listing::{MAX_DEPTH, leads_back};
 
-/// Counts the files of an image folder that are not images, by extension. Ignores hidden files and system files.
+/// Counts the files that are not images, by file extension. Does not count hidden files and system files.
 ///
-/// Returns (extension, number of files), the most frequent extension first.
+/// Returns pairs (extension, number of files), the most frequent extension first.
 pub(in crate::data) fn left_out(data: &Path, images: ImageNames) -> Vec<(String, usize)> {
     let mut counts = BTreeMap::new();
     let train = data.join("train");

@@ -1,8 +1,8 @@
 //! Lists the files of one split of an image folder.
 //!
 //! Classes are sorted by the bytes of their names. The files of a folder are sorted in the same way, and come before
-//! the files of its subfolders. Hidden files, files of operating systems and files without an image extension are
-//! passed over. Symbolic links are followed.
+//! the files of its subfolders. The listing ignores hidden files, files of operating systems and files without an image
+//! extension. It follows symbolic links.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -18,20 +18,20 @@ use crate::data::formats::passed_over::{self, PassedOver, of_no_use};
 use crate::data::formats::split::Split;
 use crate::recipe::DataPlan;
 
-/// Maximum depth of nested folders. The limit stops at cyclic symbolic links.
+/// Maximum depth of nested folders, in case symbolic links form a cycle.
 pub(super) const MAX_DEPTH: usize = 32;
 
 /// The class folders and images of a split.
 #[derive(Default)]
 pub(in crate::data) struct Listing {
     root: PathBuf,
-    /// Names of the class folders, which are the first-level subfolders, sorted.
+    /// Sorted names of the class folders. A class folder is a direct subfolder of the root.
     pub(in crate::data) classes: Vec<String>,
-    /// The images directly in the root, then the images of each class folder, in the order of `classes`.
+    /// All images: first the images in the root folder, then the images of each class, in the order of `classes`.
     files: Vec<Listed>,
-    /// Number of ignored files and folders by description, for example hidden files.
+    /// Number of ignored files and folders, by description such as `hidden files`.
     pub(in crate::data) passed_over: PassedOver,
-    /// Errors about unreadable folders and links. `files` does not contain their images.
+    /// Errors about unreadable folders and links. Images in these folders are missing in `files`.
     pub(in crate::data) problems: Vec<DataError>,
 }
 
@@ -44,7 +44,9 @@ struct Listed {
 }
 
 impl Listing {
-    /// Lists all images below `root`, and keeps the listing in the user's cache. Fails if a folder cannot be read.
+    /// Lists all images below `root`. Reads and updates the user's cache.
+    ///
+    /// Fails if any folder cannot be read.
     pub(in crate::data) fn of(root: &Path, plan: &DataPlan) -> Result<Self, DataError> {
         let mut cache = ListingCache::of(&DataPlan { path: root.to_owned(), ..plan.clone() });
         let mut listing = Self::read(root, &mut cache)?;
@@ -52,9 +54,9 @@ impl Listing {
         if listing.problems.is_empty() { Ok(listing) } else { Err(listing.problems.swap_remove(0)) }
     }
 
-    /// Lists all images below `root`. Uses the cached listing of each folder that has not changed.
+    /// Lists all images below `root`. Uses the cached listing of each unchanged folder.
     ///
-    /// Fails if `root` itself cannot be read. Adds errors about other folders to `problems`.
+    /// Fails if `root` itself cannot be read. Errors about other folders go to the field `problems`.
     pub(in crate::data) fn read(root: &Path, cache: &mut ListingCache) -> Result<Self, DataError> {
         let mut listing = Self { root: root.to_owned(), ..Self::default() };
         let (folders, loose) = listing.entries(Path::new(""), cache)?;
@@ -91,9 +93,9 @@ impl Listing {
         }
     }
 
-    /// Returns the subfolders of `folder`, and its images with their sizes in bytes.
+    /// Returns (names of the subfolders, names and sizes in bytes of the images), both sorted by name.
     ///
-    /// `folder` is relative to the root. Both lists are sorted by the bytes of the names.
+    /// `folder` is a path relative to the root.
     fn entries(&mut self, folder: &Path, cache: &mut ListingCache) -> Result<Entries, DataError> {
         let folder = &self.root.join(folder);
         let stamp = Stamp::now(folder);
@@ -107,7 +109,7 @@ impl Listing {
         let entries = read_entries(folder, cache.images, &mut passed_over, &mut self.problems)?;
         passed_over::merge(&mut self.passed_over, &passed_over);
         if let Some(contents) = contents(&entries, passed_over) {
-            // A folder with problems is not cached, so every start reads it again and reports them.
+            // A folder with problems is not cached, so every start reads the folder again and reports the problems.
             cache.add(folder, stamp.filter(|_| self.problems.len() == known_problems), contents);
         }
         Ok(entries)
@@ -141,7 +143,7 @@ impl Listing {
         !self.files.is_empty() && self.files.iter().all(|file| file.class.is_some())
     }
 
-    /// Returns the classes without images.
+    /// Returns the names of the classes without images.
     pub(in crate::data) fn empty_classes(&self) -> Vec<&str> {
         let mut counts = vec![0; self.classes.len()];
         self.files.iter().filter_map(|file| file.class).for_each(|c| counts[c as usize] += 1);
@@ -202,8 +204,8 @@ fn read_entries(
             continue;
         }
         let path = folder.join(&name);
-        // Follows links. A broken link with an image extension counts as an unusable file. Another broken link is an
-        // error, because it could be a class folder.
+        // Follows links. A broken link with an image extension counts as an unusable file. Any other broken link is an
+        // error, because the link could be a class folder.
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() && leads_back(&path) => {
                 let problem = "the symbolic link leads back to a parent folder";
@@ -222,7 +224,7 @@ fn read_entries(
     Ok((folders, files))
 }
 
-/// Returns whether `folder` is a symbolic link to one of its parent folders, which would be an endless loop.
+/// Returns whether `folder` is a symbolic link to one of its own parent folders (an endless loop).
 pub(super) fn leads_back(folder: &Path) -> bool {
     let above = || Some((folder.canonicalize().ok()?, folder.parent()?.canonicalize().ok()?));
     folder.is_symlink() && above().is_some_and(|(target, parent)| parent.starts_with(target))
@@ -232,7 +234,7 @@ fn bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_encoded_bytes()
 }
 
-/// A split of image files. A file is read each time its image is used.
+/// A split of image files. Reads a file each time its image is used.
 pub(in crate::data) struct ImageFolder {
     root: PathBuf,
     /// Path (relative to the root folder) and label of each image.

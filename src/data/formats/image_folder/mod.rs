@@ -22,17 +22,18 @@ use super::split::Split;
 pub(in crate::data) use left_out::left_out;
 pub(in crate::data) use listing::{ImageFolder, Listing};
 
-/// Maximum number of names in a message.
+/// Maximum number of class folders that a message lists.
 const SHOWN: usize = 5;
-/// The hint for a folder of NumPy arrays (`.npy`). They count as images only with `data.range`.
-const ARRAYS: &str = "set data.range = [lo, hi] to read the .npy files; `mae data check` prints their numbers, also \
-                      with a wrong range";
+/// The hint for a folder of `.npy` files. They count as images only if the recipe sets `data.range`.
+const ARRAYS: &str = "set `data.range = [lo, hi]` to read the .npy files. To find the range, set any range and run \
+                      `mae data check`, which prints the percentiles of the values";
 /// Extensions of archives that may contain the missing images of a folder.
 const ARCHIVES: [&str; 9] = ["zip", "tar", "gz", "tgz", "zst", "xz", "bz2", "7z", "rar"];
 
-/// Lists the images of the data set `plan`. Also returns all problems with the folders.
+/// Lists the images of the data set that `plan` describes. Also returns all problems with the folders.
 ///
-/// If labels are needed, `train/` and `val/` must have the same classes. Fails if there are no training images.
+/// With [`Labels::Needed`], `train/` and `val/` must have the same class folders. Fails if there are no training
+/// images.
 pub(in crate::data) fn find(
     plan: &DataPlan,
     labels: Labels,
@@ -126,7 +127,7 @@ fn no_images(plan: &DataPlan, folder: &Path, labels: Labels) -> DataError {
     if archives.is_empty() {
         return DataError::layout(folder, problem, layout_hint(labels));
     }
-    let problem = format!("{problem}, but archives: {}", archives.join(", "));
+    let problem = format!("{problem}. The folder contains archives: {}", archives.join(", "));
     DataError::layout(
         folder,
         problem,
@@ -134,9 +135,9 @@ fn no_images(plan: &DataPlan, folder: &Path, labels: Labels) -> DataError {
     )
 }
 
-/// Removes the images outside of class folders from `listing`, as torchvision does, and counts them.
+/// Removes the images outside of class folders from `listing`, as torchvision does.
 ///
-/// Returns an error if there are no class folders.
+/// Counts the removed images in `passed_over`. Returns an error if there are no class folders.
 fn drop_loose(
     folder: &Path,
     listing: &mut Listing,
@@ -147,14 +148,14 @@ fn drop_loose(
     if listing.classes.is_empty() {
         let problem = match loose {
             0 => "the folder has no class folders".to_owned(),
-            1 => format!("1 picture lies in {name}/ itself, in no class folder"),
-            _ => format!("{loose} pictures lie in {name}/ itself, in no class folder"),
+            1 => format!("1 image is directly in {name}/, not in a class folder"),
+            _ => format!("{loose} images are directly in {name}/, not in class folders"),
         };
         return Some(DataError::layout(folder, problem, layout_hint(Labels::Needed)));
     }
     if loose > 0 {
         listing.drop_loose();
-        let what = format!("pictures in {name}/ itself, beside its class folders");
+        let what = format!("images directly in {name}/, not in class folders");
         passed_over::count(passed_over, &what, &what, loose as u64);
     }
     None
@@ -176,12 +177,12 @@ fn empty_classes(folder: &Path, listing: &Listing) -> Option<DataError> {
     if empty.is_empty() {
         return None;
     }
-    let problem = format!("class folders without images: {}", first_of(&empty, SHOWN));
+    let problem = format!("these class folders contain no images: {}", first_of(&empty, SHOWN));
     let hint = "add images (jpg, png, webp, …), or remove these folders from `train/` and `val/`";
     Some(DataError::layout(folder, problem, hint))
 }
 
-/// Returns an error if training and validation split have different class folders. `val` is (folder, listing).
+/// Returns an error if `train` and `val` have different class folders. `val` is (folder, listing).
 fn different_classes(path: &Path, train: &Listing, val: (&Path, &Listing)) -> Option<DataError> {
     let val_name = val.0.file_name().unwrap_or_default().to_string_lossy();
     let [train, val]: [BTreeSet<&str>; 2] =

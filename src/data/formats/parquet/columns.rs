@@ -11,7 +11,7 @@ use crate::data::formats::listing_cache::ListedClass;
 
 use super::ParquetProblem;
 
-/// Possible names of the class column, in order of preference. Columns of whole numbers come before all others.
+/// Possible names of the class column, in order of preference. A column of whole numbers has priority.
 const LABELS: [&str; 4] = ["label", "labels", "fine_label", "cls"];
 /// Usual names of the image column, in order of preference.
 const IMAGES: [&str; 12] = [
@@ -32,14 +32,14 @@ const IMAGES: [&str; 12] = [
 /// A column of a parquet file. The column may be nested, like `image.bytes`.
 #[derive(Debug, Clone)]
 pub(super) struct Column {
-    /// Names from the outermost field to the column, such as `image` and `bytes`.
+    /// Names of the nested fields, from the outermost to the innermost, such as `image` and `bytes`.
     path: Vec<String>,
-    /// The outermost field, reduced to this column.
+    /// The schema of the outermost field, without its other columns.
     field: TypePtr,
 }
 
 impl Column {
-    /// Returns the dotted name, such as `image.bytes`.
+    /// Returns the column's dotted name, such as `image.bytes`.
     pub(super) fn name(&self) -> String {
         self.path.join(".")
     }
@@ -58,7 +58,7 @@ impl Column {
         key == self.name().to_lowercase() || key == self.root().to_lowercase()
     }
 
-    /// Returns the index of the column's name in [`IMAGES`], or the length of [`IMAGES`] for other names.
+    /// Returns the index of the column's name in [`IMAGES`], or the length of [`IMAGES`] for an unknown name.
     fn place(&self) -> usize {
         let root = self.root().to_lowercase();
         let root = root.strip_suffix(".bytes").unwrap_or(&root);
@@ -71,18 +71,18 @@ pub(super) struct ParquetColumns {
     schema: String,
     pub(super) image: Column,
     pub(super) label: Option<Column>,
-    /// Whether the classes are whole numbers. Older versions read no other classes.
+    /// Whether the classes are whole numbers. Older versions of this program ignored other classes.
     pub(super) has_whole_numbers: bool,
-    /// Whether older versions chose a different image column, or found none.
+    /// Whether older versions of this program chose a different image column, or none.
     pub(super) is_new_choice: bool,
     /// Names of the other columns that contain images.
     pub(super) others: Vec<String>,
 }
 
 impl ParquetColumns {
-    /// Chooses the image column and the class column. `keys` are the entries of `data.image_key`.
+    /// Chooses the image column and the class column of a schema. `keys` are the entries of `data.image_key`.
     ///
-    /// `is_image` returns whether the first value of a column starts like an image file.
+    /// `is_image` returns whether the first value of a column is an image file.
     pub(super) fn of(
         schema: &Type,
         keys: &[String],
@@ -142,7 +142,7 @@ fn only(schema: &str, column: &Column) -> Option<Type> {
     Type::group_type_builder(schema).with_fields(vec![Arc::clone(&column.field)]).build().ok()
 }
 
-/// Adds all binary columns inside `field` to `found`, except lists. `path` has the names of the enclosing fields.
+/// Adds all binary columns inside `field` to `found`, except lists. `path` has the names of the outer fields.
 fn binary(field: &TypePtr, path: &mut Vec<String>, found: &mut Vec<Column>) {
     path.push(field.name().to_owned());
     let is_list = field.get_basic_info().has_repetition()
@@ -167,7 +167,7 @@ fn binary(field: &TypePtr, path: &mut Vec<String>, found: &mut Vec<Column>) {
     path.pop();
 }
 
-/// Returns the class column: the first with whole numbers; if there is none, the first with text or other numbers.
+/// Returns the class column. Columns of whole numbers have priority over columns of text or other numbers.
 fn label_column(fields: &[TypePtr]) -> Option<Column> {
     let named =
         |name: &&str| fields.iter().find(|field| field.is_primitive() && field.name() == *name);
@@ -193,7 +193,7 @@ fn described(field: &TypePtr) -> String {
     format!("`{}` ({kind})", field.name())
 }
 
-/// Returns the class in `row`, which has only the class column.
+/// Returns the class in `row`. The class column is the only column of `row`.
 pub(super) fn class(row: &Row) -> Option<ListedClass> {
     let (_, field) = row.get_column_iter().next()?;
     let whole = |value: i128| label::of_number(value as f64, value);
@@ -214,11 +214,11 @@ pub(super) fn class(row: &Row) -> Option<ListedClass> {
         Field::Double(value) => label::of_number(*value, value),
         Field::Str(text) => label::of_text(text),
         Field::Bytes(bytes) => label::of_bytes(bytes.data()),
-        _ => label::invalid("the column with the classes has neither numbers nor text"),
+        _ => label::invalid("the class column must contain numbers or text"),
     })
 }
 
-/// Returns the value in `row`, which has only one binary column. The column may be nested.
+/// Returns the binary value in `row`. The only column of `row` is binary, and may be nested.
 pub(super) fn bytes(row: Row) -> Option<parquet::data_type::ByteArray> {
     match row.into_columns().into_iter().next()?.1 {
         Field::Group(inside) => bytes(inside),

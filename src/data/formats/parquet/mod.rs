@@ -34,12 +34,12 @@ use super::split::Split;
 use columns::ParquetColumns;
 
 const EXTENSION: &str = "parquet";
-/// Maximum number of row groups in memory. To read images in order, two are enough: the current and the next row group.
+/// Maximum number of row groups in memory. Reading in order needs two: the current and the next row group.
 const CACHED_GROUPS: usize = 4;
-const HINT: &str = "put the parquet files of an image data set in `data.path` or in `data/` under `data.path`. The \
-                    names of validation files must contain `val` or `test`";
+const HINT: &str = "put the parquet files in the folder `data.path`, or in its subfolder `data`. The names of validation \
+                    files must contain `val` or `test`";
 const FETCH: &str = "download the file again";
-const KEY: &str = "set `data.image_key` to the column with the image files, as in `image.bytes`";
+const KEY: &str = "set `data.image_key` to the name of the column with the image files, for example `image.bytes`";
 const NO_CLASS: &str =
     "add a column with the class of each image: a whole number from 0, or a name";
 
@@ -50,16 +50,18 @@ enum ParquetProblem {
     Unreadable(#[from] std::io::Error),
     #[error("the parquet file is damaged: {0}")]
     Damaged(String),
-    #[error("no column contains image files. The columns are {0}")]
+    #[error("the file has no column with images. The columns of the file are {0}")]
     NoImages(String),
-    #[error("no binary column is named `{keys}` (`data.image_key`). The columns are {columns}")]
+    #[error(
+        "the file has no binary column named `{keys}`, the value of `data.image_key`. The columns of the file are {columns}"
+    )]
     NoKey { keys: String, columns: String },
-    #[error("it is not a parquet file: it is {}", .0.is)]
+    #[error("the file is {}, not a parquet file", .0.is)]
     OtherKind(OtherKind),
 }
 
 impl ParquetProblem {
-    /// Converts the problem to a [`DataError`] about the file `path`.
+    /// Converts the problem to an error about the file `path`.
     fn at(self, path: &Path) -> DataError {
         match self {
             Self::Unreadable(error) => DataError::unreadable(path, error),
@@ -78,7 +80,7 @@ impl From<ParquetError> for ParquetProblem {
     }
 }
 
-/// Finds the parquet files of the data set `plan` and reads their classes.
+/// Finds the parquet files of the data set that `plan` describes, and reads the classes.
 pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, DataError> {
     let reading = Reading::of(plan)?;
     let (shards, no_val) = Shards::find(&plan.path, EXTENSION, HINT)?.checked(labels, HINT);
@@ -118,10 +120,16 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
     Ok(Found { former: Some(former), passed_over, ..found })
 }
 
-/// Returns the fingerprint of the data: name and size of each row group's file, and the class of each image.
+/// Returns the fingerprint of the data.
 ///
-/// It also covers the class names `names`, and the image column if older versions chose a different one. With `former`,
-/// returns the fingerprint that older versions computed for the same images.
+/// The fingerprint covers:
+///
+/// - the file name and size of each row group,
+/// - the class of each image,
+/// - the class names `names`,
+/// - the name of the image column if older versions of this program chose a different column.
+///
+/// If `former` is true, leaves out classes that older versions of this program did not read.
 fn hash_of(
     train: &ParquetSplit,
     val: Option<&ParquetSplit>,
@@ -143,21 +151,21 @@ fn hash_of(
 struct ParquetSplit {
     files: Vec<PathBuf>,
     groups: Vec<RowGroup>,
-    /// The classes as the files store them. Emptied when `labels` is set.
+    /// The class that the files store for each image; empty after `labels` is set.
     read: Vec<ReadClass>,
     labels: Vec<Option<u32>>,
     class_names: Vec<String>,
-    /// Name of the image column if older versions chose a different column; otherwise `None`.
+    /// Name of the image column if older versions of this program chose a different column; otherwise `None`.
     new_image_column: Option<String>,
     /// The entries of `data.image_key`.
     keys: Vec<String>,
     passed_over: PassedOver,
     reading: Reading,
-    /// The most recently used row groups, as (index in `groups`, images). The last entry is the most recent.
+    /// The most recently used row groups, as (index in `groups`, images), the most recent last.
     cache: Mutex<VecDeque<(usize, Arc<CachedGroup>)>>,
 }
 
-/// The position of a row group in its file and in the split.
+/// A row group of one of the parquet files.
 struct RowGroup {
     file: usize,
     /// Index of the row group in its file.
@@ -167,7 +175,7 @@ struct RowGroup {
     /// Index of the row group's first image in the file.
     row: usize,
     bytes: i64,
-    /// Whether the classes are whole numbers. Older versions read no other classes.
+    /// Whether the classes are whole numbers. Older versions of this program ignored other classes.
     has_whole_numbers: bool,
 }
 
@@ -232,7 +240,7 @@ impl ParquetSplit {
             };
             if classes.len() != rows {
                 return Err(ParquetProblem::Damaged(
-                    "the class column has fewer values than the file has rows".to_owned(),
+                    "the class column does not have a value for every row".to_owned(),
                 ));
             }
             let rows = (row..).map(name_of_row).zip(classes);
@@ -240,15 +248,15 @@ impl ParquetSplit {
         }
         for other in &columns.others {
             let images = (self.read.len() - before) as u64;
-            let what = format!("images of other columns (`{other}`)");
-            passed_over::count(&mut self.passed_over, &what, "images of other columns", images);
+            let what = format!("images in other columns (`{other}`)");
+            passed_over::count(&mut self.passed_over, &what, "images in other columns", images);
         }
         Ok(())
     }
 
     /// Adds the file name and size of each row group, and the class of each image, to `hash`.
     ///
-    /// With `former`, leaves out classes that older versions did not read.
+    /// If `former` is true, leaves out classes that older versions of this program did not read.
     fn hash_into(&self, hash: &mut Sha256, former: bool) {
         for group in &self.groups {
             hash.update(self.files[group.file].file_name().unwrap_or_default().as_encoded_bytes());
@@ -268,9 +276,9 @@ impl ParquetSplit {
         (group, image - self.groups[group].first)
     }
 
-    /// Returns the cache entry of a row group. Adds an empty entry if the row group is not cached.
+    /// Returns the cache entry of a row group. If the row group is not cached, adds an empty entry.
     ///
-    /// The caller fills an empty entry after this function has unlocked the cache.
+    /// The caller fills an empty entry after this function has returned.
     fn cached(&self, group: usize) -> Arc<CachedGroup> {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let known = cache.iter().position(|(number, _)| *number == group);
@@ -306,7 +314,7 @@ impl Split for ParquetSplit {
         let image = images.get(place).and_then(Option::as_ref).ok_or_else(|| {
             DataError::bad_image(
                 &self.name(index),
-                "the bytes of the image are missing in the file",
+                "the parquet file contains no data for this image",
             )
         })?;
         buffer.clear();
@@ -378,7 +386,9 @@ fn read_images(
 ) -> Result<Vec<Option<ByteArray>>, ParquetProblem> {
     let reader = open(path)?;
     let changed = || {
-        ParquetProblem::Damaged("the columns have changed since mae opened the data set".to_owned())
+        ParquetProblem::Damaged(
+            "the columns of the file have changed since mae opened the data set".to_owned(),
+        )
     };
     let schema = columns_of(&reader, keys)?.image_alone().ok_or_else(changed)?;
     Ok(rows_of(&reader, group, schema)?.into_iter().map(columns::bytes).collect())
@@ -393,7 +403,7 @@ fn rows_of(
     Ok(group.get_row_iter(Some(schema))?.collect::<Result<_, _>>()?)
 }
 
-/// Runs `work` and converts a panic to an error, because the parquet library panics on some damaged files.
+/// Runs `work` and converts a panic to an error. The parquet library panics on some damaged files.
 fn caught<T>(work: impl FnOnce() -> Result<T, ParquetProblem>) -> Result<T, ParquetProblem> {
     let panicked = |_| Err(ParquetProblem::Damaged("the parquet reader panicked".to_owned()));
     panics::catch(work).unwrap_or_else(panicked)

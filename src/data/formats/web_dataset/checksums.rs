@@ -3,8 +3,8 @@
 //! The first line has the number of images and the BLAKE3 hash of the other lines. The other lines are CSV with the
 //! columns `image,class,blake3`, one row for each image of the shard.
 //!
-//! This module and `index` use each other: an index stores [`ImageHash`] values, and [`Checksums::compare`] reads an
-//! index.
+//! This module and the module `index` use each other. An index stores [`ImageHash`] values, and [`Checksums::compare`]
+//! adds these values to an index.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,9 +14,9 @@ use super::index::ShardIndex;
 use crate::data::formats::listing_cache::ListedClass;
 
 pub(in crate::data) const EXTENSION: &str = "checksums";
-/// Number of hash bytes per image to keep in memory: half of the hash.
+/// Number of hash bytes per image to keep in memory: half of a BLAKE3 hash.
 const KEPT_BYTES: usize = 16;
-/// Maximum number of names in a message.
+/// Maximum number of names that a message lists.
 const SHOWN: usize = 3;
 
 /// The first half of an image's BLAKE3 hash.
@@ -91,8 +91,8 @@ impl Checksums {
 
     /// Compares the images of `shard` with the checksum file.
     ///
-    /// Adds hashes to `shard.images` and warnings to `shard.lost`. For a wrong class, returns the error (image name,
-    /// reason).
+    /// Adds hashes to `shard.images` and warnings to `shard.lost`. If an image has a wrong class, fails with (image
+    /// name, reason).
     pub(super) fn compare(mut self, shard: &mut ShardIndex) -> Result<(), (String, String)> {
         let (packed, found) = (self.images.len(), shard.images.len());
         let mut others = Vec::new();
@@ -110,7 +110,9 @@ impl Checksums {
                     class.map_or_else(|| "no class".to_owned(), |class| format!("class {class}"))
                 };
                 let (class, label) = (shown(class), shown(label));
-                let problem = format!("the image has {label}, but `mae data pack` wrote {class}");
+                let problem = format!(
+                    "the image has {label}, but `mae data pack` stored {class} for this image"
+                );
                 return Err((image.name.clone(), problem));
             }
             image.hash = Some(hash.to_vec());
@@ -126,7 +128,7 @@ impl Checksums {
         }
         if !others.is_empty() {
             let text = format!(
-                "`mae data pack` did not write {} of the {found} images: {}",
+                "{} of the {found} images are not from `mae data pack`: {}",
                 others.len(),
                 list(&others)
             );
@@ -136,7 +138,7 @@ impl Checksums {
     }
 }
 
-/// Lists the first few names for a message, and says how many more there are.
+/// Joins the first names for a message: `a, b, c and 5 more`.
 pub(super) fn list(names: &[impl AsRef<str>]) -> String {
     let shown: Vec<String> =
         names.iter().take(SHOWN).map(|name| name.as_ref().replace(char::is_control, "?")).collect();

@@ -24,15 +24,15 @@ const BLOCK: u64 = 512;
 /// Maximum number of zero bytes that may follow the end marker of an intact tar file.
 const NORMAL_ZEROS: u64 = 1 << 20;
 
-/// The description of archives inside a shard, which are ignored.
+/// The description of archives inside a shard. They are ignored.
 pub(super) const ARCHIVES: &str = "archives inside the shard";
 
 #[derive(Default)]
 pub(super) struct ShardIndex {
     pub(super) images: Vec<ListedImage>,
-    /// Number of ignored tar members by description, for example hidden files.
+    /// Number of ignored tar members, by description such as `hidden files`.
     pub(super) passed_over: PassedOver,
-    /// Warnings about samples that may be missing. They do not stop a run.
+    /// Warnings about samples that may be missing. These warnings do not stop a run.
     pub(super) lost: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Rules<'a> {
     pub(super) checksummed: bool,
 }
 
-/// Returns the index of each shard. Uses the cached index of a shard that has not changed.
+/// Returns the index of each shard. Uses the cached index of each unchanged shard.
 pub(super) fn read_all(
     shards: &[PathBuf],
     rules: Rules<'_>,
@@ -72,7 +72,7 @@ pub(super) fn read_all(
     let paths: Vec<&Path> = unknown.iter().map(|(_, path, _)| *path).collect();
     for ((place, shard, stamp), index) in unknown.into_iter().zip(read_on_all_cores(&paths, rules))
     {
-        // A shard with findings is not cached, so every start reads it again and reports them.
+        // A shard with warnings is not cached, so every start reads the shard again and reports the warnings.
         if let Ok(ShardIndex { images, passed_over, lost }) = &index {
             let (images, passed_over) = (images.clone(), passed_over.clone());
             let contents = Contents { folders: Vec::new(), images, passed_over };
@@ -106,7 +106,7 @@ fn read_on_all_cores(shards: &[&Path], rules: Rules<'_>) -> Vec<Indexed> {
 
 /// Indexes one shard: reads the tar headers, and the members that contain classes.
 ///
-/// Then compares the index with the shard's checksum file.
+/// Then compares the images with the shard's checksum file.
 fn read(path: &Path, rules: Rules<'_>) -> Indexed {
     let mut index = read_members(path, rules)?;
     if index.images.is_empty() {
@@ -118,14 +118,19 @@ fn read(path: &Path, rules: Rules<'_>) -> Indexed {
             .map_err(|(image, problem)| DataError::layout(&path.join(image), problem, AGAIN))?,
         Ok(None) if rules.checksummed => {
             let file = checksums::path_of(path);
-            let text = format!("mae cannot verify the images: {} is missing", file.display());
+            let text = format!(
+                "mae cannot verify the images, because the checksum file {} is missing",
+                file.display()
+            );
             index.lost.push(text);
         }
         Ok(None) => {}
         Err(error) => {
             let file = checksums::path_of(path);
-            let text =
-                format!("mae cannot verify the images: cannot read {}: {error}", file.display());
+            let text = format!(
+                "mae cannot verify the images, because it cannot read the checksum file {}: {error}",
+                file.display()
+            );
             index.lost.push(text);
         }
     }
@@ -195,7 +200,7 @@ fn read_members(path: &Path, rules: Rules<'_>) -> Indexed {
     Ok(index)
 }
 
-/// Fails if the file is of a different kind than tar, such as a zip archive. Resets the read position of `file` to 0.
+/// Fails if the file is of a known other kind, such as a zip archive. Sets the read position of `file` to 0.
 fn refuse_other_kind(path: &Path, file: &mut File) -> Result<(), DataError> {
     let mut start = Vec::new();
     let read = file.take(signature::BYTES as u64).read_to_end(&mut start);
@@ -203,14 +208,14 @@ fn refuse_other_kind(path: &Path, file: &mut File) -> Result<(), DataError> {
     match signature::of_other_kind(&start) {
         Some(kind) => Err(DataError::layout(
             path,
-            format!("it is not a plain tar file: it is {}", kind.is),
+            format!("the file is {}, not a plain tar file", kind.is),
             kind.hint,
         )),
         None => Ok(()),
     }
 }
 
-/// Returns whether a tar member is an archive by its name. Images in such an archive are not read.
+/// Returns whether a tar member is itself an archive, judged by its name.
 fn is_archive(name: &str) -> bool {
     let extension = Path::new(name).extension().unwrap_or_default().to_ascii_lowercase();
     ["tar", "zip", "7z", "rar", "parquet"].iter().any(|known| extension == *known)
@@ -233,7 +238,7 @@ fn after_end(mut file: File) -> io::Result<Option<String>> {
         if let Some(place) = buffer[..read].iter().position(|byte| *byte != 0) {
             let place = at + place as u64;
             return Ok(Some(format!(
-                "samples may be missing: data follows the tar end marker (marker at byte {}, data from byte {place})",
+                "samples may be missing: the tar end marker is at byte {}, but more data follows from byte {place}",
                 start.saturating_sub(BLOCK)
             )));
         }

@@ -1,6 +1,6 @@
 //! The class of a sample: a number or a name in a `.cls` file, or under `label` or `cls` in a `.json` file.
 //!
-//! A class that cannot be used is no error here, because pre-training needs no classes.
+//! An unusable class is not an error here, because pre-training needs no classes.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::data::formats::listing_cache::ListedClass;
 /// Maximum size in bytes of a tar member that contains a class.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
 
-/// Returns whether a tar member may contain a class. `suffix` is the member's name after the first dot, in lower case.
+/// Returns whether a tar member may contain a class. For the member `a.Output.cls`, `suffix` is `output.cls`.
 pub(super) fn is_label(suffix: &str) -> bool {
     matches!(extension(suffix), "cls" | "json")
 }
@@ -41,8 +41,12 @@ fn of_json(value: &Value) -> Option<ListedClass> {
         Value::Bool(value) => ListedClass::Number((*value).into()),
         Value::String(text) => label::of_text(text),
         Value::Number(value) => label::of_number(value.as_f64().unwrap_or(f64::NAN), value),
-        Value::Array(_) => label::invalid("a list is not a valid class"),
-        Value::Object(_) => label::invalid("an object is not a valid class"),
+        Value::Array(_) => label::invalid(
+            "a list is not a valid class: a class must be a whole number from 0, or a name",
+        ),
+        Value::Object(_) => label::invalid(
+            "a JSON object is not a valid class: a class must be a whole number from 0, or a name",
+        ),
     })
 }
 
@@ -79,6 +83,6 @@ mod tests {
         }
         assert!(problem(parse("json", b"{")).contains("invalid JSON"));
         assert!(problem(cls("")).contains("empty") && problem(cls("a\nb")).contains("one line"));
-        assert!(problem(parse("cls", b"\xff")).contains("not text"));
+        assert!(problem(parse("cls", b"\xff")).contains("not valid UTF-8"));
     }
 }

@@ -1,8 +1,8 @@
 //! `WebDataset` shards: tar files. Members with the same name form a sample: an image and its class.
 //!
-//! Opening the data indexes all shards, or takes the index from the listing cache. So the shuffle covers all samples,
-//! and each sample can be read directly. Images are read with a seek, not through a memory map. So reading past the end
-//! of a truncated shard is an error, not a signal that kills the process.
+//! Opening the data set indexes all shards, or reads the index from the listing cache. With the index, the shuffle
+//! covers all samples, and the loader reads each sample directly. The loader does not use memory maps, because a
+//! truncated shard would then kill the process with a signal.
 //!
 //! `mae data pack` writes checksum files beside its shards. Indexing a shard compares its classes with the checksum
 //! file. Reading an image compares the image's bytes with its hash. Other signs of missing samples, such as data after
@@ -38,18 +38,15 @@ use index::Rules;
 use packed::{CLASSES, Packed, ShardCounts};
 
 const EXTENSION: &str = "tar";
-/// The hint of errors about damaged shards.
 const AGAIN: &str = "download or pack the shard again, or delete the shard";
 const HINT: &str = "put tar shards in `train/` and `val/` under `data.path`. Or put all shards directly in \
                     `data.path`, with `val` in the names of validation shards";
 
-/// The hint of the error about images without a class.
-const NO_CLASS: &str = "add the class as a whole number or as a name: in a `.cls` file with the same name, or as `label` in a `.json` file";
+const NO_CLASS: &str = "add a `.cls` file with the class of each image, or a `.json` file with the class as `label`. A class is a whole number from 0, or a name";
 
-/// Finds and indexes the tar shards of the data set `plan`.
+/// Finds and indexes the tar shards of the data set that `plan` describes. Skips damaged shards.
 ///
-/// Also returns errors about damaged shards, which are skipped, and about images without a class. Fails if there are no
-/// training images.
+/// Also returns errors, such as damaged shards or images without a class. Fails if there are no training images.
 pub(in crate::data) fn find(
     plan: &DataPlan,
     labels: Labels,
@@ -115,7 +112,7 @@ fn no_images(plan: &DataPlan, lost: &[String], passed_over: &PassedOver) -> Data
     let mut problem = "the training shards contain no images".to_owned();
     if !plan.image_key.is_empty() && !passed_over.is_empty() {
         let keys = plan.image_key.join(";");
-        let hint = "set `data.image_key` to the part of the name after the first dot, as in `depth.png`, or remove it";
+        let hint = "set `data.image_key` to the ending of the image names after the first dot, such as `depth.png`. Or remove `data.image_key`";
         return DataError::layout(
             &plan.path,
             format!("{problem} (`data.image_key = \"{keys}\"`)"),
@@ -131,7 +128,7 @@ fn no_images(plan: &DataPlan, lost: &[String], passed_over: &PassedOver) -> Data
 
 /// Returns the fingerprint of the data: name, size and class of each sample, and the class names `names`.
 ///
-/// With `former`, leaves out classes that older versions did not read.
+/// If `former` is true, leaves out classes that older versions of this program did not read.
 fn hash_of(train: &WebDataset, val: Option<&WebDataset>, names: &[String], former: bool) -> Sha256 {
     let mut hash = Sha256::new();
     for Sample { name, size, label, dotted, .. } in
@@ -171,9 +168,9 @@ struct Sample {
     offset: u64,
     size: u64,
     class: ReadClass,
-    /// The label, set after the shards have been indexed; `None` if the image has no usable class.
+    /// The label; `None` if the image has no usable class, or before all shards are indexed.
     label: Option<u32>,
-    /// Whether older versions ignored the class of this sample.
+    /// Whether older versions of this program ignored the class of this sample.
     dotted: bool,
     /// The image's hash; `None` if the shard has no checksum file.
     hash: Option<ImageHash>,

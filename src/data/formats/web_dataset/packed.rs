@@ -20,13 +20,13 @@ pub(in crate::data) struct Packed {
     /// Number of shards; `None` until packing is complete.
     #[serde(default)]
     pub(in crate::data) shards: Option<ShardCounts>,
-    /// Whether every shard has a checksum file. Older versions wrote no checksum files.
+    /// Whether every shard has a checksum file. Older versions of this program wrote no checksum files.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(in crate::data) checksums: bool,
     /// BLAKE3 hash of the file [`CLASSES`]; `None` if the file does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::data) classes: Option<String>,
-    /// BLAKE3 hash of the other fields as compact JSON.
+    /// BLAKE3 hash of the compact JSON of all other fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     blake3: Option<String>,
 }
@@ -67,7 +67,7 @@ impl Packed {
         Self { samples_per_shard, source, reencoded, shards, checksums: false, classes, blake3 }
     }
 
-    /// Returns whether `self` and `other` describe the same images and packing options.
+    /// Returns whether `self` and `other` have the same original data set and the same packing options.
     pub(in crate::data) fn is_of_the_same_images(&self, other: &Self) -> bool {
         let key = |packed: &Self| (packed.samples_per_shard, packed.reencoded);
         key(self) == key(other) && self.source == other.source
@@ -96,7 +96,7 @@ impl Packed {
         };
         let packed: Self = serde_json::from_slice(&bytes).map_err(|e| damaged(&e.to_string()))?;
         match &packed.blake3 {
-            Some(hash) if *hash != packed.own_hash() => Err(damaged("its checksum differs")),
+            Some(hash) if *hash != packed.own_hash() => Err(damaged("its checksum is wrong")),
             None if packed.checksums || packed.classes.is_some() => {
                 Err(damaged("its checksum is missing"))
             }
@@ -104,20 +104,22 @@ impl Packed {
         }
     }
 
-    /// Returns a warning if the class names have changed since packing.
+    /// Returns a warning if the class names have changed since `mae data pack` wrote them.
     pub(super) fn changed_classes(&self, folder: &Path) -> Option<String> {
         let (file, packed) = (folder.join(CLASSES), self.classes.as_ref()?);
         let now = fs::read(&file).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
         (now.ok().as_ref() != Some(packed)).then(|| {
             format!(
-                "{} has changed since `mae data pack` wrote it. To accept the new class names, run the same `mae data \
+                "{} has changed since `mae data pack` wrote this file. To accept the new class names, run the same `mae data \
                  pack` command again",
                 file.display()
             )
         })
     }
 
-    /// Returns an error if packing did not finish, or if the number of shards differs from `found`.
+    /// Returns an error if packing did not finish, or if the number of shards is wrong.
+    ///
+    /// `found` has the numbers of shards in `folder`.
     pub(super) fn problem(&self, folder: &Path, found: ShardCounts) -> Option<DataError> {
         let Some(all) = self.shards else {
             return Some(DataError::layout(
@@ -129,7 +131,7 @@ impl Packed {
         let ShardCounts { train, val } = found;
         (found != all).then(|| {
             let problem = format!(
-                "found {train} training shards and {val} validation shards, but `mae data pack` wrote {} and {}",
+                "the folder contains {train} training shards and {val} validation shards, but `mae data pack` wrote {} training shards and {} validation shards",
                 all.train, all.val
             );
             DataError::layout(folder, problem, AGAIN)

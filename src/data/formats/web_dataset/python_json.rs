@@ -1,6 +1,7 @@
 //! Reads the JSON that Python's `json.dumps` writes: with `NaN`, `Infinity` and lone surrogates.
 //!
-//! Only the values of a few top-level keys are parsed. Everything else is skipped, so its values cannot be an error.
+//! Only the values of a few top-level keys are parsed. Other values need valid syntax, but may be out of range, such as
+//! the number `1e999`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,13 +10,13 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-/// Values that Python's `json` module writes but JSON does not allow. The longest is first.
+/// Values that Python's `json` module writes, although JSON does not allow them.
 const NOT_JSON: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
 
 /// Returns the values of the top-level `keys` of a JSON object, in the order of `keys`.
 ///
 /// `NaN` and infinite values become `null`. If a key occurs twice, the last value counts, as in Python. If the JSON is
-/// not an object, all values are missing.
+/// not an object, all values are `None`.
 pub(super) fn values<const N: usize>(
     bytes: &[u8],
     keys: [&str; N],

@@ -9,19 +9,19 @@ use crate::data::formats::passed_over::{self, PassedOver};
 use super::index::Rules;
 use super::label::{self, extension};
 
-/// Image extensions with the highest priority, in timm's order.
+/// Image extensions with the highest priority, in the order that timm uses.
 const FIRST: [&str; 4] = ["jpg", "png", "webp", "jpeg"];
-const ONE_PICTURE: &str = "rename the images: tar members with the same name up to the first dot belong to one sample. Or set \
-                           `data.image_key` to the ending of one of them";
+const ONE_PICTURE: &str = "rename one of the images, because files with the same name before the first dot belong to one \
+                           sample. Or set `data.image_key` to the ending after the first dot of the image to read";
 
 /// The tar members of one sample that have been read so far.
 #[derive(Default)]
 pub(super) struct SampleGroup {
-    /// The common part of the members' names, up to the first dot.
+    /// The start of the members' names, up to the first dot: `a` for `a.jpg` and `a.cls`.
     pub(super) key: String,
-    /// The images, as (suffix, image). A suffix is the part of a member's name after the first dot, in lower case.
+    /// The images, as (suffix, image). For the tar member `a.Left.JPG`, the suffix is `left.jpg`.
     images: Vec<(String, ListedImage)>,
-    /// The classes, as (suffix of the member's name, class).
+    /// The classes, as (suffix, class). For the tar member `a.cls`, the suffix is `cls`.
     classes: Vec<(String, ListedClass)>,
 }
 
@@ -39,7 +39,7 @@ impl SampleGroup {
         Self { key: key.to_owned(), ..Self::default() }
     }
 
-    /// Returns whether a tar member is an image. `suffix` is the part of its name after the first dot.
+    /// Returns whether a tar member is an image. For the member `a.Left.JPG`, `suffix` is `left.jpg`.
     pub(super) fn is_image(suffix: &str, rules: Rules<'_>) -> bool {
         rules.keys.iter().any(|key| key == suffix)
             || rules.images.contain(Path::new(&format!("x.{suffix}")))
@@ -49,7 +49,7 @@ impl SampleGroup {
         self.images.push((suffix, image));
     }
 
-    /// Adds a class, unless `bytes` contains none. `bytes` is the content of the tar member with the name `member`.
+    /// Adds the class in `bytes`, if any. `bytes` is the content of the tar member with the name `member`.
     pub(super) fn add_class(&mut self, suffix: String, member: &str, bytes: &[u8]) {
         let class = match label::parse(&suffix, bytes) {
             Some(ListedClass::Invalid(problem)) => {
@@ -63,7 +63,7 @@ impl SampleGroup {
 
     /// Returns the sample's image with its class; `None` if the sample has no image.
     ///
-    /// Counts the ignored members. Fails if two images have the same rank and extension.
+    /// Counts the ignored members in `passed_over`. Fails if two images have the same priority and extension.
     pub(super) fn finish(
         mut self,
         shard: &Path,
@@ -81,7 +81,7 @@ impl SampleGroup {
         };
         let (suffix, image) = self.images.swap_remove(place);
         for (other, _) in &self.images {
-            count(&format!("other images of samples (`{other}`)"), "other images of samples");
+            count(&format!("extra images of samples (`{other}`)"), "extra images of samples");
         }
         let rank = |ending: &str| class_rank(&suffix, ending);
         let ranks = self.classes.iter().map(|(ending, _)| rank(ending)).enumerate();
@@ -93,9 +93,13 @@ impl SampleGroup {
 
     /// Returns the index in `images` of the image to use.
     ///
-    /// With `data.image_key`, this is the image of the first key that the sample has. Otherwise, images without a
-    /// second dot in the name come first, then `a.input.jpg`, then others such as `a.depth.jpg`. Among these, `jpg`,
-    /// `png`, `webp` and `jpeg` come before other extensions.
+    /// With `data.image_key`, uses the first key for which the sample has an image. Otherwise, the order is:
+    ///
+    /// - images without a second dot in the name, such as `a.jpg`,
+    /// - images like `a.input.jpg`,
+    /// - all others, such as `a.depth.jpg`.
+    ///
+    /// In each group, `jpg`, `png`, `webp` and `jpeg` come before other extensions.
     fn place_of_image(&self, shard: &Path, keys: &[String]) -> Result<Option<usize>, DataError> {
         let rank = |suffix: &str| match keys {
             [] => Some(image_rank(suffix)),
@@ -115,7 +119,10 @@ impl SampleGroup {
     }
 }
 
-/// Returns the sort key of an image: (suffix has a second dot, is not `input`, index of its extension).
+/// Returns the sort key of an image. The sample uses the image with the lowest key.
+///
+/// `jpg` comes first, then `input.jpg`, then other suffixes with a dot, such as `depth.jpg`. The last number of the key
+/// is the index of the extension in [`FIRST`].
 fn image_rank(suffix: &str) -> (bool, bool, usize) {
     let place = FIRST.iter().position(|first| *first == extension(suffix)).unwrap_or(FIRST.len());
     match suffix.rsplit_once('.') {
@@ -124,7 +131,7 @@ fn image_rank(suffix: &str) -> (bool, bool, usize) {
     }
 }
 
-/// The lowest [`class_rank`] of a member with a second dot in its name. Older versions ignored such members.
+/// The lowest [`class_rank`] of members such as `a.x.cls`. Older versions of this program ignored such members.
 const FIRST_DOTTED: usize = 2;
 
 /// Returns the priority of a member that contains a class; 0 is the highest.

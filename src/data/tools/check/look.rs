@@ -13,7 +13,7 @@ use super::numbers::ImageNumbers;
 
 pub(super) struct Looked {
     pub(super) result: Result<Image, DataError>,
-    /// Path of the image; `None` without an error or a warning.
+    /// Path of the image if there is an error or a warning; otherwise `None`.
     pub(super) name: Option<PathBuf>,
 }
 
@@ -24,15 +24,15 @@ pub(super) struct Image {
     pub(super) bytes: u64,
     pub(super) hash: [u8; 32],
     pub(super) warning: Option<String>,
-    /// For each channel, mean and mean square of the pixel values (0..1).
+    /// For each channel, `[mean, mean square]` of the pixel values (0 to 1).
     pub(super) moments: Vec<[f64; 2]>,
-    /// Pixel values before scaling. Kept only if they have more than 8 bits or the recipe has `data.range`.
+    /// The pixel values in the file, before scaling. Kept if they have more than 8 bits, or if `data.range` is set.
     pub(super) numbers: Option<ImageNumbers>,
-    /// Whether the decoder reduced numbers of more than 8 bits to 8 bits.
+    /// Whether the decoder reduced the pixel values to 8 bits.
     pub(super) is_cut: bool,
 }
 
-/// Reads and decodes image `index` of a split. If `with_numbers` is true, also keeps the numbers in the file.
+/// Reads and decodes image `index` of a split. If `with_numbers` is true, also keeps the unscaled pixel values.
 pub(super) fn look_at(
     split: &dyn Split,
     index: usize,
@@ -47,9 +47,9 @@ pub(super) fn look_at(
     Looked { result, name: named.then(|| split.name(index)) }
 }
 
-/// Decodes an image. If `images` is not `None`, also keeps the numbers in the file.
+/// Decodes an image. If `images` is not `None`, also keeps the unscaled pixel values.
 ///
-/// `images` is the number of images whose numbers are kept. They share a memory limit.
+/// `images` is the number of images that share the memory for these values.
 fn image(stored: Stored<'_>, images: Option<usize>) -> Result<Image, ImageError> {
     let (bytes, hash) = match &stored {
         Stored::File { bytes, .. } => (bytes.len(), Sha256::digest(bytes)),
@@ -93,10 +93,10 @@ fn image(stored: Stored<'_>, images: Option<usize>) -> Result<Image, ImageError>
     })
 }
 
-/// Returns the numbers in a file of more than 8 bits; `None` if the file cannot be decoded.
+/// Returns the unscaled pixel values of a file with more than 8 bits; `None` if decoding fails.
 fn cut_numbers(bytes: &[u8], colour: Colour, images: usize) -> Option<ImageNumbers> {
     let channels = if colour == Colour::Grey { 1 } else { 3 };
-    // A file that Pillow converts may have other channels than the recipe.
+    // The file may have a different number of channels than the recipe. The decoder then converts the colours.
     let raw = match RawPicture::decode(bytes, channels) {
         Err(ImageError::Channels { file, .. }) => RawPicture::decode(bytes, file).ok()?,
         raw => raw.ok()?,

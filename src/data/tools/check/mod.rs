@@ -30,7 +30,7 @@ const CHUNK: usize = 16;
 
 /// Decodes every image of a data set on `plan.workers` threads.
 ///
-/// Calls `progress(done, total)` with numbers of images. If `progress` returns false, returns `None`.
+/// Calls `progress(checked images, all images)`. If `progress` returns false, stops and returns `None`.
 pub fn check(
     plan: &DataPlan,
     labels: Labels,
@@ -55,7 +55,7 @@ pub fn check(
     for (name, split) in [("train", Some(&data.train)), ("val", data.val.as_ref())] {
         let Some(split) = split else { continue };
         let mut sums = SplitSums::new(name, split.len());
-        // `data.range` is chosen from the training images alone.
+        // Only the training images determine the suggested `data.range`.
         let mut workers = look(split, name == "train", plan.workers);
         for first in (0..split.len()).step_by(CHUNK) {
             for (index, looked) in (first..).zip(workers.take()?) {
@@ -81,9 +81,9 @@ pub fn check(
     Ok(Some(checked))
 }
 
-/// Returns notes about uses that the data does not allow, such as fine-tuning without classes.
+/// Returns notes about tasks for which the data is not suitable, such as fine-tuning without classes.
 fn notes(data: &DataSet) -> Vec<String> {
-    let only = "so it can only be used for pre-training";
+    let only = "so the data can only be used for pre-training";
     let without_val =
         data.val.is_none().then(|| format!("the data has no validation split, {only}"));
     let without_classes = (data.val.is_some() && data.class_names.is_empty())

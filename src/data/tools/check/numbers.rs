@@ -1,21 +1,22 @@
-//! Percentiles of the numbers in image files, from which a user chooses `data.range`.
+//! Percentiles of the unscaled pixel values in image files. They help a user to choose `data.range`.
 
 use crate::data::decode::raw::RawPicture;
 
 use super::report::{ChannelNumbers, Numbers};
 
-/// Maximum number of values that a check keeps, over all images and channels. If there are more, it samples each image.
+/// Maximum number of pixel values to keep, over all images and channels. If there are more, keeps a sample of each
+/// image.
 const KEPT: usize = 1 << 24;
-/// Fractional part of the golden ratio. Its multiples, modulo 1, spread evenly over a picture.
+/// Fractional part of the golden ratio. Its multiples, modulo 1, spread sampled pixels evenly over an image.
 const GOLDEN: f64 = 0.618_033_988_749_894_8;
 
-/// The numbers of an image's pixels, or of a sample of its pixels, by channel.
+/// The unscaled pixel values of an image, or a sample of them, for each channel.
 pub(super) struct ImageNumbers {
     channels: Vec<Vec<f32>>,
     is_sample: bool,
 }
 
-/// Collects the numbers of all training images.
+/// The unscaled pixel values of all training images.
 #[derive(Default)]
 pub(super) struct NumberSums {
     channels: Vec<Vec<f32>>,
@@ -23,7 +24,7 @@ pub(super) struct NumberSums {
 }
 
 impl ImageNumbers {
-    /// Takes the numbers of a picture. `images` is the number of images that share the memory limit.
+    /// Takes the unscaled pixel values of an image. `images` is the number of images that share the memory limit.
     pub(super) fn of(raw: &RawPicture, images: usize) -> Self {
         let pixels = raw.width * raw.height;
         let most = (KEPT / (images.max(1) * raw.channels)).max(16);
@@ -60,13 +61,13 @@ impl NumberSums {
 }
 
 impl ChannelNumbers {
-    /// The percentiles to print, in percent. The second and the second-to-last become the suggested `data.range`.
+    /// The percentiles to print, in percent. The 0.5 % and 99.5 % percentiles give the suggested `data.range`.
     const PERCENTS: [f64; 7] = [0.0, 0.5, 5.0, 50.0, 95.0, 99.5, 100.0];
 
     fn of(mut numbers: Vec<f32>) -> Self {
         numbers.sort_unstable_by(f32::total_cmp);
         let percentile = |percent: f64| {
-            // As NumPy: between two numbers, the percentile is interpolated.
+            // Interpolates between two numbers, as NumPy does.
             let place = percent / 100.0 * (numbers.len() - 1) as f64;
             let at = |place: f64| f64::from(numbers[place as usize]);
             let (below, above) = (at(place.floor()), at(place.ceil()));

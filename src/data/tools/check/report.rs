@@ -16,46 +16,47 @@ pub struct Checked {
     pub problems: Vec<String>,
     /// Files that are not images, as (extension, number of files). Counted only in image folders.
     ///
-    /// For files without an extension, the extension is "".
+    /// The extension is "" for files without an extension.
     pub left_out: Vec<(String, usize)>,
-    /// Number of other ignored files by description, for example hidden files.
+    /// Number of ignored files, by description such as `hidden files`. The files in `left_out` are not included.
     pub passed_over: BTreeMap<String, u64>,
-    /// Uses that the data does not allow, such as fine-tuning without classes. The check does not count them as
-    /// problems.
+    /// Notes about tasks for which the data is not suitable, such as fine-tuning without classes.
+    ///
+    /// The check does not count notes as problems.
     pub notes: Vec<String>,
     /// Number of images in tar shards without checksums; 0 for other formats.
     pub unchecked: usize,
-    /// Images that are in both splits with the same bytes, as (training file, validation file).
+    /// Images with the same bytes in both splits, as `[training file, validation file]`.
     pub in_both: Vec<[PathBuf; 2]>,
     /// Mean of each channel over the training images, for pixel values from 0 to 1.
     pub mean: Vec<f64>,
-    /// Standard deviation of each channel, for pixel values from 0 to 1.
+    /// Standard deviation of each channel over the training images, for pixel values from 0 to 1.
     pub std: Vec<f64>,
-    /// The numbers in the training files before scaling.
+    /// Percentiles of the unscaled pixel values in the training files.
     ///
-    /// `None` if all files have at most 8 bits and the recipe has no `data.range`.
+    /// `None` if all files have at most 8 bits and the recipe does not set `data.range`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub numbers: Option<Numbers>,
-    /// Number of training images that are reduced from more than 8 bits to 8 bits, because the recipe has no
+    /// Number of training images that lose precision: they have more than 8 bits, but the recipe does not set
     /// `data.range`.
     #[serde(skip_serializing_if = "is_zero")]
     pub cut_images: usize,
 }
 
-/// Percentiles of the numbers in the files of a data set.
+/// Percentiles of the unscaled pixel values in the files of a data set.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Numbers {
-    /// Suggested `data.range`: the lowest 0.5 % percentile and the highest 99.5 % percentile of all channels.
+    /// Suggested `data.range`: `[lowest 0.5 % percentile, highest 99.5 % percentile]` of all channels.
     pub range: [f64; 2],
     /// Whether the percentiles come from a sample of the pixels.
     pub is_sample: bool,
     pub channels: Vec<ChannelNumbers>,
 }
 
-/// Percentiles of the numbers of one channel.
+/// Percentiles of the unscaled pixel values of one channel.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct ChannelNumbers {
-    /// The percentiles, as (percentage, number), from the smallest number (0 %) to the largest number (100 %).
+    /// Pairs (percentage, pixel value), from 0 % (smallest value) to 100 % (largest value).
     pub percentiles: Vec<(f64, f64)>,
 }
 
@@ -65,11 +66,11 @@ pub struct CheckedSplit {
     pub name: &'static str,
     pub images: usize,
     pub bytes: u64,
-    /// Number of images per class, as (class name, number); empty without classes.
+    /// Pairs (class name, number of images); empty without classes.
     pub classes: Vec<(String, usize)>,
-    /// Smallest, median and largest width in pixels.
+    /// `[smallest, median, largest]` image width, in pixels.
     pub width: [usize; 3],
-    /// Smallest, median and largest height in pixels.
+    /// `[smallest, median, largest]` image height, in pixels.
     pub height: [usize; 3],
     /// Unusable files, as (path, problem).
     pub bad: Vec<(PathBuf, String)>,
@@ -83,7 +84,7 @@ impl Checked {
         !self.problems.is_empty() || self.splits.iter().any(|split| !split.bad.is_empty())
     }
 
-    /// Writes all problems, and all unusable, damaged and duplicate files, as CSV.
+    /// Writes a CSV table of all problems, and of all unusable, damaged and duplicate files.
     ///
     /// The columns are `finding,split,file,detail`.
     pub fn write_csv(&self, path: &Path) -> Result<(), DataError> {

@@ -7,13 +7,13 @@ use super::report::{CheckedSplit, Numbers};
 /// Sums over all images of a split.
 pub(super) struct SplitSums {
     split: CheckedSplit,
-    /// Widths and heights of all images, in pixels.
+    /// `[widths, heights]` of all images, in pixels.
     sizes: [Vec<usize>; 2],
     counts: Vec<usize>,
-    /// For each channel, the sum of all image means and of all mean squares.
+    /// For each channel, `[sum of the image means, sum of the image mean squares]`.
     moments: Vec<[f64; 2]>,
     numbers: NumberSums,
-    /// Number of images that the decoder reduced from more than 8 bits to 8 bits.
+    /// Number of images that the decoder reduced to 8 bits.
     pub(super) cut_images: usize,
 }
 
@@ -75,7 +75,7 @@ impl SplitSums {
         (self.moments.iter().map(mean).collect(), self.moments.iter().map(std).collect())
     }
 
-    /// Returns the percentiles of the numbers in the files. Call this function once, after the last image.
+    /// Returns the percentiles of the unscaled pixel values. Call this function once, after the last image.
     pub(super) fn numbers(&mut self) -> Option<Numbers> {
         std::mem::take(&mut self.numbers).summary()
     }

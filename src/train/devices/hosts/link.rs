@@ -1,8 +1,8 @@
-//! The link between hosts: messages and sums, one after the other, on a thread of its own.
+//! The connection between hosts. A separate thread exchanges messages and sums gradients, one request after the other.
 //!
-//! All hosts make the same requests in the same order. Each request starts with a header from every host. So a host
-//! that has ended its job, because it failed, does not leave the others waiting: they see the end, and their job fails,
-//! too. After that, all hosts are ready for the next job.
+//! All hosts make the same requests in the same order. Before each request, every host sends a header. If a job fails
+//! on one host, this host sends a header of a different kind. The job then fails on all other hosts, too, and no host
+//! waits forever. After that, all hosts are ready for the next job.
 
 use crate::train::error::{HostCause, TrainError};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,26 +10,27 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// The MPI functions that a [`Link`] needs. All calls come from one thread.
+/// The communication functions that a [`Link`] needs, for example from MPI.
+///
+/// All calls come from one thread.
 pub(super) trait Transport {
-    /// Returns the index of this host, from 0.
     fn index(&self) -> usize;
-    /// Returns the names of all hosts.
     fn names(&self) -> Vec<String>;
-    /// Sends `own` to all hosts. Returns the bytes of all hosts, in host order. All hosts send the same number of
-    /// bytes.
+    /// Sends `own` to all hosts. Returns the concatenated bytes of all hosts, in host order.
+    ///
+    /// `own` must have the same length on all hosts.
     fn all_gather(&mut self, own: &[u8]) -> Vec<u8>;
-    /// Sums `values` over all hosts. The sums are bit-identical on every host.
+    /// Sums `values` over all hosts. The sums have the same bits on every host.
     fn all_reduce(&mut self, values: Vec<f32>) -> Vec<f32>;
-    /// Called about every 100 ms while no request is running.
+    /// The link calls this function about every 100 ms while no request is running.
     fn idle(&mut self);
 }
 
 const IDLE: Duration = Duration::from_millis(100);
 
-/// The connection to the other hosts. Dropping this value disconnects this host.
+/// The connection of this host to all other hosts.
 pub(crate) struct Link {
-    /// Sends requests to the link's thread; `None` after this host has disconnected.
+    /// Channel to the link's thread; `None` after [`Link::disconnect`].
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     thread: Option<JoinHandle<()>>,
     index: usize,
@@ -37,7 +38,7 @@ pub(crate) struct Link {
     reduced_bytes: Arc<AtomicU64>,
 }
 
-/// The failure of the current job on one host.
+/// Why the current job failed on one host.
 #[derive(Debug, Clone)]
 pub(super) struct HostFailure {
     rank: usize,
@@ -54,12 +55,12 @@ impl From<HostFailure> for TrainError {
 enum Request {
     Exchange(Vec<u8>, mpsc::Sender<Result<Vec<Vec<u8>>, HostFailure>>),
     Sum(Vec<f32>, SumPromise),
-    /// Ends the job on this host. The cause is set if the job has failed on this host.
+    /// Ends the job on this host. The cause is `None` if the job succeeded.
     End(Option<HostCause>, mpsc::Sender<Option<HostFailure>>),
 }
 
 impl Link {
-    /// Starts the link's thread and connects this host. The thread calls `connect` to create the transport.
+    /// Starts the link's thread. This thread calls `connect` to create the transport.
     #[cfg_attr(
         not(any(test, feature = "mpi")),
         expect(dead_code, reason = "only MPI connects hosts")
@@ -74,7 +75,7 @@ impl Link {
         let thread = thread::spawn(move || match connect() {
             Ok(transport) => {
                 let names = transport.names();
-                // The receiver waits for this message.
+                // `start` waits for this message.
                 let _ = connected.send(Ok((transport.index(), names.clone())));
                 LinkThread { transport, names, failure: None, reduced }.run(&received);
             }
@@ -101,8 +102,9 @@ impl Link {
         self.reduced_bytes.load(Ordering::Relaxed)
     }
 
-    /// Sends `own` to all hosts. Returns the messages of all hosts, in host order. Fails if another host has ended the
-    /// job.
+    /// Sends `own` to all hosts. Returns the messages of all hosts, in host order.
+    ///
+    /// Fails if another host has ended the job.
     pub(crate) fn exchange(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, TrainError> {
         let (answer, answers) = mpsc::channel();
         self.request(Request::Exchange(own, answer));
@@ -116,10 +118,9 @@ impl Link {
         PendingSum(slot)
     }
 
-    /// Ends the job on this host, and waits until it has ended on all hosts. `cause` is set if the job failed on this
-    /// host.
+    /// Ends the job on this host, and waits until all hosts have ended the job.
     ///
-    /// If the job failed on other hosts, returns the first failure.
+    /// `cause` is the error if the job failed on this host. Returns the first failure on another host.
     pub(super) fn end_job(
         &self,
         cause: Option<HostCause>,
@@ -129,13 +130,13 @@ impl Link {
         answers.recv().map_err(|_| TrainError::OtherRank)
     }
 
-    /// Disconnects this host from the others. Later requests fail.
+    /// Disconnects this host from all other hosts. Later requests fail.
     pub(super) fn disconnect(&self) {
         drop(self.requests.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     fn request(&self, request: Request) {
-        // If the thread has ended, the request is dropped, and the receiver of the answer sees this.
+        // If the thread has ended, `send` drops the request. The caller then gets an error instead of an answer.
         if let Some(requests) = &*self.requests.lock().unwrap_or_else(PoisonError::into_inner) {
             let _ = requests.send(request);
         }
@@ -146,16 +147,16 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.disconnect();
         if let Some(thread) = self.thread.take() {
-            // If the thread has panicked, the requests have failed.
+            // If the thread has panicked, its requests have already failed.
             let _ = thread.join();
         }
     }
 }
 
-/// The result of a sum. `Err(None)` means that the link's thread has ended.
+/// A finished sum. `Err(None)` means that the link's thread has ended.
 type Sum = Result<Arc<Vec<f32>>, Option<HostFailure>>;
 
-/// Passes a sum from the link's thread to the ranks that wait for this sum.
+/// Passes a sum from the link's thread to the waiting ranks.
 #[derive(Default)]
 struct SumSlot {
     sum: Mutex<Option<Sum>>,
@@ -168,7 +169,7 @@ impl SumSlot {
     }
 }
 
-/// A running sum over all hosts. All clones wait for the same sum.
+/// A sum over all hosts that is still running. All clones wait for the same sum.
 #[derive(Clone)]
 pub(crate) struct PendingSum(Arc<SumSlot>);
 
@@ -185,7 +186,7 @@ impl PendingSum {
     }
 }
 
-/// The sending side of a [`PendingSum`]. If it is dropped before the sum is stored, the waiting ranks fail.
+/// Stores the sum of a [`PendingSum`]. Dropping this value without a sum makes the waiting ranks fail.
 struct SumPromise(Arc<SumSlot>);
 
 impl SumPromise {
@@ -201,11 +202,11 @@ impl Drop for SumPromise {
     }
 }
 
-/// Size of a header in bytes, including a short message.
+/// Size of a header in bytes. A short message is part of the header.
 const HEADER: usize = 64;
 const INLINE: usize = HEADER - 17;
 
-/// The kind of a request. This number is the first byte of the header.
+/// The kind of a request, sent as the first byte of the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Kind {
@@ -214,10 +215,12 @@ enum Kind {
     End = 3,
 }
 
-/// The header that each host sends before a request.
+/// What each host sends before a request.
 ///
-/// Contains the kind of request, the message length in bytes, the number of values to sum, and the message if it is
-/// short.
+/// - byte 0: kind of the request
+/// - bytes 1 to 8: length of the message in bytes
+/// - bytes 9 to 16: number of values to sum
+/// - bytes 17 to 63: the message, if it is short
 struct Header([u8; HEADER]);
 
 impl Header {
@@ -249,19 +252,18 @@ impl Header {
     }
 }
 
-/// The outcome of one request that all hosts make together.
+/// The result of a request that all hosts make together.
 enum Round {
-    /// All hosts made the same request. Contains the messages of all hosts.
+    /// All hosts made the same request. Holds the messages of all hosts.
     Same(Vec<Vec<u8>>),
-    /// The hosts made different requests, because a host has ended the job. Contains the failure of the first such
-    /// host.
+    /// A host made a different request, mostly because this host has ended the job. Holds the failure of this host.
     Broken(HostFailure),
 }
 
 struct LinkThread<T> {
     transport: T,
     names: Vec<String>,
-    /// The failure of the current job on another host. Requests fail until this host also ends the job.
+    /// Failure of the current job on another host. All requests then fail until this host ends the job, too.
     failure: Option<HostFailure>,
     reduced: Arc<AtomicU64>,
 }
@@ -281,7 +283,7 @@ impl<T: Transport> LinkThread<T> {
         match request {
             Request::Exchange(own, answer) => {
                 let messages = self.unless_failed(|link| link.round(Kind::Exchange, &own, 0));
-                // The rank that waits for the answer may have ended.
+                // The receiver is gone if the waiting rank has ended.
                 let _ = answer.send(messages);
             }
             Request::Sum(values, promise) => {
@@ -302,7 +304,7 @@ impl<T: Transport> LinkThread<T> {
         }
     }
 
-    /// Makes a request unless another host has ended the job. Returns the messages of all hosts.
+    /// Runs `round`, and returns the messages of all hosts. Fails if another host has ended the job.
     fn unless_failed(
         &mut self,
         round: impl FnOnce(&mut Self) -> Round,
@@ -330,7 +332,7 @@ impl<T: Transport> LinkThread<T> {
         }
     }
 
-    /// Makes one request together with all hosts: exchanges headers, then messages.
+    /// Makes one request together with all hosts. First exchanges headers, then messages.
     fn round(&mut self, kind: Kind, message: &[u8], values: usize) -> Round {
         let headers = self.transport.all_gather(&Header::new(kind, message, values).0);
         let headers: Vec<Header> = headers
@@ -346,14 +348,14 @@ impl<T: Transport> LinkThread<T> {
         let cause = ended.and_then(|rank| end_cause(&messages[rank]));
         let rank = ended.or_else(|| headers.iter().position(|header| !same(header)));
         let other_step = || HostCause {
-            text: "it makes a different step than the other hosts".to_owned(),
+            text: "this host is at a different step of the run than the other hosts".to_owned(),
             is_input: false,
         };
         let rank = rank.unwrap_or_else(|| self.transport.index());
         Round::Broken(self.failure(rank, cause.unwrap_or_else(other_step)))
     }
 
-    /// Returns the messages of all hosts. Messages that are too long for a header are exchanged here.
+    /// Returns the messages of all hosts. The hosts first exchange them if a message is too long for its header.
     fn messages(&mut self, headers: &[Header], own: &[u8]) -> Vec<Vec<u8>> {
         let longest = headers.iter().map(Header::len).max().unwrap_or(0);
         if longest <= INLINE {
@@ -371,14 +373,14 @@ impl<T: Transport> LinkThread<T> {
     }
 }
 
-/// Returns the message with which a host ends a job: empty after success, otherwise the kind of the cause and its text.
+/// Encodes how the job ended on this host: empty after success, otherwise `is_input` and the error text.
 fn end_message(cause: Option<HostCause>) -> Vec<u8> {
     cause.map_or_else(Vec::new, |cause| {
         [&[u8::from(cause.is_input)], cause.text.as_bytes()].concat()
     })
 }
 
-/// Reads the message with which a host has ended a job. Returns `None` after success.
+/// Decodes the bytes of [`end_message`]. Returns `None` after success.
 fn end_cause(message: &[u8]) -> Option<HostCause> {
     let (is_input, text) = message.split_first()?;
     Some(HostCause { text: String::from_utf8_lossy(text).into_owned(), is_input: *is_input != 0 })

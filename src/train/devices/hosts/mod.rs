@@ -1,10 +1,10 @@
-//! The hosts of a run. Each host has one process, which drives the devices of this host.
+//! The hosts of a run. A host is one process, which uses one or more devices.
 //!
-//! The processes run the same program on the same recipe. Between jobs, rank 0 decides what happens and tells the other hosts:
-//! see `run`. Within a job, the devices of all hosts are ranks of one world: see `ranks`.
+//! All processes run the same program on the same recipe. Between jobs, rank 0 decides what happens and tells the other
+//! hosts: see `run`. Within a job, the devices of all hosts are ranks: see `ranks`.
 //!
-//! [`Link`] carries messages and gradient sums between hosts. It uses MPI in a build with the feature `mpi`. Tests connect
-//! threads instead, so they need no MPI.
+//! [`Link`] carries messages and gradient sums between hosts. It uses MPI in a build with the feature `mpi`. Tests
+//! connect threads instead of processes, so they need no MPI.
 
 mod link;
 #[cfg(feature = "mpi")]
@@ -18,21 +18,21 @@ use crate::train::error::{HostCause, TrainError};
 use link::Link;
 use std::sync::Arc;
 
-/// The hosts of a run. Each host has one such value. Its clones use the same connection.
+/// The connection of this host to all hosts of the run. Clones share the connection.
 #[derive(Clone, Default)]
 pub struct Hosts(Option<Arc<Link>>);
 
 impl Hosts {
     /// Connects this process with the other processes that `mpirun` or `srun` started.
     ///
-    /// If a host stops answering, calls `lost` with a message. The process then exits with code 1.
+    /// If another host stops answering, calls `lost` with an error text and exits with code 1.
     #[cfg(feature = "mpi")]
     pub fn connect(lost: impl Fn(&str) + Send + 'static) -> Result<Self, TrainError> {
         let link = Link::start(move || mpi::Mpi::connect(Box::new(lost)))?;
         Ok(Self(Some(Arc::new(link)).filter(|link| link.hosts() > 1)))
     }
 
-    /// Disconnects this host after its work is done. Later exchanges fail.
+    /// Disconnects this host from all other hosts. Later exchanges fail.
     pub fn disconnect(&self) {
         if let Some(link) = &self.0 {
             link.disconnect();
@@ -66,7 +66,7 @@ impl Hosts {
         })
     }
 
-    /// Returns the number of gradient bytes that this host has summed with other hosts so far.
+    /// Returns the number of gradient bytes that this host has contributed to sums over hosts so far.
     pub fn reduced_bytes(&self) -> u64 {
         self.0.as_ref().map_or(0, |link| link.reduced_bytes())
     }
@@ -79,9 +79,10 @@ impl Hosts {
         }
     }
 
-    /// Ends a job on this host, and waits until the job has ended on all hosts. `end` is the job's result on this host.
+    /// Ends a job on this host, and waits until all hosts have ended the job.
     ///
-    /// If the job failed only on other hosts, returns [`TrainError::OtherHost`] with the first failure.
+    /// `end` is the job's result on this host. If the job failed only on other hosts, returns [`TrainError::OtherHost`]
+    /// with the failure of one of these hosts.
     pub fn end_job<T>(&self, end: Result<T, TrainError>) -> Result<T, TrainError> {
         let other = self.end(end.as_ref().err().map(Into::into));
         match (end, other) {
@@ -90,9 +91,9 @@ impl Hosts {
         }
     }
 
-    /// Ends a job like [`Hosts::end_job`]. `cause` is the error text if the job failed on this host.
+    /// Ends a job like [`Hosts::end_job`], without a result.
     ///
-    /// Fails if the job failed on another host.
+    /// `cause` is the error if the job failed on this host. Fails if the job failed on another host.
     pub fn end(&self, cause: Option<HostCause>) -> Result<(), TrainError> {
         let Some(link) = &self.0 else { return Ok(()) };
         match link.end_job(cause)? {
@@ -114,7 +115,7 @@ pub(crate) mod tests {
     use std::sync::Arc;
     use std::thread;
 
-    /// A transport between threads that act as hosts.
+    /// Connects threads that act as hosts.
     struct Threads(Rank);
 
     impl Transport for Threads {

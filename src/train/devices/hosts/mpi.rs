@@ -1,7 +1,7 @@
 //! The transport between hosts over MPI.
 //!
-//! One thread makes all MPI calls: it initializes MPI, runs the collectives and finalizes MPI. While it waits, it also sends and
-//! receives beats. So a host that was killed or cut off is found, even if the launcher does not notice.
+//! One thread makes all MPI calls: it initializes MPI, runs the collectives and finalizes MPI. While it waits, it also
+//! sends and receives heartbeats. So it notices a killed or unreachable host, even if the launcher does not.
 
 use super::link::Transport;
 use crate::durable::host_name;
@@ -15,25 +15,25 @@ use mpi::{Rank, Tag, Threading};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Time between two heartbeats that a host sends.
+/// Time between two heartbeats of a host.
 const BEAT: Duration = Duration::from_secs(1);
-/// If no heartbeat arrives from a host for this long, the run ends.
+/// The run ends if a host sends no heartbeat for this long.
 const SILENCE: Duration = Duration::from_secs(20);
 const BEAT_TAG: Tag = 1;
-/// Size of a host name in bytes when the hosts exchange their names.
+/// Size of a host name in bytes, padded with zeros.
 const NAME: usize = 64;
 
 pub(super) struct Mpi {
-    // Dropped first: MPI is finalized while the communicator still exists.
+    // The first field is dropped first, so MPI is finalized while the communicator still exists.
     _universe: Universe,
     world: SimpleCommunicator,
     names: Vec<String>,
     beats: Beats,
 }
 
-/// The times of the last heartbeats: sent by this host, and received from each host.
+/// The times of the last heartbeats: `sent` by this host, and `heard` from each host.
 ///
-/// Host 0 and every other host send heartbeats to each other. A finished collective counts as a heartbeat of all hosts.
+/// Host 0 exchanges heartbeats with every other host. A finished collective counts as a heartbeat of all hosts.
 struct Beats {
     sent: Instant,
     heard: Vec<Instant>,
@@ -41,11 +41,12 @@ struct Beats {
 }
 
 impl Mpi {
-    /// Initializes MPI. If a host is silent for too long, calls `lost` with a message and ends all processes.
+    /// Initializes MPI. If a host sends no heartbeat for too long, calls `lost` with an error text and ends all
+    /// processes.
     pub(super) fn connect(lost: Box<dyn Fn(&str) + Send>) -> Result<Self, TrainError> {
         let Some((universe, _)) = mpi::initialize_with_threading(Threading::Funneled) else {
             return Err(TrainError::Setting {
-                problem: "cannot use MPI: it is already initialized in this process".to_owned(),
+                problem: "cannot use MPI: MPI is already initialized in this process".to_owned(),
                 hint: "start mae with mpirun or srun".to_owned(),
             });
         };
@@ -100,9 +101,9 @@ impl Transport for Mpi {
     }
 }
 
-/// Waits until `request` is complete. Calls `meanwhile` repeatedly during the wait.
+/// Waits until `request` is complete, and calls `meanwhile` again and again.
 fn wait<'a, D: ?Sized>(mut request: Request<'a, D, &LocalScope<'a>>, mut meanwhile: impl FnMut()) {
-    /// Number of polls without a pause. Most messages between two hosts arrive within these polls.
+    /// Number of polls before the first pause. Most messages arrive within these polls.
     const SPINS: usize = 200;
     const PAUSE: Duration = Duration::from_micros(50);
     let mut polls = 0;
@@ -119,15 +120,14 @@ fn wait<'a, D: ?Sized>(mut request: Request<'a, D, &LocalScope<'a>>, mut meanwhi
 }
 
 impl Beats {
-    /// Sends a heartbeat if one is due, and receives those of other hosts. Ends all processes if a host is silent too
-    /// long.
+    /// Sends and receives heartbeats, at most once per second. Ends all processes if a host is silent for too long.
     fn exchange(&mut self, world: &SimpleCommunicator, names: &[String]) {
         let since = self.sent.elapsed();
         if since < BEAT {
             return;
         }
         if since > 5 * BEAT {
-            // This host did not listen, because it was busy or stopped.
+            // This host was busy or stopped, so it could not receive heartbeats.
             self.heard.fill(Instant::now());
         }
         self.sent = Instant::now();

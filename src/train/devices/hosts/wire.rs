@@ -1,11 +1,11 @@
-//! Values as words of 64 bits, so that any host can send them. NaN and infinity keep their bits.
+//! Encodes values as 64-bit words, to send them to other hosts. NaN and infinity keep their bits.
 
 use crate::infer::{ShareCounts, Tally};
 
-/// A type whose values ranks on different hosts can exchange.
+/// A value that ranks on different hosts can send to each other.
 pub(crate) trait Wire: Clone + Send + 'static {
     fn to_words(&self) -> Vec<u64>;
-    /// Reads a value from the result of [`Wire::to_words`]. Panics if the words belong to a different type.
+    /// Decodes the words of [`Wire::to_words`]. Panics if `words` encodes a different type.
     fn from_words(words: &[u64]) -> Self;
 }
 
@@ -68,7 +68,7 @@ impl<T: Wire> Wire for Option<T> {
     }
 }
 
-/// Writes values as bytes. Each value is written as its number of words, followed by the words.
+/// Encodes values as bytes. Each value is stored as a word count and its words.
 pub(crate) fn encode<T: Wire>(values: &[T]) -> Vec<u8> {
     let mut words = Vec::new();
     for value in values {
@@ -79,7 +79,7 @@ pub(crate) fn encode<T: Wire>(values: &[T]) -> Vec<u8> {
     words.into_iter().flat_map(u64::to_le_bytes).collect()
 }
 
-/// Reads the values that [`encode`] has written.
+/// Decodes the bytes of [`encode`].
 pub(crate) fn decode<T: Wire>(bytes: &[u8]) -> Vec<T> {
     let words: Vec<u64> = bytes
         .chunks_exact(8)
