@@ -27,6 +27,8 @@ static uintptr_t handles;
 static double started, clock_s[GPUS];
 static double event_s[HANDLES];  /* when each event was recorded */
 static int throughput[HANDLES];  /* launches + 1 of a kernel that measures throughput; 0 for other kernels */
+static struct Kernel { char name[200]; long launches; } kernels[1 << 14];
+static int kernel_count, kernel_of[HANDLES];
 
 static double now(void) {
     struct timespec t;
@@ -47,7 +49,33 @@ static int gpus(void) {
     return asked < 1 ? 1 : asked > GPUS ? GPUS : asked;
 }
 
+/* NO_GPU_LAUNCHES=FILE writes how often each kernel was launched. Kernels that share a name share a row. */
+static void write_launches(void) {
+    const char *path = getenv("NO_GPU_LAUNCHES");
+    FILE *file = path ? fopen(path, "w") : NULL;
+    if (!file) return;
+    fprintf(file, "launches,kernel\n");
+    for (int i = 0; i < kernel_count; i++) {
+        for (int j = 0; j < i; j++)
+            if (strcmp(kernels[i].name, kernels[j].name) == 0) {
+                kernels[j].launches += kernels[i].launches;
+                kernels[i].launches = 0;
+            }
+    }
+    for (int i = 0; i < kernel_count; i++)
+        if (kernels[i].launches) fprintf(file, "%ld,%s\n", kernels[i].launches, kernels[i].name);
+    fclose(file);
+}
+
+/* NO_GPU_ERROR=FUNCTION:CODE makes one function fail, for example cuInit:100 (no device) or cuModuleLoadData:222 (driver too old). */
+static Result failure(const char *function) {
+    const char *asked = getenv("NO_GPU_ERROR");
+    size_t length = strlen(function);
+    return asked && strncmp(asked, function, length) == 0 && asked[length] == ':' ? atoi(asked + length + 1) : OK;
+}
+
 static void at_exit(void) {
+    write_launches();
     fprintf(stderr, "[no GPU] %ld kernels, %.1f MB of PTX, %.1f s, launches and all-reduces of each GPU:", modules,
             module_bytes / 1e6, now() - started);
     for (int i = 0; i < gpus(); i++) fprintf(stderr, " %ld, %ld;", launches[i], sent[i]);
@@ -58,6 +86,7 @@ static void at_exit(void) {
 }
 
 Result cuInit(unsigned flags) {
+    if (failure("cuInit")) return failure("cuInit");
     if (started == 0) {
         started = now();
         atexit(at_exit);
@@ -66,7 +95,12 @@ Result cuInit(unsigned flags) {
 }
 Result cuDriverGetVersion(int *version) { *version = 13000; return OK; }
 Result cuGetErrorName(int error, const char **text) { *text = "error"; return OK; }
-Result cuGetErrorString(int error, const char **text) { *text = "error"; return OK; }
+Result cuGetErrorString(int error, const char **text) {
+    *text = error == 100   ? "no CUDA-capable device is detected"
+            : error == 222 ? "the provided PTX was compiled with an unsupported toolchain"
+                           : "error";
+    return OK;
+}
 
 /* Device properties. */
 
@@ -126,8 +160,9 @@ Result cuMemcpyHtoDAsync_v2(Pointer to, const void *from, size_t bytes, Handle s
     memcpy((void *)to, from, bytes);
     return OK;
 }
+/* The host reads zeros. What no kernel computed would often be NaN, and a NaN ends a run. */
 Result cuMemcpyDtoHAsync_v2(void *to, Pointer from, size_t bytes, Handle stream) {
-    memcpy(to, (void *)from, bytes);
+    memset(to, 0, bytes);
     return OK;
 }
 Result cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, size_t bytes, Handle stream) { return OK; }
@@ -144,8 +179,11 @@ static char *begin(const struct End *end) {
     return base + end->y * end->pitch + end->x;
 }
 Result cuMemcpy2DAsync_v2(const struct Copy *copy, Handle stream) {
-    for (size_t row = 0; row < copy->height; row++)
-        memcpy(begin(&copy->to) + row * copy->to.pitch, begin(&copy->from) + row * copy->from.pitch, copy->width);
+    for (size_t row = 0; row < copy->height; row++) {
+        char *to = begin(&copy->to) + row * copy->to.pitch;
+        if (copy->to.kind == 1) memset(to, 0, copy->width);
+        else memcpy(to, begin(&copy->from) + row * copy->from.pitch, copy->width);
+    }
     return OK;
 }
 Result cuTensorMapEncodeTiled(void) { return OK; }
@@ -154,6 +192,7 @@ Result cuTensorMapEncodeIm2col(void) { return OK; }
 /* Kernels. NO_GPU_LOG logs each kernel when it is loaded, and whether it uses TF32. */
 
 Result cuModuleLoadData(Handle *module, const char *ptx) {
+    if (failure("cuModuleLoadData")) return failure("cuModuleLoadData");
     __atomic_add_fetch(&modules, 1, __ATOMIC_RELAXED);
     __atomic_add_fetch(&module_bytes, strlen(ptx), __ATOMIC_RELAXED);
     if (getenv("NO_GPU_LOG")) {
@@ -168,6 +207,9 @@ Result cuModuleUnload(Handle module) { return OK; }
 Result cuModuleGetFunction(Handle *function, Handle module, const char *name) {
     new_handle(function);
     throughput[place(*function)] = strstr(name, "throughput") != NULL;
+    int kernel = __atomic_fetch_add(&kernel_count, 1, __ATOMIC_RELAXED);
+    snprintf(kernels[kernel].name, sizeof kernels->name, "%s", name);
+    kernel_of[place(*function)] = kernel;
     return OK;
 }
 Result cuFuncSetAttribute(Handle function, int attribute, int value) { return OK; }
@@ -178,6 +220,7 @@ Result cuFuncGetAttribute(int *value, int attribute, Handle function) { *value =
 static Result launch(Handle function) {
     int *count = &throughput[place(function)];
     launches[gpu]++;
+    __atomic_add_fetch(&kernels[kernel_of[place(function)]].launches, 1, __ATOMIC_RELAXED);
     clock_s[gpu] += *count ? 1e-5 * (1 << (*count < 14 ? *count : 14)) : 2e-5;
     *count += *count != 0;
     if (*count) {

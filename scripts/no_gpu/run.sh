@@ -8,6 +8,8 @@
 #                 nvidia-cuda-runtime, nvidia-cuda-cccl and nvidia-cuda-crt install one as nvidia/cu13
 # XDG_CACHE_HOME  folder of the kernel cache (default: temporary, because tuning results from here must not be used on a GPU)
 # NO_GPU_LOG      if set, logs each kernel when it is loaded, with the seconds since the start, and each all-reduce
+# NO_GPU_LAUNCHES a CSV file to write: how often each kernel was launched
+# NO_GPU_ERROR    makes one function of the driver fail, for example cuInit:100 (no device)
 # NO_GPU_COUNT    number of simulated GPUs, at most 8 (default: 1)
 set -euo pipefail
 

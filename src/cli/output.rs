@@ -2,17 +2,17 @@
 
 use crate::text::printable;
 use crate::train::Hosts;
-use crate::{infer, results};
+use crate::{infer, ops, results};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_log::NormalizeEvent;
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// Writes a result to stdout, with escaped control characters.
 ///
@@ -76,8 +76,10 @@ pub(super) fn start_log_of(hosts: &Hosts) {
 }
 
 fn start_log_at(default: &str) {
-    let level = std::env::var("MAE_LOG").unwrap_or_else(|_| default.to_owned());
-    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(level);
+    let chosen = std::env::var("MAE_LOG").ok();
+    let level = chosen.as_deref().unwrap_or(default);
+    let level = EnvFilter::builder().parse_lossy(level);
+    let filter = LineFilter { level, shows_faults: chosen.is_some() };
     let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
@@ -92,6 +94,33 @@ fn start_log_at(default: &str) {
         .try_init();
 }
 
+/// Selects the log lines on stderr.
+///
+/// The errors of a device driver end the run, and its last message names the first of them. Without `MAE_LOG`, they are
+/// not log lines, because each launch of a broken kernel logs its whole source.
+struct LineFilter {
+    level: EnvFilter,
+    shows_faults: bool,
+}
+
+impl<S: Subscriber> Filter<S> for LineFilter {
+    fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
+        Filter::<S>::enabled(&self.level, metadata, context)
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, context: &Context<'_, S>) -> bool {
+        let normal = event.normalized_metadata();
+        let metadata = normal.as_ref().unwrap_or_else(|| event.metadata());
+        let (level, target) = (*metadata.level(), metadata.target());
+        (self.shows_faults || !is_fault(level, target) && !is_failed_launch(level, target))
+            && Filter::<S>::event_enabled(&self.level, event, context)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Filter::<S>::max_level_hint(&self.level)
+    }
+}
+
 /// A log layer that stops the run if a device driver logs an error.
 struct Faults;
 
@@ -99,9 +128,17 @@ impl<S: Subscriber> Layer<S> for Faults {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let normal = event.normalized_metadata();
         let metadata = normal.as_ref().unwrap_or_else(|| event.metadata());
-        if is_fault(*metadata.level(), metadata.target()) {
-            let mut text = Text(String::new());
-            event.record(&mut text);
+        let (level, target) = (*metadata.level(), metadata.target());
+        let failed_launch = is_failed_launch(level, target);
+        if !failed_launch && !is_fault(level, target) {
+            return;
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        // The tuner skips kernels that it cannot launch.
+        let is_skipped =
+            failed_launch && (ops::is_autotuned() || !text.0.contains("[Compilation Error]"));
+        if !is_skipped {
             infer::report_fault(text.0);
         }
     }
@@ -117,6 +154,11 @@ fn is_fault(level: Level, target: &str) -> bool {
         Level::WARN => of(&["cubecl_common::device", "burn_fusion::stream"]),
         _ => false,
     }
+}
+
+/// Returns whether a log record reports a kernel that cannot be launched. Reading its result fails later.
+fn is_failed_launch(level: Level, target: &str) -> bool {
+    level == Level::WARN && target.starts_with("cubecl_runtime::logging::server")
 }
 
 /// Collects the message of a log event.
@@ -137,7 +179,7 @@ fn stderr(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::is_fault;
+    use super::{is_failed_launch, is_fault};
     use tracing::Level;
 
     #[test]
@@ -149,5 +191,7 @@ mod tests {
         assert!(!is_fault(Level::ERROR, "cubecl_runtime::tune::tune_benchmark"));
         assert!(!is_fault(Level::WARN, "cubecl_server::command::base"));
         assert!(!is_fault(Level::ERROR, "mae::cli"));
+        assert!(is_failed_launch(Level::WARN, "cubecl_runtime::logging::server"));
+        assert!(!is_failed_launch(Level::WARN, "cubecl_runtime::client"));
     }
 }

@@ -75,6 +75,10 @@ impl Block {
 
     /// Runs the block on tokens `[N, L, D]`. The result has the same shape.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        #[cfg(feature = "gpu")]
+        if ops::is_gpu(&x) {
+            return self.on_gpu(x, None);
+        }
         let heads = self.attn.heads(self.norm1.forward(x.clone()));
         self.after_heads(heads, x)
     }
@@ -83,6 +87,11 @@ impl Block {
     ///
     /// `rows` has the indices of these tokens in the batch, `[N * R]`. Their attention sees all tokens.
     pub(super) fn forward_rows(&self, x: Tensor<3>, rows: &Tensor<1, Int>) -> Tensor<3> {
+        // A GPU computes the other tokens, too: one operation more for the block would save less.
+        #[cfg(feature = "gpu")]
+        if ops::is_gpu(&x) {
+            return select_rows(self.on_gpu(x, None), rows);
+        }
         let heads = self.attn.heads(self.norm1.forward(x.clone()));
         self.after_heads(select_rows(heads, rows), select_rows(x, rows))
     }
@@ -94,15 +103,45 @@ impl Block {
         self.mlp.fc2.forward_residual(hidden, x)
     }
 
-    /// Runs [`Block::forward`] with stochastic depth.
+    /// Runs [`Block::forward`] with stochastic depth, as block `index` of the network.
     ///
-    /// `attn` and `mlp` have one factor for each sample, `[N, 1, 1]`. They multiply the outputs of attention and MLP.
-    /// The factor 0 drops the output; otherwise, the factor is `1 / (1 - rate)`.
-    pub fn forward_drop_path(&self, x: Tensor<3>, attn: Tensor<3>, mlp: Tensor<3>) -> Tensor<3> {
+    /// `factors` `[N, 2 * blocks]` multiplies the branches of each image: column `2 * index` the attention branch, the next
+    /// column the MLP branch. A factor of 0 drops a branch. A kept branch has the factor `1 / (1 - rate)`.
+    pub fn forward_drop_path(&self, x: Tensor<3>, factors: &Tensor<2>, index: usize) -> Tensor<3> {
+        #[cfg(feature = "gpu")]
+        if ops::is_gpu(&x) {
+            return self.on_gpu(x, Some((factors.clone(), index)));
+        }
+        let n = factors.dims()[0];
+        let [attn, mlp] = [2 * index, 2 * index + 1]
+            .map(|i| factors.clone().slice([0..n, i..i + 1]).reshape([n, 1, 1]));
         let heads = self.attn.heads(self.norm1.forward(x.clone()));
         let x = self.attn.proj.forward_scaled(heads, x, attn);
         let hidden = self.mlp.fc1.forward_gelu(self.norm2.forward(x.clone()));
         self.mlp.fc2.forward_scaled(hidden, x, mlp)
+    }
+
+    /// Runs the block as one operation. `factors` are those of [`Block::forward_drop_path`], with the block's index.
+    #[cfg(feature = "gpu")]
+    fn on_gpu(&self, x: Tensor<3>, factors: Option<(Tensor<2>, usize)>) -> Tensor<3> {
+        let Self { norm1, attn: Attention { qkv, proj, num_heads }, norm2, mlp } = self;
+        let Mlp { fc1, fc2 } = mlp;
+        let norms = [&norm1.weight, &norm1.bias, &norm2.weight, &norm2.bias];
+        let shape = ops::BlockShape {
+            heads: *num_heads,
+            eps: norm1.eps,
+            precision: qkv.precision,
+            factors_at: factors.as_ref().map(|(_, index)| 2 * index),
+        };
+        let linear = [qkv, proj, fc1, fc2];
+        ops::block(
+            x,
+            norms.map(|param| param.val()),
+            linear.map(|linear| linear.weight.val()),
+            linear.map(|linear| linear.bias.val()),
+            factors.map(|(factors, _)| factors),
+            shape,
+        )
     }
 }
 

@@ -11,7 +11,7 @@ pub struct Linear {
     pub weight: Param<Tensor<2>>,
     pub bias: Param<Tensor<1>>,
     #[module(skip)]
-    precision: Precision,
+    pub(super) precision: Precision,
 }
 
 impl Linear {
@@ -66,7 +66,7 @@ pub struct LayerNorm {
     pub weight: Param<Tensor<1>>,
     pub bias: Param<Tensor<1>>,
     #[module(skip)]
-    eps: f64,
+    pub(super) eps: f64,
 }
 
 impl LayerNorm {

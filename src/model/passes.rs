@@ -9,7 +9,7 @@ use super::block::Block;
 use super::mae::{Mae, MaskRows, without_class_token};
 use super::masking::Masks;
 use super::params::{PartialGrads, found_grads};
-use super::vit::{Vit, branch_factors};
+use super::vit::Vit;
 use crate::shape::{LossPatches, MaeLoss};
 use burn::module::Module;
 use burn::tensor::{Gradients, Tensor};
@@ -97,9 +97,9 @@ pub fn vit_chain(
     loss: impl Fn(Tensor<2>) -> Tensor<1> + 'static,
 ) -> Chain<Vit> {
     let link = |i: usize| -> Link<Vit> {
-        let factors = factors.map(|factors| branch_factors(factors, i));
-        Box::new(move |vit, x| match factors.clone() {
-            Some([attn, mlp]) => vit.blocks[i].forward_drop_path(x, attn, mlp),
+        let factors = factors.cloned();
+        Box::new(move |vit, x| match &factors {
+            Some(factors) => vit.blocks[i].forward_drop_path(x, factors, i),
             None => vit.blocks[i].forward(x),
         })
     };

@@ -80,10 +80,11 @@ impl Vit {
     /// multiplies its MLP.
     pub fn forward_drop_path(&self, imgs: Tensor<4>, factors: &Tensor<2>) -> Tensor<2> {
         let x = self.tokens(imgs);
-        let x = self.blocks.iter().enumerate().fold(x, |x, (i, block)| {
-            let [attn, mlp] = branch_factors(factors, i);
-            block.forward_drop_path(x, attn, mlp)
-        });
+        let x = self
+            .blocks
+            .iter()
+            .enumerate()
+            .fold(x, |x, (i, block)| block.forward_drop_path(x, factors, i));
         self.classify(x)
     }
 
@@ -132,10 +133,4 @@ impl Vit {
 pub fn soft_cross_entropy(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
     let n = logits.dims()[0] as f64;
     -(activation::log_softmax(logits, 1) * targets).sum() / n
-}
-
-/// Returns the drop-path factors of block `i`: for attention and for the MLP.
-pub(super) fn branch_factors(factors: &Tensor<2>, i: usize) -> [Tensor<3>; 2] {
-    let n = factors.dims()[0];
-    [2 * i, 2 * i + 1].map(|i| factors.clone().slice([0..n, i..i + 1]).reshape([n, 1, 1]))
 }

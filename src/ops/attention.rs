@@ -1,4 +1,4 @@
-//! Multi-head self-attention with its own backward pass.
+//! Multi-head self-attention with its own backward pass, for bf16 and fp16 on the CPU.
 //!
 //! Attention from Burn's operations needs more memory: q, k and v are slices of one tensor, and Burn's gradient of each
 //! slice has the size of the whole tensor. Also, Burn's softmax keeps its fp32 result for the backward pass.
@@ -45,10 +45,9 @@ fn scale(head: usize) -> f64 {
 }
 
 /// A backend that computes attention as one operation.
-#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
+#[backend_extension(Flex, Autodiff)]
 pub(super) trait Attention: Product {
     /// Returns the attention `[N, L, D]`. `qkv` is `[N, L, 3 D]`.
-    #[fusion(default)]
     fn attended(qkv: FloatTensor<Self>, heads: usize) -> FloatTensor<Self> {
         let sizes = Sizes::of(&qkv.shape(), heads);
         sizes.attend::<Self>(sizes.parts::<Self>(qkv)).0
@@ -56,8 +55,6 @@ pub(super) trait Attention: Product {
 }
 
 impl Attention for burn::backend::Flex {}
-#[cfg(feature = "gpu")]
-impl Attention for burn_cubecl::CubeBackend {}
 
 impl<B: Attention, C: CheckpointStrategy> Attention for Autodiff<B, C> {
     fn attended(qkv: FloatTensor<Self>, heads: usize) -> FloatTensor<Self> {

@@ -18,3 +18,9 @@ pub(super) fn wide<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
 pub(super) fn narrow_as<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
     if dtype == DType::F32 { x } else { B::float_cast(x, dtype.into()) }
 }
+
+/// Returns whether `x` is on a GPU.
+#[cfg(feature = "gpu")]
+pub fn is_gpu<const R: usize>(x: &Tensor<R>) -> bool {
+    x.device() != Device::flex()
+}

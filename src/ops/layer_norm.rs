@@ -6,6 +6,7 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::ops::ModuleOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor};
@@ -40,7 +41,25 @@ pub(super) fn own<const R: usize>(
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff, Fusion: cfg(feature = "gpu"))]
 pub(super) trait LayerNorm: Backend {
     /// Normalizes each row of `x`, multiplies by `gamma`, and adds `beta`.
-    #[fusion(default)]
+    #[fusion(dtype = x, shape = x)]
+    fn normalized_rows(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        eps: f64,
+    ) -> FloatTensor<Self>;
+
+    /// Returns the gradients of `x`, `gamma` and `beta` from `grad`, the gradient of the output.
+    #[fusion(meta = |x, gamma, _grad, _eps| (x.clone(), gamma.clone(), gamma.clone()))]
+    fn normalized_rows_back(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+impl LayerNorm for burn::backend::Flex {
     fn normalized_rows(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
@@ -49,11 +68,16 @@ pub(super) trait LayerNorm: Backend {
     ) -> FloatTensor<Self> {
         Self::layer_norm(x, gamma, Some(beta), eps)
     }
-}
 
-impl LayerNorm for burn::backend::Flex {}
-#[cfg(feature = "gpu")]
-impl LayerNorm for burn_cubecl::CubeBackend {}
+    fn normalized_rows_back(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        gradients::<Self>(x, gamma, grad, eps)
+    }
+}
 
 impl<B: LayerNorm, C: CheckpointStrategy> LayerNorm for Autodiff<B, C> {
     fn normalized_rows(
@@ -72,15 +96,19 @@ impl<B: LayerNorm, C: CheckpointStrategy> LayerNorm for Autodiff<B, C> {
             OpsKind::UnTracked(step) => step.finish(B::normalized_rows(x, gamma, beta, eps)),
         }
     }
+
+    fn normalized_rows_back(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        eps: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        // The second derivative: composed, so that autodiff knows it.
+        gradients::<Self>(x, gamma, grad, eps)
+    }
 }
 
 /// The backward pass of layer normalization.
-///
-/// `n` are the normalized rows, `σ` is their standard deviation before the normalization, and `g = γ ∂y`:
-///
-/// - `∂x = (g - mean g - n mean(g n)) / σ`
-/// - `∂γ = Σ n ∂y`
-/// - `∂β = Σ ∂y`
 #[derive(Debug)]
 struct Rows;
 
@@ -88,30 +116,43 @@ impl<B: LayerNorm> Backward<B, 3> for Rows {
     type State = (FloatTensor<B>, FloatTensor<B>, f64);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let [to_x, to_gamma, to_beta] = ops.parents;
         let (x, gamma, eps) = ops.state;
         let grad = grads.consume::<B>(&ops.node);
-        let last = x.rank() - 1;
-        let mean = |x: FloatTensor<B>| B::float_mean_dim(x, last);
-        let centred = B::float_sub(x.clone(), mean(x));
-        let variance = mean(B::float_mul(centred.clone(), centred.clone()));
-        let sigma = B::float_sqrt(B::float_add_scalar(variance, eps.into()));
-        let n = B::float_div(centred, sigma.clone());
-        if let Some(node) = to_x {
-            let mut row = vec![1; last];
-            row.push(gamma.shape()[0]);
-            let g = B::float_mul(grad.clone(), B::float_reshape(gamma, Shape::from(row)));
-            let along = B::float_mul(n.clone(), mean(B::float_mul(g.clone(), n.clone())));
-            let across = B::float_sub(B::float_sub(g.clone(), mean(g)), along);
-            grads.register::<B>(node.id, B::float_div(across, sigma));
-        }
-        if let Some(node) = to_gamma {
-            grads.register::<B>(node.id, sum_of_rows::<B>(B::float_mul(grad.clone(), n)));
-        }
-        if let Some(node) = to_beta {
-            grads.register::<B>(node.id, sum_of_rows::<B>(grad));
+        let (to_x, to_gamma, to_beta) = B::normalized_rows_back(x, gamma, grad, eps);
+        for (parent, grad) in ops.parents.into_iter().zip([to_x, to_gamma, to_beta]) {
+            if let Some(node) = parent {
+                grads.register::<B>(node.id, grad);
+            }
         }
     }
+}
+
+/// Returns the gradients of `x`, `gamma` and `beta`, composed of Burn's operations.
+///
+/// `n` are the normalized rows, `σ` is their standard deviation before the normalization, and `g = γ ∂y`:
+///
+/// - `∂x = (g - mean g - n mean(g n)) / σ`
+/// - `∂γ = Σ n ∂y`
+/// - `∂β = Σ ∂y`
+fn gradients<B: Backend>(
+    x: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    eps: f64,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let last = x.rank() - 1;
+    let mean = |x: FloatTensor<B>| B::float_mean_dim(x, last);
+    let centred = B::float_sub(x.clone(), mean(x));
+    let variance = mean(B::float_mul(centred.clone(), centred.clone()));
+    let sigma = B::float_sqrt(B::float_add_scalar(variance, eps.into()));
+    let n = B::float_div(centred, sigma.clone());
+    let mut row = vec![1; last];
+    row.push(gamma.shape()[0]);
+    let g = B::float_mul(grad.clone(), B::float_reshape(gamma, Shape::from(row)));
+    let along = B::float_mul(n.clone(), mean(B::float_mul(g.clone(), n.clone())));
+    let across = B::float_sub(B::float_sub(g.clone(), mean(g)), along);
+    let to_x = B::float_div(across, sigma);
+    (to_x, sum_of_rows::<B>(B::float_mul(grad.clone(), n)), sum_of_rows::<B>(grad))
 }
 
 /// Sums `[.., D]` over all axes except the last. Returns `[D]`.

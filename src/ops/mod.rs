@@ -1,21 +1,34 @@
 //! Operations with their own backward pass. Tests compare each operation with Burn's operations.
 //!
-//! GPUs use the operations in this folder. The CPU uses the folder `cpu` for fp32. For bf16, the CPU uses attention and
-//! GELU from this folder, and Burn's operations for everything else.
+//! A GPU runs a whole transformer block as one operation (`block`, with the kernels of the folder `gpu`), and the optimizer
+//! on twelve parameters at once (`twelve`). The CPU uses the folder `cpu` for fp32. In bf16 and fp16, the CPU uses
+//! `attention` and `gelu`, and Burn's operations otherwise.
 
 mod attention;
-mod cpu;
 #[cfg(feature = "gpu")]
-mod cube;
+mod block;
+mod cpu;
 mod dtype;
 mod gelu;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod layer_norm;
 mod product;
+#[cfg(feature = "gpu")]
+mod twelve;
 mod update;
 
 pub use attention::attention;
+#[cfg(feature = "gpu")]
+pub use block::{BlockShape, block};
+#[cfg(feature = "gpu")]
+pub use dtype::is_gpu;
 pub use layer_norm::layer_norm;
-pub use product::{autotune, linear, linear_gelu, linear_residual, linear_scaled, product};
+pub use product::{
+    autotune, is_autotuned, linear, linear_gelu, linear_residual, linear_scaled, product,
+};
+#[cfg(feature = "gpu")]
+pub use twelve::{AdamWSettings, adamw_of_twelve, sum_of_all_squares};
 pub use update::{AdamWStep, adamw, sum_of_squares};
 
 #[cfg(test)]

@@ -31,9 +31,14 @@ pub fn autotune(on: bool) {
     AUTOTUNE.store(on, Ordering::Relaxed);
 }
 
+/// Returns the setting of [`autotune`].
+pub fn is_autotuned() -> bool {
+    AUTOTUNE.load(Ordering::Relaxed)
+}
+
 /// Returns whether Burn autotunes products of this type.
-fn is_tuned(factors: DType) -> bool {
-    factors == DType::BF16 && AUTOTUNE.load(Ordering::Relaxed)
+pub(super) fn is_tuned(factors: DType) -> bool {
+    factors == DType::BF16 && is_autotuned()
 }
 
 /// Returns the matrix product `[.., m, n]` of `a` `[.., m, k]` and `b` `[.., k, n]`.

@@ -7,6 +7,10 @@ use burn::tensor::Tensor;
 ///
 /// Panics if `grads` is empty.
 pub fn global_norm(grads: &[Tensor<1>]) -> Tensor<1> {
+    #[cfg(feature = "gpu")]
+    if ops::is_gpu(&grads[0]) {
+        return ops::sum_of_all_squares(grads, &grads[0].device()).sqrt();
+    }
     let squares: Vec<Tensor<1>> = grads.iter().map(|g| ops::sum_of_squares(g.clone())).collect();
     Tensor::cat(squares, 0).sum().sqrt()
 }

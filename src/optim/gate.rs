@@ -65,6 +65,13 @@ impl Gate {
         new.mask_where(skip, old)
     }
 
+    /// Returns the bias corrections and whether the update is skipped (1 or 0), `[3]`.
+    #[cfg(feature = "gpu")]
+    pub(super) fn control(&self) -> Tensor<1> {
+        let [first, second] = self.corrections.clone();
+        Tensor::cat(vec![first, second, self.skip.clone().float()], 0)
+    }
+
     /// Returns AdamW's change of a parameter for the learning rate 1, and the new moments.
     pub(super) fn adamw(
         &self,

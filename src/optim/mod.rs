@@ -10,6 +10,8 @@ mod groups;
 mod lars;
 mod optimizer;
 mod schedule;
+#[cfg(feature = "gpu")]
+mod twelves;
 
 pub use clip::{clip_by_global_norm, global_norm};
 pub use gate::Gate;

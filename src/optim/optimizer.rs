@@ -37,17 +37,17 @@ pub struct StateError {
 }
 
 #[derive(Clone)]
-enum ParamState {
+pub(super) enum ParamState {
     AdamW(Box<AdamWState>),
     Lars(Box<Tensor<1>>),
 }
 
 /// Running means of a parameter's gradient and squared gradient.
 #[derive(Clone)]
-struct AdamWState {
-    /// Number of updates of this parameter so far.
-    time: usize,
-    moments: [Tensor<1>; 2],
+pub(super) struct AdamWState {
+    /// Number of updates of this parameter.
+    pub time: usize,
+    pub moments: [Tensor<1>; 2],
 }
 
 /// Updates the trained parameters of a module.
@@ -76,6 +76,33 @@ impl Optimizer {
         Self { rule, names: names.into(), groups: groups.into(), states, skips: None }
     }
 
+    /// Returns the new values of all trained parameters after one update.
+    ///
+    /// With `gate`, the update may be skipped; then the values are the old ones.
+    pub fn step_all(
+        &mut self,
+        params: Vec<Tensor<1>>,
+        grads: Vec<Tensor<1>>,
+        lr: f64,
+        gate: Option<&Gate>,
+    ) -> Vec<Tensor<1>> {
+        let mut news = Vec::with_capacity(params.len());
+        #[cfg(feature = "gpu")]
+        if let Rule::AdamW { beta_1, beta_2 } = self.rule
+            && params.first().is_some_and(ops::is_gpu)
+        {
+            news = self.step_twelves([beta_1, beta_2], (&params, &grads), lr, gate);
+        }
+        for (param, grad) in params.into_iter().zip(grads).skip(news.len()) {
+            let index = news.len();
+            news.push(match gate {
+                Some(gate) => self.step_gated(index, param, grad, lr, gate),
+                None => self.step(index, param, grad, lr),
+            });
+        }
+        news
+    }
+
     /// Returns the new values of parameter `index` after one update.
     pub fn step(&mut self, index: usize, param: Tensor<1>, grad: Tensor<1>, lr: f64) -> Tensor<1> {
         let group = self.groups[index];
@@ -99,11 +126,21 @@ impl Optimizer {
     }
 
     /// Takes the AdamW state of a parameter out of the optimizer. Before the first update, the moments are zeros.
-    fn take_moments(&mut self, index: usize, grad: &Tensor<1>) -> AdamWState {
+    pub(super) fn take_moments(&mut self, index: usize, grad: &Tensor<1>) -> AdamWState {
         match self.states[index].take() {
             Some(ParamState::AdamW(state)) => *state,
             _ => AdamWState { time: 0, moments: [0, 1].map(|_| grad.zeros_like()) },
         }
+    }
+
+    #[cfg(feature = "gpu")]
+    pub(super) fn group(&self, index: usize) -> ParamGroup {
+        self.groups[index]
+    }
+
+    #[cfg(feature = "gpu")]
+    pub(super) fn put(&mut self, index: usize, state: ParamState) {
+        self.states[index] = Some(state);
     }
 
     /// Takes the LARS momentum of a parameter out of the optimizer; `None` before the first update.

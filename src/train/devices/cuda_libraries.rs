@@ -1,4 +1,4 @@
-//! Checks whether the CUDA libraries are installed.
+//! Checks whether the CUDA libraries are installed, and whether the driver starts.
 
 #![expect(
     unsafe_code,
@@ -21,4 +21,9 @@ pub(crate) fn nvrtc() -> bool {
 pub(crate) fn nccl() -> bool {
     // SAFETY: as above.
     unsafe { cudarc::nccl::sys::is_culib_present() }
+}
+
+/// Starts the driver. Returns the driver's message if it fails, as in a container without access to a GPU.
+pub(crate) fn start() -> Result<(), String> {
+    cudarc::driver::result::init().map_err(super::cuda_toolkit::text)
 }

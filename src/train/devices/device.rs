@@ -1,8 +1,8 @@
 //! Chooses the device of a run: the CPU or a GPU.
 
-#[cfg(feature = "cuda")]
-use super::cuda_libraries;
 use super::ranks::Link;
+#[cfg(feature = "cuda")]
+use super::{cuda_libraries, cuda_toolkit};
 use crate::infer::{DeviceError, Replicas};
 use crate::ops;
 use crate::recipe::{DeviceKind, RuntimePlan, Threads};
@@ -75,8 +75,12 @@ impl Backend {
         }
     }
 
-    /// Lists this backend's devices, GPUs first. Fails if it finds no device.
-    fn find(self) -> Result<Vec<FoundDevice>, NotFound> {
+    /// Returns this backend's devices, GPUs first. Fails if no device is found.
+    ///
+    /// With `runtime`, this also fails if the CUDA toolkit cannot compile the kernels of the run.
+    fn find(self, runtime: Option<&RuntimePlan>) -> Result<Vec<FoundDevice>, NotFound> {
+        #[cfg(not(feature = "cuda"))]
+        let _ = runtime;
         #[cfg(feature = "gpu")]
         if self != Self::Cpu {
             super::kernel_cache::keep();
@@ -87,7 +91,7 @@ impl Backend {
                 Ok(vec![FoundDevice { device: Device::flex(), name, hardware: true }])
             }
             #[cfg(feature = "cuda")]
-            Self::Cuda => cuda(),
+            Self::Cuda => cuda(runtime),
             #[cfg(feature = "vulkan")]
             Self::Vulkan => adapters(burn::tensor::DeviceType::Vulkan, "Vulkan"),
             #[cfg(feature = "wgpu")]
@@ -108,21 +112,22 @@ struct FoundDevice {
     hardware: bool,
 }
 
-struct NotFound {
+/// The reason why a backend is unusable, and a hint for the user.
+pub(super) struct NotFound {
     reason: String,
     hint: String,
 }
 
 #[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu"))]
 impl NotFound {
-    fn new(reason: impl Into<String>, hint: &str) -> Self {
+    pub(super) fn new(reason: impl Into<String>, hint: &str) -> Self {
         Self { reason: reason.into(), hint: hint.to_owned() }
     }
 }
 
 #[cfg(feature = "cuda")]
-fn cuda() -> Result<Vec<FoundDevice>, NotFound> {
-    // A call into a missing library would end the process.
+fn cuda(runtime: Option<&RuntimePlan>) -> Result<Vec<FoundDevice>, NotFound> {
+    // The first call into a missing library would end the process.
     if !cuda_libraries::driver() {
         let reason = "the NVIDIA driver (libcuda) is not installed";
         return Err(NotFound::new(reason, "install the NVIDIA driver"));
@@ -131,6 +136,10 @@ fn cuda() -> Result<Vec<FoundDevice>, NotFound> {
         let reason = "NVRTC (libnvrtc) is not installed, but mae needs it to compile kernels";
         return Err(NotFound::new(reason, "install the CUDA toolkit"));
     }
+    cuda_libraries::start().map_err(|problem| {
+        let hint = "check that `nvidia-smi` lists a GPU. In a container, pass the GPUs to it, for example with `--gpus all`";
+        NotFound::new(format!("the NVIDIA driver does not start: {problem}"), hint)
+    })?;
     let found: Vec<FoundDevice> = Device::enumerate(burn::tensor::DeviceType::Cuda)
         .into_iter()
         .enumerate()
@@ -146,6 +155,9 @@ fn cuda() -> Result<Vec<FoundDevice>, NotFound> {
             "the NVIDIA driver finds no GPU",
             "check that `nvidia-smi` lists a GPU",
         ));
+    }
+    if let Some(runtime) = runtime {
+        cuda_toolkit::check(runtime)?;
     }
     Ok(found)
 }
@@ -191,17 +203,18 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
     let mut notes = Vec::new();
     let (backend, found) = match named(runtime.device) {
         Some(backend) => {
-            let found =
-                backend.find().map_err(|NotFound { reason, hint }| TrainError::Setting {
+            let found = backend.find(Some(runtime)).map_err(|NotFound { reason, hint }| {
+                TrainError::Setting {
                     problem: format!(
                         "cannot use `runtime.device = \"{}\"`: {reason}",
                         backend.word()
                     ),
                     hint: format!("{hint}, or set `runtime.device` to \"cpu\" or \"auto\""),
-                })?;
+                }
+            })?;
             (backend, found)
         }
-        None => automatic(&mut notes)?,
+        None => automatic(Some(runtime), &mut notes)?,
     };
     let first = &found[0];
     if !first.hardware {
@@ -238,8 +251,8 @@ pub fn choose(runtime: &RuntimePlan) -> Result<ChosenDevice, TrainError> {
 /// For `auto`, counts the GPUs of the first backend that works.
 pub fn count_gpus(kind: DeviceKind) -> usize {
     let found = match named(kind) {
-        Some(backend) => backend.find().ok().map(|found| (backend, found)),
-        None => automatic(&mut Vec::new()).ok(),
+        Some(backend) => backend.find(None).ok().map(|found| (backend, found)),
+        None => automatic(None, &mut Vec::new()).ok(),
     };
     match found {
         Some((Backend::Cpu, _)) | None => 0,
@@ -329,12 +342,15 @@ fn refuse_precision(runtime: &RuntimePlan, device: &Device, name: &str) -> Resul
 /// Tries CUDA, Vulkan, wgpu and the CPU, in this order. Returns the first backend that works, and its devices.
 ///
 /// Adds a note for each backend that does not work.
-fn automatic(notes: &mut Vec<String>) -> Result<(Backend, Vec<FoundDevice>), TrainError> {
+fn automatic(
+    runtime: Option<&RuntimePlan>,
+    notes: &mut Vec<String>,
+) -> Result<(Backend, Vec<FoundDevice>), TrainError> {
     for backend in [Backend::Cuda, Backend::Vulkan, Backend::Wgpu] {
         if !backend.is_built() {
             continue;
         }
-        match backend.find() {
+        match backend.find(runtime) {
             Ok(found) if found[0].hardware => return Ok((backend, found)),
             Ok(found) => {
                 let name = &found[0].name;
@@ -343,12 +359,15 @@ fn automatic(notes: &mut Vec<String>) -> Result<(Backend, Vec<FoundDevice>), Tra
                     backend.word()
                 ));
             }
-            Err(NotFound { reason, .. }) => {
-                notes.push(format!("mae does not use {}: {reason}", backend.word()));
+            Err(NotFound { reason, hint }) => {
+                notes.push(format!(
+                    "mae does not use {}: {reason}. To use it, {hint}",
+                    backend.word()
+                ));
             }
         }
     }
-    match Backend::Cpu.find() {
+    match Backend::Cpu.find(runtime) {
         Ok(found) => Ok((Backend::Cpu, found)),
         Err(NotFound { reason, .. }) => Err(DeviceError::Crashed(reason).into()),
     }

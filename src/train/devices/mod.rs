@@ -2,6 +2,8 @@
 
 #[cfg(feature = "cuda")]
 mod cuda_libraries;
+#[cfg(feature = "cuda")]
+mod cuda_toolkit;
 mod device;
 mod device_threads;
 mod every_rank;

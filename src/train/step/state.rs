@@ -111,24 +111,28 @@ impl<M: Module> TrainingState<M> {
         clip_grad: Option<f64>,
     ) -> Tensor<1> {
         let (norm, grads) = clipped(grads, clip_grad);
-        self.model = self
-            .stepped(grads, |optimizer, place, param, grad| optimizer.step(place, param, grad, lr));
+        self.model = self.stepped(grads, lr, None);
         if let Some(average) = &mut self.average {
             average.add(&self.model, None);
         }
         norm
     }
 
+    /// Returns the model with the new values of the trained parameters.
     fn stepped(
         &mut self,
         mut grads: HashMap<usize, Tensor<1>>,
-        step: impl Fn(&mut Optimizer, usize, Tensor<1>, Tensor<1>) -> Tensor<1>,
+        lr: f64,
+        gate: Option<&optim::Gate>,
     ) -> M {
-        let optimizer = &mut self.optimizer;
-        model::update(self.model.clone(), |place, param| {
-            let grad = grads.remove(&place).unwrap_or_else(|| param.zeros_like());
-            step(optimizer, place, param, grad)
-        })
+        let trained = model::named(&self.model).into_iter().filter(|param| param.trained);
+        let params: Vec<Tensor<1>> = trained.map(|param| param.values).collect();
+        let of_param = |(place, param): (usize, &Tensor<1>)| {
+            grads.remove(&place).unwrap_or_else(|| param.zeros_like())
+        };
+        let grads = params.iter().enumerate().map(of_param).collect();
+        let mut news = self.optimizer.step_all(params, grads, lr, gate).into_iter();
+        model::update(self.model.clone(), |_, _| news.next().expect("one for each parameter"))
     }
 
     /// Does the same as [`TrainingState::update`], unless the loss or the gradient norm is NaN or infinite.
@@ -144,10 +148,8 @@ impl<M: Module> TrainingState<M> {
     ) -> Tensor<1> {
         let (norm, grads) = clipped(grads, clip_grad);
         let gate = self.optimizer.gate(loss.clone().is_finite().bool_and(norm.clone().is_finite()));
-        let model = self.stepped(grads, |optimizer, place, param, grad| {
-            optimizer.step_gated(place, param, grad, lr, &gate)
-        });
-        // A skipped update also restores what the forward pass has changed: the statistics of `BatchNorm`.
+        let model = self.stepped(grads, lr, Some(&gate));
+        // Also what the forward pass changes: the statistics of a BatchNorm.
         let mut before = model::named(before).into_iter();
         self.model = model::apply(model, |_, _, new| {
             let old = before.next().expect("the same network");

@@ -12,7 +12,7 @@ use super::state::{Progress, TrainingState};
 use super::state_writer::StateWriter;
 use super::step_timer::StepPart;
 use crate::data::{Epoch, Loader};
-use crate::infer::{Evaluated, is_large};
+use crate::infer::{Evaluated, check_faults, is_large};
 use crate::model;
 use crate::random::Key;
 use crate::results::{EpochRow, EpochsCsv, EpochsWriter, TensorBoard};
@@ -204,6 +204,7 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             let asked = Instant::now();
             let batch = batches.next().expect("an epoch has all micro-steps of its updates")?;
             waited += asked.elapsed().as_secs_f64();
+            check_faults()?;
             timer.add(StepPart::Data, asked.elapsed());
             let micro_batch = MicroBatch {
                 batch: Arc::new(batch),
