@@ -3,7 +3,7 @@
 //! Before a run, all hosts check that they run the same program on the same recipe and the same data.
 
 use super::preflight::{CheckedPoint, JobState};
-use super::runner::Runner;
+use super::runner::{RunOptions, Runner};
 use super::schedule::{self, JobContextMaker};
 use crate::durable::Content;
 use crate::recipe::{self, Job, Recipe, Resolved};
@@ -40,6 +40,8 @@ pub(super) struct JobOrder {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct HostFacts {
     version: String,
+    /// The options of the command that must be the same on all hosts, such as `--fresh`.
+    options: Vec<String>,
     /// Hash of the recipes of all sweep points.
     recipes: String,
     /// The recipe of the first sweep point, in TOML.
@@ -80,8 +82,8 @@ impl Drop for Finish<'_> {
 /// `refusal` is set if this host cannot run. All hosts then fail.
 pub(super) fn check_same(
     hosts: &Hosts,
-    resolved: &Resolved,
-    points: &[CheckedPoint],
+    options: &RunOptions,
+    (resolved, points): (&Resolved, &[CheckedPoint]),
     refusal: Option<HostCause>,
 ) -> Result<(), TrainError> {
     if hosts.count() == 1 {
@@ -90,7 +92,8 @@ pub(super) fn check_same(
     if refusal.is_some() {
         return hosts.end(refusal);
     }
-    let own = serde_json::to_vec(&HostFacts::new(resolved, points)).expect("facts are valid JSON");
+    let own = HostFacts::new(options, resolved, points);
+    let own = serde_json::to_vec(&own).expect("facts are valid JSON");
     let all = hosts.exchange(own)?;
     let all = all.iter().map(|facts| serde_json::from_slice::<HostFacts>(facts));
     // A different version may have different facts.
@@ -106,7 +109,7 @@ pub(super) fn check_same(
                 hosts.name(host),
                 first.difference(all[host].as_ref())
             ),
-            hint: "give all hosts the same program, recipe, environment and data, and one shared folder for `--runs`"
+            hint: "give all hosts the same program, options, recipe, environment and data, and one shared folder for `--runs`"
                 .to_owned(),
         }),
         _ => Ok(()),
@@ -114,7 +117,7 @@ pub(super) fn check_same(
 }
 
 impl HostFacts {
-    fn new(resolved: &Resolved, points: &[CheckedPoint]) -> Self {
+    fn new(options: &RunOptions, resolved: &Resolved, points: &[CheckedPoint]) -> Self {
         let recipes = resolved.points.iter().map(|point| recipe::recipe_toml(&point.recipe));
         let recipes: Vec<String> = recipes.collect();
         let jobs = points.iter().flat_map(|point| {
@@ -126,6 +129,7 @@ impl HostFacts {
         let version = format!("{} {}", env!("CARGO_PKG_VERSION"), env!("BUILT_FROM_COMMIT"));
         Self {
             version: version.trim_end().to_owned(),
+            options: shared_options(options),
             recipes: Content::of(recipes.concat().as_bytes()).blake3,
             recipe: recipes.into_iter().next().unwrap_or_default(),
             data: points.iter().map(|p| p.data.as_ref().map(|d| d.fingerprint.clone())).collect(),
@@ -141,6 +145,12 @@ impl HostFacts {
         if other.version != self.version {
             return format!("has mae {}, but rank 0 has {}", other.version, self.version);
         }
+        if let Some(option) = other.options.iter().find(|option| !self.options.contains(option)) {
+            return format!("was started with `{option}`, but rank 0 was not");
+        }
+        if let Some(option) = self.options.iter().find(|option| !other.options.contains(option)) {
+            return format!("was started without `{option}`, but rank 0 was started with it");
+        }
         if other.recipes != self.recipes {
             return format!(
                 "has a different recipe{}",
@@ -154,6 +164,17 @@ impl HostFacts {
         let job = own.map_or("the run folder", |(folder, _)| folder.as_str());
         format!("sees a different state of {job}")
     }
+}
+
+/// Returns the options of the command that must be the same on all hosts.
+///
+/// Only host 0 acts on `--fresh` and `--break-lock`, so a host that alone has one of them was started by mistake.
+fn shared_options(options: &RunOptions) -> Vec<String> {
+    let RunOptions { fresh, break_lock, only, .. } = options;
+    let flags = [(*fresh, "--fresh"), (*break_lock, "--break-lock")];
+    let given =
+        flags.into_iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag.to_owned());
+    given.chain(only.map(|stage| format!("--stage {stage}"))).collect()
 }
 
 /// Lists the recipe keys with different values, in parentheses; empty if there are none.

@@ -144,6 +144,31 @@ fn a_different_number_or_recipe_of_hosts_is_refused() {
 }
 
 #[test]
+fn an_option_of_only_one_host_is_refused() {
+    if !has_mpirun() {
+        return;
+    }
+    let bench = Bench::new(&recipe(2));
+    done(&bench, 2, &["run", "r.toml", "--stage", "pretrain"]);
+    let before = results(&bench.path("runs/tiny"));
+    let options: [&[&str]; 3] = [&["--fresh"], &["--break-lock"], &["--stage", "pretrain"]];
+    for option in options {
+        for (first, second) in [(&[][..], option), (option, &[])] {
+            let args = [&["run", "r.toml"], first, &[":", "-n", "1"]].concat();
+            let mut command = on_hosts(&bench, 1, &args);
+            command.args([env!("CARGO_BIN_EXE_mae"), "run", "r.toml"]).args(second);
+            let output = command.output().unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{stderr}");
+            let with = if first.is_empty() { "with" } else { "without" };
+            let expected = format!("was started {with} `{}`, but rank 0 was", option.join(" "));
+            assert!(stderr.contains("rank 1 on host ") && stderr.contains(&expected), "{stderr}");
+        }
+    }
+    assert_eq!(results(&bench.path("runs/tiny")), before);
+}
+
+#[test]
 fn a_killed_host_ends_the_job_and_the_next_start_continues_to_the_same_bytes() {
     if !has_mpirun() {
         return;
