@@ -2,15 +2,19 @@
 //!
 //! Before a run, all hosts check that they run the same program on the same recipe and the same data.
 
+use super::measures::{Measurement, measure_with_host_0, measures_knn};
 use super::preflight::{CheckedPoint, JobState};
 use super::runner::{RunOptions, Runner};
 use super::schedule::{self, JobContextMaker};
 use crate::durable::Content;
 use crate::recipe::{self, Job, Recipe, Resolved};
 use crate::results::StartLayout;
-use crate::train::{ChosenDevice, DeviceThreads, HostCause, Hosts, RunContext, TrainError};
+use crate::train::{
+    ChosenDevice, DeviceThreads, HostCause, Hosts, RowWritten, RunContext, TrainError,
+};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +25,10 @@ pub(super) enum Command {
     CheckDevice { point: usize },
     /// Train a job of a sweep point.
     Train(JobOrder),
+    /// Measure a checkpoint of a sweep point.
+    Measure { point: usize, measurement: Measurement },
+    /// All checkpoints are measured, so that the pre-training can continue.
+    Measured,
     /// End the run.
     Finish,
 }
@@ -52,12 +60,38 @@ struct HostFacts {
     jobs: Vec<(String, JobState)>,
 }
 
+/// Returns the version of this program, and the commit that it was built from.
+pub fn build_name() -> String {
+    let name = format!("{} {}", env!("CARGO_PKG_VERSION"), env!("BUILT_FROM_COMMIT"));
+    name.trim_end().to_owned()
+}
+
 /// Sends a command to the other hosts.
 pub(super) fn tell(hosts: &Hosts, command: &Command) -> Result<(), TrainError> {
     if hosts.count() > 1 {
         hosts.exchange(serde_json::to_vec(command).expect("commands are valid JSON"))?;
     }
     Ok(())
+}
+
+/// Waits for the next command of host 0.
+fn receive(hosts: &Hosts) -> Result<Command, TrainError> {
+    let messages = hosts.exchange(Vec::new())?;
+    Ok(serde_json::from_slice(&messages[0]).expect("host 0 sends commands"))
+}
+
+/// Returns a function that measures new pre-training checkpoints together with host 0, on another host.
+fn measure_kept(work: &RunContext) -> RowWritten {
+    let work = work.clone();
+    Arc::new(move || {
+        while measures_knn(&work) {
+            match receive(&work.hosts)? {
+                Command::Measure { measurement, .. } => measure_with_host_0(&work, &measurement)?,
+                _ => break,
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Returns the hash of the run's `provenance.json`. Equal hashes show that all hosts see the same run folder.
@@ -126,9 +160,8 @@ impl HostFacts {
                 .iter()
                 .map(|job| (point.path.join(&job.job.dir).display().to_string(), job.state.clone()))
         });
-        let version = format!("{} {}", env!("CARGO_PKG_VERSION"), env!("BUILT_FROM_COMMIT"));
         Self {
-            version: version.trim_end().to_owned(),
+            version: build_name(),
             options: shared_options(options),
             recipes: Content::of(recipes.concat().as_bytes()).blake3,
             recipe: recipes.into_iter().next().unwrap_or_default(),
@@ -199,10 +232,8 @@ impl Runner<'_> {
     ) -> Result<(), TrainError> {
         let mut device = None;
         loop {
-            let messages = self.hosts.exchange(Vec::new())?;
-            let command = serde_json::from_slice(&messages[0]).expect("host 0 sends commands");
             // Host 0 gets the errors of this host and decides what follows.
-            match command {
+            match receive(&self.hosts)? {
                 Command::CheckDevice { point } => {
                     let data = points[point].data.as_deref().expect("the preflight opens the data");
                     let plan = &resolved.points[point].plan;
@@ -213,11 +244,21 @@ impl Runner<'_> {
                     let work = self.follower_context(resolved, points, device.clone(), &order);
                     let _ = match work {
                         Ok((work, job)) => {
-                            schedule::train(&work, job, &JobContextMaker::silent(), device_threads)
+                            let context = JobContextMaker {
+                                checkpoint_kept: measure_kept(&work),
+                                ..JobContextMaker::silent()
+                            };
+                            schedule::train(&work, job, &context, device_threads)
                         }
                         Err(error) => self.hosts.end_job(Err(error)),
                     };
                 }
+                Command::Measure { point, measurement } => {
+                    let place = (resolved, points, point);
+                    let work = self.follower_work(place, device.clone(), &[]);
+                    let _ = measure_with_host_0(&work, &measurement);
+                }
+                Command::Measured => {}
                 Command::Finish => return Ok(()),
             }
         }
@@ -230,22 +271,32 @@ impl Runner<'_> {
         device: Option<ChosenDevice>,
         order: &JobOrder,
     ) -> Result<(RunContext, Job), TrainError> {
-        let point = &points[order.point];
-        wait_for_provenance(&point.path, &order.provenance)?;
-        let data = point.data.clone().expect("the preflight opens the data");
-        let device = device.expect("host 0 checks the devices before it trains");
-        let work = self.context((resolved, order.point), point, data, device, &order.layouts);
+        let run = &points[order.point].path;
+        wait_until(run, || provenance_hash(run) == order.provenance)?;
+        let work = self.follower_work((resolved, points, order.point), device, &order.layouts);
         let job = work.plan.jobs().into_iter().find(|job| job.dir == order.job);
         Ok((work, job.expect("all hosts have the same recipe")))
     }
+
+    fn follower_work(
+        &self,
+        (resolved, points, index): (&Resolved, &[CheckedPoint], usize),
+        device: Option<ChosenDevice>,
+        layouts: &[StartLayout],
+    ) -> RunContext {
+        let point = &points[index];
+        let data = point.data.clone().expect("the preflight opens the data");
+        let device = device.expect("host 0 first checks the devices");
+        self.context((resolved, index), point, data, device, layouts)
+    }
 }
 
-/// Waits until host 0's `provenance.json` is visible on this host. Fails after 10 seconds.
-fn wait_for_provenance(run: &Path, hash: &str) -> Result<(), TrainError> {
+/// Waits until a file of host 0 is visible on this host, in the run folder `run`. Fails after 10 seconds.
+pub(super) fn wait_until(run: &Path, is_visible: impl Fn() -> bool) -> Result<(), TrainError> {
     // A network file system may show a new file only after some seconds.
     const PATIENCE: Duration = Duration::from_secs(10);
     let since = Instant::now();
-    while provenance_hash(run) != hash {
+    while !is_visible() {
         if since.elapsed() > PATIENCE {
             return Err(TrainError::Setting {
                 problem: format!("cannot see the run folder of rank 0 in {}", run.display()),

@@ -12,6 +12,7 @@ mod hosts;
 mod inference;
 mod inspector;
 mod measures;
+mod neighbours;
 mod point_jobs;
 mod preflight;
 mod provenance;
@@ -22,9 +23,11 @@ mod test_sets;
 mod validation;
 
 pub use failed_jobs::{FailedJob, FailedJobs, FailedPoint, PointError};
+pub use hosts::build_name;
 pub use inference::{
-    EVAL_BATCH, EvalImages, evaluate, load_autoencoder, load_classifier, load_features, measure_knn,
+    EVAL_BATCH, EvalImages, evaluate, load_autoencoder, load_classifier, load_features,
 };
+pub use neighbours::measure_knn;
 pub use preflight::{
     CheckedJob, CheckedPoint, DataCounts, JobState, Preflight, Problem, Problems, Purpose,
     preflight,

@@ -34,7 +34,7 @@ impl Runner<'_> {
             work.draw_missing_pictures(job, &sweep.device_threads, &self.observer);
         }
         let tables = Arc::new(AccuracyTables::new(&self.options.runs, work, sweep.resolved));
-        let measures = Arc::new(Measures::new(work, &self.observer));
+        let measures = Arc::new(Measures::new(index, work, &self.observer));
         let all_done = jobs.iter().all(|job| is_done(work, job));
         let mut provenance = match &point.before {
             // If there is nothing to do, the provenance of the earlier start stays.
@@ -88,10 +88,8 @@ impl Runner<'_> {
         let (tables, measures) = (Arc::clone(failures.tables), Arc::clone(measures));
         let context = JobContextMaker {
             observer: Arc::clone(&self.observer),
-            row_written: Arc::new(move || {
-                measures.knn()?;
-                Ok(tables.write()?)
-            }),
+            row_written: Arc::new(move || Ok(tables.write()?)),
+            checkpoint_kept: Arc::new(move || measures.knn()),
             timer: StepTimer::default(),
             announce: announce(index, work),
         };

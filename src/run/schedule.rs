@@ -19,6 +19,7 @@ pub(super) type Announce = Arc<dyn Fn(&Job) -> Result<(), TrainError> + Send + S
 pub(super) struct JobContextMaker {
     pub observer: Observer,
     pub row_written: RowWritten,
+    pub checkpoint_kept: RowWritten,
     pub timer: StepTimer,
     /// Called before all devices train a job together.
     pub announce: Announce,
@@ -30,6 +31,7 @@ impl JobContextMaker {
         Self {
             observer: Arc::new(|_| {}),
             row_written: Arc::new(|| Ok(())),
+            checkpoint_kept: Arc::new(|| Ok(())),
             timer: StepTimer::default(),
             announce: Arc::new(|_| Ok(())),
         }
@@ -45,6 +47,7 @@ impl JobContextMaker {
             stop: work.stop.clone(),
             observer: Arc::clone(&self.observer),
             row_written: Arc::clone(&self.row_written),
+            checkpoint_kept: Arc::clone(&self.checkpoint_kept),
         }
     }
 }

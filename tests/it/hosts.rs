@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use super::program::{Bench, TINY, losses, results};
+use super::program::{Bench, TINY, column, losses, results, save_pictures};
 use std::fs;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -141,6 +141,73 @@ fn a_different_number_or_recipe_of_hosts_is_refused() {
     assert!(stderr.contains("rank 1 on host"), "{stderr}");
     assert!(stderr.contains("has a different recipe (seed: 7, not 0)"), "{stderr}");
     assert!(!bench.path("runs").exists());
+}
+
+/// Returns [`recipe`] with measurements: kNN, and a test set that [`save_test_set`] makes.
+fn measuring(hosts: usize) -> String {
+    recipe(hosts) + "[knn]\nk = 5\n[robustness]\nsets = [\"digits=sets/digits\"]\n"
+}
+
+/// Saves 200 pictures of all ten classes in `sets/digits`.
+fn save_test_set(bench: &Bench) {
+    let names: Vec<String> = (0..10).map(|digit| digit.to_string()).collect();
+    let shades: Vec<(&str, u8)> =
+        names.iter().zip(0..).map(|(name, class)| (name.as_str(), 25 * class)).collect();
+    save_pictures(bench, "sets/digits", &shades, 20);
+}
+
+#[test]
+fn measurements_have_the_same_bytes_on_any_number_of_hosts() {
+    if !has_mpirun() {
+        return;
+    }
+    let bench = Bench::new(&measuring(2));
+    save_test_set(&bench);
+    done(&bench, 2, &["run", "r.toml"]);
+    let tables = ["knn.csv", "robustness.csv", "finetune/from-0003/confusion.csv"];
+    let tables = tables.map(|table| format!("runs/tiny/{table}"));
+    let of_two = tables.clone().map(|table| bench.read(&table));
+    assert_eq!(column(&bench, &tables[0], "pretrain_epoch"), ["2", "3"]);
+    tables.iter().for_each(|table| fs::remove_file(bench.path(table)).unwrap());
+    mae::durable::write(&bench.path("r.toml"), measuring(1).as_bytes()).unwrap();
+    bench.done(&["run", "r.toml"]);
+    assert_eq!(tables.map(|table| bench.read(&table)), of_two);
+    let checkpoint = "runs/tiny/finetune/from-0003/checkpoints/epoch-0002";
+    for args in [
+        &["--json"][..],
+        &["--per-class", "classes.csv"],
+        &["--knn", "5", "--json"],
+        &["--test", "sets/digits", "--json"],
+    ] {
+        let args = [&["eval", checkpoint], args].concat();
+        let of_one = bench.done(&args);
+        for hosts in [2, 3] {
+            let output = done(&bench, hosts, &args);
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), of_one, "{hosts}: {args:?}");
+        }
+    }
+}
+
+#[test]
+fn an_evaluation_that_fails_on_one_host_ends_on_all() {
+    if !has_mpirun() {
+        return;
+    }
+    let bench = Bench::new(&recipe(1));
+    bench.done(&["run", "r.toml", "--stage", "finetune", "--set", "finetune.from=['scratch']"]);
+    let checkpoint = "runs/tiny/finetune/from-scratch/checkpoints/epoch-0002";
+    for (other, expected) in [
+        (&["eval", "nowhere"][..], "error: rank 1 on host "),
+        (&["eval", checkpoint, "--json"], "has a different command line than rank 0"),
+    ] {
+        let mut command = on_hosts(&bench, 1, &["eval", checkpoint, ":", "-n", "1"]);
+        let output = command.arg(env!("CARGO_BIN_EXE_mae")).args(other).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(expected), "{stderr}");
+        assert_eq!(stderr.matches("error: ").count(), 1, "{stderr}");
+        assert!(output.stdout.is_empty());
+    }
 }
 
 #[test]

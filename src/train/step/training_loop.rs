@@ -291,7 +291,8 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         let epoch = self.state.progress.epoch;
         let next = Progress { epoch: epoch + 1, ..Progress::start() };
         let progress = std::mem::replace(&mut self.state.progress, next);
-        let Some(epochs_csv) = &mut self.epochs_csv else { return Ok(()) };
+        let is_kept = plan.keep.contains(&epoch);
+        let Some(epochs_csv) = &mut self.epochs_csv else { return self.checkpoint_kept(epoch) };
         let evaluation_s = started.elapsed().as_secs_f64();
         let mut row = rows::row(&progress, measured, evaluation_s, epochs_csv.rows());
         row.skipped_updates = plan.on_nan.skip_limit.map(|_| progress.sums.skipped);
@@ -302,7 +303,6 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         if let Some(saves) = &self.saves {
             saves.board_epoch(epochs_csv.rows())?;
         }
-        let is_kept = plan.keep.contains(&epoch);
         if is_kept {
             publish(&**self.stage, &self.state, dir, (epoch, plan.keep_optimizer), context)?;
         }
@@ -310,11 +310,21 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             self.save()?;
             self.end_update(&UnreadLosses::default());
         }
+        self.checkpoint_kept(epoch)?;
         // The tables of a run list the pre-training loss only at epochs in `checkpoint_epochs`.
         if is_kept || plan.stage != StageKind::Pretrain {
             (context.row_written)()?;
         }
         self.report_epoch(&row, progress.sums.train_s);
+        Ok(())
+    }
+
+    /// After a pre-training checkpoint that is kept, lets all hosts measure it together.
+    fn checkpoint_kept(&self, epoch: usize) -> Result<(), TrainError> {
+        let is_kept = self.plan.stage == StageKind::Pretrain && self.plan.keep.contains(&epoch);
+        if is_kept && self.context.rank_context.rank.is_first_here() {
+            (self.context.checkpoint_kept)()?;
+        }
         Ok(())
     }
 
