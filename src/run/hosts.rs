@@ -2,12 +2,13 @@
 //!
 //! Before a run, all hosts check that they run the same program on the same recipe and the same data.
 
+use super::helper::help;
 use super::measures::{Measurement, measure_with_host_0, measures_knn};
 use super::preflight::{CheckedPoint, JobState};
 use super::runner::{RunOptions, Runner};
 use super::schedule::{self, JobContextMaker};
 use crate::durable::Content;
-use crate::recipe::{self, Job, Recipe, Resolved};
+use crate::recipe::{self, Recipe, Resolved};
 use crate::results::StartLayout;
 use crate::train::{
     ChosenDevice, DeviceThreads, HostCause, Hosts, RowWritten, RunContext, TrainError,
@@ -23,8 +24,10 @@ use std::time::{Duration, Instant};
 pub(super) enum Command {
     /// Check the devices with the data and model of a sweep point.
     CheckDevice { point: usize },
-    /// Train a job of a sweep point.
+    /// Train a job of a sweep point together.
     Train(JobOrder),
+    /// Train jobs of a sweep point, each on one device of one host. Host 0 then hands out the jobs.
+    ShareJobs(PointOrder),
     /// Measure a checkpoint of a sweep point.
     Measure { point: usize, measurement: Measurement },
     /// All checkpoints are measured, so that the pre-training can continue.
@@ -33,12 +36,18 @@ pub(super) enum Command {
     Finish,
 }
 
-/// A job to train, with information from host 0 about its run.
+/// A job to train.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct JobOrder {
-    pub point: usize,
+    pub of: PointOrder,
     /// Folder of the job, such as `finetune/from-0800`.
     pub job: String,
+}
+
+/// Information from host 0 about a sweep point.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PointOrder {
+    pub point: usize,
     pub layouts: Vec<StartLayout>,
     /// Hash of the run's `provenance.json`.
     pub provenance: String,
@@ -241,9 +250,11 @@ impl Runner<'_> {
                     device = self.hosts.end_job(checked).ok();
                 }
                 Command::Train(order) => {
-                    let work = self.follower_context(resolved, points, device.clone(), &order);
+                    let work = self.follower_context(resolved, points, device.clone(), &order.of);
                     let _ = match work {
-                        Ok((work, job)) => {
+                        Ok(work) => {
+                            let job = work.plan.jobs().into_iter().find(|job| job.dir == order.job);
+                            let job = job.expect("all hosts have the same recipe");
                             let context = JobContextMaker {
                                 checkpoint_kept: measure_kept(&work),
                                 ..JobContextMaker::silent()
@@ -252,6 +263,11 @@ impl Runner<'_> {
                         }
                         Err(error) => self.hosts.end_job(Err(error)),
                     };
+                }
+                Command::ShareJobs(order) => {
+                    let work = self.follower_context(resolved, points, device.clone(), &order);
+                    let helped = work.and_then(|work| help(&work, device_threads));
+                    let _ = self.hosts.end_job(helped);
                 }
                 Command::Measure { point, measurement } => {
                     let place = (resolved, points, point);
@@ -269,13 +285,11 @@ impl Runner<'_> {
         resolved: &Resolved,
         points: &[CheckedPoint],
         device: Option<ChosenDevice>,
-        order: &JobOrder,
-    ) -> Result<(RunContext, Job), TrainError> {
+        order: &PointOrder,
+    ) -> Result<RunContext, TrainError> {
         let run = &points[order.point].path;
         wait_until(run, || provenance_hash(run) == order.provenance)?;
-        let work = self.follower_work((resolved, points, order.point), device, &order.layouts);
-        let job = work.plan.jobs().into_iter().find(|job| job.dir == order.job);
-        Ok((work, job.expect("all hosts have the same recipe")))
+        Ok(self.follower_work((resolved, points, order.point), device, &order.layouts))
     }
 
     fn follower_work(

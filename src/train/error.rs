@@ -68,6 +68,9 @@ pub enum TrainError {
     /// A job failed on another host.
     #[error("rank {rank} on host {host} failed: {cause}")]
     OtherHost { rank: usize, host: String, cause: HostCause },
+    /// A job that another host trained alone failed, with an error that affects only this job.
+    #[error("{text}")]
+    JobOfHost { text: String },
     /// Another rank of the job failed. The run reports that rank's error instead.
     #[error("cannot continue: another device of this job has failed")]
     OtherRank,
@@ -114,7 +117,7 @@ fn after_skipped(skipped: usize) -> String {
 impl TrainError {
     /// Returns whether the error affects only one job, so that other jobs can continue.
     pub fn is_of_one_job(&self) -> bool {
-        matches!(self, Self::NotFinite { .. } | Self::BadWeights { .. })
+        matches!(self, Self::NotFinite { .. } | Self::BadWeights { .. } | Self::JobOfHost { .. })
     }
 
     /// Returns whether the user's input caused the error.
@@ -130,6 +133,7 @@ impl TrainError {
             | Self::NotStarted { .. }
             | Self::Device(_)
             | Self::Stuck
+            | Self::JobOfHost { .. }
             | Self::OtherRank => false,
         }
     }

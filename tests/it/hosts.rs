@@ -19,6 +19,18 @@ fn recipe(hosts: usize) -> String {
         .replace("[pretrain]", &runtime)
 }
 
+/// Returns [`recipe`] with a schedule for the jobs that follow the pre-training.
+fn scheduled(hosts: usize, schedule: &str) -> String {
+    recipe(hosts).replace("threads = 1", &format!("threads = 1\nschedule = '{schedule}'"))
+}
+
+/// Returns the results of a run, without the recipe.
+fn results_without_recipe(bench: &Bench) -> Vec<(String, Vec<u8>)> {
+    let mut results = results(&bench.path("runs/tiny"));
+    results.retain(|(name, _)| name != "recipe.toml");
+    results
+}
+
 /// Returns whether this machine has `mpirun`. If not, prints that a test is left out.
 #[expect(clippy::print_stderr, reason = "a test that is left out must say so")]
 fn has_mpirun() -> bool {
@@ -69,11 +81,11 @@ fn ends(mut child: Child) -> i32 {
     }
 }
 
-/// Starts a run on two hosts, waits for its next epoch, and sends a signal to the process of host `host`.
-fn signalled(bench: &Bench, signal: &str, host: usize) -> i32 {
+/// Starts a run on two hosts, waits for the next epoch of a job, and sends a signal to the process of host `host`.
+fn signalled(bench: &Bench, job: &str, signal: &str, host: usize) -> i32 {
     let rank = format!("OMPI_COMM_WORLD_RANK={host}");
     let mut child = on_hosts(bench, 2, &["run", "r.toml"]).stderr(Stdio::null()).spawn().unwrap();
-    let table = bench.path("runs/tiny/pretrain/epochs.csv");
+    let table = bench.path(&format!("runs/tiny/{job}/epochs.csv"));
     let length = || fs::metadata(&table).map_or(0, |table| table.len());
     let before = length();
     while length() == before {
@@ -103,8 +115,9 @@ fn several_hosts_have_the_results_of_one() {
     let alone = Bench::new(&recipe(1));
     done(&alone, 1, &["run", "r.toml"]);
     assert_eq!(results(&alone.path("runs/tiny")), results(&one.path("runs/tiny")));
-    for hosts in [2, 4] {
-        let several = Bench::new(&recipe(hosts));
+    // Two hosts train each job together. Four hosts share the five jobs that follow the pre-training.
+    for (hosts, schedule) in [(2, "data-parallel"), (4, "auto")] {
+        let several = Bench::new(&scheduled(hosts, schedule));
         let output = done(&several, hosts, &["run", "r.toml"]);
         let table = several.read("runs/tiny/accuracy.csv").replace('\r', "");
         assert_eq!(String::from_utf8(output.stdout).unwrap().trim_end(), table.trim_end());
@@ -244,10 +257,68 @@ fn a_killed_host_ends_the_job_and_the_next_start_continues_to_the_same_bytes() {
     let [whole, bench] = [(); 2].map(|()| Bench::new(&recipe));
     done(&whole, 2, &["run", "r.toml"]);
     for host in [1, 0] {
-        assert_ne!(signalled(&bench, "KILL", host), 0);
+        assert_ne!(signalled(&bench, "pretrain", "KILL", host), 0);
     }
-    assert_eq!(signalled(&bench, "TERM", 1), 130);
+    assert_eq!(signalled(&bench, "pretrain", "TERM", 1), 130);
     assert!(bench.path("runs/tiny").join(".lock").exists());
+    assert_eq!(bench.read("runs/tiny/.lock"), "");
+    done(&bench, 2, &["run", "r.toml"]);
+    assert_eq!(results(&bench.path("runs/tiny")), results(&whole.path("runs/tiny")));
+}
+
+#[test]
+fn hosts_that_share_jobs_write_the_bytes_of_one_host_with_as_many_devices() {
+    if !has_mpirun() {
+        return;
+    }
+    let shared = scheduled(2, "job-parallel");
+    let one = Bench::new(&shared.replace("hosts = 2", "devices = 2"));
+    one.done(&["run", "r.toml"]);
+    let several = Bench::new(&shared);
+    let output = done(&several, 2, &["run", "r.toml"]);
+    let log = String::from_utf8(output.stderr).unwrap();
+    for job in ["finetune/from-scratch", "finetune/from-0003", "linprobe/from-0003"] {
+        assert!(log.contains(&format!("{job}: epoch 2 of 2")), "{log}");
+    }
+    assert_eq!(results_without_recipe(&several), results_without_recipe(&one));
+    // No file is left of the other host, and the manifest knows every file.
+    several.done(&["check", "runs/tiny"]);
+}
+
+#[test]
+fn a_job_that_fails_on_a_host_is_listed_and_the_others_continue() {
+    if !has_mpirun() {
+        return;
+    }
+    let bench = Bench::new(&scheduled(2, "job-parallel"));
+    let args = ["run", "r.toml", "--set", "finetune.lr=1e30"];
+    for _ in 0..2 {
+        let output = on_hosts(&bench, 2, &args).output().unwrap();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{log}");
+        assert!(
+            log.contains("error: 3 of 6 jobs failed:\n  finetune/from-scratch: cannot continue")
+        );
+        let jobs = ["finetune/from-0002: cannot continue", "finetune/from-0003: cannot continue"];
+        assert!(jobs.iter().all(|job| log.contains(&format!("\n  {job}"))), "{log}");
+    }
+    let table = bench.read("runs/tiny/accuracy.csv");
+    assert!(table.contains("linprobe/from-scratch") && table.contains("linprobe/from-0003"));
+}
+
+#[test]
+fn a_host_that_is_killed_while_hosts_share_jobs_costs_no_result() {
+    if !has_mpirun() {
+        return;
+    }
+    let recipe = scheduled(2, "job-parallel").replace("epochs = 2", "epochs = 30");
+    let [whole, bench] = [(); 2].map(|()| Bench::new(&recipe));
+    done(&whole, 2, &["run", "r.toml"]);
+    // Host 0 trains the first job, and host 1 the second one.
+    for (job, host) in [("finetune/from-0002", 1), ("finetune/from-0002", 0)] {
+        assert_ne!(signalled(&bench, job, "KILL", host), 0);
+    }
+    assert_eq!(signalled(&bench, "finetune/from-0003", "TERM", 1), 130);
     assert_eq!(bench.read("runs/tiny/.lock"), "");
     done(&bench, 2, &["run", "r.toml"]);
     assert_eq!(results(&bench.path("runs/tiny")), results(&whole.path("runs/tiny")));

@@ -12,6 +12,7 @@ use super::state::{Progress, TrainingState};
 use super::state_writer::StateWriter;
 use super::step_timer::StepPart;
 use crate::data::{Epoch, Loader};
+use crate::durable;
 use crate::infer::{Evaluated, is_large};
 use crate::model;
 use crate::random::Key;
@@ -57,7 +58,8 @@ pub(crate) fn fit<S: Stage>(
         saves.close()?;
         saves.wait()?;
     }
-    if context.rank_context.rank.is_first() {
+    // If another process writes the files of this job, it also finishes the job.
+    if context.rank_context.rank.is_first() && !durable::is_redirected(&dir.path) {
         dir.finish(plan.epochs)?;
     }
     context.tell(Event::JobDone { job: &dir.name });
