@@ -6,13 +6,14 @@ mod test_sets;
 
 use super::checkpoint_args::{Ready, ready};
 use super::signals::stop_on_signals;
-use super::{CliError, output};
-use crate::checkpoint::Needs;
-use crate::data::{self, Labels};
+use super::{CliError, launcher, output};
+use crate::checkpoint::{Needs, Opened};
+use crate::data::{self, DataSet, Labels};
 use crate::infer::{self, Metrics, StopFlag};
 use crate::recipe::{self, BadVal, Format};
 use crate::run::{self, EvalImages};
 use crate::text::{csv_rows, one_line};
+use crate::train::{ChosenDevice, Hosts};
 use crate::{durable, train};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,7 +46,36 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), CliError> {
-    output::start_log();
+    let hosts = launcher::connect()?;
+    output::start_log_of(&hosts);
+    let ended = run_on(args, &hosts);
+    // Host 0 reports for all hosts. If another host exited with an error, the launcher might end host 0 too early.
+    if hosts.is_first() { ended } else { Ok(()) }
+}
+
+fn run_on(args: &Args, hosts: &Hosts) -> Result<(), CliError> {
+    let ready = launcher::all_ready(hosts, prepare(args, hosts))?;
+    launcher::check_same(
+        hosts,
+        &[
+            ("version of mae", run::build_name()),
+            ("command line", std::env::args_os().skip(1).map(|arg| format!("{arg:?} ")).collect()),
+            ("recipe", format!("{:?}", ready.plan)),
+            ("checkpoint", content_hash(&ready.opened)),
+        ],
+    )?;
+    let stop = StopFlag::default();
+    if !args.test_sets.is_empty() {
+        return test_sets::run(args, ready, &stop, hosts);
+    }
+    if args.neighbours.knn.is_some() {
+        return neighbours::run(args, ready, &stop, hosts);
+    }
+    on_validation(args, ready, &stop, hosts)
+}
+
+/// Opens the checkpoint, and resolves the recipe for the devices of this host.
+fn prepare(args: &Args, hosts: &Hosts) -> Result<Ready, CliError> {
     let mut ready = ready(
         &args.checkpoint,
         args.data.as_deref(),
@@ -57,13 +87,10 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     if !args.set.iter().any(|set| recipe::set_key(set) == "runtime.devices") {
         // The machine that trained the checkpoint may have had more GPUs.
         let there = train::count_gpus(plan.runtime.device).max(1);
-        plan.runtime.devices = plan.runtime.devices.min(there);
+        plan.runtime.devices = fewest(hosts, plan.runtime.devices.min(there))?;
     }
-    let stop = StopFlag::default();
-    if !args.test_sets.is_empty() {
-        return test_sets::run(args, ready, &stop);
-    }
-    if ready.opened.meta.is_none()
+    if args.test_sets.is_empty()
+        && ready.opened.meta.is_none()
         && args.data.is_none()
         && ready.plan.data.format == Format::Synthetic
     {
@@ -73,15 +100,57 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
             args.checkpoint.display()
         )));
     }
-    if args.neighbours.knn.is_some() {
-        return neighbours::run(args, ready, &stop);
-    }
-    on_validation(args, ready, &stop)
+    Ok(ready)
+}
+
+/// Returns the smallest number of devices that a host has.
+fn fewest(hosts: &Hosts, own: usize) -> Result<usize, CliError> {
+    let all = hosts.exchange((own as u64).to_le_bytes().to_vec())?;
+    let counts = all.iter().map(|count| count.as_slice().try_into().map_or(0, u64::from_le_bytes));
+    Ok(counts.min().map_or(own, |fewest| fewest.max(1) as usize))
+}
+
+/// Returns a hash of the tensors of a checkpoint.
+fn content_hash(opened: &Opened) -> String {
+    let tensors = opened.file.tensors.iter();
+    let hashes = tensors.map(|(name, tensor)| {
+        let bytes: &[u8] = bytemuck::cast_slice(&tensor.values);
+        format!("{name} {:?} {}", tensor.shape, durable::Content::of(bytes).blake3)
+    });
+    let hashes: Vec<String> = hashes.collect();
+    durable::Content::of(hashes.join("\n").as_bytes()).blake3
 }
 
 /// Measures a classifier on the validation split.
-fn on_validation(args: &Args, ready: Ready, stop: &StopFlag) -> Result<(), CliError> {
-    let Ready { opened, meta, plan } = ready;
+fn on_validation(
+    args: &Args,
+    ready: Ready,
+    stop: &StopFlag,
+    hosts: &Hosts,
+) -> Result<(), CliError> {
+    let opened_data = open_data(args, &ready, stop)
+        .and_then(|(device, data)| Ok((EvalImages::validation(&ready.plan, &data)?, device, data)));
+    let (images, device, data) = launcher::all_ready(hosts, opened_data)?;
+    launcher::check_same(hosts, &[("fingerprint of the data", data.fingerprint.clone())])?;
+    let Ready { opened, plan, .. } = ready;
+    let skipped = data.val_skipped.as_ref().map(|skipped| skipped.len());
+    let tallies = run::evaluate(Arc::new(opened), &plan, vec![images], (&device, hosts), stop)?;
+    let tallies = tallies.ok_or(CliError::Stopped)?;
+    if !hosts.is_first() {
+        return Ok(());
+    }
+    if let Some(path) = &args.per_class {
+        per_class::write(path, &tallies[0], &data.class_names)?;
+    }
+    show(&tallies[0].metrics(), skipped, args.json)
+}
+
+/// Chooses the devices of this host, and opens the data for a classifier.
+fn open_data(
+    args: &Args,
+    Ready { opened, meta, plan }: &Ready,
+    stop: &StopFlag,
+) -> Result<(ChosenDevice, DataSet), CliError> {
     let device = train::choose(&plan.runtime.untuned())?;
     let data = data::open(&plan.data, Labels::Needed)?;
     // A checkpoint without a head gets a better error below.
@@ -98,16 +167,9 @@ fn on_validation(args: &Args, ready: Ready, stop: &StopFlag) -> Result<(), CliEr
     stop_on_signals(stop, "stopping");
     let data = match plan.data.bad_val {
         BadVal::Stop => data,
-        BadVal::Skip => infer::read_validation(&plan, &data, stop)?.ok_or(CliError::Stopped)?,
+        BadVal::Skip => infer::read_validation(plan, &data, stop)?.ok_or(CliError::Stopped)?,
     };
-    let skipped = data.val_skipped.as_ref().map(|skipped| skipped.len());
-    let images = EvalImages::validation(&plan, &data)?;
-    let tallies = run::evaluate(Arc::new(opened), &plan, vec![images], &device, stop)?;
-    let tallies = tallies.ok_or(CliError::Stopped)?;
-    if let Some(path) = &args.per_class {
-        per_class::write(path, &tallies[0], &data.class_names)?;
-    }
-    show(&tallies[0].metrics(), skipped, args.json)
+    Ok((device, data))
 }
 
 /// Prints the metrics. `skipped` counts unreadable images; `None` if such an image stops the command.

@@ -4,7 +4,7 @@ use super::checkpoint_args::{Ready, ready};
 use super::signals::stop_on_signals;
 use super::{CliError, output};
 use crate::checkpoint::Needs;
-use crate::data::{self, DataError, Labels, Split};
+use crate::data::{self, DataError, Labels, Share, Split};
 use crate::infer::{Features, Pooling, StopFlag};
 use crate::recipe::DataPlan;
 use crate::results::{FeatureFile, FeatureRow, count};
@@ -101,7 +101,7 @@ pub(super) fn run(args: &Args) -> Result<(), CliError> {
     let take = |part: Features| Ok::<_, CliError>(file.append(&part.values)?);
     let images = split.len();
     let pass = extractor.pass(&plan, split, run::EVAL_BATCH, &stop);
-    if !extractor.each(&pass, &device.replicas(), take)? {
+    if !extractor.each(&pass, (&device.replicas(), Share::ALL), take)? {
         return Err(CliError::Stopped);
     }
     file.finish()?;

@@ -62,12 +62,46 @@ pub(super) fn resolve(
         check_hosts(&resolved, hosts)?;
         Ok(resolved)
     });
+    all_ready(hosts, resolved)
+}
+
+/// Waits until all hosts have prepared the same work. If this fails on one host, it fails on all hosts.
+pub(super) fn all_ready<T>(hosts: &Hosts, ready: Result<T, CliError>) -> Result<T, CliError> {
     let cause =
         |error: &CliError| HostCause { text: error.to_string(), is_input: error.exit_code() == 2 };
-    let other = hosts.end(resolved.as_ref().err().map(cause));
-    let resolved = resolved?;
+    let other = hosts.end(ready.as_ref().err().map(cause));
+    let ready = ready?;
     other?;
-    Ok(resolved)
+    Ok(ready)
+}
+
+/// Fails on all hosts if a fact of a host differs from that of rank 0. A fact has a name and a value.
+///
+/// All hosts must call this function with the same names.
+pub(super) fn check_same(hosts: &Hosts, facts: &[(&str, String)]) -> Result<(), CliError> {
+    let values: Vec<&String> = facts.iter().map(|(_, value)| value).collect();
+    let all = hosts.exchange(serde_json::to_vec(&values).expect("texts are valid JSON"))?;
+    for (rank, message) in all.iter().enumerate().skip(1) {
+        let (first, own): (Vec<String>, Vec<String>) = (from_json(&all[0]), from_json(message));
+        let Some(differs) = (0..facts.len()).find(|&fact| first.get(fact) != own.get(fact)) else {
+            continue;
+        };
+        return Err(setting(
+            format!(
+                "cannot run on {} hosts: rank {rank} on host {} has a different {} than rank 0",
+                hosts.count(),
+                hosts.name(rank),
+                facts[differs].0
+            ),
+            "give all hosts the same program, arguments, environment, files and data",
+        ));
+    }
+    Ok(())
+}
+
+/// Reads the facts of a host; none if it runs a different version.
+fn from_json(message: &[u8]) -> Vec<String> {
+    serde_json::from_slice(message).unwrap_or_default()
 }
 
 /// Fails if `runtime.hosts` of the recipe is not the number of started processes.

@@ -1,8 +1,10 @@
 //! Reads files of this program, verifies their checksums, and appends rows to growing files such as `epochs.csv`.
 
+use super::appended_file::elsewhere;
 use super::manifest::Listed;
 use super::manifest_lines::Content;
 use super::read_manifests::with_manifest;
+use super::redirect::{Change, sent};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -80,7 +82,8 @@ fn damaged(listed: &Listed, found: usize) -> io::Error {
 #[derive(Debug)]
 pub struct GrowingFile {
     path: PathBuf,
-    file: File,
+    /// The open file; `None` if another process writes it.
+    file: Option<File>,
     bytes: u64,
     hasher: blake3::Hasher,
 }
@@ -94,21 +97,31 @@ impl GrowingFile {
 
     /// Opens a file and removes everything after `keep`, which is the start of the file.
     pub fn open(path: &Path, keep: &[u8]) -> io::Result<Self> {
-        let file = File::options().append(true).open(path)?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(keep);
-        let mut growing = Self { path: path.to_owned(), file, bytes: keep.len() as u64, hasher };
+        let (path, bytes) = (path.to_owned(), keep.len() as u64);
+        if let Some(kept) = sent(&path, |path| Change::Keep { path }, keep) {
+            kept?;
+            return Ok(Self { path, file: None, bytes, hasher });
+        }
+        let file = Some(File::options().append(true).open(&path)?);
+        let mut growing = Self { path, file, bytes, hasher };
         // Update the manifest first. If the process dies before `set_len`, `read` ignores the rest of the file.
         growing.note()?;
-        growing.file.set_len(growing.bytes)?;
-        growing.file.sync_data()?;
+        if let Some(file) = &growing.file {
+            file.set_len(growing.bytes)?;
+            file.sync_data()?;
+        }
         Ok(growing)
     }
 
     /// Appends rows and flushes the file to the disk. If this fails, [`read()`] returns only the earlier rows.
     pub fn append(&mut self, rows: &[u8]) -> io::Result<()> {
+        let Some(file) = &mut self.file else {
+            return elsewhere(sent(&self.path, |path| Change::Grow { path }, rows));
+        };
         with_manifest(&self.path, |manifest, _| manifest.confirm_lock())?;
-        super::append_synced(&mut self.file, &self.path, rows)?;
+        super::append_synced(file, &self.path, rows)?;
         self.bytes += rows.len() as u64;
         self.hasher.update(rows);
         self.note()

@@ -6,7 +6,9 @@
 //! In a folder with a [`Manifest`], a path is added to the manifest before it is written. Unlisted files are never
 //! replaced.
 
+mod appended_file;
 mod checked;
+mod folders;
 mod holder;
 mod lock;
 mod manifest;
@@ -14,19 +16,26 @@ mod manifest_lines;
 mod output_file;
 mod pause;
 mod read_manifests;
+mod redirect;
 mod temporary;
 
+pub use appended_file::AppendedFile;
 pub use checked::{GrowingFile, Verdict, read, read_text, verify};
+pub use folders::{publish_folder, share_folder};
 pub use holder::{Holder, host_name, now_unix_s};
 pub use lock::{Lock, NotTaken, SharedLock, is_held, remove_names};
 pub use manifest::{MANIFEST, Manifest};
 pub use manifest_lines::Content;
 pub use output_file::OutputFile;
 pub use pause::{DiskPause, wait_on_full_disks};
+pub use redirect::{Change, Redirected, SendChange, Writer, is_redirected, redirect};
 pub use temporary::remove_temporaries;
 
+use appended_file::append_to;
+use folders::{begin_folder, end_folder};
 use pause::patiently;
 use read_manifests::with_manifest;
+use redirect::sent;
 use temporary::{is_temporary, temporary, temporary_of};
 
 use std::ffi::OsStr;
@@ -56,6 +65,9 @@ pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// If a parent folder has a [`Manifest`], adds the file to the manifest first. Fails if the file exists but is not in
 /// the manifest.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(written) = sent(path, |path| Change::Write { path }, bytes) {
+        return written;
+    }
     let is_new = with_manifest(path, |manifest, relative| {
         if is_temporary(relative) {
             // `publish_folder` adds the files of a temporary folder when it renames the folder.
@@ -76,6 +88,9 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Writes a file as [`write()`] does, but adds the file to the manifest without a checksum.
 pub fn write_unchecked(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(written) = sent(path, |path| Change::WriteUnchecked { path }, bytes) {
+        return written;
+    }
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;
         manifest.list_unchecked(relative)
@@ -118,12 +133,7 @@ fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Appends `bytes` completely or not at all. Does not flush the file to the disk.
-pub fn append(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    append_and(file, path, bytes, |_| Ok(()))
-}
-
-/// Appends `bytes` completely or not at all, and flushes the file to the disk.
+/// Appends all bytes or none, and flushes the file to the disk.
 fn append_synced(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
     append_and(file, path, bytes, File::sync_data)
 }
@@ -147,6 +157,9 @@ fn append_and(
 
 /// Creates a folder and all missing parent folders.
 pub fn create_folders(path: &Path) -> io::Result<()> {
+    if let Some(created) = sent(path, |path| Change::CreateFolders { path }, &[]) {
+        return created;
+    }
     patiently(path, 0, || fs::create_dir_all(path))
 }
 
@@ -163,95 +176,14 @@ pub fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Creates a folder atomically. Does nothing if the folder exists.
-///
-/// `fill` writes files into a temporary folder, which then gets the name `path`. Fails if the folder exists, but the
-/// [`Manifest`] of a parent folder does not list it.
-pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-    with_manifest(path, |manifest, relative| {
-        refuse_foreign(manifest, path, relative)?;
-        if path.is_dir() { Ok(()) } else { manifest.list_folder(relative) }
-    })?;
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent = folder_of(path);
-    create_folders(parent)?;
-    let temporary = temporary(path);
-    patiently(path, 0, || fs::create_dir(&temporary))?;
-    let written = fill(&temporary)
-        .and_then(|()| sync_folder(&temporary))
-        .and_then(|()| list_filled(&temporary, path))
-        .and_then(|()| patiently(path, 0, || fs::rename(&temporary, path)));
-    if written.is_err() {
-        // Remove the incomplete folder. If this fails, the next start of the run removes it.
-        let _ = fs::remove_dir_all(&temporary);
-    }
-    written?;
-    sync_folder(parent)
-}
-
-/// Adds the files in `filled` to the manifest, with their final paths below `path`.
-fn list_filled(filled: &Path, path: &Path) -> io::Result<()> {
-    with_manifest(path, |manifest, relative| {
-        let mut names = Vec::new();
-        files_below(filled, "", &mut names)?;
-        let mut files = Vec::new();
-        for name in names {
-            files.push((format!("{relative}{name}"), Content::of_file(&filled.join(&name[1..]))?));
-        }
-        manifest.list(files)
-    })?;
-    Ok(())
-}
-
-/// Adds the relative paths of all files below `folder`, each with `prefix` in front.
-fn files_below(folder: &Path, prefix: &str, files: &mut Vec<String>) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = format!("{prefix}/{}", entry.file_name().to_string_lossy());
-        if entry.file_type()?.is_dir() {
-            files_below(&entry.path(), &name, files)?;
-        } else {
-            files.push(name);
-        }
-    }
-    Ok(())
-}
-
-/// Copies a finished folder atomically, with hard links if possible.
-///
-/// Do not write into the copied files, because hard links share their content.
-pub fn share_folder(from: &Path, to: &Path) -> io::Result<()> {
-    publish_folder(to, |unfinished| share_files(from, unfinished))
-}
-
-fn share_files(from: &Path, to: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_type()?.is_file() {
-            verify(&source)
-                .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", source.display())))?;
-        }
-        if entry.file_type()?.is_dir() {
-            patiently(&target, 0, || fs::create_dir(&target))?;
-            share_files(&source, &target)?;
-        } else if fs::hard_link(&source, &target).is_err() {
-            let bytes = source.metadata()?.len() as usize;
-            patiently(&target, bytes, || {
-                fs::copy(&source, &target)?;
-                File::open(&target)?.sync_all()
-            })?;
-        }
-    }
-    sync_folder(to)
-}
-
-/// Renames a file of mae. Does nothing if `from` is missing.
+/// Renames a file of this program. Does nothing if `from` is missing.
 ///
 /// Fails if `to` exists, but the [`Manifest`] of a parent folder does not list it.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    let change = |from| Change::Rename { from, to: to.to_owned() };
+    if let Some(renamed) = sent(from, change, &[]) {
+        return renamed;
+    }
     if !from.exists() {
         return Ok(());
     }
@@ -273,6 +205,9 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 ///
 /// Fails if the [`Manifest`] of a parent folder does not list the file.
 pub fn remove(path: &Path) -> io::Result<()> {
+    if let Some(removed) = sent(path, |path| Change::Remove { path }, &[]) {
+        return removed;
+    }
     with_manifest(path, |manifest, relative| refuse_foreign(manifest, path, relative))?;
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -97,14 +97,15 @@ impl FeatureExtractor {
         Evaluation::of_images(plan, images, batch_size, &self.device, stop)
     }
 
-    /// Computes the features of all images in `pass`.
+    /// Computes the features of a share of the images of `pass`. Calls `take` with the features of a few images at a
+    /// time, in image order.
     ///
     /// Calls `take` with the features of a few images at a time, in image order. Returns false if the user stops the
     /// command.
     pub fn each<E: From<InferError>>(
         &self,
         pass: &Evaluation,
-        replicas: &Replicas,
+        (replicas, share): (&Replicas, Share),
         take: impl FnMut(Features) -> Result<(), E>,
     ) -> Result<bool, E> {
         let (layer, pooling) = (self.layer, self.pooling);
@@ -112,17 +113,17 @@ impl FeatureExtractor {
             let features = pooled(vit, vit.forward_blocks(imgs, layer), layer, pooling);
             Ok(Features { values: host(&features, &[])?.values, labels: labels.to_vec() })
         };
-        pass.each_shard(&self.vit, replicas, Share::ALL, features, take)
+        pass.each_shard(&self.vit, replicas, share, features, take)
     }
 
-    /// Computes the features of all images in `pass`. Returns `None` if the user stops the command.
-    pub fn all(
+    /// Computes the features of a share of the images of `pass`. Returns `None` if the user stops the command.
+    pub fn of_share(
         &self,
         pass: &Evaluation,
-        replicas: &Replicas,
+        (replicas, share): (&Replicas, Share),
     ) -> Result<Option<Features>, InferError> {
         let mut all = Features::default();
-        let whole = self.each(pass, replicas, |part: Features| {
+        let whole = self.each(pass, (replicas, share), |part: Features| {
             all.values.extend(part.values);
             all.labels.extend(part.labels);
             Ok::<_, InferError>(())

@@ -4,6 +4,7 @@ use super::error::InferError;
 use super::features::Features;
 use super::host::host;
 use super::stop::StopFlag;
+use crate::data::Share;
 use crate::ops;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::cmp::Ordering;
@@ -32,7 +33,22 @@ pub struct KnnMetrics {
     pub images: usize,
 }
 
-/// Cosine similarity to a training image, and the index of this image.
+/// The number of images whose class is the most probable one, and whose class is among the five most probable ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KnnCounts {
+    pub top1: usize,
+    pub top5: usize,
+}
+
+impl KnnCounts {
+    /// Returns the accuracy on `images` images.
+    pub fn metrics(self, images: usize) -> KnnMetrics {
+        let percent = |count: usize| 100.0 * count as f64 / images as f64;
+        KnnMetrics { top1: percent(self.top1), top5: percent(self.top5), images }
+    }
+}
+
+/// A training image close to a validation image, as (cosine similarity, index of the training image).
 type Neighbour = (f32, usize);
 
 impl Knn {
@@ -48,6 +64,22 @@ impl Knn {
         device: &Device,
         stop: &StopFlag,
     ) -> Result<Option<KnnMetrics>, InferError> {
+        let images = val.labels.len();
+        let counts = self.count(train, val, (width, Share::ALL), device, stop)?;
+        Ok(counts.map(|counts| counts.metrics(images)))
+    }
+
+    /// Counts the correct classes of a share of the images `val`: of every `share.of`-th block of similarities.
+    ///
+    /// The counts of all shares add up to those of [`Knn::measure`].
+    pub fn count(
+        self,
+        train: Features,
+        val: Features,
+        (width, share): (usize, Share),
+        device: &Device,
+        stop: &StopFlag,
+    ) -> Result<Option<KnnCounts>, InferError> {
         check(&train, "training")?;
         check(&val, "validation")?;
         let (bank, queries) = (unit(train.values, width), unit(val.values, width));
@@ -56,7 +88,8 @@ impl Knn {
             let count = rows.len() / width;
             let rows = TensorData::new(rows.to_vec(), [count, width]);
             let bank = Tensor::<2>::from_data(rows, device).transpose();
-            for (query_chunk, rows) in queries.chunks(QUERY_ROWS * width).enumerate() {
+            let chunks = queries.chunks(QUERY_ROWS * width).enumerate();
+            for (query_chunk, rows) in chunks.skip(share.index).step_by(share.of) {
                 if stop.requested() {
                     return Ok(None);
                 }
@@ -69,18 +102,17 @@ impl Knn {
                 }
             }
         }
+        // The images of other shares have no neighbours here, so no votes.
         let ranks = nearest.iter().zip(&val.labels).map(|(nearest, label)| {
             let votes = self.votes(nearest, &train.labels);
             votes.iter().position(|(class, _)| class == label)
         });
-        let (mut top1, mut top5) = (0, 0);
+        let mut counts = KnnCounts::default();
         for rank in ranks.flatten() {
-            top1 += usize::from(rank < 1);
-            top5 += usize::from(rank < 5);
+            counts.top1 += usize::from(rank < 1);
+            counts.top5 += usize::from(rank < 5);
         }
-        let images = val.labels.len();
-        let percent = |count: usize| 100.0 * count as f64 / images as f64;
-        Ok(Some(KnnMetrics { top1: percent(top1), top5: percent(top5), images }))
+        Ok(Some(counts))
     }
 
     /// Adds training images to `nearest`, and keeps the `k` nearest images.
@@ -157,7 +189,8 @@ fn unit(mut values: Vec<f32>, width: usize) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
-    use super::Knn;
+    use super::{Knn, KnnCounts};
+    use crate::data::Share;
     use crate::infer::{Features, StopFlag};
     use burn::tensor::Device;
 
@@ -186,6 +219,26 @@ mod tests {
         assert_eq!(top1(3, 1.0, &[(10.0, 1)]), "100 %");
         assert_eq!(top1(3, 0.01, &[(10.0, 0)]), "100 %");
         assert_eq!(top1(9, 0.07, &[(170.0, 2)]), "100 %", "all training images vote");
+    }
+
+    #[test]
+    fn shares_count_every_image_once() {
+        let many = |count: u16, step: f32| -> Vec<(f32, u32)> {
+            (0..count).map(|i| (f32::from(i) * step, u32::from(i) % 7)).collect()
+        };
+        let (train, val) = (at(&many(500, 0.7)), at(&many(2_500, 0.13)));
+        let (knn, stop) = (Knn { k: 3, temperature: 0.07 }, StopFlag::default());
+        let whole = knn.measure(train.clone(), val.clone(), 2, &Device::flex(), &stop);
+        for of in 1..=4 {
+            let mut sum = KnnCounts::default();
+            for index in 0..of {
+                let share = (2, Share { index, of, on_this_host: 1 });
+                let own = knn.count(train.clone(), val.clone(), share, &Device::flex(), &stop);
+                let own = own.unwrap().unwrap();
+                sum = KnnCounts { top1: sum.top1 + own.top1, top5: sum.top5 + own.top5 };
+            }
+            assert_eq!(Some(sum.metrics(2_500)), whole.as_ref().unwrap().clone());
+        }
     }
 
     #[test]

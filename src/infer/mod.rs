@@ -24,7 +24,7 @@ pub use faults::{check_faults, forget_faults, report_fault};
 pub use features::{FeatureExtractor, Features, Pooling};
 pub use host::host;
 pub use images::images;
-pub use knn::{Knn, KnnMetrics};
+pub use knn::{Knn, KnnCounts, KnnMetrics};
 pub use reconstruct::{
     Autoencoder, MaskSettings, ReconstructionInput, mask_label, reconstructions,
 };

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 /// Counts the predictions of a classifier on labelled images.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tally {
-    /// Sum of the images' cross-entropies.
-    loss: f64,
+    /// Sums of the cross-entropies: one sum for each part that was added, in image order.
+    losses: Vec<f64>,
     /// Number of images for each pair of (label, predicted label).
     predictions: BTreeMap<(u32, u32), usize>,
     /// For each label, number of images whose label is among the five most probable classes.
@@ -31,6 +31,7 @@ impl Tally {
     /// With `among`, only these labels can be predicted. `among` must contain every label in `labels`.
     pub fn of(logits: &[f32], labels: &[u32], classes: usize, among: Option<&[u32]>) -> Self {
         let mut tally = Self::default();
+        let mut sum = 0.0;
         let all: Vec<u32> = (0..classes as u32).collect();
         let candidates = among.unwrap_or(&all);
         for (row, &label) in logits.chunks_exact(classes).zip(labels) {
@@ -42,14 +43,36 @@ impl Tally {
             };
             *tally.predictions.entry((label, predicted)).or_default() += 1;
             *tally.top5.entry(label).or_default() += usize::from(rank < 5);
-            tally.loss += loss;
+            sum += loss;
         }
+        tally.losses.push(sum);
         tally
+    }
+
+    /// Adds up the shares of a split, where share `s` of `n` has the batches `s`, `n + s`, `2 n + s` and so on.
+    ///
+    /// A share has `parts` parts for each of its batches; the last batch of the split may have fewer. The losses are
+    /// added in image order, so the result has the same bits for any number of shares.
+    pub fn of_shares(shares: &[Self], parts: usize) -> Self {
+        let mut whole = Self::default();
+        for share in shares {
+            whole.add_counts(share);
+        }
+        let mut left: Vec<&[f64]> = shares.iter().map(|share| &share.losses[..]).collect();
+        while left.iter().any(|losses| !losses.is_empty()) {
+            for losses in &mut left {
+                let (batch, later) = losses.split_at(parts.min(losses.len()));
+                whole.losses.extend(batch);
+                *losses = later;
+            }
+        }
+        whole
     }
 
     /// Encodes the counts, to send them to other hosts. [`Tally::from_words`] decodes them without rounding.
     pub fn to_words(&self) -> Vec<u64> {
-        let mut words = vec![self.loss.to_bits(), self.predictions.len() as u64];
+        let mut words = vec![self.losses.len() as u64, self.predictions.len() as u64];
+        words.extend(self.losses.iter().map(|loss| loss.to_bits()));
         for (&(label, predicted), &images) in &self.predictions {
             words.extend([u64::from(label), u64::from(predicted), images as u64]);
         }
@@ -61,9 +84,10 @@ impl Tally {
 
     /// Decodes the words of [`Tally::to_words`].
     pub fn from_words(words: &[u64]) -> Self {
-        let (predictions, top5) = words[2..].split_at(3 * words[1] as usize);
+        let (losses, counts) = words[2..].split_at(words[0] as usize);
+        let (predictions, top5) = counts.split_at(3 * words[1] as usize);
         Self {
-            loss: f64::from_bits(words[0]),
+            losses: losses.iter().map(|loss| f64::from_bits(*loss)).collect(),
             predictions: predictions
                 .chunks_exact(3)
                 .map(|of| ((of[0] as u32, of[1] as u32), of[2] as usize))
@@ -72,8 +96,13 @@ impl Tally {
         }
     }
 
-    pub fn add(&mut self, other: &Self) {
-        self.loss += other.loss;
+    /// Adds the counts of the images that follow.
+    pub fn add(&mut self, next: &Self) {
+        self.losses.extend(&next.losses);
+        self.add_counts(next);
+    }
+
+    fn add_counts(&mut self, other: &Self) {
         for (pair, images) in &other.predictions {
             *self.predictions.entry(*pair).or_default() += images;
         }
@@ -88,7 +117,8 @@ impl Tally {
         let correct = self.predictions.iter().filter(|((label, predicted), _)| label == predicted);
         let top1: usize = correct.map(|(_, images)| images).sum();
         let top5: usize = self.top5.values().sum();
-        Counts { loss: self.loss, top1, top5, images }.metrics()
+        let loss = self.losses.iter().fold(0.0, |sum, loss| sum + loss);
+        Counts { loss, top1, top5, images }.metrics()
     }
 
     /// Returns the results of each class that has images, in label order.
@@ -157,6 +187,25 @@ mod tests {
         let whole = crate::infer::score(&LOGITS, &[0, 0, 2], 4);
         assert!((whole.loss - metrics.loss).abs() < 1e-12);
         assert_eq!((whole.top1, whole.top5), (metrics.top1, metrics.top5));
+    }
+
+    #[test]
+    fn shares_have_the_bits_of_the_whole() {
+        // 11 parts of one image each, in batches of two parts.
+        let part = |image: u32| {
+            let logits: Vec<f32> =
+                (0..4).map(|class| ((image * 7 + class * 5) % 11) as f32 / 3.0).collect();
+            Tally::of(&logits, &[image % 4], 4, None)
+        };
+        let mut whole = Tally::default();
+        (0..11).for_each(|image| whole.add(&part(image)));
+        for count in 1..=7 {
+            let mut shares = vec![Tally::default(); count as usize];
+            (0..11).for_each(|image| shares[(image / 2 % count) as usize].add(&part(image)));
+            let added = Tally::of_shares(&shares, 2);
+            assert_eq!(added, whole, "{count} shares");
+            assert_eq!(added.metrics().loss.to_bits(), whole.metrics().loss.to_bits());
+        }
     }
 
     #[test]

@@ -78,14 +78,12 @@ impl Plan {
             .collect()
     }
 
-    /// Returns whether each device trains its own job.
+    /// Returns whether each device of each host trains its own job. If false, all devices train each job together.
     ///
     /// If false, all devices train each job together. `jobs` is the number of remaining independent jobs.
     pub fn is_job_parallel(&self, jobs: usize) -> bool {
-        let devices = self.runtime.devices;
-        // All hosts train each job together, because only one of them writes the run folder.
-        self.runtime.hosts == 1
-            && devices > 1
+        let devices = self.runtime.world_size();
+        devices > 1
             && match self.runtime.schedule {
                 Schedule::Auto => jobs >= devices,
                 Schedule::DataParallel => false,

@@ -154,7 +154,7 @@ impl RuntimePlan {
     }
 }
 
-/// How several devices share the fine-tuning and linear-probe jobs of a run. The results differ only by rounding.
+/// How the devices of all hosts share the fine-tunings and probes of a run. Results are the same up to rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {

@@ -198,9 +198,9 @@ pub struct Runtime {
     /// takes minutes before the first step. With `false` or fp32, a fixed rule chooses a kernel for each shape. You can
     /// change this key when a run resumes.
     pub autotune: Option<bool>,
-    /// How several devices share the fine-tuning and linear-probe jobs of a run. "data-parallel": all devices train
-    /// each job together. "job-parallel": each device trains its own job. "auto": "job-parallel" if there are at least
-    /// as many jobs as devices, otherwise "data-parallel". You can change this key when a run resumes.
+    /// How the devices of all hosts share the fine-tuning and linear-probe jobs. "data-parallel": all devices train each
+    /// job together. "job-parallel": each device trains its own job. "auto": "job-parallel" if there are at least as
+    /// many jobs as devices. You can change this key when a run resumes.
     pub schedule: Option<Schedule>,
     /// Recompute the activations of the blocks in the backward pass. This needs about a third more computation and far
     /// less memory, and the results are the same. Linear probing ignores this key, because the frozen encoder keeps no

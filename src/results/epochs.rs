@@ -8,7 +8,7 @@ use std::io::ErrorKind::NotFound;
 use std::path::{Path, PathBuf};
 
 /// One row of `epochs.csv`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochRow {
     /// Number of the epoch, from 1.
     pub epoch: usize,
@@ -38,7 +38,7 @@ pub struct EpochRow {
 /// The validation results of an epoch, and the best top-1 up to this epoch.
 ///
 /// Accuracies are in %.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Validation {
     pub loss: f64,
     pub acc1: f64,

@@ -7,10 +7,10 @@ mod events;
 
 use super::epochs::EpochRow;
 use super::error::RunError;
-use crate::durable;
+use crate::durable::{self, AppendedFile};
 use crate::shape::StageKind;
 use events::TfEvent;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -33,9 +33,9 @@ pub struct EpochSteps {
 pub struct TensorBoard {
     folder: PathBuf,
     path: PathBuf,
-    file: File,
-    /// `None` until this process writes a line.
-    log: Option<File>,
+    file: AppendedFile,
+    /// The open `log.txt`; `None` until this process writes its first line.
+    log: Option<AppendedFile>,
     steps: EpochSteps,
     loss_tag: &'static str,
     n_parameters: usize,
@@ -68,7 +68,7 @@ impl TensorBoard {
         } else if kept.len() < old.len() {
             durable::write_unchecked(&path, kept).map_err(RunError::io(&path))?;
         }
-        let file = File::options().append(true).open(&path).map_err(RunError::io(&path))?;
+        let file = AppendedFile::open(&path).map_err(RunError::io(&path))?;
         let loss_tag = if stage == StageKind::Pretrain { "train_loss" } else { "loss" };
         Ok(Self { folder, path, file, log: None, steps, loss_tag, n_parameters })
     }
@@ -112,25 +112,25 @@ impl TensorBoard {
         let path = self.folder.join("log.txt");
         if let (Some(log), Some(row)) = (&mut self.log, rows.last()) {
             let line = log_line(row, self.n_parameters) + "\n";
-            return durable::append(log, &path, line.as_bytes()).map_err(RunError::io(&path));
+            return log.append(line.as_bytes()).map_err(RunError::io(&path));
         }
         // The first epoch of this start rewrites the file, to remove lines of an interrupted start.
         let lines: String =
             rows.iter().map(|row| log_line(row, self.n_parameters) + "\n").collect();
         durable::write_unchecked(&path, lines.as_bytes()).map_err(RunError::io(&path))?;
-        let log = File::options().append(true).open(&path).map_err(RunError::io(&path))?;
+        let log = AppendedFile::open(&path).map_err(RunError::io(&path))?;
         self.log = Some(log);
         Ok(())
     }
 
     /// Flushes the event file to the disk.
     pub fn flush(&self) -> Result<(), RunError> {
-        self.file.sync_data().map_err(RunError::io(&self.path))
+        self.file.flush().map_err(RunError::io(&self.path))
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), RunError> {
         // One write call, so that a reader sees whole records.
-        durable::append(&mut self.file, &self.path, bytes).map_err(RunError::io(&self.path))
+        self.file.append(bytes).map_err(RunError::io(&self.path))
     }
 }
 

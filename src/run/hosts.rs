@@ -2,15 +2,20 @@
 //!
 //! Before a run, all hosts check that they run the same program on the same recipe and the same data.
 
+use super::helper::help;
+use super::measures::{Measurement, measure_with_host_0, measures_knn};
 use super::preflight::{CheckedPoint, JobState};
-use super::runner::Runner;
+use super::runner::{RunOptions, Runner};
 use super::schedule::{self, JobContextMaker};
 use crate::durable::Content;
-use crate::recipe::{self, Job, Recipe, Resolved};
+use crate::recipe::{self, Recipe, Resolved};
 use crate::results::StartLayout;
-use crate::train::{ChosenDevice, DeviceThreads, HostCause, Hosts, RunContext, TrainError};
+use crate::train::{
+    ChosenDevice, DeviceThreads, HostCause, Hosts, RowWritten, RunContext, TrainError,
+};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,18 +24,30 @@ use std::time::{Duration, Instant};
 pub(super) enum Command {
     /// Check the devices for the run with index `point` in the sweep.
     CheckDevice { point: usize },
-    /// Train one job.
+    /// Train a job of a sweep point together.
     Train(JobOrder),
+    /// Train jobs of a sweep point, each on one device of one host. Host 0 then hands out the jobs.
+    ShareJobs(PointOrder),
+    /// Measure a checkpoint of a sweep point.
+    Measure { point: usize, measurement: Measurement },
+    /// All checkpoints are measured, so that the pre-training can continue.
+    Measured,
     /// End the run.
     Finish,
 }
 
-/// The order to train one job.
+/// A job to train.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct JobOrder {
-    pub point: usize,
+    pub of: PointOrder,
     /// Folder of the job, such as `finetune/from-0800`.
     pub job: String,
+}
+
+/// Information from host 0 about a sweep point.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PointOrder {
+    pub point: usize,
     pub layouts: Vec<StartLayout>,
     /// Hash of `provenance.json` in the run folder.
     pub provenance: String,
@@ -40,7 +57,9 @@ pub(super) struct JobOrder {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct HostFacts {
     version: String,
-    /// Hash of the recipes of all runs in the sweep.
+    /// The options of the command that must be the same on all hosts, such as `--fresh`.
+    options: Vec<String>,
+    /// Hash of the recipes of all sweep points.
     recipes: String,
     /// Recipe of the first run in the sweep, as TOML.
     recipe: String,
@@ -50,7 +69,13 @@ struct HostFacts {
     jobs: Vec<(String, JobState)>,
 }
 
-/// Sends a command from host 0 to all other hosts.
+/// Returns the version of this program, and the commit that it was built from.
+pub fn build_name() -> String {
+    let name = format!("{} {}", env!("CARGO_PKG_VERSION"), env!("BUILT_FROM_COMMIT"));
+    name.trim_end().to_owned()
+}
+
+/// Sends a command to the other hosts.
 pub(super) fn tell(hosts: &Hosts, command: &Command) -> Result<(), TrainError> {
     if hosts.count() > 1 {
         hosts.exchange(serde_json::to_vec(command).expect("commands are valid JSON"))?;
@@ -58,7 +83,27 @@ pub(super) fn tell(hosts: &Hosts, command: &Command) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Hashes `provenance.json`, to test whether all hosts see the same run folder.
+/// Waits for the next command of host 0.
+fn receive(hosts: &Hosts) -> Result<Command, TrainError> {
+    let messages = hosts.exchange(Vec::new())?;
+    Ok(serde_json::from_slice(&messages[0]).expect("host 0 sends commands"))
+}
+
+/// Returns a function that measures new pre-training checkpoints together with host 0, on another host.
+fn measure_kept(work: &RunContext) -> RowWritten {
+    let work = work.clone();
+    Arc::new(move || {
+        while measures_knn(&work) {
+            match receive(&work.hosts)? {
+                Command::Measure { measurement, .. } => measure_with_host_0(&work, &measurement)?,
+                _ => break,
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Returns the hash of the run's `provenance.json`. Equal hashes show that all hosts see the same run folder.
 pub(super) fn provenance_hash(run: &Path) -> String {
     Content::of_file(&run.join("provenance.json")).map(|content| content.blake3).unwrap_or_default()
 }
@@ -80,8 +125,8 @@ impl Drop for Finish<'_> {
 /// If `refusal` is set, this host cannot run, and all hosts fail.
 pub(super) fn check_same(
     hosts: &Hosts,
-    resolved: &Resolved,
-    points: &[CheckedPoint],
+    options: &RunOptions,
+    (resolved, points): (&Resolved, &[CheckedPoint]),
     refusal: Option<HostCause>,
 ) -> Result<(), TrainError> {
     if hosts.count() == 1 {
@@ -90,7 +135,8 @@ pub(super) fn check_same(
     if refusal.is_some() {
         return hosts.end(refusal);
     }
-    let own = serde_json::to_vec(&HostFacts::new(resolved, points)).expect("facts are valid JSON");
+    let own = HostFacts::new(options, resolved, points);
+    let own = serde_json::to_vec(&own).expect("facts are valid JSON");
     let all = hosts.exchange(own)?;
     let all = all.iter().map(|facts| serde_json::from_slice::<HostFacts>(facts));
     // Another version of mae may send other facts, which do not parse.
@@ -106,7 +152,7 @@ pub(super) fn check_same(
                 hosts.name(host),
                 first.difference(all[host].as_ref())
             ),
-            hint: "use the same program, recipe, environment variables and data on all hosts. Use one shared folder for `--runs`"
+            hint: "use the same program, options, recipe, environment variables and data on all hosts. Use one shared folder for `--runs`"
                 .to_owned(),
         }),
         _ => Ok(()),
@@ -114,7 +160,7 @@ pub(super) fn check_same(
 }
 
 impl HostFacts {
-    fn new(resolved: &Resolved, points: &[CheckedPoint]) -> Self {
+    fn new(options: &RunOptions, resolved: &Resolved, points: &[CheckedPoint]) -> Self {
         let recipes = resolved.points.iter().map(|point| recipe::recipe_toml(&point.recipe));
         let recipes: Vec<String> = recipes.collect();
         let jobs = points.iter().flat_map(|point| {
@@ -123,9 +169,9 @@ impl HostFacts {
                 .iter()
                 .map(|job| (point.path.join(&job.job.dir).display().to_string(), job.state.clone()))
         });
-        let version = format!("{} {}", env!("CARGO_PKG_VERSION"), env!("BUILT_FROM_COMMIT"));
         Self {
-            version: version.trim_end().to_owned(),
+            version: build_name(),
+            options: shared_options(options),
             recipes: Content::of(recipes.concat().as_bytes()).blake3,
             recipe: recipes.into_iter().next().unwrap_or_default(),
             data: points.iter().map(|p| p.data.as_ref().map(|d| d.fingerprint.clone())).collect(),
@@ -140,6 +186,12 @@ impl HostFacts {
         };
         if other.version != self.version {
             return format!("has mae {}, but rank 0 has mae {}", other.version, self.version);
+        }
+        if let Some(option) = other.options.iter().find(|option| !self.options.contains(option)) {
+            return format!("was started with `{option}`, but rank 0 was not");
+        }
+        if let Some(option) = self.options.iter().find(|option| !other.options.contains(option)) {
+            return format!("was started without `{option}`, but rank 0 was started with it");
         }
         if other.recipes != self.recipes {
             return format!(
@@ -156,7 +208,18 @@ impl HostFacts {
     }
 }
 
-/// Returns the recipe keys with different values, such as ` (seed: 1, not 0)`.
+/// Returns the options of the command that must be the same on all hosts.
+///
+/// Only host 0 acts on `--fresh` and `--break-lock`, so a host that alone has one of them was started by mistake.
+fn shared_options(options: &RunOptions) -> Vec<String> {
+    let RunOptions { fresh, break_lock, only, .. } = options;
+    let flags = [(*fresh, "--fresh"), (*break_lock, "--break-lock")];
+    let given =
+        flags.into_iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag.to_owned());
+    given.chain(only.map(|stage| format!("--stage {stage}"))).collect()
+}
+
+/// Lists the recipe keys with different values, in parentheses; empty if there are none.
 fn recipe_difference(first: &str, other: &str) -> String {
     let (Ok(first), Ok(other)) = (toml::from_str::<Recipe>(first), toml::from_str::<Recipe>(other))
     else {
@@ -178,10 +241,8 @@ impl Runner<'_> {
     ) -> Result<(), TrainError> {
         let mut device = None;
         loop {
-            let messages = self.hosts.exchange(Vec::new())?;
-            let command = serde_json::from_slice(&messages[0]).expect("host 0 sends commands");
-            // Host 0 receives the errors of this host and decides what to do.
-            match command {
+            // Host 0 gets the errors of this host and decides what follows.
+            match receive(&self.hosts)? {
                 Command::CheckDevice { point } => {
                     let data = points[point].data.as_deref().expect("the preflight opens the data");
                     let plan = &resolved.points[point].plan;
@@ -189,14 +250,31 @@ impl Runner<'_> {
                     device = self.hosts.end_job(checked).ok();
                 }
                 Command::Train(order) => {
-                    let work = self.follower_context(resolved, points, device.clone(), &order);
+                    let work = self.follower_context(resolved, points, device.clone(), &order.of);
                     let _ = match work {
-                        Ok((work, job)) => {
-                            schedule::train(&work, job, &JobContextMaker::silent(), device_threads)
+                        Ok(work) => {
+                            let job = work.plan.jobs().into_iter().find(|job| job.dir == order.job);
+                            let job = job.expect("all hosts have the same recipe");
+                            let context = JobContextMaker {
+                                checkpoint_kept: measure_kept(&work),
+                                ..JobContextMaker::silent()
+                            };
+                            schedule::train(&work, job, &context, device_threads)
                         }
                         Err(error) => self.hosts.end_job(Err(error)),
                     };
                 }
+                Command::ShareJobs(order) => {
+                    let work = self.follower_context(resolved, points, device.clone(), &order);
+                    let helped = work.and_then(|work| help(&work, device_threads));
+                    let _ = self.hosts.end_job(helped);
+                }
+                Command::Measure { point, measurement } => {
+                    let place = (resolved, points, point);
+                    let work = self.follower_work(place, device.clone(), &[]);
+                    let _ = measure_with_host_0(&work, &measurement);
+                }
+                Command::Measured => {}
                 Command::Finish => return Ok(()),
             }
         }
@@ -207,24 +285,32 @@ impl Runner<'_> {
         resolved: &Resolved,
         points: &[CheckedPoint],
         device: Option<ChosenDevice>,
-        order: &JobOrder,
-    ) -> Result<(RunContext, Job), TrainError> {
-        let point = &points[order.point];
-        wait_for_provenance(&point.path, &order.provenance)?;
+        order: &PointOrder,
+    ) -> Result<RunContext, TrainError> {
+        let run = &points[order.point].path;
+        wait_until(run, || provenance_hash(run) == order.provenance)?;
+        Ok(self.follower_work((resolved, points, order.point), device, &order.layouts))
+    }
+
+    fn follower_work(
+        &self,
+        (resolved, points, index): (&Resolved, &[CheckedPoint], usize),
+        device: Option<ChosenDevice>,
+        layouts: &[StartLayout],
+    ) -> RunContext {
+        let point = &points[index];
         let data = point.data.clone().expect("the preflight opens the data");
-        let device = device.expect("host 0 checks the devices before it trains");
-        let work = self.context((resolved, order.point), point, data, device, &order.layouts);
-        let job = work.plan.jobs().into_iter().find(|job| job.dir == order.job);
-        Ok((work, job.expect("all hosts have the same recipe")))
+        let device = device.expect("host 0 first checks the devices");
+        self.context((resolved, index), point, data, device, layouts)
     }
 }
 
-/// Waits until this host sees the `provenance.json` that host 0 wrote. Fails after 10 seconds.
-fn wait_for_provenance(run: &Path, hash: &str) -> Result<(), TrainError> {
+/// Waits until a file of host 0 is visible on this host, in the run folder `run`. Fails after 10 seconds.
+pub(super) fn wait_until(run: &Path, is_visible: impl Fn() -> bool) -> Result<(), TrainError> {
     // A network file system may show a new file only after some seconds.
     const PATIENCE: Duration = Duration::from_secs(10);
     let since = Instant::now();
-    while provenance_hash(run) != hash {
+    while !is_visible() {
         if since.elapsed() > PATIENCE {
             return Err(TrainError::Setting {
                 problem: format!("cannot find the run folder of rank 0 on this host: {}", run.display()),

@@ -1,14 +1,13 @@
 //! Loads checkpoints onto devices that pass the device check, and measures them.
 
 use crate::checkpoint::{Head, Opened};
-use crate::data::{BadFiles, DataSet, EvalTransform, Split};
+use crate::data::{DataSet, EvalTransform, Split};
 use crate::infer::{
-    Autoencoder, Classifier, Evaluation, FeatureExtractor, Knn, KnnMetrics, Pooling, StopFlag,
-    Tally,
+    Autoencoder, Classifier, Evaluation, FeatureExtractor, Pooling, StopFlag, Tally,
 };
 use crate::recipe::Plan;
 use crate::train::{
-    ChosenDevice, DeviceCheck, DeviceThreads, Hosts, TrainError, check_device, on_every_rank,
+    ChosenDevice, DeviceCheck, DeviceThreads, Hosts, Rank, TrainError, check_device, on_every_rank,
 };
 use std::sync::Arc;
 
@@ -63,31 +62,7 @@ pub fn load_features(
     Ok(FeatureExtractor::load(opened, plan, &device.device, layer, pooling)?)
 }
 
-/// Measures the k-NN accuracy on the validation split of `data`.
-///
-/// Returns `None` if the user stops the command. With `bad_files`, skips unreadable training images.
-pub fn measure_knn(
-    features: &FeatureExtractor,
-    plan: &Plan,
-    data: &DataSet,
-    knn: Knn,
-    bad_files: Option<BadFiles>,
-    (device, stop): (&ChosenDevice, &StopFlag),
-) -> Result<Option<KnnMetrics>, TrainError> {
-    let val = validation(plan, data, "classify by nearest neighbours")?;
-    let replicas = device.replicas();
-    let mut pass = features.pass(plan, Arc::clone(&data.train), EVAL_BATCH, stop);
-    if let Some(bad_files) = bad_files {
-        pass.loader = pass.loader.skipping_bad_files(Arc::new(bad_files));
-    }
-    let Some(train) = features.all(&pass, &replicas)? else { return Ok(None) };
-    let pass = features.pass(plan, val, EVAL_BATCH, stop);
-    let Some(val) = features.all(&pass, &replicas)? else { return Ok(None) };
-    let width = features.shape().iter().product();
-    Ok(knn.measure(train, val, width, &device.device, stop)?)
-}
-
-/// Images on which to measure a classifier.
+/// Images to measure a classifier on.
 #[derive(Clone)]
 pub struct EvalImages {
     pub split: Arc<dyn Split>,
@@ -104,30 +79,36 @@ impl EvalImages {
     }
 }
 
-/// Returns the validation split. If the data has none, the error starts with "cannot" and the text `what`.
-fn validation(plan: &Plan, data: &DataSet, what: &str) -> Result<Arc<dyn Split>, TrainError> {
+/// Returns the validation split of a data set. If there is none, the error says that mae cannot do `what`.
+pub(super) fn validation(
+    plan: &Plan,
+    data: &DataSet,
+    what: &str,
+) -> Result<Arc<dyn Split>, TrainError> {
     data.val.clone().ok_or_else(|| TrainError::Setting {
         problem: format!("cannot {what}: {} has no validation split", plan.data.path.display()),
         hint: "add a `val/` folder with the same class folders as `train/`".to_owned(),
     })
 }
 
-/// Loads a classifier and counts its predictions on each of `sets`.
+/// Loads a classifier and counts its predictions on each of `sets`. The devices of all hosts share the images.
 ///
-/// All devices in `device` share the work. Returns `None` if the user stops the command. Fails if a loss is NaN or
-/// infinite.
+/// All hosts must call this function with the same arguments, and get the same result. It has the same bits for any
+/// number of devices and hosts. Returns `None` if the user stops the command. Fails if a loss is NaN or infinite.
 pub fn evaluate(
     opened: Arc<Opened>,
     plan: &Plan,
     sets: Vec<EvalImages>,
-    device: &ChosenDevice,
+    (device, hosts): (&ChosenDevice, &Hosts),
     stop: &StopFlag,
 ) -> Result<Option<Vec<Tally>>, TrainError> {
     let device_threads = DeviceThreads::start(device.devices.len());
     let (plan, stop) = (plan.clone(), stop.clone());
-    on_every_rank(device, &device_threads, &Hosts::default(), move |rank, device| {
+    on_every_rank(device, &device_threads, hosts, move |rank, device| {
         let classifier = load_classifier(&opened, &plan, &device, EVAL_BATCH)?;
         let replicas = device.replicas();
+        check_same_sets(&rank, &sets)?;
+        let parts = replicas.shards(EVAL_BATCH).count();
         let mut tallies = Vec::new();
         for EvalImages { split, transform, among } in sets.clone() {
             let images = (split, transform);
@@ -135,13 +116,26 @@ pub fn evaluate(
             let own = classifier.tally(&pass, among, &replicas, rank.share())?;
             let shares: Option<Vec<Tally>> = rank.exchange(own)?.into_iter().collect();
             let Some(shares) = shares else { return Ok(None) };
-            let mut whole = Tally::default();
-            for share in &shares {
-                whole.add(share);
-            }
+            let whole = Tally::of_shares(&shares, parts);
             classifier.checked(&whole)?;
             tallies.push(whole);
         }
         Ok(Some(tallies))
+    })
+}
+
+/// Fails if a rank on a different host sees a different number of images in one of the sets.
+fn check_same_sets(rank: &Rank, sets: &[EvalImages]) -> Result<(), TrainError> {
+    let own: Vec<u64> = sets.iter().map(|set| set.split.len() as u64).collect();
+    let all = rank.exchange(own)?;
+    let Some(other) = all.iter().position(|other| *other != all[0]) else { return Ok(()) };
+    let images = |of: &[u64]| of.iter().sum::<u64>();
+    Err(TrainError::Setting {
+        problem: format!(
+            "cannot measure on several hosts: rank {other} sees {} images, but rank 0 sees {}",
+            images(&all[other]),
+            images(&all[0])
+        ),
+        hint: "give all hosts the same images, under the same paths".to_owned(),
     })
 }

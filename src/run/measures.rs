@@ -1,18 +1,23 @@
-//! Measurements of checkpoints that need no training: `[knn]` and `[robustness]` of a recipe.
+//! Measurements of checkpoints that need no training: `[knn]` and `[robustness]` of a recipe, and confusion matrices.
+//!
+//! Host 0 decides what to measure, and writes the results. All hosts share the images of each measurement.
 
-use super::inference::{EvalImages, evaluate, measure_knn};
+use super::hosts::{self, Command};
+use super::inference::{EvalImages, evaluate};
+use super::neighbours::measure_knn;
 use super::preflight::epochs;
 use super::schedule::is_done;
-use super::test_sets::{measure_set, open_set};
-use crate::checkpoint;
+use super::test_sets::{TestResult, measure_set, open_set};
+use crate::checkpoint::{self, Opened};
 use crate::data::BadFiles;
-use crate::infer::{FeatureExtractor, Knn, Pooling};
+use crate::infer::{FeatureExtractor, Knn, KnnMetrics, Pooling, Tally};
 use crate::recipe::{Job, KnnPool};
 use crate::results::{Confusion, KnnRow, MeasureTables, RobustnessRow, job_path, recipe_word};
 use crate::shape::StageKind;
 use crate::train::{Event, Observer, RunContext, TrainError};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Above this number of classes, a run writes no confusion matrix.
 const CONFUSION_CLASSES: usize = 100;
@@ -22,51 +27,54 @@ pub(super) fn needs_confusion(folder: &Path, classes: usize) -> bool {
     classes <= CONFUSION_CLASSES && !Confusion::is_in(folder)
 }
 
-/// Measures checkpoints for `knn.csv`, `robustness.csv` and `confusion.csv`.
+/// A measurement, which all hosts make together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Measurement {
+    /// kNN with the pre-training checkpoint of an epoch.
+    Knn { epoch: usize },
+    /// A fine-tuning on the validation split.
+    Validation { job: String },
+    /// A fine-tuning on a test set. `set` is the index of the set in the recipe.
+    TestSet { job: String, set: usize },
+}
+
+/// Measures the checkpoints of a run, and writes `knn.csv` and `robustness.csv`.
 pub(super) struct Measures {
     work: RunContext,
+    /// Index of the sweep point.
+    point: usize,
     observer: Observer,
-    /// Locked while measuring, because jobs may run in parallel.
-    measuring: Mutex<()>,
 }
 
 impl Measures {
-    pub(super) fn new(work: &RunContext, observer: &Observer) -> Self {
-        let measuring = Mutex::default();
-        Self { work: work.clone(), observer: Arc::clone(observer), measuring }
+    pub(super) fn new(point: usize, work: &RunContext, observer: &Observer) -> Self {
+        Self { work: work.clone(), point, observer: Arc::clone(observer) }
     }
 
     /// Measures each pre-training checkpoint that `knn.csv` does not contain.
     ///
     /// Returns early, without an error, if the user stops the run.
     pub(super) fn knn(&self) -> Result<(), TrainError> {
-        let RunContext { plan, data, run, stop, .. } = &self.work;
+        if measures_knn(&self.work) {
+            self.missing_knn()?;
+            // The other hosts may wait for this in the middle of the pre-training.
+            hosts::tell(&self.work.hosts, &Command::Measured)?;
+        }
+        Ok(())
+    }
+
+    fn missing_knn(&self) -> Result<(), TrainError> {
+        let RunContext { plan, run, .. } = &self.work;
         let (Some(knn), Some(pretrain)) = (&plan.knn, &plan.pretrain) else { return Ok(()) };
-        let _in_turn = self.measuring.lock().unwrap_or_else(PoisonError::into_inner);
         let mut measured = MeasureTables::read(run)?;
         let job = job_path(run, "pretrain");
-        let device = self.work.device.of(0);
-        let pooling = match knn.pool {
-            KnnPool::Cls => Pooling::Cls,
-            KnnPool::Mean => Pooling::Mean,
-        };
         for &epoch in &pretrain.checkpoint_epochs {
             let folder = checkpoint::epoch_folder(&job, epoch);
             if !checkpoint::is_whole(&folder) || measured.knn(knn, epoch).is_some() {
                 continue;
             }
-            let opened = checkpoint::open(&folder, None)?;
-            let features =
-                FeatureExtractor::load(&opened, plan, &device.device, None, Some(pooling))?;
-            let settings = Knn { k: knn.k, temperature: knn.temperature };
-            let bad_files = BadFiles::new(
-                plan.data.max_bad_fraction,
-                data.train.len(),
-                Some(job.join("bad_files.csv")),
-            );
-            let metrics =
-                measure_knn(&features, plan, data, settings, Some(bad_files), (&device, stop))?;
-            let Some(metrics) = metrics else { return Ok(()) };
+            self.tell(&Measurement::Knn { epoch })?;
+            let Some(metrics) = knn_metrics(&self.work, epoch)? else { return Ok(()) };
             let row = KnnRow {
                 pretrain_epoch: epoch,
                 k: knn.k,
@@ -96,23 +104,20 @@ impl Measures {
 
     /// Writes `confusion.csv` for each finished fine-tuning with at most 100 classes.
     fn confusions(&self) -> Result<(), TrainError> {
-        let RunContext { plan, data, run, stop, device, .. } = &self.work;
+        let RunContext { data, run, .. } = &self.work;
         let classes = data.facts.num_classes;
         for job in self.finished_finetunings() {
             let folder = job_path(run, &job.dir);
             if !needs_confusion(&folder, classes) {
                 continue;
             }
-            let epoch = epochs(plan, StageKind::Finetune);
-            let opened = checkpoint::open(&checkpoint::epoch_folder(&folder, epoch), None)?;
-            let images = EvalImages::validation(plan, data)?;
-            let tallies = evaluate(Arc::new(opened), plan, vec![images], device, stop)?;
-            let Some(tallies) = tallies else { return Ok(()) };
+            self.tell(&Measurement::Validation { job: job.dir.clone() })?;
+            let Some(tally) = validation_tally(&self.work, &job.dir)? else { return Ok(()) };
             let names = (0..classes).map(|label| match data.class_names.get(label) {
                 Some(name) => name.clone(),
                 None => label.to_string(),
             });
-            let counts = tallies[0].confusion(classes);
+            let counts = tally.confusion(classes);
             Confusion { names: names.collect(), counts }.write(&folder)?;
         }
         Ok(())
@@ -124,24 +129,19 @@ impl Measures {
     }
 
     fn robustness(&self) -> Result<(), TrainError> {
-        let RunContext { plan, data, run, stop, device, .. } = &self.work;
+        let RunContext { plan, run, .. } = &self.work;
         if plan.robustness.is_empty() {
             return Ok(());
         }
         let mut measured = MeasureTables::read(run)?;
         let classes = plan.robustness_classes;
         for job in self.finished_finetunings() {
-            let epoch = epochs(plan, StageKind::Finetune);
-            let folder = checkpoint::epoch_folder(&job_path(run, &job.dir), epoch);
-            let mut left = plan.robustness.clone();
-            left.retain(|set| measured.robustness(set, classes, &job.dir).is_none());
-            if left.is_empty() {
-                continue;
-            }
-            let opened = Arc::new(checkpoint::open(&folder, None)?);
-            for set in &left {
-                let images = open_set(set, plan, &data.class_names, classes)?;
-                let result = measure_set(Arc::clone(&opened), plan, &images, device, stop)?;
+            for (index, set) in plan.robustness.iter().enumerate() {
+                if measured.robustness(set, classes, &job.dir).is_some() {
+                    continue;
+                }
+                self.tell(&Measurement::TestSet { job: job.dir.clone(), set: index })?;
+                let result = test_set_result(&self.work, &job.dir, index)?;
                 let Some(result) = result else { return Ok(()) };
                 let row = RobustnessRow {
                     finetune_run: job.dir.clone(),
@@ -161,4 +161,86 @@ impl Measures {
         }
         Ok(())
     }
+
+    /// Tells the other hosts to make a measurement.
+    fn tell(&self, measurement: &Measurement) -> Result<(), TrainError> {
+        let measurement = measurement.clone();
+        hosts::tell(&self.work.hosts, &Command::Measure { point: self.point, measurement })
+    }
+}
+
+/// Returns whether the run classifies by nearest neighbours.
+pub(super) fn measures_knn(work: &RunContext) -> bool {
+    work.plan.knn.is_some() && work.plan.pretrain.is_some()
+}
+
+/// Makes a measurement of host 0 on another host. The results are those of host 0, which alone writes them.
+pub(super) fn measure_with_host_0(
+    work: &RunContext,
+    measurement: &Measurement,
+) -> Result<(), TrainError> {
+    match measurement {
+        Measurement::Knn { epoch } => knn_metrics(work, *epoch).map(drop),
+        Measurement::Validation { job } => validation_tally(work, job).map(drop),
+        Measurement::TestSet { job, set } => test_set_result(work, job, *set).map(drop),
+    }
+}
+
+/// Classifies by nearest neighbours, with the features of the pre-training checkpoint of `epoch`.
+fn knn_metrics(work: &RunContext, epoch: usize) -> Result<Option<KnnMetrics>, TrainError> {
+    let RunContext { plan, data, run, stop, hosts, .. } = work;
+    let knn = plan.knn.as_ref().expect("the recipe has [knn]");
+    let measure = || {
+        let job = job_path(run, "pretrain");
+        let device = work.device.of(0);
+        let pooling = match knn.pool {
+            KnnPool::Cls => Pooling::Cls,
+            KnnPool::Mean => Pooling::Mean,
+        };
+        let opened = open(work, &checkpoint::epoch_folder(&job, epoch))?;
+        let features = FeatureExtractor::load(&opened, plan, &device.device, None, Some(pooling))?;
+        let settings = Knn { k: knn.k, temperature: knn.temperature };
+        let table = hosts.is_first().then(|| job.join("bad_files.csv"));
+        let bad_files = BadFiles::new(plan.data.max_bad_fraction, data.train.len(), table);
+        measure_knn(&features, plan, data, settings, Some(bad_files), (&device, hosts, stop))
+    };
+    hosts.end_job(measure())
+}
+
+/// Counts the predictions of a fine-tuning on the validation split.
+fn validation_tally(work: &RunContext, job: &str) -> Result<Option<Tally>, TrainError> {
+    let RunContext { plan, data, stop, hosts, device, .. } = work;
+    let opened = open_finetuning(work, job);
+    let images = opened.and_then(|opened| Ok((opened, EvalImages::validation(plan, data)?)));
+    let (opened, images) = images.or_else(|error| hosts.end_job(Err(error)))?;
+    let tallies = evaluate(opened, plan, vec![images], (device, hosts), stop)?;
+    Ok(tallies.map(|mut tallies| tallies.remove(0)))
+}
+
+/// Measures a fine-tuning on test set number `set` of the recipe.
+fn test_set_result(
+    work: &RunContext,
+    job: &str,
+    set: usize,
+) -> Result<Option<TestResult>, TrainError> {
+    let RunContext { plan, data, stop, hosts, device, .. } = work;
+    let opened = open_finetuning(work, job).and_then(|opened| {
+        let classes = plan.robustness_classes;
+        Ok((opened, open_set(&plan.robustness[set], plan, &data.class_names, classes)?))
+    });
+    let (opened, images) = opened.or_else(|error| hosts.end_job(Err(error)))?;
+    measure_set(opened, plan, &images, (device, hosts), stop)
+}
+
+/// Opens the last checkpoint of a finished fine-tuning.
+fn open_finetuning(work: &RunContext, job: &str) -> Result<Arc<Opened>, TrainError> {
+    let epoch = epochs(&work.plan, StageKind::Finetune);
+    let folder = checkpoint::epoch_folder(&job_path(&work.run, job), epoch);
+    Ok(Arc::new(open(work, &folder)?))
+}
+
+/// Opens a checkpoint that host 0 has written.
+fn open(work: &RunContext, folder: &Path) -> Result<Opened, TrainError> {
+    hosts::wait_until(&work.run, || checkpoint::is_whole(folder))?;
+    Ok(checkpoint::open(folder, None)?)
 }

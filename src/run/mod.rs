@@ -8,23 +8,29 @@ mod accuracy_tables;
 mod checked_source;
 mod copied_jobs;
 mod failed_jobs;
+mod helper;
 mod hosts;
 mod inference;
 mod inspector;
 mod measures;
+mod neighbours;
 mod point_jobs;
 mod preflight;
 mod provenance;
+mod rounds;
 mod runner;
 mod schedule;
+mod shared_jobs;
 mod start_files;
 mod test_sets;
 mod validation;
 
 pub use failed_jobs::{FailedJob, FailedJobs, FailedPoint, PointError};
+pub use hosts::build_name;
 pub use inference::{
-    EVAL_BATCH, EvalImages, evaluate, load_autoencoder, load_classifier, load_features, measure_knn,
+    EVAL_BATCH, EvalImages, evaluate, load_autoencoder, load_classifier, load_features,
 };
+pub use neighbours::measure_knn;
 pub use preflight::{
     CheckedJob, CheckedPoint, DataCounts, JobState, Preflight, Problem, Problems, Purpose,
     preflight,

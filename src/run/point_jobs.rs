@@ -2,11 +2,12 @@
 
 use super::accuracy_tables::AccuracyTables;
 use super::failed_jobs::{FailedJob, Failures, PointError};
-use super::hosts::{self, Command, JobOrder};
+use super::hosts::{self, Command, JobOrder, PointOrder};
 use super::measures::Measures;
 use super::provenance;
 use super::runner::{Runner, Sweep};
 use super::schedule::{self, Announce, JobContextMaker, is_done};
+use super::shared_jobs;
 use crate::durable::now_unix_s;
 use crate::recipe::Job;
 use crate::results::RunFolder;
@@ -34,7 +35,7 @@ impl Runner<'_> {
             work.draw_missing_pictures(job, &sweep.device_threads, &self.observer);
         }
         let tables = Arc::new(AccuracyTables::new(&self.options.runs, work, sweep.resolved));
-        let measures = Arc::new(Measures::new(work, &self.observer));
+        let measures = Arc::new(Measures::new(index, work, &self.observer));
         let all_done = jobs.iter().all(|job| is_done(work, job));
         let mut provenance = match &point.before {
             // If all jobs are done, keep the provenance of the earlier start.
@@ -88,10 +89,8 @@ impl Runner<'_> {
         let (tables, measures) = (Arc::clone(failures.tables), Arc::clone(measures));
         let context = JobContextMaker {
             observer: Arc::clone(&self.observer),
-            row_written: Arc::new(move || {
-                measures.knn()?;
-                Ok(tables.write()?)
-            }),
+            row_written: Arc::new(move || Ok(tables.write()?)),
+            checkpoint_kept: Arc::new(move || measures.knn()),
             timer: StepTimer::default(),
             announce: announce(index, work),
         };
@@ -116,7 +115,11 @@ impl Runner<'_> {
                 }
             }
         }
-        let (end, failed) = schedule::side_by_side(work, side_by_side, &context, device_threads)?;
+        if !side_by_side.is_empty() {
+            hosts::tell(&work.hosts, &Command::ShareJobs(order(index, work)))?;
+        }
+        let (end, failed) =
+            shared_jobs::side_by_side(work, side_by_side, &context, device_threads)?;
         failed.into_iter().try_for_each(|failed| failures.add(failed))?;
         Ok(end)
     }
@@ -141,10 +144,15 @@ impl Runner<'_> {
 
 /// Returns a function that tells the other hosts which job to train.
 fn announce(point: usize, work: &RunContext) -> Announce {
-    let (hosts, layouts, run) = (work.hosts.clone(), work.layouts.to_vec(), work.run.clone());
+    let work = work.clone();
     Arc::new(move |job| {
-        let provenance = hosts::provenance_hash(&run);
-        let (job, layouts) = (job.dir.clone(), layouts.clone());
-        hosts::tell(&hosts, &Command::Train(JobOrder { point, job, layouts, provenance }))
+        let order = JobOrder { of: order(point, &work), job: job.dir.clone() };
+        hosts::tell(&work.hosts, &Command::Train(order))
     })
+}
+
+/// Returns what the other hosts need to know about sweep point `point`.
+fn order(point: usize, work: &RunContext) -> PointOrder {
+    let provenance = hosts::provenance_hash(&work.run);
+    PointOrder { point, layouts: work.layouts.to_vec(), provenance }
 }

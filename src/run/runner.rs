@@ -68,7 +68,8 @@ impl Runner<'_> {
             text: problems.to_string(),
             is_input: problems.is_input(),
         });
-        let same = hosts::check_same(&self.hosts, resolved, &preflight.points, cause);
+        let same =
+            hosts::check_same(&self.hosts, self.options, (resolved, &preflight.points), cause);
         if let Some(problems) = refusal {
             return Err(problems.into());
         }

@@ -1,15 +1,13 @@
-//! Assigns jobs to devices: all devices train one job, or each device its own job.
+//! Trains a job on all devices together. For jobs on one device each, see `shared_jobs`.
 
-use super::failed_jobs::FailedJob;
 use super::preflight::{epochs, is_finished};
 use crate::infer::Replicas;
 use crate::recipe::Job;
 use crate::train::{
     ChosenDevice, DeviceThreads, Event, JobContext, JobEnd, Observer, Rank, RankContext,
-    RowWritten, RunContext, StepTimer, TaskCoupling, TrainError, first_error, on_every_rank,
+    RowWritten, RunContext, StepTimer, TrainError, on_every_rank,
 };
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Tells the other hosts to train a job.
 pub(super) type Announce = Arc<dyn Fn(&Job) -> Result<(), TrainError> + Send + Sync>;
@@ -19,6 +17,7 @@ pub(super) type Announce = Arc<dyn Fn(&Job) -> Result<(), TrainError> + Send + S
 pub(super) struct JobContextMaker {
     pub observer: Observer,
     pub row_written: RowWritten,
+    pub checkpoint_kept: RowWritten,
     pub timer: StepTimer,
     /// Called before a job starts on all devices.
     pub announce: Announce,
@@ -30,12 +29,13 @@ impl JobContextMaker {
         Self {
             observer: Arc::new(|_| {}),
             row_written: Arc::new(|| Ok(())),
+            checkpoint_kept: Arc::new(|| Ok(())),
             timer: StepTimer::default(),
             announce: Arc::new(|_| Ok(())),
         }
     }
 
-    fn context(&self, rank: Rank, work: &RunContext) -> JobContext {
+    pub(super) fn context(&self, rank: Rank, work: &RunContext) -> JobContext {
         JobContext {
             rank_context: RankContext {
                 rank,
@@ -45,6 +45,7 @@ impl JobContextMaker {
             stop: work.stop.clone(),
             observer: Arc::clone(&self.observer),
             row_written: Arc::clone(&self.row_written),
+            checkpoint_kept: Arc::clone(&self.checkpoint_kept),
         }
     }
 }
@@ -92,63 +93,8 @@ pub(super) fn train(
     })
 }
 
-/// Trains jobs in parallel, each on one device. If a job fails, the other jobs continue.
-///
-/// Returns the failed jobs. Fails if an error affects all jobs.
-pub(super) fn side_by_side(
-    work: &RunContext,
-    jobs: Vec<Job>,
-    context: &JobContextMaker,
-    device_threads: &DeviceThreads,
-) -> Result<(JobEnd, Vec<FailedJob>), TrainError> {
-    let devices = work.device.devices.len().min(jobs.len());
-    if devices == 0 {
-        return Ok((JobEnd::Done, Vec::new()));
-    }
-    let failed = Arc::new(Mutex::new(Vec::new()));
-    let failures = Arc::clone(&failed);
-    let jobs = Mutex::new(VecDeque::from(jobs));
-    let (work, context) = (work.clone(), context.clone());
-    let ends = device_threads.all(devices, TaskCoupling::Independent, move |index| {
-        let work = RunContext {
-            device: work.device.of(index),
-            parallel_jobs: devices - 1,
-            ..work.clone()
-        };
-        let mut outcome = Ok(JobEnd::Done);
-        loop {
-            let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(job) = next else { return outcome };
-            let end = match not_to_run(&work, &job, &context) {
-                Ok(None) => work.run(&job, &context.context(Rank::alone(), &work)),
-                Ok(Some(end)) => Ok(end),
-                Err(error) => Err(error),
-            };
-            match end {
-                Ok(JobEnd::Done) => {}
-                Ok(JobEnd::Interrupted) => return outcome.and(Ok(JobEnd::Interrupted)),
-                Err(error) => {
-                    (context.observer)(Event::JobFailed { job: &job.dir, error: Some(&error) });
-                    if error.is_of_one_job() {
-                        let failed = FailedJob { job: job.dir, error };
-                        failures.lock().unwrap_or_else(PoisonError::into_inner).push(failed);
-                    } else {
-                        outcome = outcome.and(Err(error));
-                    }
-                }
-            }
-        }
-    });
-    let ends = first_error(ends)?;
-    let is_interrupted = ends.contains(&JobEnd::Interrupted);
-    let failed = std::mem::take(&mut *failed.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok((if is_interrupted { JobEnd::Interrupted } else { JobEnd::Done }, failed))
-}
-
-/// Returns `Done` for a job that has finished before, and `Interrupted` after a stop request.
-///
-/// `None` means that the job must run.
-fn not_to_run(
+/// Returns the outcome of a job that needs no training. Otherwise returns `None`.
+pub(super) fn not_to_run(
     work: &RunContext,
     job: &Job,
     context: &JobContextMaker,

@@ -7,7 +7,7 @@ use crate::data::{
 };
 use crate::infer::{Metrics, StopFlag, Tally};
 use crate::recipe::{Plan, TestClasses, TestSet};
-use crate::train::{ChosenDevice, TrainError};
+use crate::train::{ChosenDevice, Hosts, TrainError};
 use std::sync::Arc;
 
 /// Number of classes in ImageNet-A and in ImageNet-R. Predictions of other classes are not allowed.
@@ -63,12 +63,13 @@ pub fn open_set(
     Ok((images, among))
 }
 
-/// Measures a classifier on a test set. Returns `None` if the user stops the command.
+/// Measures a classifier on a test set from [`open_set`], on the devices of all hosts. Returns `None` if the user stops
+/// the command.
 pub fn measure_set(
     opened: Arc<Opened>,
     plan: &Plan,
     (images, among): &OpenedSet,
-    device: &ChosenDevice,
+    place: (&ChosenDevice, &Hosts),
     stop: &StopFlag,
 ) -> Result<Option<TestResult>, TrainError> {
     let sets = images.parts.iter().map(|part| EvalImages {
@@ -79,7 +80,7 @@ pub fn measure_set(
         },
         among: among.clone(),
     });
-    let Some(tallies) = evaluate(opened, plan, sets.collect(), device, stop)? else {
+    let Some(tallies) = evaluate(opened, plan, sets.collect(), place, stop)? else {
         return Ok(None);
     };
     let parts: Vec<Metrics> = tallies.iter().map(Tally::metrics).collect();

@@ -70,7 +70,10 @@ pub enum TrainError {
     /// A job failed on another host.
     #[error("rank {rank} on host {host} failed: {cause}")]
     OtherHost { rank: usize, host: String, cause: HostCause },
-    /// Another rank of the same job failed. The run reports the error of that rank.
+    /// A job that another host trained alone failed, with an error that affects only this job.
+    #[error("{text}")]
+    JobOfHost { text: String },
+    /// Another rank of the job failed. The run reports that rank's error instead.
     #[error("cannot continue: another device of this job has failed")]
     OtherRank,
 }
@@ -116,7 +119,7 @@ fn after_skipped(skipped: usize) -> String {
 impl TrainError {
     /// Returns whether the other jobs of the run can continue after this error.
     pub fn is_of_one_job(&self) -> bool {
-        matches!(self, Self::NotFinite { .. } | Self::BadWeights { .. })
+        matches!(self, Self::NotFinite { .. } | Self::BadWeights { .. } | Self::JobOfHost { .. })
     }
 
     /// Returns whether the recipe, the data or a checkpoint caused the error.
@@ -132,6 +135,7 @@ impl TrainError {
             | Self::NotStarted { .. }
             | Self::Device(_)
             | Self::Stuck
+            | Self::JobOfHost { .. }
             | Self::OtherRank => false,
         }
     }

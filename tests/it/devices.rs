@@ -115,7 +115,12 @@ fn a_plan_for_several_hosts_needs_no_mpi() {
     let bench = Bench::new(&recipe(1, "auto"));
     let hosts = ["plan", "r.toml", "--set", "runtime.hosts=4", "--set", "pretrain.accum_iter=1"];
     let text = bench.done(&hosts);
-    assert!(text.contains("each on all 4 devices of 4 hosts together"), "{text}");
+    let shared = "pre-training on all 4 devices of 4 hosts together, then one job on each device";
+    assert!(text.contains(shared) && !text.contains("# network, finetune"), "{text}");
+    let together = [&hosts[..], &["--set", "runtime.schedule=data-parallel"]].concat();
+    let together = bench.done(&together);
+    assert!(together.contains("each on all 4 devices of 4 hosts together"), "{together}");
+    assert!(together.contains("# network, finetune: in each update"), "{together}");
     assert!(text.contains("# network, pretrain: in each update, each of 4 hosts sums"), "{text}");
     let json = bench.done(&[&hosts[..], &["--json"]].concat());
     let plan: serde_json::Value = serde_json::from_str(&json).unwrap();

@@ -2,9 +2,10 @@
 
 use super::super::checkpoint_args::Ready;
 use super::super::signals::stop_on_signals;
-use super::super::{CliError, output};
-use crate::data::{self, Labels};
-use crate::infer::{Knn, KnnMetrics, Pooling, StopFlag};
+use super::super::{CliError, launcher, output};
+use crate::data::{self, DataSet, Labels};
+use crate::infer::{FeatureExtractor, Knn, KnnMetrics, Pooling, StopFlag};
+use crate::train::{ChosenDevice, Hosts};
 use crate::{run, train};
 
 #[derive(clap::Args)]
@@ -27,22 +28,27 @@ enum Pool {
     Mean,
 }
 
-pub(super) fn run(args: &super::Args, ready: Ready, stop: &StopFlag) -> Result<(), CliError> {
-    let Ready { opened, mut plan, .. } = ready;
-    plan.runtime.devices = 1;
+pub(super) fn run(
+    args: &super::Args,
+    mut ready: Ready,
+    stop: &StopFlag,
+    hosts: &Hosts,
+) -> Result<(), CliError> {
+    ready.plan.runtime.devices = 1;
     let Args { knn, temperature, pool } = args.neighbours;
-    let device = train::choose(&plan.runtime.untuned())?;
-    let data = data::open(&plan.data, Labels::Needed)?;
-    stop_on_signals(stop, "stopping");
-    let pooling = pool.map(|pool| match pool {
-        Pool::Cls => Pooling::Cls,
-        Pool::Mean => Pooling::Mean,
-    });
-    let features = run::load_features(&opened, &plan, &device, (None, pooling))?;
     let k = knn.expect("`run` is called with --knn") as usize;
     let knn = Knn { k, temperature };
-    let measured = run::measure_knn(&features, &plan, &data, knn, None, (&device, stop))?;
+    let loaded = load(&ready, pool);
+    let (device, data, features) = launcher::all_ready(hosts, loaded)?;
+    launcher::check_same(hosts, &[("fingerprint of the data", data.fingerprint.clone())])?;
+    stop_on_signals(stop, "stopping");
+    let place = (&device, hosts, stop);
+    let measured = run::measure_knn(&features, &ready.plan, &data, knn, None, place);
+    let measured = launcher::all_ready(hosts, measured.map_err(CliError::from))?;
     let KnnMetrics { top1, top5, images } = measured.ok_or(CliError::Stopped)?;
+    if !hosts.is_first() {
+        return Ok(());
+    }
     if args.json {
         let json =
             serde_json::json!({ "knn_top1": top1, "knn_top5": top5, "k": k, "images": images });
@@ -50,6 +56,21 @@ pub(super) fn run(args: &super::Args, ready: Ready, stop: &StopFlag) -> Result<(
     }
     let text = format!("kNN (k = {k}): top-1 {top1:.2} %, top-5 {top5:.2} % on {images} images");
     Ok(output::result(&text)?)
+}
+
+/// Chooses the device of this host, opens the data, and loads the encoder.
+fn load(
+    Ready { opened, plan, .. }: &Ready,
+    pool: Option<Pool>,
+) -> Result<(ChosenDevice, DataSet, FeatureExtractor), CliError> {
+    let device = train::choose(&plan.runtime.untuned())?;
+    let data = data::open(&plan.data, Labels::Needed)?;
+    let pooling = pool.map(|pool| match pool {
+        Pool::Cls => Pooling::Cls,
+        Pool::Mean => Pooling::Mean,
+    });
+    let features = run::load_features(opened, plan, &device, (None, pooling))?;
+    Ok((device, data, features))
 }
 
 fn temperature(text: &str) -> Result<f64, String> {

@@ -2,14 +2,14 @@
 
 use super::super::checkpoint_args::Ready;
 use super::super::signals::stop_on_signals;
-use super::super::{CliError, output};
+use super::super::{CliError, launcher, output};
 use super::write_csv;
 use crate::checkpoint::Head;
 use crate::infer::StopFlag;
 use crate::recipe::{TestClasses, TestSet};
 use crate::results::count;
 use crate::run::{self, TestResult};
-use crate::train;
+use crate::train::{self, Hosts};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,12 @@ impl Args {
 const HEADER: [&str; 8] =
     ["set", "top1", "top5", "loss", "mce", "classes", "predicted_classes", "images"];
 
-pub(super) fn run(args: &super::Args, ready: Ready, stop: &StopFlag) -> Result<(), CliError> {
+pub(super) fn run(
+    args: &super::Args,
+    ready: Ready,
+    stop: &StopFlag,
+    hosts: &Hosts,
+) -> Result<(), CliError> {
     let Ready { opened, mut meta, plan } = ready;
     if let Head::Linear { classes, .. } | Head::Probe { classes, .. } = opened.facts.head
         && meta.class_names.is_empty()
@@ -60,19 +65,26 @@ pub(super) fn run(args: &super::Args, ready: Ready, stop: &StopFlag) -> Result<(
         Classes::All => TestClasses::All,
     };
     let sets: Vec<TestSet> = args.test_sets.test.iter().map(|text| TestSet::parse(text)).collect();
-    let device = train::choose(&plan.runtime.untuned())?;
-    let open = |set| run::open_set(set, &plan, &meta.class_names, classes);
-    let opened_sets = sets.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let open_all = || {
+        let open = |set| run::open_set(set, &plan, &meta.class_names, classes);
+        let opened_sets = sets.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        Ok((train::choose(&plan.runtime.untuned())?, opened_sets))
+    };
+    let (device, opened_sets) = launcher::all_ready(hosts, open_all())?;
     stop_on_signals(stop, "stopping");
     let opened = Arc::new(opened);
     let mut results = Vec::new();
     for (set, images) in sets.iter().zip(&opened_sets) {
-        let measured = run::measure_set(Arc::clone(&opened), &plan, images, &device, stop)?;
+        let measured =
+            run::measure_set(Arc::clone(&opened), &plan, images, (&device, hosts), stop)?;
         let result = measured.ok_or(CliError::Stopped)?;
-        if !args.json {
+        if !args.json && hosts.is_first() {
             output::result(&line(&set.name, &result, meta.num_classes))?;
         }
         results.push((set.name.as_str(), result));
+    }
+    if !hosts.is_first() {
+        return Ok(());
     }
     if let Some(path) = &args.test_sets.csv {
         write_table(path, &results, meta.num_classes)?;

@@ -83,7 +83,7 @@ fn planned(
     };
     let alone = job.is_independent() && is_job_parallel(plan, checked);
     let devices = if alone { 1 } else { plan.runtime.world_size() };
-    let network = plan.runtime.network(plan.runtime.hosts);
+    let network = plan.runtime.network(if alone { 1 } else { plan.runtime.hosts });
     let evaluated = match job.stage {
         StageKind::Pretrain => Some(0),
         _ => counts.val_images.map(|images| images * training.epochs),
@@ -165,7 +165,7 @@ fn wall_s(plan: &Plan, jobs: &[PlannedJob]) -> Option<f64> {
     let together = sum(together.into_iter().map(left))?;
     let longest = alone.iter().filter_map(|job| left(job)).fold(0.0, f64::max);
     let alone = sum(alone.into_iter().map(left))?;
-    Some(together + longest.max(alone / plan.runtime.devices as f64))
+    Some(together + longest.max(alone / plan.runtime.world_size() as f64))
 }
 
 /// Returns the sum; `None` if any entry is `None`.

@@ -116,12 +116,15 @@ fn of_disk(text: &mut String, jobs: &[PlannedJob]) {
     let _ = writeln!(text, "# disk: {} for checkpoints{of_it}", size(all));
 }
 
-/// Writes one line for each stage about the exchange of gradients between hosts.
+/// Writes a line for each stage with the gradients that the hosts of a run exchange.
+///
+/// A job that a device trains alone exchanges none.
 fn of_network(text: &mut String, plan: &Plan, jobs: &[PlannedJob]) {
     if plan.runtime.hosts == 1 {
         return;
     }
-    for job in first_of_stages(jobs).filter(|job| job.steps.is_some()) {
+    let is_shared = |job: &&PlannedJob| job.schedule == Some("data-parallel");
+    for job in first_of_stages(jobs).filter(is_shared).filter(|job| job.steps.is_some()) {
         let share = job.communication.map_or_else(
             || "an unknown share".to_owned(),
             |share| format!("about {:.1} %", 100.0 * share),
@@ -163,12 +166,15 @@ fn state(state: &JobState, folder: &Path) -> String {
 /// Describes how the devices share the jobs; empty for one device.
 fn schedule(plan: &Plan, jobs: &[PlannedJob]) -> String {
     let is_job_parallel = jobs.iter().any(|job| job.schedule == Some("job-parallel"));
-    let devices = plan.runtime.devices;
+    let (devices, hosts) = (plan.runtime.devices, plan.runtime.hosts);
     match plan.runtime.world_size() {
         1 => String::new(),
+        n if plan.runtime.hosts > 1 && is_job_parallel => format!(
+            ": pre-training on all {n} devices of {hosts} hosts together, then one job on each device (job-parallel, \
+             {devices} on each host)"
+        ),
         n if plan.runtime.hosts > 1 => format!(
-            ": each on all {n} devices of {} hosts together (data-parallel, {devices} on each host)",
-            plan.runtime.hosts
+            ": each on all {n} devices of {hosts} hosts together (data-parallel, {devices} on each host)"
         ),
         n if is_job_parallel => format!(
             ": pre-training on all {n} devices together, then one job on each device (job-parallel)"

@@ -94,9 +94,12 @@ impl Rank {
         self.index() == 0
     }
 
-    /// Sends `mine` to all ranks. Returns the values of all ranks, in rank order.
-    ///
-    /// Fails if another rank has failed.
+    /// Returns whether this is the first rank of its host.
+    pub(crate) fn is_first_here(&self) -> bool {
+        self.local == 0
+    }
+
+    /// Sends `mine` to all ranks. Returns the values of all ranks, in rank order. Fails if another rank has failed.
     pub(crate) fn exchange<T: Wire>(&self, mine: T) -> Result<Vec<T>, TrainError> {
         let local = self.exchange_here(mine)?;
         if self.group.hosts.count() == 1 {

@@ -107,9 +107,11 @@ pub struct JobContext {
     pub observer: Observer,
     /// Called after each new row of `epochs.csv`.
     pub row_written: RowWritten,
+    /// Callback on the first rank of each host after a pre-training checkpoint that is kept.
+    pub checkpoint_kept: RowWritten,
 }
 
-/// A callback that measures new checkpoints and updates the accuracy tables of the run.
+/// A function that measures new checkpoints, or updates the accuracy tables of the run.
 pub type RowWritten = Arc<dyn Fn() -> Result<(), TrainError> + Send + Sync>;
 
 impl JobContext {

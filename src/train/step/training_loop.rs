@@ -12,7 +12,8 @@ use super::state::{Progress, TrainingState};
 use super::state_writer::StateWriter;
 use super::step_timer::StepPart;
 use crate::data::{Epoch, Loader};
-use crate::infer::{Evaluated, check_faults, is_large};
+use crate::durable;
+use crate::infer::{Evaluated, is_large};
 use crate::model;
 use crate::random::Key;
 use crate::results::{EpochRow, EpochsCsv, EpochsWriter, TensorBoard};
@@ -57,7 +58,8 @@ pub(crate) fn fit<S: Stage>(
         saves.close()?;
         saves.wait()?;
     }
-    if context.rank_context.rank.is_first() {
+    // If another process writes the files of this job, it also finishes the job.
+    if context.rank_context.rank.is_first() && !durable::is_redirected(&dir.path) {
         dir.finish(plan.epochs)?;
     }
     context.tell(Event::JobDone { job: &dir.name });
@@ -292,7 +294,8 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         let epoch = self.state.progress.epoch;
         let next = Progress { epoch: epoch + 1, ..Progress::start() };
         let progress = std::mem::replace(&mut self.state.progress, next);
-        let Some(epochs_csv) = &mut self.epochs_csv else { return Ok(()) };
+        let is_kept = plan.keep.contains(&epoch);
+        let Some(epochs_csv) = &mut self.epochs_csv else { return self.checkpoint_kept(epoch) };
         let evaluation_s = started.elapsed().as_secs_f64();
         let mut row = rows::row(&progress, measured, evaluation_s, epochs_csv.rows());
         row.skipped_updates = plan.on_nan.skip_limit.map(|_| progress.sums.skipped);
@@ -303,7 +306,6 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         if let Some(saves) = &self.saves {
             saves.board_epoch(epochs_csv.rows())?;
         }
-        let is_kept = plan.keep.contains(&epoch);
         if is_kept {
             publish(&**self.stage, &self.state, dir, (epoch, plan.keep_optimizer), context)?;
         }
@@ -311,7 +313,8 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
             self.save()?;
             self.end_update(&UnreadLosses::default());
         }
-        // Tables of a run show the pre-training loss only at epochs in `checkpoint_epochs`.
+        self.checkpoint_kept(epoch)?;
+        // The tables of a run list the pre-training loss only at epochs in `checkpoint_epochs`.
         if is_kept || plan.stage != StageKind::Pretrain {
             (context.row_written)()?;
         }
@@ -319,7 +322,16 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         Ok(())
     }
 
-    /// Starts to save the state on rank 0.
+    /// After a pre-training checkpoint that is kept, lets all hosts measure it together.
+    fn checkpoint_kept(&self, epoch: usize) -> Result<(), TrainError> {
+        let is_kept = self.plan.stage == StageKind::Pretrain && self.plan.keep.contains(&epoch);
+        if is_kept && self.context.rank_context.rank.is_first_here() {
+            (self.context.checkpoint_kept)()?;
+        }
+        Ok(())
+    }
+
+    /// Starts to save the state for the next start of the run.
     fn save(&self) -> Result<(), TrainError> {
         self.saves.as_ref().map_or(Ok(()), |saves| saves.start(&self.state))
     }

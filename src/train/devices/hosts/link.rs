@@ -4,6 +4,7 @@
 //! on one host, this host sends a header of a different kind. The job then fails on all other hosts, too, and no host
 //! waits forever. After that, all hosts are ready for the next job.
 
+use super::header::{HEADER, Header, INLINE, Kind};
 use crate::train::error::{HostCause, TrainError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
@@ -22,7 +23,11 @@ pub(super) trait Transport {
     fn all_gather(&mut self, own: &[u8]) -> Vec<u8>;
     /// Sums `values` over all hosts. The sums have the same bits on every host.
     fn all_reduce(&mut self, values: Vec<f32>) -> Vec<f32>;
-    /// The link calls this function about every 100 ms while no request is running.
+    /// Sends `own` to host 0. Returns the bytes of all hosts on host 0, and nothing on the other hosts.
+    ///
+    /// `lens` are the numbers of bytes that the hosts send, in host order.
+    fn gather(&mut self, own: Vec<u8>, lens: &[usize]) -> Vec<Vec<u8>>;
+    /// Called about every 100 ms while no request is running.
     fn idle(&mut self);
 }
 
@@ -54,6 +59,7 @@ impl From<HostFailure> for TrainError {
 
 enum Request {
     Exchange(Vec<u8>, mpsc::Sender<Result<Vec<Vec<u8>>, HostFailure>>),
+    Gather(Vec<u8>, mpsc::Sender<Result<Vec<Vec<u8>>, HostFailure>>),
     Sum(Vec<f32>, SumPromise),
     /// Ends the job on this host. The cause is `None` if the job succeeded.
     End(Option<HostCause>, mpsc::Sender<Option<HostFailure>>),
@@ -108,6 +114,14 @@ impl Link {
     pub(crate) fn exchange(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, TrainError> {
         let (answer, answers) = mpsc::channel();
         self.request(Request::Exchange(own, answer));
+        answers.recv().map_err(|_| TrainError::OtherRank)?.map_err(Into::into)
+    }
+
+    /// Sends `own` to host 0, which gets the bytes of all hosts. The other hosts get an empty list. Fails if another
+    /// host has ended the job.
+    pub(super) fn gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, TrainError> {
+        let (answer, answers) = mpsc::channel();
+        self.request(Request::Gather(own, answer));
         answers.recv().map_err(|_| TrainError::OtherRank)?.map_err(Into::into)
     }
 
@@ -202,57 +216,7 @@ impl Drop for SumPromise {
     }
 }
 
-/// Size of a header in bytes. A short message is part of the header.
-const HEADER: usize = 64;
-const INLINE: usize = HEADER - 17;
-
-/// The kind of a request, sent as the first byte of the header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Kind {
-    Exchange = 1,
-    Sum = 2,
-    End = 3,
-}
-
-/// What each host sends before a request.
-///
-/// - byte 0: kind of the request
-/// - bytes 1 to 8: length of the message in bytes
-/// - bytes 9 to 16: number of values to sum
-/// - bytes 17 to 63: the message, if it is short
-struct Header([u8; HEADER]);
-
-impl Header {
-    fn new(kind: Kind, message: &[u8], values: usize) -> Self {
-        let mut header = [0; HEADER];
-        header[0] = kind as u8;
-        header[1..9].copy_from_slice(&(message.len() as u64).to_le_bytes());
-        header[9..17].copy_from_slice(&(values as u64).to_le_bytes());
-        if message.len() <= INLINE {
-            header[17..17 + message.len()].copy_from_slice(message);
-        }
-        Self(header)
-    }
-
-    fn is(&self, kind: Kind) -> bool {
-        self.0[0] == kind as u8
-    }
-
-    fn number(&self, start: usize) -> usize {
-        u64::from_le_bytes(self.0[start..start + 8].try_into().expect("8 bytes")) as usize
-    }
-
-    fn len(&self) -> usize {
-        self.number(1)
-    }
-
-    fn values(&self) -> usize {
-        self.number(9)
-    }
-}
-
-/// The result of a request that all hosts make together.
+/// The outcome of one request that all hosts make together.
 enum Round {
     /// All hosts made the same request. Holds the messages of all hosts.
     Same(Vec<Vec<u8>>),
@@ -285,6 +249,17 @@ impl<T: Transport> LinkThread<T> {
                 let messages = self.unless_failed(|link| link.round(Kind::Exchange, &own, 0));
                 // The receiver is gone if the waiting rank has ended.
                 let _ = answer.send(messages);
+            }
+            Request::Gather(own, answer) => {
+                let len = (own.len() as u64).to_le_bytes();
+                let lens = self.unless_failed(|link| link.round(Kind::Gather, &len, 0));
+                let gathered = lens.map(|lens| {
+                    let len =
+                        |len: &Vec<u8>| len.as_slice().try_into().map_or(0, u64::from_le_bytes);
+                    let lens: Vec<usize> = lens.iter().map(|own| len(own) as usize).collect();
+                    self.transport.gather(own, &lens)
+                });
+                let _ = answer.send(gathered);
             }
             Request::Sum(values, promise) => {
                 let len = values.len();
@@ -334,10 +309,10 @@ impl<T: Transport> LinkThread<T> {
 
     /// Makes one request together with all hosts. First exchanges headers, then messages.
     fn round(&mut self, kind: Kind, message: &[u8], values: usize) -> Round {
-        let headers = self.transport.all_gather(&Header::new(kind, message, values).0);
+        let headers = self.transport.all_gather(Header::new(kind, message, values).bytes());
         let headers: Vec<Header> = headers
             .chunks_exact(HEADER)
-            .map(|header| Header(header.try_into().expect("the length of a header")))
+            .map(|header| Header::from_bytes(header.try_into().expect("the length of a header")))
             .collect();
         let messages = self.messages(&headers, message);
         let same = |header: &Header| header.is(kind) && header.values() == values;
@@ -359,7 +334,7 @@ impl<T: Transport> LinkThread<T> {
     fn messages(&mut self, headers: &[Header], own: &[u8]) -> Vec<Vec<u8>> {
         let longest = headers.iter().map(Header::len).max().unwrap_or(0);
         if longest <= INLINE {
-            return headers.iter().map(|header| header.0[17..17 + header.len()].to_vec()).collect();
+            return headers.iter().map(|header| header.message().to_vec()).collect();
         }
         let mut padded = own.to_vec();
         padded.resize(longest, 0);

@@ -6,6 +6,7 @@
 //! [`Link`] carries messages and gradient sums between hosts. It uses MPI in a build with the feature `mpi`. Tests
 //! connect threads instead of processes, so they need no MPI.
 
+mod header;
 mod link;
 #[cfg(feature = "mpi")]
 mod mpi;
@@ -79,7 +80,15 @@ impl Hosts {
         }
     }
 
-    /// Ends a job on this host, and waits until all hosts have ended the job.
+    /// Sends `own` to host 0. Returns the messages of all hosts on host 0, and nothing on the other hosts.
+    pub fn gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, TrainError> {
+        match &self.0 {
+            Some(link) => link.gather(own),
+            None => Ok(vec![own]),
+        }
+    }
+
+    /// Ends a job on this host, and waits until the job has ended on all hosts. `end` is the job's result on this host.
     ///
     /// `end` is the job's result on this host. If the job failed only on other hosts, returns [`TrainError::OtherHost`]
     /// with the failure of one of these hosts.
@@ -136,6 +145,12 @@ pub(crate) mod tests {
             (0..all[0].len()).map(|i| all.iter().map(|own| own[i]).sum()).collect()
         }
 
+        fn gather(&mut self, own: Vec<u8>, lens: &[usize]) -> Vec<Vec<u8>> {
+            assert_eq!(own.len(), lens[self.0.index()]);
+            let all = self.0.exchange_here(own).expect("all hosts");
+            if self.0.is_first() { all } else { Vec::new() }
+        }
+
         fn idle(&mut self) {}
     }
 
@@ -165,6 +180,17 @@ pub(crate) mod tests {
             assert_eq!(long, [vec![], vec![1; 1000], vec![2; 2000]]);
             assert_eq!(short, [[0], [1], [2]]);
         }
+    }
+
+    #[test]
+    fn host_0_gathers_the_messages_of_all_hosts() {
+        let seen = on_hosts(3, |hosts| {
+            let own = vec![hosts.index() as u8; 1000 * hosts.index()];
+            (hosts.gather(own).unwrap(), hosts.gather(Vec::new()).unwrap())
+        });
+        assert_eq!(seen[0].0, [vec![], vec![1; 1000], vec![2; 2000]]);
+        assert_eq!(seen[0].1, [[0_u8; 0]; 3]);
+        assert!(seen[1].0.is_empty() && seen[2].1.is_empty());
     }
 
     #[test]

@@ -20,7 +20,8 @@ const BEAT: Duration = Duration::from_secs(1);
 /// The run ends if a host sends no heartbeat for this long.
 const SILENCE: Duration = Duration::from_secs(20);
 const BEAT_TAG: Tag = 1;
-/// Size of a host name in bytes, padded with zeros.
+const GATHER_TAG: Tag = 2;
+/// Size of a host name in bytes when the hosts exchange their names.
 const NAME: usize = 64;
 
 pub(super) struct Mpi {
@@ -94,6 +95,34 @@ impl Transport for Mpi {
         });
         beats.heard.fill(Instant::now());
         sums
+    }
+
+    fn gather(&mut self, own: Vec<u8>, lens: &[usize]) -> Vec<Vec<u8>> {
+        let Self { world, names, beats, .. } = self;
+        if world.rank() != 0 {
+            if !own.is_empty() {
+                let first = world.process_at_rank(0);
+                scope(|scope| {
+                    let request = first.immediate_send_with_tag(scope, &own[..], GATHER_TAG);
+                    wait(request, || beats.exchange(world, names));
+                });
+            }
+            return Vec::new();
+        }
+        let mut all = vec![own];
+        for (rank, len) in lens.iter().enumerate().skip(1) {
+            let mut bytes = vec![0; *len];
+            if *len > 0 {
+                let from = world.process_at_rank(rank as Rank);
+                scope(|scope| {
+                    let request =
+                        from.immediate_receive_into_with_tag(scope, &mut bytes[..], GATHER_TAG);
+                    wait(request, || beats.exchange(world, names));
+                });
+            }
+            all.push(bytes);
+        }
+        all
     }
 
     fn idle(&mut self) {

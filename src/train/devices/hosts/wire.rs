@@ -27,6 +27,16 @@ impl Wire for bool {
     }
 }
 
+impl Wire for Vec<u64> {
+    fn to_words(&self) -> Vec<u64> {
+        self.clone()
+    }
+
+    fn from_words(words: &[u64]) -> Self {
+        words.to_vec()
+    }
+}
+
 impl Wire for Vec<f32> {
     fn to_words(&self) -> Vec<u64> {
         self.iter().map(|value| u64::from(value.to_bits())).collect()

@@ -1,0 +1,216 @@
+//! A host other than host 0 that trains whole jobs, while the hosts share the jobs of a run.
+//!
+//! Each device of this host asks host 0 for a job, and trains it alone. Only host 0 writes the run folder: this host
+//! sends it every change of a file, and every event.
+
+use super::rounds::{DiskError, Message, Orders, OwnedEvent, PAUSE, ROUND_BYTES, Report, WireEnd};
+use super::rounds::{exchange, frame};
+use super::schedule::JobContextMaker;
+use crate::durable::{self, Change};
+use crate::infer::{DeviceError, LastUpdate, StopFlag};
+use crate::recipe::Job;
+use crate::results::RunError;
+use crate::train::{
+    DeviceThreads, Hosts, JobEnd, Rank, RunContext, TaskCoupling, TrainError, first_error,
+};
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+
+/// Trains jobs of host 0 on the devices of this host, until host 0 has no more jobs.
+pub(super) fn help(work: &RunContext, device_threads: &DeviceThreads) -> Result<(), TrainError> {
+    let outbox = Arc::new(Outbox::default());
+    let weak: Weak<Outbox> = Arc::downgrade(&outbox);
+    work.stop.register(weak);
+    let sender = Arc::clone(&outbox);
+    let send = Arc::new(move |change: Change, bytes: &[u8]| sender.change(change, bytes));
+    let redirected = durable::redirect(&work.run, send);
+    let redirected =
+        redirected.map_err(|source| RunError::Io { path: work.run.clone(), source })?;
+    let ended = thread::scope(|scope| {
+        let relay = scope.spawn(|| relay(&work.hosts, &outbox, &work.stop));
+        let devices = work.device.devices.len();
+        let (own, jobs) = (work.clone(), Arc::clone(&outbox));
+        let ends = device_threads.all(devices, TaskCoupling::Independent, move |index| {
+            train_jobs(&own, index, &jobs);
+            Ok(())
+        });
+        let relayed = relay.join().unwrap_or(Err(TrainError::OtherRank));
+        first_error(ends).and(relayed)
+    });
+    drop(redirected);
+    ended
+}
+
+/// Trains jobs on device number `index`, one after the other.
+fn train_jobs(work: &RunContext, index: usize, outbox: &Arc<Outbox>) {
+    let work = RunContext {
+        device: work.device.of(index),
+        parallel_jobs: work.device.devices.len() - 1,
+        // The job runs as on a single host.
+        hosts: Hosts::default(),
+        ..work.clone()
+    };
+    let context = context(&work, outbox);
+    while let Some(dir) = outbox.next_job() {
+        let job: Option<Job> = work.plan.jobs().into_iter().find(|job| job.dir == dir);
+        let job = job.expect("all hosts have the same recipe");
+        // Host 0 waits for the end of each job, also after a panic.
+        let run = || work.run(&job, &context.context(Rank::alone(), &work));
+        let end = DeviceError::catch(run).map_err(TrainError::from).and_then(|end| end);
+        let is_stopped = matches!(end, Ok(JobEnd::Interrupted));
+        outbox.send(&Message::JobEnded { job: dir, end: WireEnd::from(&end) });
+        if is_stopped {
+            return;
+        }
+    }
+}
+
+/// Returns the callbacks of a job, which tell host 0.
+fn context(work: &RunContext, outbox: &Arc<Outbox>) -> JobContextMaker {
+    let (events, rows) = (Arc::clone(outbox), Arc::clone(outbox));
+    let table: PathBuf = work.run.join("accuracy.csv");
+    JobContextMaker {
+        observer: Arc::new(move |event| {
+            if let Some(event) = OwnedEvent::of(&event) {
+                events.send(&Message::Event(event));
+            }
+        }),
+        row_written: Arc::new(move || {
+            let written = rows.ask(|number| Message::RowWritten { number }, &[]);
+            Ok(written.map_err(|source| RunError::Io { path: table.clone(), source })?)
+        }),
+        ..JobContextMaker::silent()
+    }
+}
+
+/// Makes rounds with the other hosts until host 0 ends them.
+fn relay(hosts: &Hosts, outbox: &Outbox, stop: &StopFlag) -> Result<(), TrainError> {
+    let ended = rounds(hosts, outbox, stop);
+    if ended.is_err() {
+        stop.request();
+    }
+    outbox.close();
+    ended
+}
+
+fn rounds(hosts: &Hosts, outbox: &Outbox, stop: &StopFlag) -> Result<(), TrainError> {
+    loop {
+        let report = Report { stop: stop.requested(), ..outbox.report() };
+        let mut reports = exchange(hosts, &report)?;
+        if reports.iter().any(|report| report.stop) {
+            stop.request();
+        }
+        let sends = reports.iter().any(|report| report.sends);
+        let orders = std::mem::take(&mut reports[0].orders);
+        let is_end = orders.end;
+        outbox.apply(orders, hosts.index());
+        if sends {
+            hosts.gather(outbox.take(ROUND_BYTES))?;
+        } else if is_end {
+            return Ok(());
+        } else {
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// Messages for host 0, and what host 0 has answered.
+#[derive(Default)]
+struct Outbox {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    bytes: VecDeque<u8>,
+    /// Number of the last message that needs an answer.
+    asked: u64,
+    answers: HashMap<u64, Result<(), DiskError>>,
+    jobs: VecDeque<String>,
+    /// Number of devices that wait for a job.
+    waiting: usize,
+    no_more: bool,
+    /// Whether the rounds have ended, so that no answer can arrive.
+    is_closed: bool,
+}
+
+impl Outbox {
+    /// Sends a change of a file to host 0, and waits until host 0 has made it.
+    fn change(&self, change: Change, bytes: &[u8]) -> io::Result<()> {
+        self.ask(|number| Message::Change { number, change }, bytes)
+    }
+
+    /// Sends a message, and waits for the answer of host 0.
+    fn ask(&self, message: impl FnOnce(u64) -> Message, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.lock();
+        state.asked += 1;
+        let number = state.asked;
+        state.bytes.extend(frame(&message(number), bytes)?);
+        let waits = |state: &mut State| !state.is_closed && !state.answers.contains_key(&number);
+        let state = self.changed.wait_while(state, waits);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        let gone = || Err(io::Error::other("the connection to host 0 has ended"));
+        state.answers.remove(&number).map_or_else(gone, |answer| answer.map_err(Into::into))
+    }
+
+    /// Sends a message that needs no answer.
+    fn send(&self, message: &Message) {
+        let frame = frame(message, &[]).expect("events are valid JSON");
+        self.lock().bytes.extend(frame);
+    }
+
+    /// Waits for a job. Returns `None` if there are no more jobs.
+    fn next_job(&self) -> Option<String> {
+        let mut state = self.lock();
+        state.waiting += 1;
+        let waits = |state: &mut State| state.jobs.is_empty() && !state.no_more && !state.is_closed;
+        let state = self.changed.wait_while(state, waits);
+        let mut state = state.unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state.jobs.pop_front()
+    }
+
+    fn report(&self) -> Report {
+        let state = self.lock();
+        // A device that has a job, but has not woken up yet, no longer waits.
+        let idle = state.waiting.saturating_sub(state.jobs.len());
+        Report { idle, sends: !state.bytes.is_empty(), ..Report::default() }
+    }
+
+    fn apply(&self, orders: Orders, own: usize) {
+        let mut state = self.lock();
+        let jobs = orders.jobs.into_iter().filter(|(host, _)| *host == own);
+        state.jobs.extend(jobs.map(|(_, job)| job));
+        let answers = orders.answers.into_iter().filter(|(host, ..)| *host == own);
+        state.answers.extend(answers.map(|(_, number, answer)| (number, answer)));
+        state.no_more |= orders.no_more;
+        self.changed.notify_all();
+    }
+
+    /// Returns at most `most` bytes to send, and removes them.
+    fn take(&self, most: usize) -> Vec<u8> {
+        let mut state = self.lock();
+        let count = state.bytes.len().min(most);
+        state.bytes.drain(..count).collect()
+    }
+
+    fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LastUpdate for Outbox {
+    /// Keeps this process running after a late save: host 0 may still be writing the states of this host.
+    fn save(&self) -> Result<bool, String> {
+        Ok(false)
+    }
+}
