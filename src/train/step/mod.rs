@@ -4,6 +4,7 @@ mod average;
 mod fit_plan;
 mod gradient;
 mod job;
+mod job_start;
 mod loss_scale;
 mod made_update;
 mod micro_batch;

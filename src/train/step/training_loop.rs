@@ -3,6 +3,7 @@
 use super::fit_plan::FitPlan;
 use super::gradient::{Gradient, GradientSum};
 use super::job::{JobContext, JobDir, JobEnd, RankContext};
+use super::job_start::{announce, tensorboard};
 use super::micro_batch::MicroBatch;
 use super::publish::publish;
 use super::rows::{self, MadeUpdate, UnreadLosses};
@@ -13,10 +14,10 @@ use super::state_writer::StateWriter;
 use super::step_timer::StepPart;
 use crate::data::{Epoch, Loader};
 use crate::durable;
-use crate::infer::{Evaluated, is_large};
+use crate::infer::{Evaluated, check_faults, is_large};
 use crate::model;
 use crate::random::Key;
-use crate::results::{EpochRow, EpochsCsv, EpochsWriter, TensorBoard};
+use crate::results::{EpochRow, EpochsCsv, EpochsWriter};
 use crate::shape::StageKind;
 use crate::train::error::TrainError;
 use crate::train::events::Event;
@@ -384,25 +385,4 @@ impl<'a, S: Stage> TrainingLoop<'a, S> {
         }
         self.context.tell(Event::EpochDone { job, epochs: self.plan.epochs, row });
     }
-}
-
-fn tensorboard<M: Module>(
-    state: &TrainingState<M>,
-    plan: &FitPlan,
-    dir: &JobDir,
-) -> Result<TensorBoard, TrainError> {
-    let trained = model::named(&state.model).into_iter().filter(|param| param.trained);
-    let n_parameters = trained.map(|param| param.shape.iter().product::<usize>()).sum();
-    let progress = (state.progress.epoch, state.progress.update);
-    Ok(TensorBoard::open(&dir.path, plan.stage, n_parameters, plan.pace, progress)?)
-}
-
-fn announce(plan: &FitPlan, dir: &JobDir, progress: &Progress, context: &JobContext) {
-    context.tell(Event::JobStarted {
-        job: &dir.name,
-        epoch: progress.epoch,
-        epochs: plan.epochs,
-        steps_before: (progress.epoch - 1) * plan.steps.updates_per_epoch + progress.update,
-        steps: plan.steps.total,
-    });
 }
