@@ -208,7 +208,9 @@ mod tests {
         assert!(labels(&["3"], &names).is_err());
         let error = labels(&["owl", "bat", "1"], &names).unwrap_err();
         assert!(
-            error.starts_with("2 of 3 class folders match no class of the checkpoint: `bat`, `1`;"),
+            error.starts_with(
+                "2 of 3 class folders match no class of the checkpoint: `bat`, `1`. The"
+            ),
             "{error}"
         );
         // Both classes are named "crane": a bird and a machine.

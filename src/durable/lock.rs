@@ -270,7 +270,12 @@ mod tests {
         fs::remove_file(&file).unwrap();
         File::create(&file).unwrap();
         let error = write(&path, b"2").unwrap_err().to_string();
-        assert!(error.contains("the lock file was replaced\nhint: "), "{error}");
+        assert!(
+            error.contains(
+                " was replaced, so another process may be working in this folder\nhint: "
+            ),
+            "{error}"
+        );
         assert_eq!(fs::read(&path).unwrap(), b"1");
         drop(lock);
         write(&path, b"3").unwrap();

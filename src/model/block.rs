@@ -130,7 +130,7 @@ impl Block {
         let shape = ops::BlockShape {
             heads: *num_heads,
             eps: norm1.eps,
-            precision: qkv.precision,
+            narrow: qkv.precision.dtype(),
             factors_at: factors.as_ref().map(|(_, index)| 2 * index),
         };
         let linear = [qkv, proj, fc1, fc2];

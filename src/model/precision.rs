@@ -9,9 +9,21 @@
 
 use crate::ops;
 use crate::shape::Precision;
+#[cfg(feature = "gpu")]
+use burn::tensor::DType;
 use burn::tensor::{FloatDType, Tensor};
 
 impl Precision {
+    /// Returns the type of the inputs of matrix products.
+    #[cfg(feature = "gpu")]
+    pub(super) fn dtype(self) -> DType {
+        match self {
+            Self::Fp32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+            Self::Fp16 => DType::F16,
+        }
+    }
+
     /// Casts an input of a matrix product to this precision.
     pub(super) fn narrow<const R: usize>(self, x: Tensor<R>) -> Tensor<R> {
         match self {

@@ -3,7 +3,6 @@
 //! The forward pass and the backward pass are one operation each, so neither Burn's autodiff nor its fusion handles the
 //! many steps within. The CPU composes the block from the other operations of `ops`.
 
-use crate::shape::Precision;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients as AllGradients;
@@ -20,21 +19,10 @@ pub struct BlockShape {
     pub heads: usize,
     /// Epsilon of both LayerNorms.
     pub eps: f64,
-    /// Precision of the factors of matrix products. Everything else is fp32.
-    pub precision: Precision,
+    /// Type of the factors of matrix products. Everything else is fp32.
+    pub narrow: DType,
     /// With stochastic depth: the column of the attention branch's factors. The MLP's column follows.
     pub factors_at: Option<usize>,
-}
-
-impl BlockShape {
-    /// Returns the type of the factors of matrix products.
-    pub(super) fn narrow(self) -> DType {
-        match self.precision {
-            Precision::Fp32 => DType::F32,
-            Precision::Bf16 => DType::BF16,
-            Precision::Fp16 => DType::F16,
-        }
-    }
 }
 
 /// The twelve parameters of a block, in PyTorch's order. Matrices are `[out, in]`.
@@ -134,8 +122,8 @@ fn forward_specs(
 ) -> ForwardMetadata {
     let [n, tokens, width] = x.shape.dims();
     let hidden = weights.fc1_bias.shape[0];
-    let narrow = |dims: &[usize]| TensorSpec::new(Shape::from(dims.to_vec()), shape.narrow());
-    let matrix = |weight: &TensorSpec| TensorSpec::new(weight.shape.clone(), shape.narrow());
+    let narrow = |dims: &[usize]| TensorSpec::new(Shape::from(dims.to_vec()), shape.narrow);
+    let matrix = |weight: &TensorSpec| TensorSpec::new(weight.shape.clone(), shape.narrow);
     let [of_width, of_hidden] = [width, hidden].map(|width| narrow(&[n, tokens, width]));
     let head = narrow(&[n * shape.heads, tokens, width / shape.heads]);
     let saved = SavedMetadata {

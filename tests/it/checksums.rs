@@ -118,7 +118,10 @@ fn a_damaged_manifest_is_named_with_its_line() {
     assert_eq!(check.status.code(), Some(1));
     assert!(found.contains("pretrain/epochs.csv: not listed in `mae-manifest.jsonl`"), "{found}");
     let error = bench.refused(&["run", "r.toml", "--stage", "pretrain"], 2);
-    assert!(error.contains("Restore this list from a backup, or remove this list"), "{error}");
+    assert!(
+        error.contains("restore `mae-manifest.jsonl` from a backup. Without a backup, remove"),
+        "{error}"
+    );
     // Remove the manifest, as the hint says.
     fs::remove_file(&manifest).unwrap();
     bench.done(&["run", "r.toml", "--stage", "pretrain"]);

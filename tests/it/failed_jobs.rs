@@ -70,7 +70,7 @@ fn if_the_pre_training_diverges_the_jobs_that_do_not_need_its_end_continue() {
         "lower `pretrain.blr`",
         "With `pretrain.resume`, the new run can continue from a checkpoint of this run",
         "\n  finetune/from-0003: cannot start: the pre-training failed before it wrote the checkpoint of epoch 3",
-        "\n  linprobe/from-0003: not started",
+        "\n  linprobe/from-0003: cannot start",
     ] {
         assert!(log.contains(expected), "{expected}: {log}");
     }

@@ -52,7 +52,7 @@ fn the_command_prints_a_table_and_json() {
     assert_eq!(json["passed"], true);
     assert!(json["cases"].as_array().unwrap().len() >= 14);
     let error = bench.refused(&["verify", "."], 2);
-    assert!(error.contains("no case"), "{error}");
+    assert!(error.contains("contain a file `case.json`"), "{error}");
     let error = bench.refused(&["verify", &case, "--device", "cuda"], 2);
     assert!(error.contains("runtime.device = \"cuda\""), "{error}");
 }
@@ -140,7 +140,10 @@ fn an_unusable_case_is_an_error_and_never_passes() {
         (refused(&|json| json["model"]["num_heads"] = 0.into(), &|_| {}), "multiple"),
         (refused(&|json| json["mask_ratio"] = "half".into(), &|_| {}), "`mask_ratio`"),
         (refused(&|json| json["mask_ratio"] = 1.5.into(), &|_| {}), "`mask_ratio`"),
-        (refused(&same, &|tensors| drop(tensors.remove("latent"))), "no tensor `latent`"),
+        (
+            refused(&same, &|tensors| drop(tensors.remove("latent"))),
+            "the tensor `latent` is missing",
+        ),
         (refused(&same, &|tensors| drop(tensors.remove("weights.norm.bias"))), "weights.norm.bias"),
         (refused(&|json| json["model"]["depth"] = 1.into(), &|_| {}), "do not use these"),
     ] {

@@ -99,7 +99,7 @@ fn a_folder_of_archives_is_called_what_it_is() {
         fs::write(path, "x").unwrap();
     }
     let error = error_of(&plan(Format::ImageFolder, dir.path()), Labels::Unneeded);
-    assert!(error.contains("It contains archives: 2 .zip, 1 .gz\nhint: unpack"), "{error}");
+    assert!(error.contains("The folder contains archives: 2 .zip, 1 .gz\nhint: unpack"), "{error}");
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn features_are_the_same_in_every_format() {
     for (args, expected) in [
         (&["-o", "f.txt"][..], "end the file name with .safetensors, .npy, .csv or .parquet"),
         (&["-o", "f.csv", "--pool", "tokens"], "a CSV file has one row for each image"),
-        (&["-o", "f.npy", "--layer", "3"], "the encoder has 2 blocks"),
+        (&["-o", "f.npy", "--layer", "3"], "the encoder has layers 1 to 2"),
         (&["-o", "f.npy", "nowhere.png"], "nowhere.png"),
         (&["-o", "no/f.npy"], "the folder of this file does not exist"),
     ] {

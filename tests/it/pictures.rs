@@ -114,8 +114,7 @@ fn a_tiff_that_pillow_refuses_is_refused_with_the_reason() {
     let mut changed = bytes.clone();
     changed[at + 8] = 24;
     let error = error_of(&changed);
-    let reason =
-        "TIFF with grey colours, 1 samples per pixel of 24 bits (floating-point, little-endian)";
+    let reason = "TIFF files with grey colours, 1 samples per pixel of 24 bits (floating-point, little-endian)";
     assert!(error.contains(reason), "{error}");
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Args {
     /// classes. `auto`: `present` for ImageNet-A and ImageNet-R, `all` for others
     #[arg(long, value_enum, default_value = "auto", value_name = "CLASSES", requires = "test")]
     classes: Classes,
-    /// With --test: write a CSV table with one row for each test set
+    /// With --test: write a CSV table, one row for each set
     #[arg(long, value_name = "F.csv", requires = "test")]
     csv: Option<PathBuf>,
 }

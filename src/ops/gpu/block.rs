@@ -141,7 +141,7 @@ impl Dims {
         let [n, tokens, width] = x.shape().dims();
         let heads = Heads { n, tokens, heads: shape.heads, head: width / shape.heads };
         let hidden = weights.fc1_bias.meta.num_elements();
-        Self { heads, width, hidden, narrow: shape.narrow(), factors_at: shape.factors_at }
+        Self { heads, width, hidden, narrow: shape.narrow, factors_at: shape.factors_at }
     }
 
     fn scale(&self) -> f64 {

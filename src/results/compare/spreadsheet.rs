@@ -181,8 +181,8 @@ mod tests {
     fn problems_name_the_line_or_the_column() {
         for (text, problem) in [
             ("a,b\n1,2\n", "this is not an accuracy table: the column `epoch` is missing"),
-            ("epoch,x\n1,2\n3\n", "line 3: found 1 cells, but the header has 2"),
-            ("sep=;\nepoch;x\n1;2;3\n", "line 3: found 3 cells, but the header has 2"),
+            ("epoch,x\n1,2\n3\n", "line 3: found 1 cells, but the header has 2 cells"),
+            ("sep=;\nepoch;x\n1;2;3\n", "line 3: found 3 cells, but the header has 2 cells"),
             ("epoch,x,epoch\n1,2,3\n", "the column `epoch` appears twice"),
             ("epoch,,x\n1,2,3\n", "column 2 has no name"),
         ] {

@@ -228,7 +228,7 @@ mod tests {
             ("pretrain_epoch,finetune_top1,linprobe_top\n", "Did you mean `linprobe_top1`?"),
             (
                 "pretrain_epoch,finetune_top1\n8,1\n9\n",
-                "t.csv: line 3: found 1 cells, but the header has 2",
+                "t.csv: line 3: found 1 cells, but the header has 2 cells",
             ),
             (
                 "pretrain_epoch,finetune_top1\n8,83.6 %\n",

@@ -47,18 +47,12 @@ const MIDDLE: &str = "mid-schedule";
 
 impl Mark {
     /// Returns the mark of the value `own` in a column with the values `figures`.
-    ///
-    /// A value that is alone in its column gets no mark.
     pub(super) fn among(
         own: Measured,
         figures: impl Iterator<Item = Measured>,
         val_images: Option<usize>,
     ) -> Self {
-        let figures: Vec<Measured> = figures.collect();
-        if figures.len() < 2 {
-            return Self::None;
-        }
-        match figures.into_iter().max_by(|a, b| a.mean.total_cmp(&b.mean)) {
+        match figures.max_by(|a, b| a.mean.total_cmp(&b.mean)) {
             Some(best) if own.mean >= best.mean => Self::Best,
             Some(best) if is_inside(best.mean - own.mean, noise(&best, &own, val_images)) => {
                 Self::Near

@@ -72,6 +72,8 @@ mod tests {
         assert_eq!(read(SampleKind::Float, 32, &1.5f32.to_le_bytes()), [1.5]);
         assert_eq!(read(SampleKind::Float, 64, &(-0.25f64).to_le_bytes()), [-0.25]);
         let half = SampleType { kind: SampleKind::Float, bits: 16, big_endian: false };
-        assert!(half.to_floats(&[0, 0]).unwrap_err().to_string().contains("float, 16 bits"));
+        assert!(
+            half.to_floats(&[0, 0]).unwrap_err().to_string().contains("float numbers of 16 bits")
+        );
     }
 }
