@@ -233,20 +233,17 @@ impl<B: Backend> Weights<B> {
 
     /// Takes the parameters in PyTorch's order.
     pub(super) fn from_array(params: [FloatTensor<B>; 12]) -> Self {
-        let [
-            gamma_1,
-            beta_1,
-            qkv,
-            qkv_bias,
-            proj,
-            proj_bias,
-            gamma_2,
-            beta_2,
-            fc1,
-            fc1_bias,
-            fc2,
-            fc2_bias,
-        ] = params;
+        let mut params = params.into_iter();
+        let mut half = || std::array::from_fn(|_| params.next().expect("twelve parameters"));
+        let (attention, mlp) = (half(), half());
+        Self::new(attention, mlp)
+    }
+
+    /// Takes the parameters of the attention with its LayerNorm, and those of the MLP with its LayerNorm.
+    pub(super) fn new(
+        [gamma_1, beta_1, qkv, qkv_bias, proj, proj_bias]: [FloatTensor<B>; 6],
+        [gamma_2, beta_2, fc1, fc1_bias, fc2, fc2_bias]: [FloatTensor<B>; 6],
+    ) -> Self {
         Self {
             gamma_1,
             beta_1,
@@ -312,20 +309,9 @@ pub fn block(
     let [qkv_bias, proj_bias, fc1_bias, fc2_bias] = biases.map(Tensor::into_dispatch);
     // Without factors, the kernels read no value of this tensor.
     let factors = factors.map_or_else(|| gamma_1.clone(), Tensor::into_dispatch);
-    let weights = Weights {
-        gamma_1,
-        beta_1,
-        qkv,
-        qkv_bias,
-        proj,
-        proj_bias,
-        gamma_2,
-        beta_2,
-        fc1,
-        fc1_bias,
-        fc2,
-        fc2_bias,
-    };
+    let attention = [gamma_1, beta_1, qkv, qkv_bias, proj, proj_bias];
+    let mlp = [gamma_2, beta_2, fc1, fc1_bias, fc2, fc2_bias];
+    let weights = Weights::new(attention, mlp);
     let y = <Dispatch as Block>::transformer_block(x.into_dispatch(), weights, factors, shape);
     Tensor::from_dispatch(y)
 }

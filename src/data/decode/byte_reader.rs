@@ -60,14 +60,17 @@ impl<'a> ByteReader<'a> {
         self.array().map(u32::from_le_bytes)
     }
 
+    #[cfg(feature = "avif")]
     pub(super) fn u16_be(&mut self) -> Result<u16, ImageError> {
         self.array().map(u16::from_be_bytes)
     }
 
+    #[cfg(feature = "avif")]
     pub(super) fn u32_be(&mut self) -> Result<u32, ImageError> {
         self.array().map(u32::from_be_bytes)
     }
 
+    #[cfg(feature = "avif")]
     pub(super) fn u64_be(&mut self) -> Result<u64, ImageError> {
         self.array().map(u64::from_be_bytes)
     }

@@ -107,20 +107,8 @@ impl BlockPasses for CubeBackend {
         let widths = [d, hidden, d, d, d, 3 * d, d, d, d];
         let [fc2_bias, fc1_bias, gamma_2, beta_2, proj_bias, qkv_bias, gamma_1, beta_1, _] =
             sums.finish(widths);
-        let weights = Weights {
-            gamma_1,
-            beta_1,
-            qkv,
-            qkv_bias,
-            proj,
-            proj_bias,
-            gamma_2,
-            beta_2,
-            fc1,
-            fc1_bias,
-            fc2,
-            fc2_bias,
-        };
+        let attention = [gamma_1, beta_1, qkv, qkv_bias, proj, proj_bias];
+        let weights = Weights::new(attention, [gamma_2, beta_2, fc1, fc1_bias, fc2, fc2_bias]);
         BlockGradients { x: to_x, weights }
     }
 }
