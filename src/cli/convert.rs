@@ -42,7 +42,7 @@ enum To {
     Official,
     /// Safetensors file for timm; it has no decoder
     Timm,
-    /// Folder for `from_pretrained` of Hugging Face transformers
+    /// Folder for `from_pretrained` of transformers
     Huggingface,
 }
 

@@ -91,6 +91,35 @@ fn pre_training_on_wgpu_matches_the_cpu_also_with_gradient_checkpointing() {
 }
 
 #[test]
+fn fine_tuning_on_wgpu_with_drop_path_matches_the_cpu_also_if_updates_may_be_skipped() {
+    let short = [
+        "run",
+        "r.toml",
+        "--stage",
+        "finetune",
+        "--set",
+        "finetune.from=scratch",
+        "--set",
+        "finetune.drop_path=0.4",
+        "--set",
+        "finetune.blr=0.02",
+    ];
+    let cpu = Bench::new(TINY);
+    cpu.done(&short);
+    let expected = losses(&cpu, "finetune/from-scratch");
+    for on_nan in ["stop", "skip"] {
+        let gpu = Bench::new(TINY);
+        let key = format!("finetune.on_nan={on_nan}");
+        gpu.done(&[&short[..], &["--set", "runtime.device=wgpu", "--set", &key]].concat());
+        let got = losses(&gpu, "finetune/from-scratch");
+        assert_eq!(got.len(), expected.len());
+        for (a, b) in got.iter().zip(&expected) {
+            assert!((a - b).abs() <= CLOSE * b, "{on_nan}: {a}, on the CPU {b}");
+        }
+    }
+}
+
+#[test]
 fn settings_that_wgpu_does_not_support_are_refused() {
     let bench = Bench::new(TINY);
     let on = ["run", "r.toml", "--set", "runtime.device=wgpu", "--set"];
