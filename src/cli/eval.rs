@@ -59,7 +59,7 @@ fn run_on(args: &Args, hosts: &Hosts) -> Result<(), CliError> {
         hosts,
         &[
             ("version of mae", run::build_name()),
-            ("command line", std::env::args_os().skip(1).map(|arg| format!("{arg:?} ")).collect()),
+            ("command line", format!("{:?}", std::env::args_os().skip(1).collect::<Vec<_>>())),
             ("recipe", format!("{:?}", ready.plan)),
             ("checkpoint", content_hash(&ready.opened)),
         ],

@@ -2,8 +2,8 @@
 
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
+use crate::durable;
 use std::any::Any;
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -88,7 +88,8 @@ impl DeviceError {
         let lines = log.lines().map(str::trim).filter(|line| !line.is_empty());
         let errors = lines.take(3).collect::<Vec<_>>().join("\n  ");
         let path = std::env::temp_dir().join(format!("mae-kernel-{}.cu", std::process::id()));
-        let file = (!source.is_empty() && fs::write(&path, source.trim()).is_ok()).then_some(path);
+        let file = (!source.is_empty() && durable::write(&path, source.trim().as_bytes()).is_ok())
+            .then_some(path);
         Some(Self::Kernel { errors, file })
     }
 }

@@ -118,7 +118,9 @@ fn to_bytes(features: &Features, first: usize, width: usize) -> Vec<u8> {
     for image in first..end {
         bytes.extend(features.labels[image].to_le_bytes());
         let values = &features.values[image * width..(image + 1) * width];
-        values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+        for value in values {
+            bytes.extend(value.to_le_bytes());
+        }
     }
     bytes
 }

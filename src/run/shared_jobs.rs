@@ -255,7 +255,7 @@ impl<'a> Leader<'a> {
     }
 
     fn answer(&mut self, host: usize, number: u64, answer: &io::Result<()>) {
-        let answer = answer.as_ref().map(|()| ()).map_err(Into::into);
+        let answer = answer.as_ref().copied().map_err(Into::into);
         self.orders.answers.push((host, number, answer));
     }
 

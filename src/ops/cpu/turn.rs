@@ -80,7 +80,7 @@ mod avx512 {
                 for (i, line) in block.iter_mut().enumerate().take(tokens - row) {
                     *line = load(&rows[(row + i) * stride + column..]);
                 }
-                for (j, line) in transposed(block).into_iter().enumerate() {
+                for (j, line) in transposed(&block).into_iter().enumerate() {
                     let to = &mut turned[(column + j) * padded + row..];
                     store(_mm512_mul_ps(line, scale), to);
                 }
@@ -91,7 +91,7 @@ mod avx512 {
     /// Transposes a block of 16 x 16 values: first inside parts of 4 x 4 values, then the parts.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn transposed(rows: [__m512; WIDTH]) -> [__m512; WIDTH] {
+    fn transposed(rows: &[__m512; WIDTH]) -> [__m512; WIDTH] {
         let mut parts = [_mm512_setzero_ps(); WIDTH];
         for i in (0..WIDTH).step_by(4) {
             let [a, b, c, d] = [rows[i], rows[i + 1], rows[i + 2], rows[i + 3]];

@@ -199,7 +199,7 @@ vectorized! {
             let weights = &weights.weights[span.weights.clone()];
             let lines = rows.at(span.start).chunks(rows.stride);
             let Some(last) = row.checked_sub(BLOCK) else {
-                add_up_narrow(lines, weights, out);
+                add_up_narrow(&lines, weights, out);
                 continue;
             };
             // The last block of a row may overlap the previous block.
@@ -222,7 +222,7 @@ vectorized! {
 
 /// Computes one output row of less than [`BLOCK`] bytes.
 fn add_up_narrow<'a>(
-    lines: impl Iterator<Item = &'a [u8]> + Clone,
+    lines: &(impl Iterator<Item = &'a [u8]> + Clone),
     weights: &[i32],
     out: &mut [u8],
 ) {
