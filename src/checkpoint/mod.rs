@@ -9,7 +9,7 @@
 //!
 //! A command uses a checkpoint in four steps:
 //!
-//! 1. [`open`] reads any format into a flat list of tensors (`content`). The formats are pickles of PyTorch and Paddle
+//! 1. [`open()`] reads any format into a flat list of tensors (`content`). The formats are pickles of PyTorch and Paddle
 //!    (`pickle`, `pickled`, `optimizer`), safetensors (`tensors`) and several files with an index (`sharded`).
 //!    `networks` finds the Vision Transformers in the list, by the tensor names of each library (`dialects`).
 //!    `candidate` converts a network to the official names. `choose` selects the network to use.
@@ -22,7 +22,7 @@
 //! `export` and `torch_file` write the formats of other programs.
 //!
 //! A file may be malicious. So names and shapes are compared before weights are loaded, and the size of the file limits
-//! the memory. The functions that interpret the content return error texts without the path. [`open`] adds the path and
+//! the memory. The functions that interpret the content return error texts without the path. [`open()`] adds the path and
 //! returns a [`CheckpointError`].
 
 mod candidate;

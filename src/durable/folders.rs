@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// Creates a folder atomically.
 ///
 /// `fill` writes the files into a temporary folder, which is then renamed to `path`. If `path` already exists, the folder
-/// stays unchanged. Fails if a [`Manifest`] applies to `path` but does not list the existing folder.
+/// stays unchanged. Fails if a [`Manifest`](super::Manifest) applies to `path` but does not list the existing folder.
 pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let temporary = temporary(path);
     if !begin_folder(path, &temporary)? {

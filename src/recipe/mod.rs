@@ -1,6 +1,6 @@
 //! The recipe: one TOML file is one experiment.
 //!
-//! [`resolve`] turns a file into plans, in five steps:
+//! [`resolve()`] turns a file into plans, in five steps:
 //!
 //! 1. `layers` (with `parse`) reads the defaults (`defaults.toml`), the recipes in `extends`, the file, the environment
 //!    and `--set`, and merges them in this order. It remembers the layer of each value, and the line of each key in a

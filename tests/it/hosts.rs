@@ -181,7 +181,9 @@ fn measurements_have_the_same_bytes_on_any_number_of_hosts() {
     let tables = tables.map(|table| format!("runs/tiny/{table}"));
     let of_two = tables.clone().map(|table| bench.read(&table));
     assert_eq!(column(&bench, &tables[0], "pretrain_epoch"), ["2", "3"]);
-    tables.iter().for_each(|table| fs::remove_file(bench.path(table)).unwrap());
+    for table in &tables {
+        fs::remove_file(bench.path(table)).unwrap();
+    }
     mae::durable::write(&bench.path("r.toml"), measuring(1).as_bytes()).unwrap();
     bench.done(&["run", "r.toml"]);
     assert_eq!(tables.map(|table| bench.read(&table)), of_two);
