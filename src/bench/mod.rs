@@ -54,7 +54,7 @@ pub struct TrainBench {
     /// Computing speed of all devices together, in TFLOP/s.
     ///
     /// The backward pass counts as twice the FLOPs of the forward pass. The recomputation of gradient checkpointing
-    /// does not count. In pre-training, neither does what the loss does not need, because training skips it.
+    /// does not count. In pre-training on the CPU, neither does what the loss does not need, because training skips it.
     pub tflops: f64,
     /// Speed of large matrix products on all devices together, in TFLOP/s.
     pub peak_tflops: Option<f64>,
@@ -101,7 +101,11 @@ pub fn bench_train(
     let (plan, device) = (Arc::clone(&work.plan), work.device.clone());
     let training = plan.training(stage).expect("`prepare` has checked the stage");
     let flops = plan.cost(stage, work.data.facts.num_classes);
-    let flops = flops.map_or(0.0, |cost| cost.train_flops_per_image - cost.skipped_flops_per_image);
+    let flops = flops.map_or(0.0, |cost| {
+        // Only the CPU skips what the loss does not need.
+        let skips = device.backend == DeviceBackend::Cpu;
+        cost.train_flops_per_image - if skips { cost.skipped_flops_per_image } else { 0.0 }
+    });
     let bench = BenchDevices::start(&device);
     let measure = |name: &str, seconds, timer| {
         let from = (stage != StageKind::Pretrain).then_some(recipe::Source::Scratch);

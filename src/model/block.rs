@@ -87,11 +87,6 @@ impl Block {
     ///
     /// `rows` has the indices of these tokens in the batch, `[N * R]`. Their attention sees all tokens.
     pub(super) fn forward_rows(&self, x: Tensor<3>, rows: &Tensor<1, Int>) -> Tensor<3> {
-        // A GPU computes the other tokens, too: one operation more for the block would save less.
-        #[cfg(feature = "gpu")]
-        if ops::is_gpu(&x) {
-            return select_rows(self.on_gpu(x, None), rows);
-        }
         let heads = self.attn.heads(self.norm1.forward(x.clone()));
         self.after_heads(select_rows(heads, rows), select_rows(x, rows))
     }

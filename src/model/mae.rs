@@ -5,6 +5,7 @@ use super::layers::{LayerNorm, Linear};
 use super::masking::Masks;
 use super::patches::{PatchEmbed, patchify, unpatchify};
 use super::pos_embed::sincos_pos_embed;
+use crate::ops;
 use crate::shape::{DecoderDims, EncoderDims, ImageSize, LossPatches, MaeLoss};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -45,6 +46,8 @@ pub(super) struct MaskRows {
     keep_in_image: Tensor<1, Int>,
     /// Index of each patch in the batch after shuffling, `[N * L]`.
     restore: Tensor<1, Int>,
+    /// The inverse permutation of `restore`, `[N * L]`.
+    shuffle: Tensor<1, Int>,
     /// 1 for a removed patch, 0 for a kept patch, `[N, L]`.
     removed: Tensor<2>,
     /// Index of each removed patch in the whole batch, `[N * (L - K)]`.
@@ -65,11 +68,17 @@ impl MaskRows {
             Tensor::<1, Int>::from_data(TensorData::new(ids, [len]), device)
         };
         let is_removed = masks.mask.iter().enumerate().filter(|(_, mask)| **mask > 0.0);
+        let restore = rows(&masks.ids_restore, l);
+        let mut shuffle = vec![0; restore.len()];
+        for (patch, shuffled) in restore.iter().enumerate() {
+            shuffle[*shuffled as usize] = patch as i32;
+        }
         let removed: Vec<i32> = is_removed.map(|(patch, _)| patch as i32).collect();
         Self {
             keep: ints(rows(&masks.ids_keep, masks.len_keep)),
             keep_in_image: ints(masks.ids_keep.clone()),
-            restore: ints(rows(&masks.ids_restore, l)),
+            restore: ints(restore),
+            shuffle: ints(shuffle),
             removed: Tensor::from_data(TensorData::new(masks.mask.clone(), [n, l]), device),
             removed_tokens: ints(removed.iter().map(|at| at + at / l as i32 + 1).collect()),
             removed_patches: ints(removed),
@@ -249,7 +258,7 @@ fn unshuffled(visible: Tensor<3>, mask_token: &Tensor<3>, rows: &MaskRows) -> Te
     let l = rows.restore.dims()[0] / n;
     let removed = mask_token.clone().expand([n, l - keep, d]);
     let shuffled = Tensor::cat(vec![visible, removed], 1).reshape([n * l, d]);
-    shuffled.select(0, rows.restore.clone()).reshape([n, l, d])
+    ops::permuted(shuffled, &rows.restore, &rows.shuffle).reshape([n, l, d])
 }
 
 pub(super) fn without_class_token(tokens: Tensor<3>) -> Tensor<3> {

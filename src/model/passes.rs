@@ -10,6 +10,7 @@ use super::mae::{Mae, MaskRows, without_class_token};
 use super::masking::Masks;
 use super::params::{PartialGrads, found_grads};
 use super::vit::Vit;
+use crate::ops;
 use crate::shape::{LossPatches, MaeLoss};
 use burn::module::Module;
 use burn::tensor::{Gradients, Tensor};
@@ -50,8 +51,8 @@ pub struct Chain<M> {
 
 /// Splits [`Mae::forward`] up to its loss into steps. Images are `[N, C, H, W]`.
 ///
-/// If the loss counts only removed patches, the last decoder block stops at its attention for the other tokens. The
-/// loss does not depend on their outputs.
+/// If the loss counts only removed patches, the last decoder block stops at its attention for the other tokens on the
+/// CPU. The loss does not depend on their outputs. On a GPU, selecting rows costs more than it saves.
 pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, loss: MaeLoss) -> Chain<Mae> {
     let rows = MaskRows::new(masks, &imgs.device());
     let (stem_rows, bridge_rows, stem_imgs) = (rows.clone(), rows.clone(), imgs.clone());
@@ -63,7 +64,7 @@ pub fn mae_chain(mae: &Mae, imgs: Tensor<4>, masks: &Masks, loss: MaeLoss) -> Ch
     links.push(Box::new(move |mae, x| mae.decoder_tokens(mae.norm.forward(x), &bridge_rows)));
     values.push(mae.norm.num_params() + mae.decoder_embed.num_params());
     let depth = mae.decoder_blocks.len();
-    let only_removed = loss.patches == LossPatches::Masked && depth > 0;
+    let only_removed = loss.patches == LossPatches::Masked && depth > 0 && !ops::is_gpu(&imgs);
     for (i, block) in mae.decoder_blocks.iter().enumerate() {
         let removed = (only_removed && i + 1 == depth).then(|| rows.removed_tokens.clone());
         links.push(match removed {

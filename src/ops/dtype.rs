@@ -20,7 +20,6 @@ pub(super) fn narrow_as<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTen
 }
 
 /// Returns whether `x` is on a GPU.
-#[cfg(feature = "gpu")]
 pub fn is_gpu<const R: usize>(x: &Tensor<R>) -> bool {
     x.device() != Device::flex()
 }

@@ -13,6 +13,7 @@ mod gelu;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod layer_norm;
+mod permutation;
 mod product;
 #[cfg(feature = "gpu")]
 mod twelve;
@@ -21,9 +22,9 @@ mod update;
 pub use attention::attention;
 #[cfg(feature = "gpu")]
 pub use block::{BlockShape, block};
-#[cfg(feature = "gpu")]
 pub use dtype::is_gpu;
 pub use layer_norm::layer_norm;
+pub use permutation::permuted;
 pub use product::{
     autotune, is_autotuned, linear, linear_gelu, linear_residual, linear_scaled, product,
 };

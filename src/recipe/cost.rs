@@ -17,7 +17,7 @@ pub struct Cost {
     ///
     /// Does not include the optimizer or gradient checkpointing.
     pub train_flops_per_image: f64,
-    /// The part of `train_flops_per_image` that training skips: see [`Dims::unneeded_flops`].
+    /// The part of `train_flops_per_image` that training on the CPU skips: see [`Dims::unneeded_flops`].
     pub skipped_flops_per_image: f64,
     /// FLOPs for one image that gradient checkpointing adds.
     pub recomputed_flops_per_image: f64,
@@ -147,7 +147,7 @@ impl Plan {
         }
     }
 
-    /// Returns the forward FLOPs of one image that training skips, because its loss does not depend on their results.
+    /// Returns the forward FLOPs of one image that training on the CPU skips, because its loss does not depend on their results.
     fn unneeded_flops(&self, stage: StageKind, dims: &Dims<'_>) -> f64 {
         match &self.pretrain {
             Some(plan)
