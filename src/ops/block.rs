@@ -304,6 +304,7 @@ pub fn block(
     shape: BlockShape,
 ) -> Tensor<3> {
     assert_eq!(shape.factors_at.is_some(), factors.is_some(), "factors have a column");
+    assert_eq!(x.dtype(), DType::F32, "the residual stream is fp32");
     let [gamma_1, beta_1, gamma_2, beta_2] = norms.map(Tensor::into_dispatch);
     let [qkv, proj, fc1, fc2] = weights.map(Tensor::into_dispatch);
     let [qkv_bias, proj_bias, fc1_bias, fc2_bias] = biases.map(Tensor::into_dispatch);

@@ -88,12 +88,15 @@ impl Optimizer {
     ) -> Vec<Tensor<1>> {
         let mut news = Vec::with_capacity(params.len());
         #[cfg(feature = "gpu")]
-        if let Rule::AdamW { beta_1, beta_2 } = self.rule
-            && params.first().is_some_and(ops::is_gpu)
-        {
-            news = self.step_twelves([beta_1, beta_2], (&params, &grads), lr, gate);
+        let on_gpu = params.first().is_some_and(ops::is_gpu);
+        let pairs = params.into_iter().zip(grads);
+        #[cfg(feature = "gpu")]
+        let mut pairs = pairs;
+        #[cfg(feature = "gpu")]
+        if let (Rule::AdamW { beta_1, beta_2 }, true) = (self.rule, on_gpu) {
+            news = self.step_twelves([beta_1, beta_2], &mut pairs, lr, gate);
         }
-        for (param, grad) in params.into_iter().zip(grads).skip(news.len()) {
+        for (param, grad) in pairs {
             let index = news.len();
             news.push(match gate {
                 Some(gate) => self.step_gated(index, param, grad, lr, gate),

@@ -6,21 +6,24 @@ use crate::ops::{self, AdamWSettings};
 use burn::tensor::Tensor;
 
 impl Optimizer {
-    /// Updates the first parameters, in groups of twelve. Returns their new values.
+    /// Updates parameters in groups of twelve. Returns their new values, in order.
     ///
-    /// Up to eleven parameters remain.
+    /// `pairs` are the parameters with their gradients. Up to eleven pairs remain. The memory of a group's gradients is
+    /// free before the next group.
     pub(super) fn step_twelves(
         &mut self,
         [beta_1, beta_2]: [f32; 2],
-        (params, grads): (&[Tensor<1>], &[Tensor<1>]),
+        pairs: &mut impl ExactSizeIterator<Item = (Tensor<1>, Tensor<1>)>,
         lr: f64,
         gate: Option<&Gate>,
     ) -> Vec<Tensor<1>> {
-        let ((params, _), (grads, _)) = (params.as_chunks::<12>(), grads.as_chunks::<12>());
         let mut control = gate.map(Gate::control);
         let mut news = Vec::new();
-        for (params, grads) in params.iter().zip(grads) {
+        while pairs.len() >= 12 {
             let start = news.len();
+            let group: [_; 12] = std::array::from_fn(|_| pairs.next().expect("twelve pairs"));
+            let params = group.each_ref().map(|(param, _)| param.clone());
+            let grads = group.map(|(_, grad)| grad);
             let states: [AdamWState; 12] =
                 std::array::from_fn(|i| self.take_moments(start + i, &grads[i]));
             // A skipped update must not count. Without a gate, every update counts.
@@ -42,13 +45,8 @@ impl Optimizer {
             };
             let moments = [0, 1].map(|k| states.each_ref().map(|state| state.moments[k].clone()));
             drop(states);
-            let [params, first, second] = ops::adamw_of_twelve(
-                params.clone(),
-                grads.clone(),
-                moments,
-                control.clone(),
-                settings,
-            );
+            let [params, first, second] =
+                ops::adamw_of_twelve(params, grads, moments, control.clone(), settings);
             for (i, moments) in first.into_iter().zip(second).enumerate() {
                 let state = AdamWState { time, moments: moments.into() };
                 self.put(start + i, ParamState::AdamW(Box::new(state)));

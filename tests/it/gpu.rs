@@ -3,7 +3,10 @@
 //! This needs a build with `--features wgpu` and a graphics driver, for example Debian's `mesa-vulkan-drivers`.
 
 use super::program::{Bench, TINY, losses};
+use burn::module::Module;
 use burn::tensor::{Device, DeviceType, Tensor, TensorData};
+use mae::model::{self, Block};
+use mae::shape::{EncoderDims, ImageSize, Precision};
 
 /// Largest relative difference of a loss from the CPU.
 const CLOSE: f64 = 1e-4;
@@ -55,6 +58,62 @@ fn products_of_any_shape_and_their_gradients_match_the_cpu() {
                 distance <= 1e-5 * largest,
                 "{shapes:?} {turned} {still}: {distance} of {largest}"
             );
+        }
+    }
+}
+
+/// Returns the output of a block, and the gradients of its input and its parameters.
+///
+/// The width makes parts of tensors start at unaligned addresses. The factors of drop path are columns of a wider tensor.
+fn block_on(device: &Device) -> Vec<Vec<f32>> {
+    let dims = EncoderDims {
+        input_size: ImageSize::square(4),
+        patch_size: 2,
+        in_chans: 1,
+        embed_dim: 6,
+        depth: 2,
+        num_heads: 3,
+        mlp_dim: 10,
+        norm_eps: 1e-6,
+        precision: Precision::Fp32,
+    };
+    let irregular = |count: usize, factor: usize| -> Vec<f32> {
+        (0..count).map(|i| (i * factor % 101) as f32 / 50.0 - 1.0).collect()
+    };
+    let block = Block::zeros(dims.embed_dim, dims.num_heads, dims.mlp_dim, &dims, device);
+    let mut factor = 7919;
+    let block = model::apply(block, |_, _, values| {
+        factor += 2;
+        let values = irregular(values.dims()[0], factor);
+        Some(Tensor::from_data(values.as_slice(), device))
+    });
+    let block = block.train();
+    let device = device.clone().autodiff();
+    let values = |shape: [usize; 3], factor: usize| {
+        let count = shape.iter().product();
+        Tensor::<3>::from_data(TensorData::new(irregular(count, factor), shape), &device)
+    };
+    let x = values([3, 5, 6], 31).require_grad();
+    let factors = values([1, 3, 32], 57).squeeze_dim::<2>(0).slice([0..3, 0..24]);
+    let y = block.forward_drop_path(x.clone(), &factors, 1);
+    let y = block.forward(y);
+    let mut grads = (y.clone() * values([3, 5, 6], 613)).sum().backward();
+    let vector = |data: TensorData| data.try_to_vec::<f32>().expect("fp32");
+    let mut all = vec![vector(y.inner().into_data())];
+    all.push(vector(x.grad(&grads).expect("x is tracked").into_data()));
+    all.extend(model::grads(&block, &mut grads).into_iter().map(|grad| vector(grad.into_data())));
+    all
+}
+
+#[test]
+fn a_block_of_any_width_and_its_gradients_match_the_cpu() {
+    let adapters = Device::enumerate(DeviceType::Wgpu);
+    let got = block_on(adapters.first().expect("a graphics driver"));
+    for (i, (got, expected)) in got.iter().zip(&block_on(&Device::flex())).enumerate() {
+        assert_eq!(got.len(), expected.len(), "{i}");
+        let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        for (a, b) in got.iter().zip(expected) {
+            assert!((a - b).abs() <= 1e-4 * largest, "{i}: {a}, on the CPU {b} of {largest}");
         }
     }
 }

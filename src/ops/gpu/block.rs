@@ -88,14 +88,13 @@ impl BlockPasses for CubeBackend {
         );
 
         let [to_y] = dims.heads.split(dims.linear_back(&to_proj, &saved.proj), None);
-        let to_parts = dims.heads.matrices(&to_y, 3);
-        let [to_q, to_k, to_v] = dims.heads.parts(&to_parts);
+        let [to_q, to_k, to_v] = [(); 3].map(|()| dims.heads.matrix(&to_y));
         multiply(transposed(saved.scores.clone()), to_y.clone(), &to_v);
         let to_scores = dims.products(to_y, transposed(saved.v.clone()), dims.heads.tokens);
         let to_raw = softmax::backward(&saved.scores, to_scores, dims.scale());
         multiply(to_raw.clone(), saved.k.clone(), &to_q);
         multiply(transposed(to_raw), saved.q.clone(), &to_k);
-        let to_qkv = dims.heads.merge_parts(to_parts, &mut sums);
+        let to_qkv = dims.heads.merge_parts([to_q, to_k, to_v], &mut sums);
         let to_normed_1 = dims.linear_back(&to_qkv, &saved.qkv);
         let norm::Backward { stream: to_x, .. } =
             norm::backward(&x, &weights.gamma_1, shape.eps, to_normed_1, stream, None, &mut sums);

@@ -33,7 +33,7 @@ impl Heads {
         let has_bias = bias.is_some();
         let [x] = contiguous([x]);
         let [bias] = contiguous([bias.unwrap_or_else(|| x.clone())]);
-        let y = self.matrices(&x, PARTS);
+        let y = empty(&x, [PARTS, self.n * self.heads, self.tokens, self.head], dtype);
         let total = y.meta.num_elements();
         let (count, dim) = for_each(&x, total);
         let bias = bias.into_buffer_arg();
@@ -60,13 +60,13 @@ impl Heads {
         self.parts(&y)
     }
 
-    /// Allocates `[parts, N * heads, L, head]`.
-    pub(super) fn matrices(self, like: &CubeTensor, parts: usize) -> CubeTensor {
-        empty(like, [parts, self.n * self.heads, self.tokens, self.head], like.dtype)
+    /// Allocates `[N * heads, L, head]`.
+    pub(super) fn matrix(self, like: &CubeTensor) -> CubeTensor {
+        empty(like, [self.n * self.heads, self.tokens, self.head], like.dtype)
     }
 
-    /// Returns views `[N * heads, L, head]` of the parts of `matrices`.
-    pub(super) fn parts<const PARTS: usize>(self, matrices: &CubeTensor) -> [CubeTensor; PARTS] {
+    /// Returns the parts of `matrices` as `[N * heads, L, head]`. Copies a part that does not start at an aligned address.
+    fn parts<const PARTS: usize>(self, matrices: &CubeTensor) -> [CubeTensor; PARTS] {
         let matrix = [self.n * self.heads, self.tokens, self.head];
         std::array::from_fn(|part| {
             let whole = |size| 0..size;
@@ -100,26 +100,27 @@ impl Heads {
         x
     }
 
-    /// Returns `[parts, N * heads, L, head]` as `[N, L, parts * D]`, and writes its column sums to `sums`.
-    pub(super) fn merge_parts(self, matrices: CubeTensor, sums: &mut Sums) -> CubeTensor {
-        let [matrices] = contiguous([matrices]);
-        let width = matrices.meta.num_elements() / (self.n * self.tokens);
-        let x = empty(&matrices, [self.n, self.tokens, width], matrices.dtype);
+    /// Joins three tensors `[N * heads, L, head]` to `[N, L, 3 D]`, and writes the column sums to `sums`.
+    pub(super) fn merge_parts(self, parts: [CubeTensor; 3], sums: &mut Sums) -> CubeTensor {
+        let [first, second, third] = contiguous(parts);
+        let width = 3 * self.heads * self.head;
+        let x = empty(&first, [self.n, self.tokens, width], first.dtype);
         let units = units(width);
         let (count, dim) = for_each_part(units);
-        let (parts, pitch, offset) = sums.next(width);
+        let (sums, pitch, offset) = sums.next(width);
         // SAFETY: the kernel checks rows and columns.
         unsafe {
             merge_back::launch_unchecked(
                 &x.client,
                 count,
                 dim,
-                addresses(&[&x, &parts]),
-                matrices.into_buffer_arg(),
+                addresses(&[&x, &sums]),
+                first.into_buffer_arg(),
+                second.into_buffer_arg(),
+                third.into_buffer_arg(),
                 x.clone().into_buffer_arg(),
-                parts.into_buffer_arg(),
+                sums.into_buffer_arg(),
                 self.n * self.tokens,
-                self.n * self.heads,
                 self.tokens,
                 self.heads,
                 self.head,
@@ -187,11 +188,12 @@ fn merge<E: Float>(
 
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn merge_back<E: Float>(
-    matrices: &[E],
+    first: &[E],
+    second: &[E],
+    third: &[E],
     x: &mut [E],
-    parts: &mut [f32],
+    sums: &mut [f32],
     rows: usize,
-    count: usize,
     tokens: usize,
     heads: usize,
     head: usize,
@@ -208,13 +210,19 @@ fn merge_back<E: Float>(
         let of_head = column / head % heads;
         let mut row = CUBE_POS;
         while row < rows {
-            let matrix = part * count + row / tokens * heads + of_head;
-            let value = matrices[(matrix * tokens + row % tokens) * head + column % head];
+            let matrix = row / tokens * heads + of_head;
+            let place = (matrix * tokens + row % tokens) * head + column % head;
+            let mut value = first[place];
+            if part == 1 {
+                value = second[place];
+            } else if part == 2 {
+                value = third[place];
+            }
             x[row * width + column] = value;
             sum += f32::cast_from(value);
             row += comptime!(PARTS);
         }
-        parts[CUBE_POS * pitch + offset + column] = sum;
+        sums[CUBE_POS * pitch + offset + column] = sum;
         column += units;
     }
 }

@@ -145,8 +145,8 @@ pub(super) fn after_product(
 ) -> Joined {
     let dtype = product.dtype;
     let (scaled, of_branch, branches, factors) = Factors::or(factors, bias);
-    let [product, bias, residual, factors, gamma, beta] =
-        contiguous([product, bias.clone(), residual.clone(), factors, gamma.clone(), beta.clone()]);
+    let [product, bias, residual, gamma, beta] =
+        contiguous([product, bias.clone(), residual.clone(), gamma.clone(), beta.clone()]);
     let [n, tokens, width] = residual.shape().dims();
     let stream = empty(&residual, residual.shape(), DType::F32);
     let normed = empty(&residual, residual.shape(), dtype);
@@ -271,6 +271,8 @@ pub(super) fn backward(
     let [x, gamma, grad, stream] = contiguous([x.clone(), gamma.clone(), grad, stream]);
     let width = gamma.meta.num_elements();
     let rows = x.meta.num_elements() / width;
+    // Only factors need the number of tokens of an image.
+    let tokens = if scaled { x.shape()[1] } else { 1 };
     let to_x = empty(&x, x.shape(), DType::F32);
     let branch = empty(&x, x.shape(), dtype);
     let units = units(width);
@@ -292,7 +294,7 @@ pub(super) fn backward(
             branch.clone().into_buffer_arg(),
             parts.into_buffer_arg(),
             rows,
-            x.shape()[1],
+            tokens,
             of_branch,
             branches,
             pitch,

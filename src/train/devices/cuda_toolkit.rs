@@ -61,7 +61,7 @@ fn source(runtime: &RuntimePlan, architecture: i32) -> String {
     if let Some(header) = header {
         lines.extend([format!("#include <{header}>"), "#include <mma.h>".to_owned()]);
         // Only tuned kernels use this header. Including it takes 2 s, so the kernel only asks for it.
-        if runtime.autotune && architecture >= 90 {
+        if runtime.precision == Precision::Bf16 && runtime.autotune && architecture >= 90 {
             lines.push(
                 "#if !__has_include(<cuda/barrier>)\n#include <cuda/barrier>\n#endif".to_owned(),
             );
