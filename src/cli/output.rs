@@ -97,7 +97,7 @@ fn start_log_at(default: &str) {
 /// Selects the log lines on stderr.
 ///
 /// The errors of a device driver end the run, and its last message names the first of them. Without `MAE_LOG`, they are
-/// not log lines, because each launch of a broken kernel logs its whole source.
+/// not log lines, because each launch of a broken kernel logs its whole source. The tuner's warnings do, too.
 struct LineFilter {
     level: EnvFilter,
     shows_faults: bool,
@@ -112,7 +112,9 @@ impl<S: Subscriber> Filter<S> for LineFilter {
         let normal = event.normalized_metadata();
         let metadata = normal.as_ref().unwrap_or_else(|| event.metadata());
         let (level, target) = (*metadata.level(), metadata.target());
-        (self.shows_faults || !is_fault(level, target) && !is_failed_launch(level, target))
+        let is_repeated =
+            is_fault(level, target) || is_failed_launch(level, target) || is_tuning(level, target);
+        (self.shows_faults || !is_repeated)
             && Filter::<S>::event_enabled(&self.level, event, context)
     }
 
@@ -159,6 +161,11 @@ fn is_fault(level: Level, target: &str) -> bool {
 /// Returns whether a log record reports a kernel that cannot be launched. Reading its result fails later.
 fn is_failed_launch(level: Level, target: &str) -> bool {
     level == Level::WARN && target.starts_with("cubecl_runtime::logging::server")
+}
+
+/// Returns whether a log record is about kernels that the tuner could not measure. It contains their sources.
+fn is_tuning(level: Level, target: &str) -> bool {
+    level == Level::WARN && target.starts_with("cubecl_runtime::tune")
 }
 
 /// Collects the message of a log event.
