@@ -5,13 +5,13 @@
 
 use super::rounds::{DiskError, Message, Orders, OwnedEvent, PAUSE, ROUND_BYTES, Report, WireEnd};
 use super::rounds::{exchange, frame};
-use super::schedule::JobContextMaker;
+use super::schedule::{JobContextMaker, alone};
 use crate::durable::{self, Change};
-use crate::infer::{DeviceError, LastUpdate, StopFlag};
+use crate::infer::{LastUpdate, StopFlag};
 use crate::recipe::Job;
 use crate::results::RunError;
 use crate::train::{
-    DeviceThreads, Hosts, JobEnd, Rank, RunContext, TaskCoupling, TrainError, first_error,
+    DeviceThreads, Hosts, JobEnd, RunContext, TaskCoupling, TrainError, first_error,
 };
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -58,8 +58,7 @@ fn train_jobs(work: &RunContext, index: usize, outbox: &Arc<Outbox>) {
         let job: Option<Job> = work.plan.jobs().into_iter().find(|job| job.dir == dir);
         let job = job.expect("all hosts have the same recipe");
         // Host 0 waits for the end of each job, also after a panic.
-        let run = || work.run(&job, &context.context(Rank::alone(), &work));
-        let end = DeviceError::catch(run).map_err(TrainError::from).and_then(|end| end);
+        let end = alone(&work, &job, &context);
         let is_stopped = matches!(end, Ok(JobEnd::Interrupted));
         outbox.send(&Message::JobEnded { job: dir, end: WireEnd::from(&end) });
         if is_stopped {

@@ -1,7 +1,7 @@
 //! Trains a job on all devices together. For jobs on one device each, see `shared_jobs`.
 
 use super::preflight::{epochs, is_finished};
-use crate::infer::Replicas;
+use crate::infer::{DeviceError, Replicas};
 use crate::recipe::Job;
 use crate::train::{
     ChosenDevice, DeviceThreads, Event, JobContext, JobEnd, Observer, Rank, RankContext,
@@ -91,6 +91,15 @@ pub(super) fn train(
         let work = RunContext { device, ..own.clone() };
         work.run(&job, &context.context(rank, &work))
     })
+}
+
+/// Trains a job on one device. A panic becomes an error of the job.
+pub(super) fn alone(
+    work: &RunContext,
+    job: &Job,
+    context: &JobContextMaker,
+) -> Result<JobEnd, TrainError> {
+    DeviceError::catch(|| work.run(job, &context.context(Rank::alone(), work)))?
 }
 
 /// Returns the outcome of a job that needs no training. Otherwise returns `None`.

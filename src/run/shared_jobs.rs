@@ -7,12 +7,12 @@
 
 use super::failed_jobs::FailedJob;
 use super::rounds::{Inbox, Message, Orders, PAUSE, Report, exchange};
-use super::schedule::{JobContextMaker, finish_done, not_to_run};
+use super::schedule::{JobContextMaker, alone, finish_done, not_to_run};
 use crate::durable::Writer;
 use crate::infer::LastUpdate;
 use crate::recipe::Job;
 use crate::train::{
-    DeviceThreads, Event, Hosts, JobEnd, Rank, RunContext, TaskCoupling, TrainError, first_error,
+    DeviceThreads, Event, Hosts, JobEnd, RunContext, TaskCoupling, TrainError, first_error,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -97,7 +97,8 @@ impl SharedJobs {
             ..self.work.clone()
         };
         while let Some(job) = self.next() {
-            let end = work.run(&job, &self.context.context(Rank::alone(), &work));
+            // The other hosts wait for the end of all jobs, also after a panic.
+            let end = alone(&work, &job, &self.context);
             self.ended(job, end);
         }
     }
@@ -186,6 +187,10 @@ impl<'a> Leader<'a> {
     fn rounds(&mut self) -> Result<(), TrainError> {
         let RunContext { hosts, stop, .. } = &self.shared.work;
         loop {
+            if stop.requested() {
+                // This gives up the jobs that are left. The devices of this host may all have failed.
+                self.shared.next();
+            }
             let is_end = self.is_over();
             let orders = Orders { end: is_end, ..std::mem::take(&mut self.orders) };
             let given: Vec<usize> = orders.jobs.iter().map(|(host, _)| *host).collect();
