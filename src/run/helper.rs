@@ -37,6 +37,7 @@ pub(super) fn help(work: &RunContext, device_threads: &DeviceThreads) -> Result<
             train_jobs(&own, index, &jobs);
             Ok(())
         });
+        outbox.lock().is_done = true;
         let relayed = relay.join().unwrap_or(Err(TrainError::OtherRank));
         first_error(ends).and(relayed)
     });
@@ -60,8 +61,10 @@ fn train_jobs(work: &RunContext, index: usize, outbox: &Arc<Outbox>) {
         // Host 0 waits for the end of each job, also after a panic.
         let end = alone(&work, &job, &context);
         let is_stopped = matches!(end, Ok(JobEnd::Interrupted));
+        // Other devices take the jobs that are left.
+        let is_broken = end.as_ref().is_err_and(TrainError::is_of_device);
         outbox.send(&Message::JobEnded { job: dir, end: WireEnd::from(&end) });
-        if is_stopped {
+        if is_stopped || is_broken {
             return;
         }
     }
@@ -133,6 +136,8 @@ struct State {
     /// Number of devices that wait for a job.
     waiting: usize,
     no_more: bool,
+    /// Whether the devices take no more jobs.
+    is_done: bool,
     /// Whether the rounds have ended, so that no answer can arrive.
     is_closed: bool,
 }
@@ -177,7 +182,8 @@ impl Outbox {
         let state = self.lock();
         // A device that has a job, but has not woken up yet, no longer waits.
         let idle = state.waiting.saturating_sub(state.jobs.len());
-        Report { idle, sends: !state.bytes.is_empty(), ..Report::default() }
+        let (sends, done) = (!state.bytes.is_empty(), state.is_done);
+        Report { idle, done, sends, ..Report::default() }
     }
 
     fn apply(&self, orders: Orders, own: usize) {

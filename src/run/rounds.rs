@@ -25,6 +25,9 @@ pub(super) struct Report {
     /// Number of devices of this host that wait for a job.
     #[serde(skip_serializing_if = "is_default")]
     pub idle: usize,
+    /// Whether the devices of this host take no more jobs. None of them waits then.
+    #[serde(skip_serializing_if = "is_default")]
+    pub done: bool,
     /// Whether this host has messages for host 0.
     #[serde(skip_serializing_if = "is_default")]
     pub sends: bool,
@@ -254,6 +257,8 @@ mod tests {
         // A message of at most 47 bytes needs only one exchange.
         assert_eq!(serde_json::to_string(&Report::default()).unwrap(), "{}");
         let report = Report { idle: 16, sends: true, stop: true, ..Report::default() };
+        assert!(serde_json::to_string(&report).unwrap().len() <= 47);
+        let report = Report { done: true, sends: true, stop: true, ..Report::default() };
         assert!(serde_json::to_string(&report).unwrap().len() <= 47);
     }
 }

@@ -82,7 +82,7 @@ struct State {
     /// The first error that affects all jobs.
     error: Option<TrainError>,
     is_interrupted: bool,
-    /// Whether the devices of host 0 have no more jobs.
+    /// Whether the devices of host 0 take no more jobs.
     is_done_here: bool,
 }
 
@@ -99,7 +99,11 @@ impl SharedJobs {
         while let Some(job) = self.next() {
             // The other hosts wait for the end of all jobs, also after a panic.
             let end = alone(&work, &job, &self.context);
+            let is_broken = end.as_ref().is_err_and(TrainError::is_of_device);
             self.ended(job, end);
+            if is_broken {
+                return;
+            }
         }
     }
 
@@ -168,6 +172,8 @@ struct Leader<'a> {
     inboxes: Vec<Inbox>,
     /// The jobs that run on each host.
     running: Vec<Vec<Job>>,
+    /// Whether the devices of the other hosts take no more jobs.
+    others_are_done: bool,
     /// What host 0 tells the other hosts in the next round.
     orders: Orders,
 }
@@ -180,6 +186,7 @@ impl<'a> Leader<'a> {
             writer: Writer::default(),
             inboxes: (0..hosts).map(|_| Inbox::default()).collect(),
             running: vec![Vec::new(); hosts],
+            others_are_done: false,
             orders: Orders::default(),
         }
     }
@@ -187,10 +194,7 @@ impl<'a> Leader<'a> {
     fn rounds(&mut self) -> Result<(), TrainError> {
         let RunContext { hosts, stop, .. } = &self.shared.work;
         loop {
-            if stop.requested() {
-                // This gives up the jobs that are left. The devices of this host may all have failed.
-                self.shared.next();
-            }
+            self.give_up();
             let is_end = self.is_over();
             let orders = Orders { end: is_end, ..std::mem::take(&mut self.orders) };
             let given: Vec<usize> = orders.jobs.iter().map(|(host, _)| *host).collect();
@@ -207,6 +211,7 @@ impl<'a> Leader<'a> {
             } else if is_end {
                 return Ok(());
             }
+            self.others_are_done = reports.iter().skip(1).all(|report| report.done);
             for (host, report) in reports.iter().enumerate().skip(1) {
                 // The host made its report before it got the jobs of this round.
                 let given = given.iter().filter(|given| **given == host).count();
@@ -215,6 +220,19 @@ impl<'a> Leader<'a> {
             if !sends && self.orders.jobs.is_empty() {
                 thread::sleep(PAUSE);
             }
+        }
+    }
+
+    /// Gives up the jobs that are left if the user stops the run, or if all devices have failed.
+    fn give_up(&self) {
+        if self.shared.work.stop.requested() {
+            // No device may be left that does this.
+            self.shared.next();
+        }
+        let mut state = self.shared.lock();
+        if state.is_done_here && self.others_are_done {
+            // The run fails with the error of a device.
+            state.left.clear();
         }
     }
 
