@@ -5,7 +5,7 @@
 
 use super::rounds::{DiskError, Message, Orders, OwnedEvent, PAUSE, ROUND_BYTES, Report, WireEnd};
 use super::rounds::{exchange, frame};
-use super::schedule::{JobContextMaker, alone};
+use super::schedule::{JobContextMaker, alone, caught};
 use crate::durable::{self, Change};
 use crate::infer::{LastUpdate, StopFlag};
 use crate::recipe::Job;
@@ -21,6 +21,7 @@ use std::thread;
 
 /// Trains jobs of host 0 on the devices of this host, until host 0 has no more jobs.
 pub(super) fn help(work: &RunContext, device_threads: &DeviceThreads) -> Result<(), TrainError> {
+    let work = RunContext { stop: work.stop.of_part(), ..work.clone() };
     let outbox = Arc::new(Outbox::default());
     let weak: Weak<Outbox> = Arc::downgrade(&outbox);
     work.stop.register(weak);
@@ -90,9 +91,9 @@ fn context(work: &RunContext, outbox: &Arc<Outbox>) -> JobContextMaker {
 
 /// Makes rounds with the other hosts until host 0 ends them.
 fn relay(hosts: &Hosts, outbox: &Outbox, stop: &StopFlag) -> Result<(), TrainError> {
-    let ended = rounds(hosts, outbox, stop);
+    let ended = caught(|| rounds(hosts, outbox, stop));
     if ended.is_err() {
-        stop.request();
+        stop.stop_part();
     }
     outbox.close();
     ended

@@ -99,7 +99,12 @@ pub(super) fn alone(
     job: &Job,
     context: &JobContextMaker,
 ) -> Result<JobEnd, TrainError> {
-    DeviceError::catch(|| work.run(job, &context.context(Rank::alone(), work)))?
+    caught(|| work.run(job, &context.context(Rank::alone(), work)))
+}
+
+/// Returns a panic of `work` as an error.
+pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, TrainError>) -> Result<T, TrainError> {
+    DeviceError::catch(work)?
 }
 
 /// Returns the outcome of a job that needs no training. Otherwise returns `None`.

@@ -7,7 +7,7 @@
 
 use super::failed_jobs::FailedJob;
 use super::rounds::{Inbox, Message, Orders, PAUSE, Report, exchange};
-use super::schedule::{JobContextMaker, alone, finish_done, not_to_run};
+use super::schedule::{JobContextMaker, alone, caught, finish_done, not_to_run};
 use crate::durable::Writer;
 use crate::infer::LastUpdate;
 use crate::recipe::Job;
@@ -35,6 +35,7 @@ pub(super) fn side_by_side(
         return Ok((JobEnd::Done, Vec::new()));
     }
     let state = Mutex::new(State { left: jobs.into(), ..State::default() });
+    let work = RunContext { stop: work.stop.of_part(), ..work.clone() };
     let shared = Arc::new(SharedJobs { work: work.clone(), context: context.clone(), state });
     let here = {
         let shared = Arc::clone(&shared);
@@ -145,10 +146,10 @@ impl SharedJobs {
 
     /// Gives jobs to the other hosts, and writes their files, until all jobs have ended.
     fn lead(&self) -> Result<(), TrainError> {
-        let ended = Leader::new(self).rounds();
+        let ended = caught(|| Leader::new(self).rounds());
         if ended.is_err() {
             // The jobs of this host save their states and stop.
-            self.work.stop.request();
+            self.work.stop.stop_part();
         }
         ended
     }
