@@ -3,7 +3,7 @@
 //! All hosts make the same rounds. In each round, every host sends a [`Report`] to all others. If a host has messages,
 //! host 0 then gathers them. So a host needs no connection of its own for them, and a failed host ends the rounds of all.
 
-use crate::durable::Change;
+use crate::durable::{self, Change};
 use crate::results::EpochRow;
 use crate::train::{Event, HostCause, Hosts, JobEnd, TrainError};
 use serde::{Deserialize, Serialize};
@@ -80,6 +80,8 @@ pub(super) enum WireEnd {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DiskError {
     code: Option<i32>,
+    /// Whether the error only says that the folder exists already.
+    is_existing_folder: bool,
     text: String,
 }
 
@@ -145,12 +147,19 @@ impl Inbox {
 
 impl From<&io::Error> for DiskError {
     fn from(error: &io::Error) -> Self {
-        Self { code: error.raw_os_error(), text: error.to_string() }
+        Self {
+            code: error.raw_os_error(),
+            is_existing_folder: durable::is_existing_folder(error),
+            text: error.to_string(),
+        }
     }
 }
 
 impl From<DiskError> for io::Error {
-    fn from(DiskError { code, text }: DiskError) -> Self {
+    fn from(DiskError { code, is_existing_folder, text }: DiskError) -> Self {
+        if is_existing_folder {
+            return io::ErrorKind::AlreadyExists.into();
+        }
         code.map_or_else(|| Self::other(text), Self::from_raw_os_error)
     }
 }
@@ -227,7 +236,9 @@ impl OwnedEvent {
 
 #[cfg(test)]
 mod tests {
-    use super::{Inbox, Message, OwnedEvent, Report, frame};
+    use super::{DiskError, Inbox, Message, OwnedEvent, Report, frame};
+    use crate::durable;
+    use std::io;
 
     #[test]
     fn messages_arrive_in_order_however_they_are_cut() {
@@ -250,6 +261,23 @@ mod tests {
             let own = |text: &str, bytes: &[u8]| (text.to_owned(), bytes.to_vec());
             assert_eq!(seen, [own("a", b"12"), own("b", b""), own("c", b"3456")], "{size}");
         }
+    }
+
+    #[test]
+    fn only_an_existing_folder_arrives_as_one() {
+        let exists = io::ErrorKind::AlreadyExists;
+        let errors = [
+            exists.into(),
+            io::Error::new(exists, "not from mae"),
+            io::Error::from_raw_os_error(17),
+        ];
+        let arrived = errors.map(|error| {
+            let text = serde_json::to_string(&DiskError::from(&error)).unwrap();
+            let arrived: io::Error = serde_json::from_str::<DiskError>(&text).unwrap().into();
+            assert_eq!(arrived.to_string(), error.to_string());
+            durable::is_existing_folder(&arrived)
+        });
+        assert_eq!(arrived, [true, false, false]);
     }
 
     #[test]
