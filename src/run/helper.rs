@@ -16,6 +16,7 @@ use crate::train::{
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
@@ -125,13 +126,13 @@ fn rounds(hosts: &Hosts, outbox: &Outbox, stop: &StopFlag) -> Result<(), TrainEr
 struct Outbox {
     state: Mutex<State>,
     changed: Condvar,
+    /// Number of the next message that needs an answer.
+    asked: AtomicU64,
 }
 
 #[derive(Default)]
 struct State {
     bytes: VecDeque<u8>,
-    /// Number of the last message that needs an answer.
-    asked: u64,
     answers: HashMap<u64, Result<(), DiskError>>,
     jobs: VecDeque<String>,
     /// Number of devices that wait for a job.
@@ -151,10 +152,11 @@ impl Outbox {
 
     /// Sends a message, and waits for the answer of host 0.
     fn ask(&self, message: impl FnOnce(u64) -> Message, bytes: &[u8]) -> io::Result<()> {
+        let number = self.asked.fetch_add(1, Ordering::Relaxed);
+        // Other devices need the lock, and a saved state has many bytes.
+        let frame = frame(&message(number), bytes)?;
         let mut state = self.lock();
-        state.asked += 1;
-        let number = state.asked;
-        state.bytes.extend(frame(&message(number), bytes)?);
+        state.bytes.extend(frame);
         let waits = |state: &mut State| !state.is_closed && !state.answers.contains_key(&number);
         let state = self.changed.wait_while(state, waits);
         let mut state = state.unwrap_or_else(PoisonError::into_inner);

@@ -130,17 +130,22 @@ impl Inbox {
 
     /// Returns the messages that have arrived completely, with their bytes.
     pub(super) fn take(&mut self) -> Vec<(Message, Vec<u8>)> {
-        let (mut messages, mut start) = (Vec::new(), 0);
+        let (mut messages, mut start, mut missing) = (Vec::new(), 0, 0);
         let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes) as usize;
         while let Some(lens) = self.0.get(start..start + 16) {
             let (text, bytes) = (start + 16, start + 16 + number(&lens[..8]));
             let end = bytes + number(&lens[8..]);
-            let Some(rest) = self.0.get(bytes..end) else { break };
+            let Some(rest) = self.0.get(bytes..end) else {
+                missing = end - self.0.len();
+                break;
+            };
             let message = serde_json::from_slice(&self.0[text..bytes]).expect("the same program");
             messages.push((message, rest.to_vec()));
             start = end;
         }
         self.0.drain(..start);
+        // The parts of a long message then arrive without copies of the earlier parts.
+        self.0.reserve(missing);
         messages
     }
 }
