@@ -3,7 +3,7 @@
 use super::manifest_lines::Content;
 use super::pause::patiently;
 use super::read_manifests::with_manifest;
-use super::redirect::{Change, is_redirected, sent};
+use super::redirect::{Change, is_existing_folder, is_redirected, sent};
 use super::temporary::temporary;
 use super::{create_folders, folder_of, refuse_foreign, sync_folder, verify};
 use std::fs::{self, File};
@@ -31,7 +31,10 @@ pub fn publish_folder(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -
 pub(super) fn begin_folder(path: &Path, temporary: &Path) -> io::Result<bool> {
     let change = |path| Change::BeginFolder { path, temporary: temporary.to_owned() };
     if let Some(begun) = sent(path, change, &[]) {
-        return begun.map(|()| true);
+        return match begun {
+            Err(error) if is_existing_folder(&error) => Ok(false),
+            begun => begun.map(|()| true),
+        };
     }
     with_manifest(path, |manifest, relative| {
         refuse_foreign(manifest, path, relative)?;

@@ -28,7 +28,9 @@ pub use manifest::{MANIFEST, Manifest};
 pub use manifest_lines::Content;
 pub use output_file::OutputFile;
 pub use pause::{DiskPause, wait_on_full_disks};
-pub use redirect::{Change, Redirected, SendChange, Writer, is_redirected, redirect};
+pub use redirect::{
+    Change, Redirected, SendChange, Writer, is_existing_folder, is_redirected, redirect,
+};
 pub use temporary::remove_temporaries;
 
 use appended_file::append_to;

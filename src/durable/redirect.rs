@@ -114,6 +114,15 @@ fn sender(path: &Path) -> Option<SendChange> {
     std::path::absolute(path).ok()?.starts_with(root).then(|| Arc::clone(send))
 }
 
+/// Returns whether an error is the answer that the folder of [`Change::BeginFolder`] exists already.
+///
+/// An error of the system has a code. The error for a folder that is not from mae has a text.
+pub fn is_existing_folder(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AlreadyExists
+        && error.raw_os_error().is_none()
+        && error.get_ref().is_none()
+}
+
 /// Makes the changes of other processes.
 #[derive(Default)]
 pub struct Writer {
@@ -187,6 +196,7 @@ mod tests {
         durable::publish_folder(&job.join("checkpoints/epoch-0002"), fill).unwrap();
         let failed = |_: &Path| Err(std::io::Error::other("no weights"));
         assert!(durable::publish_folder(&job.join("checkpoints/epoch-0003"), failed).is_err());
+        durable::publish_folder(&job.join("checkpoints/epoch-0002"), failed).unwrap();
     }
 
     fn contents(root: &Path, folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {

@@ -14,7 +14,11 @@ pub trait LastUpdate: Send + Sync {
 
 /// Tells a run to stop. Clones share the flag.
 #[derive(Clone, Default)]
-pub struct StopFlag(Arc<Shared>);
+pub struct StopFlag {
+    shared: Arc<Shared>,
+    /// Whether only a part of the run stops; see [`StopFlag::of_part`].
+    part: Arc<AtomicBool>,
+}
 
 #[derive(Default)]
 struct Shared {
@@ -25,16 +29,27 @@ struct Shared {
 impl StopFlag {
     /// Sets the flag. Returns whether the flag was already set.
     pub fn request(&self) -> bool {
-        self.0.requested.swap(true, Ordering::SeqCst)
+        self.shared.requested.swap(true, Ordering::SeqCst)
     }
 
     pub fn requested(&self) -> bool {
-        self.0.requested.load(Ordering::SeqCst)
+        self.shared.requested.load(Ordering::SeqCst) || self.part.load(Ordering::SeqCst)
+    }
+
+    /// Returns a flag for a part of the run. It is set if the run stops, or after its own [`StopFlag::stop_part`].
+    #[must_use]
+    pub fn of_part(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), part: Arc::default() }
+    }
+
+    /// Stops only the part of the run that has this flag.
+    pub fn stop_part(&self) {
+        self.part.store(true, Ordering::SeqCst);
     }
 
     /// Registers a job for [`StopFlag::save_last_updates`], until the job is dropped.
     pub fn register(&self, job: Weak<dyn LastUpdate>) {
-        let mut jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.retain(|job| job.strong_count() > 0);
         jobs.push(job);
     }
@@ -44,7 +59,7 @@ impl StopFlag {
     /// Does not wait for updates in progress. Returns true if all jobs are saved. Returns false if a job saves its
     /// state itself, or if no job is training.
     pub fn save_last_updates(&self) -> Result<bool, String> {
-        let jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let jobs = self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let jobs: Vec<_> = jobs.iter().filter_map(Weak::upgrade).collect();
         let mut all = !jobs.is_empty();
         for job in jobs {
@@ -57,5 +72,20 @@ impl StopFlag {
 impl fmt::Debug for StopFlag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("StopFlag").field(&self.requested()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StopFlag;
+
+    #[test]
+    fn a_part_stops_with_the_run_but_not_the_run_with_a_part() {
+        let run = StopFlag::default();
+        let [first, second] = [(); 2].map(|()| run.of_part());
+        first.clone().stop_part();
+        assert!(first.requested() && !second.requested() && !run.requested());
+        second.request();
+        assert!(run.requested() && run.of_part().requested());
     }
 }

@@ -152,8 +152,13 @@ fn log_line(row: &EpochRow, n_parameters: usize) -> String {
 
 /// Returns the path of the existing event file, or a path for a new file.
 fn event_file(folder: &Path) -> Result<PathBuf, RunError> {
-    let entries = fs::read_dir(folder).map_err(RunError::io(folder))?;
-    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => Some(entries),
+        // A network file system may show a new folder of another host late.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(RunError::io(folder)(error)),
+    };
+    let names = entries.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.file_name()));
     let mut old: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with(EVENTS)).collect();
     old.sort();
     let new = || format!("{EVENTS}{}.mae", now() as u64).into();
@@ -188,7 +193,7 @@ fn now() -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{EpochSteps, TensorBoard, events};
+    use super::{EpochSteps, TensorBoard, event_file, events};
     use crate::results::{EpochRow, Validation};
     use crate::shape::StageKind;
     use std::path::Path;
@@ -266,6 +271,13 @@ mod tests {
             board.epoch(&[row(epoch)]).unwrap();
         }
         assert_eq!(resumed, read(other.path()));
+    }
+
+    #[test]
+    fn a_folder_that_is_not_visible_yet_has_no_event_file() {
+        let job = tempfile::tempdir().unwrap();
+        let folder = job.path().join("tensorboard");
+        assert_eq!(event_file(&folder).unwrap().parent(), Some(folder.as_path()));
     }
 
     #[test]

@@ -5,22 +5,24 @@
 
 use super::rounds::{DiskError, Message, Orders, OwnedEvent, PAUSE, ROUND_BYTES, Report, WireEnd};
 use super::rounds::{exchange, frame};
-use super::schedule::JobContextMaker;
+use super::schedule::{JobContextMaker, alone, caught};
 use crate::durable::{self, Change};
-use crate::infer::{DeviceError, LastUpdate, StopFlag};
+use crate::infer::{LastUpdate, StopFlag};
 use crate::recipe::Job;
 use crate::results::RunError;
 use crate::train::{
-    DeviceThreads, Hosts, JobEnd, Rank, RunContext, TaskCoupling, TrainError, first_error,
+    DeviceThreads, Hosts, JobEnd, RunContext, TaskCoupling, TrainError, first_error,
 };
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
 /// Trains jobs of host 0 on the devices of this host, until host 0 has no more jobs.
 pub(super) fn help(work: &RunContext, device_threads: &DeviceThreads) -> Result<(), TrainError> {
+    let work = RunContext { stop: work.stop.of_part(), ..work.clone() };
     let outbox = Arc::new(Outbox::default());
     let weak: Weak<Outbox> = Arc::downgrade(&outbox);
     work.stop.register(weak);
@@ -37,6 +39,7 @@ pub(super) fn help(work: &RunContext, device_threads: &DeviceThreads) -> Result<
             train_jobs(&own, index, &jobs);
             Ok(())
         });
+        outbox.lock().is_done = true;
         let relayed = relay.join().unwrap_or(Err(TrainError::OtherRank));
         first_error(ends).and(relayed)
     });
@@ -58,11 +61,12 @@ fn train_jobs(work: &RunContext, index: usize, outbox: &Arc<Outbox>) {
         let job: Option<Job> = work.plan.jobs().into_iter().find(|job| job.dir == dir);
         let job = job.expect("all hosts have the same recipe");
         // Host 0 waits for the end of each job, also after a panic.
-        let run = || work.run(&job, &context.context(Rank::alone(), &work));
-        let end = DeviceError::catch(run).map_err(TrainError::from).and_then(|end| end);
+        let end = alone(&work, &job, &context);
         let is_stopped = matches!(end, Ok(JobEnd::Interrupted));
+        // Other devices take the jobs that are left.
+        let is_broken = end.as_ref().is_err_and(TrainError::is_of_device);
         outbox.send(&Message::JobEnded { job: dir, end: WireEnd::from(&end) });
-        if is_stopped {
+        if is_stopped || is_broken {
             return;
         }
     }
@@ -88,9 +92,9 @@ fn context(work: &RunContext, outbox: &Arc<Outbox>) -> JobContextMaker {
 
 /// Makes rounds with the other hosts until host 0 ends them.
 fn relay(hosts: &Hosts, outbox: &Outbox, stop: &StopFlag) -> Result<(), TrainError> {
-    let ended = rounds(hosts, outbox, stop);
+    let ended = caught(|| rounds(hosts, outbox, stop));
     if ended.is_err() {
-        stop.request();
+        stop.stop_part();
     }
     outbox.close();
     ended
@@ -122,18 +126,20 @@ fn rounds(hosts: &Hosts, outbox: &Outbox, stop: &StopFlag) -> Result<(), TrainEr
 struct Outbox {
     state: Mutex<State>,
     changed: Condvar,
+    /// Number of the next message that needs an answer.
+    asked: AtomicU64,
 }
 
 #[derive(Default)]
 struct State {
     bytes: VecDeque<u8>,
-    /// Number of the last message that needs an answer.
-    asked: u64,
     answers: HashMap<u64, Result<(), DiskError>>,
     jobs: VecDeque<String>,
     /// Number of devices that wait for a job.
     waiting: usize,
     no_more: bool,
+    /// Whether the devices take no more jobs.
+    is_done: bool,
     /// Whether the rounds have ended, so that no answer can arrive.
     is_closed: bool,
 }
@@ -146,10 +152,11 @@ impl Outbox {
 
     /// Sends a message, and waits for the answer of host 0.
     fn ask(&self, message: impl FnOnce(u64) -> Message, bytes: &[u8]) -> io::Result<()> {
+        let number = self.asked.fetch_add(1, Ordering::Relaxed);
+        // Other devices need the lock, and a saved state has many bytes.
+        let frame = frame(&message(number), bytes)?;
         let mut state = self.lock();
-        state.asked += 1;
-        let number = state.asked;
-        state.bytes.extend(frame(&message(number), bytes)?);
+        state.bytes.extend(frame);
         let waits = |state: &mut State| !state.is_closed && !state.answers.contains_key(&number);
         let state = self.changed.wait_while(state, waits);
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
@@ -178,7 +185,8 @@ impl Outbox {
         let state = self.lock();
         // A device that has a job, but has not woken up yet, no longer waits.
         let idle = state.waiting.saturating_sub(state.jobs.len());
-        Report { idle, sends: !state.bytes.is_empty(), ..Report::default() }
+        let (sends, done) = (!state.bytes.is_empty(), state.is_done);
+        Report { idle, done, sends, ..Report::default() }
     }
 
     fn apply(&self, orders: Orders, own: usize) {

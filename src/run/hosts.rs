@@ -305,10 +305,10 @@ impl Runner<'_> {
     }
 }
 
-/// Waits until a file of host 0 is visible on this host, in the run folder `run`. Fails after 10 seconds.
+/// Waits until a file of host 0 is visible on this host, in the run folder `run`. Fails after 90 seconds.
 pub(super) fn wait_until(run: &Path, is_visible: impl Fn() -> bool) -> Result<(), TrainError> {
-    // A network file system may show a new file only after some seconds.
-    const PATIENCE: Duration = Duration::from_secs(10);
+    // NFS caches the attributes of a folder for up to 60 seconds.
+    const PATIENCE: Duration = Duration::from_secs(90);
     let since = Instant::now();
     while !is_visible() {
         if since.elapsed() > PATIENCE {

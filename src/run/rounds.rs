@@ -3,7 +3,7 @@
 //! All hosts make the same rounds. In each round, every host sends a [`Report`] to all others. If a host has messages,
 //! host 0 then gathers them. So a host needs no connection of its own for them, and a failed host ends the rounds of all.
 
-use crate::durable::Change;
+use crate::durable::{self, Change};
 use crate::results::EpochRow;
 use crate::train::{Event, HostCause, Hosts, JobEnd, TrainError};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,9 @@ pub(super) struct Report {
     /// Number of devices of this host that wait for a job.
     #[serde(skip_serializing_if = "is_default")]
     pub idle: usize,
+    /// Whether the devices of this host take no more jobs. None of them waits then.
+    #[serde(skip_serializing_if = "is_default")]
+    pub done: bool,
     /// Whether this host has messages for host 0.
     #[serde(skip_serializing_if = "is_default")]
     pub sends: bool,
@@ -77,6 +80,8 @@ pub(super) enum WireEnd {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DiskError {
     code: Option<i32>,
+    /// Whether the error only says that the folder exists already.
+    is_existing_folder: bool,
     text: String,
 }
 
@@ -125,29 +130,41 @@ impl Inbox {
 
     /// Returns the messages that have arrived completely, with their bytes.
     pub(super) fn take(&mut self) -> Vec<(Message, Vec<u8>)> {
-        let (mut messages, mut start) = (Vec::new(), 0);
+        let (mut messages, mut start, mut missing) = (Vec::new(), 0, 0);
         let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes) as usize;
         while let Some(lens) = self.0.get(start..start + 16) {
             let (text, bytes) = (start + 16, start + 16 + number(&lens[..8]));
             let end = bytes + number(&lens[8..]);
-            let Some(rest) = self.0.get(bytes..end) else { break };
+            let Some(rest) = self.0.get(bytes..end) else {
+                missing = end - self.0.len();
+                break;
+            };
             let message = serde_json::from_slice(&self.0[text..bytes]).expect("the same program");
             messages.push((message, rest.to_vec()));
             start = end;
         }
         self.0.drain(..start);
+        // The parts of a long message then arrive without copies of the earlier parts.
+        self.0.reserve(missing);
         messages
     }
 }
 
 impl From<&io::Error> for DiskError {
     fn from(error: &io::Error) -> Self {
-        Self { code: error.raw_os_error(), text: error.to_string() }
+        Self {
+            code: error.raw_os_error(),
+            is_existing_folder: durable::is_existing_folder(error),
+            text: error.to_string(),
+        }
     }
 }
 
 impl From<DiskError> for io::Error {
-    fn from(DiskError { code, text }: DiskError) -> Self {
+    fn from(DiskError { code, is_existing_folder, text }: DiskError) -> Self {
+        if is_existing_folder {
+            return io::ErrorKind::AlreadyExists.into();
+        }
         code.map_or_else(|| Self::other(text), Self::from_raw_os_error)
     }
 }
@@ -224,7 +241,9 @@ impl OwnedEvent {
 
 #[cfg(test)]
 mod tests {
-    use super::{Inbox, Message, OwnedEvent, Report, frame};
+    use super::{DiskError, Inbox, Message, OwnedEvent, Report, frame};
+    use crate::durable;
+    use std::io;
 
     #[test]
     fn messages_arrive_in_order_however_they_are_cut() {
@@ -250,10 +269,29 @@ mod tests {
     }
 
     #[test]
+    fn only_an_existing_folder_arrives_as_one() {
+        let exists = io::ErrorKind::AlreadyExists;
+        let errors = [
+            exists.into(),
+            io::Error::new(exists, "not from mae"),
+            io::Error::from_raw_os_error(17),
+        ];
+        let arrived = errors.map(|error| {
+            let text = serde_json::to_string(&DiskError::from(&error)).unwrap();
+            let arrived: io::Error = serde_json::from_str::<DiskError>(&text).unwrap().into();
+            assert_eq!(arrived.to_string(), error.to_string());
+            durable::is_existing_folder(&arrived)
+        });
+        assert_eq!(arrived, [true, false, false]);
+    }
+
+    #[test]
     fn a_round_without_news_is_short() {
         // A message of at most 47 bytes needs only one exchange.
         assert_eq!(serde_json::to_string(&Report::default()).unwrap(), "{}");
         let report = Report { idle: 16, sends: true, stop: true, ..Report::default() };
+        assert!(serde_json::to_string(&report).unwrap().len() <= 47);
+        let report = Report { done: true, sends: true, stop: true, ..Report::default() };
         assert!(serde_json::to_string(&report).unwrap().len() <= 47);
     }
 }

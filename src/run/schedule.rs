@@ -1,7 +1,7 @@
 //! Trains a job on all devices together. For jobs on one device each, see `shared_jobs`.
 
 use super::preflight::{epochs, is_finished};
-use crate::infer::Replicas;
+use crate::infer::{DeviceError, Replicas};
 use crate::recipe::Job;
 use crate::train::{
     ChosenDevice, DeviceThreads, Event, JobContext, JobEnd, Observer, Rank, RankContext,
@@ -91,6 +91,20 @@ pub(super) fn train(
         let work = RunContext { device, ..own.clone() };
         work.run(&job, &context.context(rank, &work))
     })
+}
+
+/// Trains a job on one device. A panic becomes an error of the job.
+pub(super) fn alone(
+    work: &RunContext,
+    job: &Job,
+    context: &JobContextMaker,
+) -> Result<JobEnd, TrainError> {
+    caught(|| work.run(job, &context.context(Rank::alone(), work)))
+}
+
+/// Returns a panic of `work` as an error.
+pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, TrainError>) -> Result<T, TrainError> {
+    DeviceError::catch(work)?
 }
 
 /// Returns the outcome of a job that needs no training. Otherwise returns `None`.

@@ -7,12 +7,12 @@
 
 use super::failed_jobs::FailedJob;
 use super::rounds::{Inbox, Message, Orders, PAUSE, Report, exchange};
-use super::schedule::{JobContextMaker, finish_done, not_to_run};
+use super::schedule::{JobContextMaker, alone, caught, finish_done, not_to_run};
 use crate::durable::Writer;
 use crate::infer::LastUpdate;
 use crate::recipe::Job;
 use crate::train::{
-    DeviceThreads, Event, Hosts, JobEnd, Rank, RunContext, TaskCoupling, TrainError, first_error,
+    DeviceThreads, Event, Hosts, JobEnd, RunContext, TaskCoupling, TrainError, first_error,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -35,6 +35,7 @@ pub(super) fn side_by_side(
         return Ok((JobEnd::Done, Vec::new()));
     }
     let state = Mutex::new(State { left: jobs.into(), ..State::default() });
+    let work = RunContext { stop: work.stop.of_part(), ..work.clone() };
     let shared = Arc::new(SharedJobs { work: work.clone(), context: context.clone(), state });
     let here = {
         let shared = Arc::clone(&shared);
@@ -82,7 +83,7 @@ struct State {
     /// The first error that affects all jobs.
     error: Option<TrainError>,
     is_interrupted: bool,
-    /// Whether the devices of host 0 have no more jobs.
+    /// Whether the devices of host 0 take no more jobs.
     is_done_here: bool,
 }
 
@@ -97,8 +98,13 @@ impl SharedJobs {
             ..self.work.clone()
         };
         while let Some(job) = self.next() {
-            let end = work.run(&job, &self.context.context(Rank::alone(), &work));
+            // The other hosts wait for the end of all jobs, also after a panic.
+            let end = alone(&work, &job, &self.context);
+            let is_broken = end.as_ref().is_err_and(TrainError::is_of_device);
             self.ended(job, end);
+            if is_broken {
+                return;
+            }
         }
     }
 
@@ -140,10 +146,10 @@ impl SharedJobs {
 
     /// Gives jobs to the other hosts, and writes their files, until all jobs have ended.
     fn lead(&self) -> Result<(), TrainError> {
-        let ended = Leader::new(self).rounds();
+        let ended = caught(|| Leader::new(self).rounds());
         if ended.is_err() {
             // The jobs of this host save their states and stop.
-            self.work.stop.request();
+            self.work.stop.stop_part();
         }
         ended
     }
@@ -167,6 +173,8 @@ struct Leader<'a> {
     inboxes: Vec<Inbox>,
     /// The jobs that run on each host.
     running: Vec<Vec<Job>>,
+    /// Whether the devices of the other hosts take no more jobs.
+    others_are_done: bool,
     /// What host 0 tells the other hosts in the next round.
     orders: Orders,
 }
@@ -179,6 +187,7 @@ impl<'a> Leader<'a> {
             writer: Writer::default(),
             inboxes: (0..hosts).map(|_| Inbox::default()).collect(),
             running: vec![Vec::new(); hosts],
+            others_are_done: false,
             orders: Orders::default(),
         }
     }
@@ -186,6 +195,7 @@ impl<'a> Leader<'a> {
     fn rounds(&mut self) -> Result<(), TrainError> {
         let RunContext { hosts, stop, .. } = &self.shared.work;
         loop {
+            self.give_up();
             let is_end = self.is_over();
             let orders = Orders { end: is_end, ..std::mem::take(&mut self.orders) };
             let given: Vec<usize> = orders.jobs.iter().map(|(host, _)| *host).collect();
@@ -202,6 +212,7 @@ impl<'a> Leader<'a> {
             } else if is_end {
                 return Ok(());
             }
+            self.others_are_done = reports.iter().skip(1).all(|report| report.done);
             for (host, report) in reports.iter().enumerate().skip(1) {
                 // The host made its report before it got the jobs of this round.
                 let given = given.iter().filter(|given| **given == host).count();
@@ -210,6 +221,19 @@ impl<'a> Leader<'a> {
             if !sends && self.orders.jobs.is_empty() {
                 thread::sleep(PAUSE);
             }
+        }
+    }
+
+    /// Gives up the jobs that are left if the user stops the run, or if all devices have failed.
+    fn give_up(&self) {
+        if self.shared.work.stop.requested() {
+            // No device may be left that does this.
+            self.shared.next();
+        }
+        let mut state = self.shared.lock();
+        if state.is_done_here && self.others_are_done {
+            // The run fails with the error of a device.
+            state.left.clear();
         }
     }
 

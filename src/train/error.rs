@@ -122,6 +122,11 @@ impl TrainError {
         matches!(self, Self::NotFinite { .. } | Self::BadWeights { .. } | Self::JobOfHost { .. })
     }
 
+    /// Returns whether the device may be broken, so that it would fail the next jobs, too.
+    pub fn is_of_device(&self) -> bool {
+        matches!(self, Self::Device(error) if !matches!(error, DeviceError::OutOfMemory(_)))
+    }
+
     /// Returns whether the recipe, the data or a checkpoint caused the error.
     pub fn is_input(&self) -> bool {
         match self {

@@ -88,7 +88,7 @@ impl Hosts {
         }
     }
 
-    /// Ends a job on this host, and waits until the job has ended on all hosts. `end` is the job's result on this host.
+    /// Ends a job on this host, and waits until the job has ended on all hosts.
     ///
     /// `end` is the job's result on this host. If the job failed only on other hosts, returns [`TrainError::OtherHost`]
     /// with the failure of one of these hosts.
