@@ -4,6 +4,8 @@ use super::layers::{LayerNorm, Linear};
 use crate::ops;
 use crate::shape::{EncoderDims, Precision};
 use burn::module::Module;
+#[cfg(feature = "gpu")]
+use burn::module::Param;
 use burn::tensor::{Device, Int, Tensor};
 
 /// Multi-head self-attention with one fused `qkv` projection.
@@ -131,7 +133,7 @@ impl Block {
         let linear = [qkv, proj, fc1, fc2];
         ops::block(
             x,
-            norms.map(|param| param.val()),
+            norms.map(Param::val),
             linear.map(|linear| linear.weight.val()),
             linear.map(|linear| linear.bias.val()),
             factors.map(|(factors, _)| factors),

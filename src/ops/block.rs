@@ -17,7 +17,7 @@ use burn::tensor::{DType, Shape, Tensor};
 #[derive(Debug, Clone, Copy)]
 pub struct BlockShape {
     pub heads: usize,
-    /// Epsilon of both LayerNorms.
+    /// Epsilon of both layer normalizations.
     pub eps: f64,
     /// Type of the factors of matrix products. Everything else is fp32.
     pub narrow: DType,
@@ -52,7 +52,7 @@ pub(super) struct Saved<B: Backend> {
     pub proj: FloatTensor<B>,
     pub fc1: FloatTensor<B>,
     pub fc2: FloatTensor<B>,
-    /// Outputs of the two LayerNorms, `[N, L, D]`.
+    /// Outputs of the two layer normalizations, `[N, L, D]`.
     pub normed_1: FloatTensor<B>,
     pub normed_2: FloatTensor<B>,
     /// One matrix `[L, head]` for each image and head.
@@ -199,7 +199,7 @@ impl<B: BlockPasses, C: CheckpointStrategy> Block for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let params = weights.into_array();
         let nodes = std::array::from_fn(|i| if i == 0 { x.node() } else { params[i - 1].node() });
-        let weights = Weights::from_array(params.map(|param| param.into_primitive()));
+        let weights = Weights::from_array(params.map(FloatTensor::<Self>::into_primitive));
         let (x, factors) = (x.into_primitive(), factors.into_primitive());
         match Both.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(step) => {
@@ -292,7 +292,7 @@ impl<B: BlockPasses> Backward<B, 13> for Both {
 
 /// Runs a transformer block on tokens `x` `[N, L, D]` in fp32, on a GPU.
 ///
-/// `norms` are the weight and the bias of both LayerNorms, `[D]`. `weights` `[out, in]` and `biases` `[out]` belong to
+/// `norms` are the weight and the bias of both layer normalizations, `[D]`. `weights` `[out, in]` and `biases` `[out]` belong to
 /// `qkv`, `proj`, `fc1` and `fc2`. `factors` `[N, branches]` scales the branches of each image: see
 /// [`BlockShape::factors_at`]. All tensors are fp32.
 pub fn block(

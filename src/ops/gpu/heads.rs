@@ -16,6 +16,7 @@ use cubecl::prelude::*;
 pub(super) struct Heads {
     pub n: usize,
     pub tokens: usize,
+    #[expect(clippy::struct_field_names, reason = "the number of heads")]
     pub heads: usize,
     /// Width of a head.
     pub head: usize,

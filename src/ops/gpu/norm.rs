@@ -354,8 +354,8 @@ fn normalize_back<E: Float>(
             if column < width {
                 let normal = (x[start + column] - mean) * scale;
                 let upstream = f32::cast_from(grad[start + column]);
-                to_gamma[i] = to_gamma[i] + upstream * normal;
-                to_beta[i] = to_beta[i] + upstream;
+                to_gamma[i] += upstream * normal;
+                to_beta[i] += upstream;
                 let scaled_grad = upstream * gamma[column];
                 sum += scaled_grad;
                 along += scaled_grad * normal;
@@ -379,7 +379,7 @@ fn normalize_back<E: Float>(
                 }
                 let rounded = E::cast_from(of_row);
                 branch[start + column] = rounded;
-                branch_sums[i] = branch_sums[i] + f32::cast_from(rounded);
+                branch_sums[i] += f32::cast_from(rounded);
             }
         }
         row += comptime!(PARTS);

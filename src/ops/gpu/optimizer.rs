@@ -23,8 +23,9 @@ impl TwelveUpdates for CubeBackend {
         control: CubeTensor,
         settings: AdamWSettings,
     ) -> Updated<Self> {
-        let [params, grads, first, second] =
-            [params, grads, first, second].map(|all| contiguous(all.into_array()));
+        let rows = |all: Twelve<Self>| contiguous(all.into_array());
+        let (params, grads) = (rows(params), rows(grads));
+        let (first, second) = (rows(first), rows(second));
         let [control] = contiguous([control]);
         let news = [&params, &first, &second]
             .map(|all| all.each_ref().map(|tensor| empty(tensor, tensor.shape(), DType::F32)));
@@ -124,9 +125,9 @@ fn adamw(
     new_params: &mut Sequence<OwnedTensor<f32>>,
     new_first: &mut Sequence<OwnedTensor<f32>>,
     new_second: &mut Sequence<OwnedTensor<f32>>,
-    lens: Sequence<usize>,
-    lr: Sequence<f32>,
-    decay: Sequence<f32>,
+    lens: &Sequence<usize>,
+    lr: &Sequence<f32>,
+    decay: &Sequence<f32>,
     beta_1: f32,
     beta_2: f32,
     epsilon: f32,
@@ -161,7 +162,7 @@ fn squares(
     tensors: &Sequence<OwnedTensor<f32>>,
     before: &[f32],
     sums: &mut [f32],
-    lens: Sequence<usize>,
+    lens: &Sequence<usize>,
 ) {
     let mut shared = Shared::new_slice(comptime!(UNITS));
     let mut sum = 0.0f32;

@@ -18,7 +18,7 @@ use cubek::std::InputBinding;
 impl Product for CubeBackend {
     fn product(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
         let out = init_matmul_output(&lhs, &rhs, lhs.dtype);
-        untuned(lhs, rhs, &out);
+        untuned(&lhs, &rhs, &out);
         out
     }
 }
@@ -31,7 +31,7 @@ pub(super) fn multiply(lhs: CubeTensor, rhs: CubeTensor, out: &CubeTensor) {
         matmul(lhs, rhs, Some(out.clone()), MatmulStrategy::Autotune, out.dtype)
             .unwrap_or_else(|error| panic!("cannot multiply matrices: {error:?}"));
     } else {
-        untuned(lhs, rhs, out);
+        untuned(&lhs, &rhs, out);
     }
 }
 
@@ -43,7 +43,7 @@ pub(super) fn transposed(x: CubeTensor) -> CubeTensor {
     permute(x, &axes)
 }
 
-fn untuned(lhs: CubeTensor, rhs: CubeTensor, out: &CubeTensor) {
+fn untuned(lhs: &CubeTensor, rhs: &CubeTensor, out: &CubeTensor) {
     let mut refused = Vec::new();
     for kernel in kernels(lhs.dtype) {
         match launch(&kernel, lhs.clone(), rhs.clone(), out) {

@@ -37,7 +37,7 @@ pub(super) fn sum_over_cube(
     for step in 0..comptime!(units.ilog2()) {
         let half = comptime!(units >> (step + 1));
         if unit < half {
-            shared[unit] = shared[unit] + shared[unit + half];
+            shared[unit] += shared[unit + half];
         }
         sync_cube();
     }
