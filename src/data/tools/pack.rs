@@ -190,9 +190,7 @@ impl<F: FnMut(usize, usize) -> bool> Packer<'_, F> {
         Ok(true)
     }
 
-    /// Returns the content of a shard and its checksum file.
-    ///
-    /// Returns `None` if `progress` returned false.
+    /// Returns the content of a shard and its checksum file; `None` if `progress` returned false.
     fn tar(
         &mut self,
         split: &Arc<dyn Split>,

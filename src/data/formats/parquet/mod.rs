@@ -120,14 +120,7 @@ pub(in crate::data) fn find(plan: &DataPlan, labels: Labels) -> Result<Found, Da
     Ok(Found { former: Some(former), passed_over, ..found })
 }
 
-/// Returns the fingerprint of the data.
-///
-/// The fingerprint covers:
-///
-/// - the file name and size of each row group,
-/// - the class of each image,
-/// - the class names `names`,
-/// - the name of the image column if older versions of this program chose a different column.
+/// Returns the fingerprint of the data: names, sizes, classes, and the image column if older versions chose another.
 ///
 /// If `former` is true, leaves out classes that older versions of this program did not read.
 fn hash_of(
@@ -255,8 +248,6 @@ impl ParquetSplit {
     }
 
     /// Adds the file name and size of each row group, and the class of each image, to `hash`.
-    ///
-    /// If `former` is true, leaves out classes that older versions of this program did not read.
     fn hash_into(&self, hash: &mut Sha256, former: bool) {
         for group in &self.groups {
             hash.update(self.files[group.file].file_name().unwrap_or_default().as_encoded_bytes());
@@ -276,9 +267,7 @@ impl ParquetSplit {
         (group, image - self.groups[group].first)
     }
 
-    /// Returns the cache entry of a row group. If the row group is not cached, adds an empty entry.
-    ///
-    /// The caller fills an empty entry after this function has returned.
+    /// Returns the cache entry of a row group. Adds an empty entry for the caller to fill if there is none.
     fn cached(&self, group: usize) -> Arc<CachedGroup> {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let known = cache.iter().position(|(number, _)| *number == group);
