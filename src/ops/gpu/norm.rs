@@ -132,9 +132,9 @@ pub(super) struct Joined {
     pub normed: CubeTensor,
 }
 
-/// Adds `(product + bias)`, times the factor of the image, to `residual`, and normalizes the rows of the sum as [`forward`] does.
+/// Adds `product + bias` to `residual`, and normalizes the rows of the sum as [`forward`] does.
 ///
-/// `product + bias` is rounded to the type of `product`. `factors` default to 1.
+/// `factors` multiply `product + bias` of each image. `product + bias` is rounded to the type of `product`.
 pub(super) fn after_product(
     product: CubeTensor,
     bias: &CubeTensor,

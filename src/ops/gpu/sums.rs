@@ -13,19 +13,20 @@ use cubecl::prelude::*;
 /// Partial sums of several kernels side by side, `[PARTS, total]` in fp32.
 pub(super) struct Sums {
     parts: CubeTensor,
-    widths: Vec<usize>,
+    /// Number of reserved columns.
+    reserved: usize,
 }
 
 impl Sums {
     /// Allocates room for `total` sums on the device of `like`.
     pub(super) fn new(like: &CubeTensor, total: usize) -> Self {
-        Self { parts: empty(like, [PARTS, total], DType::F32), widths: Vec::new() }
+        Self { parts: empty(like, [PARTS, total], DType::F32), reserved: 0 }
     }
 
     /// Reserves the next `width` columns. Returns all partial sums, the length of their rows, and the first column.
     pub(super) fn next(&mut self, width: usize) -> (CubeTensor, usize, usize) {
-        let offset = self.widths.iter().sum();
-        self.widths.push(width);
+        let offset = self.reserved;
+        self.reserved += width;
         (self.parts.clone(), self.parts.shape()[1], offset)
     }
 
@@ -33,7 +34,7 @@ impl Sums {
     pub(super) fn finish<const N: usize>(self, widths: [usize; N]) -> [CubeTensor; N] {
         let total = self.parts.shape()[1];
         assert_eq!(widths.iter().sum::<usize>(), total, "every sum has a vector");
-        assert_eq!(self.widths.iter().sum::<usize>(), total, "every sum is written");
+        assert_eq!(self.reserved, total, "every sum is written");
         let sums = empty(&self.parts, [total], DType::F32);
         let (count, dim) = for_each(&self.parts, total);
         // SAFETY: the kernel checks the column.

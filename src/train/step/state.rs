@@ -125,14 +125,18 @@ impl<M: Module> TrainingState<M> {
         lr: f64,
         gate: Option<&optim::Gate>,
     ) -> M {
-        let trained = model::named(&self.model).into_iter().filter(|param| param.trained);
-        let params: Vec<Tensor<1>> = trained.map(|param| param.values).collect();
+        let params = model::named(&self.model);
+        let mut trained = params.iter().map(|param| param.trained).collect::<Vec<_>>().into_iter();
+        let params = params.into_iter().filter(|param| param.trained);
+        let params: Vec<Tensor<1>> = params.map(|param| param.values).collect();
         let of_param = |(place, param): (usize, &Tensor<1>)| {
             grads.remove(&place).unwrap_or_else(|| param.zeros_like())
         };
         let grads = params.iter().enumerate().map(of_param).collect();
         let mut news = self.optimizer.step_all(params, grads, lr, gate).into_iter();
-        model::update(self.model.clone(), |_, _| news.next().expect("one for each parameter"))
+        model::apply(self.model.clone(), |_, _, _| {
+            trained.next().expect("one for each parameter").then(|| news.next()).flatten()
+        })
     }
 
     /// Does the same as [`TrainingState::update`], unless the loss or the gradient norm is NaN or infinite.

@@ -10,7 +10,7 @@ pub(super) struct SplitSums {
     /// `[widths, heights]` of all images, in pixels.
     sizes: [Vec<usize>; 2],
     counts: Vec<usize>,
-    /// For each channel, `[sum of the image means, sum of the image mean squares]`.
+    /// For each channel: the means of all images added up, and the mean squares of all images added up.
     moments: Vec<[f64; 2]>,
     numbers: NumberSums,
     /// Number of images that the decoder reduced to 8 bits.
